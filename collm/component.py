@@ -1,0 +1,144 @@
+"""A component: one named implementation of one kind, described without importing its heavy code."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from collm.errors import PluginError
+
+Kind = Literal["dataset", "encoder", "backbone", "tuning", "prompt", "metric"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class ComponentConfig(BaseModel):
+    """Base of every component's settings: unknown fields are refused, values are frozen.
+
+    Every field of a subclass carries a `description` that states its unit.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    name: str = Field(description="Registered name of the component.")
+
+
+def location_field(default: Any = None, *, description: str) -> Any:
+    """A pydantic field that says where something lies, not what it is.
+
+    Such a field is resolved against the YAML file that holds it and never enters a fingerprint.
+
+    Args:
+        default: Value when the user gives none.
+        description: Description shown in schema and docs.
+    """
+    return Field(default=default, description=description, json_schema_extra={"x-collm-location": True})
+
+
+def is_location(extra: Any) -> bool:
+    """Whether a pydantic field's `json_schema_extra` marks it as made by `location_field`."""
+    return isinstance(extra, dict) and bool(extra.get("x-collm-location"))
+
+
+def component_field(kind: Kind, default: Any = ..., *, description: str) -> Any:
+    """A pydantic field that holds another component, e.g. `text_backbone: BackboneConfig`.
+
+    The annotation is the kind's base config class (or that class | None); the spec layer looks the `name` up in the
+    registry and puts the named component's own config there.
+
+    Args:
+        kind: Kind of the component that may stand there.
+        default: None where the field may stay empty; required otherwise.
+        description: Description shown in schema and docs.
+    """
+    return Field(default=default, description=description, json_schema_extra={"x-collm-component": kind})
+
+
+def component_kind(extra: Any) -> Kind | None:
+    """The kind that `component_field` wrote into a pydantic field's `json_schema_extra`; None for other fields."""
+    return extra.get("x-collm-component") if isinstance(extra, dict) else None
+
+
+def models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """Every pydantic model that a type annotation mentions, through unions, lists and mappings."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return (annotation,)
+    return tuple(model for part in get_args(annotation) for model in models_in(part))
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What a factory may know of the machine.
+
+    Attributes:
+        cache_dir: User cache for downloads and converted weights; may not exist yet.
+    """
+
+    cache_dir: Path
+
+
+@dataclass(frozen=True)
+class Component:
+    """One registered implementation.
+
+    Attributes:
+        kind: What it is.
+        name: Lower-case name with hyphens, unique within its kind.
+        factory: `"package.module:function"`, imported when the component is first built. Signatures by kind stand in
+            `collm.contracts`.
+        config: Settings class; importing it must not import torch.
+        summary: One line for lists and schema.
+        needs: What it reads beyond (user, item, label): `history`, `graph`, `text`, ...
+        gives: Encoders only: a subset of `scores`, `vectors`, `llm-tokens`.
+        floor: Encoders only: shown as a floor in every results table.
+        profiles: Profile name -> dotted field of `config` -> value, used where the user gives none. The config class's
+            own defaults are the `recommended` profile.
+        fetch: `"package.module:function"` called as `fetch(context: BuildContext) -> Path` by `collm fetch NAME`.
+    """
+
+    kind: Kind
+    name: str
+    factory: str
+    config: type[ComponentConfig]
+    summary: str
+    needs: frozenset[str] = frozenset()
+    gives: frozenset[str] = frozenset()
+    floor: bool = False
+    profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fetch: str | None = None
+
+    def load_factory(self) -> Callable[..., Any]:
+        """Imports and returns the factory.
+
+        Raises:
+            PluginError: If the module cannot be imported or has no such attribute.
+        """
+        return load_attribute(self.factory, owner=f"{self.kind} '{self.name}'")
+
+
+def load_attribute(reference: str, *, owner: str) -> Callable[..., Any]:
+    """Imports `"module:attribute"`.
+
+    Args:
+        reference: Module path, colon, attribute name.
+        owner: Who asks, for the message.
+
+    Raises:
+        PluginError: If the reference has no colon, the module cannot be imported, or the attribute is missing.
+    """
+    module_name, colon, attribute = reference.partition(":")
+    if not colon:
+        raise PluginError(f"{owner}: factory must be 'module:function', got '{reference}'")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise PluginError(f"{owner}: cannot import '{module_name}': {error}") from error
+    try:
+        target: Callable[..., Any] = getattr(module, attribute)
+    except AttributeError as error:
+        raise PluginError(f"{owner}: module '{module_name}' has no attribute '{attribute}'") from error
+    return target

@@ -1,0 +1,1 @@
+"""What a plugin promises, by kind. Nothing here imports torch."""

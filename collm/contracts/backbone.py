@@ -1,0 +1,104 @@
+"""Contract of a backbone: the language model that reads the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import Field
+
+from collm.component import ComponentConfig
+
+if TYPE_CHECKING:
+    import torch
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+
+
+class BackboneConfig(ComponentConfig):
+    """Fields that every backbone has."""
+
+    dtype: Dtype = Field(default="bfloat16", description="Number format of the frozen weights and activations.")
+    max_prompt_tokens: int = Field(default=1024, ge=32, description="Tokens per prompt at most; history is shortened first.")
+
+
+@dataclass(frozen=True)
+class AnswerIds:
+    """The two words that an answer is read from.
+
+    Attributes:
+        positive_word: Text of the positive answer as this tokenizer continues the prompt with it, e.g. " Yes".
+        negative_word: Likewise for "No".
+        positive: Token id of its first token.
+        negative: Token id of its first token; differs from `positive`.
+    """
+
+    positive_word: str
+    negative_word: str
+    positive: int
+    negative: int
+
+
+class PromptTokenizer(Protocol):
+    """The text side of a backbone: small, loads without the weights."""
+
+    @property
+    def bos_ids(self) -> tuple[int, ...]:
+        """Ids put before every prompt, () where the model has none (fact 4)."""
+        ...
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills padded positions; never attended to."""
+        ...
+
+    @property
+    def answer(self) -> AnswerIds:
+        """Answer words and ids (fact 3)."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Returns ids of plain text: no special token is added, and none is recognised inside the text."""
+        ...
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns `encode` of each text."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of the ids, for showing."""
+        ...
+
+
+class Backbone(Protocol):
+    """What a backbone factory returns. Factory: `build(config, *, context: BuildContext) -> Backbone`; loads no weights.
+
+    Attributes:
+        hidden_size: Width of the token embeddings.
+        max_length: Longest sequence that the model takes, in tokens.
+        lora_targets: Names of the modules that LoRA adapts by default.
+    """
+
+    hidden_size: int
+    max_length: int
+    lora_targets: tuple[str, ...]
+
+    def content_hash(self) -> str:
+        """Returns a hex digest of weights and tokenizer files; never of paths."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what results must say: architecture, parameter counts, how the weights were made."""
+        ...
+
+    def tokenizer(self) -> PromptTokenizer:
+        """Returns the tokenizer."""
+        ...
+
+    def load(self, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+        """Returns the frozen Hugging Face causal language model in eval mode.
+
+        Its `get_input_embeddings()`, `get_output_embeddings()` and `base_model` (decoder stack) are used.
+        """
+        ...

@@ -1,0 +1,84 @@
+"""Contract of a dataset plugin: where interactions come from and in which form they enter the harness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from collm.component import ComponentConfig, location_field
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SplitName = Literal["train", "valid", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+Visibility = Literal["all", "strictly-earlier", "as-of-split"]
+
+
+class Limit(BaseModel):
+    """Draws whole users (seeded) until a split holds this many rows; null keeps all rows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: int | None = Field(default=None, ge=1, description="Rows of the training split that encoders may fit on.")
+    valid: int | None = Field(default=None, ge=1, description="Rows of the validation split.")
+    test: int | None = Field(default=None, ge=1, description="Rows of the test split.")
+
+
+class DatasetConfig(ComponentConfig):
+    """Fields that every dataset has."""
+
+    path: Path | None = location_field(description="Folder, or the zip as published, that holds the raw files.")
+    limit: Limit = Field(default=Limit(), description="Row limits per split; whole users are drawn.")
+
+
+@dataclass(frozen=True)
+class InteractionTable:
+    """All labelled interactions of one dataset, split, with dense ids.
+
+    Attributes:
+        frame: One row per interaction with the columns
+            `user` int32 (dense from 1), `item` int32 (dense from 1), `label` int8 (0 or 1), `rating` float32 (null where
+            unknown), `timestamp` int64 (seconds since 1970 UTC), `split` text (`train`, `valid`, `test`; null = seen in
+            histories only), `row` int64 (source row, unique), `order` int64 (position of the row within its user's
+            history; ties in `timestamp` are ordered by it).
+        user_ids: Raw user ids as text; index = dense id, index 0 is the padding entry "".
+        item_ids: Raw item ids as text; index 0 is "".
+        titles: Item titles; index 0 is "".
+        tie_rule: How rows with equal timestamps are ordered, in words.
+        notes: Sentences that every results table must state, e.g. leakage of a split.
+        expected: Count name (`train`, `valid`, `test`, `users`, `items`) -> what the recipe says it must be. A mismatch
+            is an error that names both numbers.
+    """
+
+    frame: pl.DataFrame
+    user_ids: Sequence[str]
+    item_ids: Sequence[str]
+    titles: Sequence[str]
+    tie_rule: str
+    notes: tuple[str, ...] = ()
+    expected: Mapping[str, int] = field(default_factory=dict)
+
+
+class DatasetSource(Protocol):
+    """What a dataset factory returns. Factory: `build(config, *, context: BuildContext) -> DatasetSource`."""
+
+    def content_hash(self) -> str:
+        """Returns a hex digest of the source files' bytes; never of their paths or times.
+
+        Raises:
+            DataError: If a file is missing; names the file and what to do.
+        """
+        ...
+
+    def load(self) -> InteractionTable:
+        """Reads everything.
+
+        Raises:
+            DataError: If a file is malformed or unsafe, or counts differ from the recipe's.
+        """
+        ...

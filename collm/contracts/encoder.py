@@ -1,0 +1,154 @@
+"""Contract of an encoder: the classic recommender whose vectors enter the prompt, or whose scores are a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from collm.component import ComponentConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+FitMode = Literal["gradient", "direct", "none"]
+GIVES = frozenset({"scores", "vectors", "llm-tokens"})
+NEEDS = frozenset({"history", "graph", "text", "counts"})
+
+
+class FitConfig(BaseModel):
+    """How a gradient-fitted encoder is trained; the fields share their names over all encoders."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    learning_rate: float = Field(default=1e-3, gt=0, description="Adam's step size.")
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 coefficient, coupled (Adam).")
+    epochs: int = Field(default=500, ge=1, description="Passes over the training rows at most.")
+    patience: int = Field(default=10, ge=1, description="Validations without a better AUC before stopping.")
+    batch_size: int = Field(default=2048, ge=1, description="Training rows per optimiser step.")
+
+
+class EncoderConfig(ComponentConfig):
+    """Base of encoder settings."""
+
+
+class VectorEncoderConfig(EncoderConfig):
+    """Base of settings of gradient-fitted encoders that give vectors."""
+
+    embedding_size: int = Field(default=64, ge=1, description="Length of one embedding vector.")
+    fit: FitConfig = Field(default=FitConfig(), description="Training settings.")
+
+
+@dataclass(frozen=True)
+class EncoderBatch:
+    """Rows to score or encode.
+
+    Attributes:
+        user: int64 [batch]; 0 = padding or unknown.
+        item: int64 [batch]; 0 = padding or unknown.
+        label: float32 [batch] of 0 and 1; None where unknown.
+        history: int64 [batch, length] item ids of earlier positives, oldest first, left-padded with 0; None unless the
+            component `needs` history. Length 0 is possible.
+    """
+
+    user: torch.Tensor
+    item: torch.Tensor
+    label: torch.Tensor | None = None
+    history: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TrainRows:
+    """The training rows as arrays, each of length n_rows, in source order.
+
+    Attributes:
+        user: int64 dense ids.
+        item: int64 dense ids.
+        label: int8.
+        timestamp: int64 seconds.
+        row: int64 source rows.
+    """
+
+    user: np.ndarray[Any, Any]
+    item: np.ndarray[Any, Any]
+    label: np.ndarray[Any, Any]
+    timestamp: np.ndarray[Any, Any]
+    row: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class EncoderData:
+    """What an encoder may see when it is built.
+
+    Attributes:
+        n_users: Users without padding; ids run 1..n_users.
+        n_items: Items without padding.
+        titles: Item titles by dense id, index 0 = "".
+        train: Training rows.
+        history_items: Items per history at most (`history.max_items`), unless the encoder asks for another length.
+    """
+
+    n_users: int
+    n_items: int
+    titles: Sequence[str]
+    train: TrainRows
+    history_items: int
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """Vectors of a batch.
+
+    Attributes:
+        user: float [batch, d_u] for `vectors`; [batch, n_tokens, hidden] for `llm-tokens`.
+        item: float [batch, d_i]; [batch, n_tokens, hidden] for `llm-tokens`.
+    """
+
+    user: torch.Tensor
+    item: torch.Tensor
+
+
+class Encoder(Protocol):
+    """What an encoder factory returns: a `torch.nn.Module` with the members below.
+
+    Factory: `build(config, *, data: EncoderData, context: BuildContext) -> Encoder`; it must be deterministic given
+    torch's global seed. `collm.model.encoder.EncoderModule` supplies defaults.
+
+    Attributes:
+        gives: Subset of `scores`, `vectors`, `llm-tokens`.
+        fit_mode: `gradient` (the training loop minimises `loss`), `direct` (`fit_direct` solves it), `none`.
+        user_depends_on_item: Whether the user vector depends on the target item (DIN).
+        user_dim: d_u, None without vectors.
+        item_dim: d_i, None without vectors.
+        history_items: How many history items it wants per row; 0 = none.
+    """
+
+    gives: frozenset[str]
+    fit_mode: FitMode
+    user_depends_on_item: bool
+    user_dim: int | None
+    item_dim: int | None
+    history_items: int
+
+    def score(self, batch: EncoderBatch) -> torch.Tensor:
+        """Returns logits, float32 [batch]. A row's logit never depends on the other rows."""
+        ...
+
+    def loss(self, batch: EncoderBatch) -> torch.Tensor:
+        """Returns the scalar training loss of a labelled batch (BCE unless the config says otherwise)."""
+        ...
+
+    def parameter_groups(self, fit: FitConfig) -> list[dict[str, Any]]:
+        """Returns torch optimiser groups (`params`, `weight_decay`, `lr`)."""
+        ...
+
+    def fit_direct(self, data: EncoderData, batches: Iterator[EncoderBatch]) -> None:
+        """Fits an encoder of mode `direct`; `batches` gives the labelled training rows once, in source order."""
+        ...
+
+    def encode(self, batch: EncoderBatch) -> EncodedPair:
+        """Returns the vectors that enter the prompt. Ids that were never trained give finite vectors."""
+        ...

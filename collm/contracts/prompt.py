@@ -1,0 +1,100 @@
+"""Contract of a prompt: a template made of typed segments, so that no text can ever move a slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from collm.component import ComponentConfig
+
+Variant = Literal["text", "hybrid"]
+
+
+class PromptConfig(ComponentConfig):
+    """Base of prompt settings."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Fixed words."""
+
+    text: str
+    collaborative: bool = False
+
+
+@dataclass(frozen=True)
+class HistoryTitles:
+    """The titles of the history, quoted and joined as the template says."""
+
+    collaborative: bool = False
+
+
+@dataclass(frozen=True)
+class TargetTitle:
+    """The title of the target item."""
+
+    collaborative: bool = False
+
+
+@dataclass(frozen=True)
+class UserSlot:
+    """Where the mapped user vector enters."""
+
+    collaborative: bool = True
+
+
+@dataclass(frozen=True)
+class ItemSlot:
+    """Where the mapped item vector enters."""
+
+    collaborative: bool = True
+
+
+Segment = Text | HistoryTitles | TargetTitle | UserSlot | ItemSlot
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """A prompt as data.
+
+    Attributes:
+        hybrid: All segments in order. Those marked `collaborative` (the paper's underlined part) are left out of the
+            text-only variant.
+        text: The text-only variant where it is not `hybrid` minus the collaborative segments (the reference's stage-1
+            wording differs beyond the underlined part, fact 6); None = derived.
+        title_open: Put before each history title, e.g. a double quote (fact 8).
+        title_close: Put after each history title.
+        title_join: Put between history titles.
+        empty_history: Stands where there is no history title (fact 9).
+        strip_history_titles: Whether surrounding spaces of history titles are removed; target titles always are (fact 8).
+        quote_target: Whether the target title is quoted too.
+        positive: The positive answer word, without a leading space.
+        negative: The negative answer word.
+    """
+
+    hybrid: tuple[Segment, ...]
+    text: tuple[Segment, ...] | None = None
+    title_open: str = '"'
+    title_close: str = '"'
+    title_join: str = ", "
+    empty_history: str = "none"
+    strip_history_titles: bool = True
+    quote_target: bool = True
+    positive: str = "Yes"
+    negative: str = "No"
+
+    def segments(self, variant: Variant) -> tuple[Segment, ...]:
+        """Returns the segments of a variant."""
+        if variant == "hybrid":
+            return self.hybrid
+        if self.text is not None:
+            return self.text
+        return tuple(segment for segment in self.hybrid if not segment.collaborative)
+
+
+class PromptFactory(Protocol):
+    """Factory of a prompt component."""
+
+    def __call__(self, config: PromptConfig) -> PromptTemplate:
+        """Builds the template."""
+        ...

@@ -1,0 +1,101 @@
+"""Contract of a tuning strategy: which parameter groups train in which order, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from collm.component import ComponentConfig
+from collm.contracts.prompt import Variant
+
+Group = Literal["lora", "projector", "encoder"]
+Start = Literal["scratch", "previous", "pretrained"]
+ScheduleName = Literal["linear-warmup-cosine", "reference-sawtooth", "constant"]
+
+
+class LoraConfig(BaseModel):
+    """Low-rank adapters (the paper's section 5.1.3)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    r: int = Field(default=8, ge=1, description="Rank.")
+    alpha: float = Field(default=16, gt=0, description="Scaling numerator; the update is scaled by alpha / r.")
+    dropout: float = Field(default=0.05, ge=0, lt=1, description="Dropout probability on the adapter's input.")
+    target_modules: tuple[str, ...] | None = Field(default=None, description="Module names; null = the backbone's own list.")
+
+
+class StepConfig(BaseModel):
+    """Optimisation of one step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    learning_rate: float = Field(default=1e-3, gt=0, description="Peak AdamW step size.")
+    weight_decay: float = Field(default=1e-3, ge=0, description="Decoupled weight decay on matrices.")
+    epochs: float = Field(default=3, gt=0, description="Passes over the training rows at most.")
+    warmup_steps: int = Field(default=20, ge=0, description="Optimiser steps of linear warm-up.")
+    validations_per_epoch: float = Field(default=4, gt=0, description="Validations per pass over the training rows.")
+    patience: int = Field(default=5, ge=1, description="Validations without a better AUC before stopping.")
+
+
+class TuningConfig(ComponentConfig):
+    """Fields that every strategy has."""
+
+    lora: LoraConfig = Field(default=LoraConfig(), description="Adapter settings.")
+    batch_size: int = Field(default=32, ge=1, description="Global batch: rows per optimiser step over all devices.")
+    micro_batch_tokens: int = Field(default=4096, ge=64, description="Tokens, padding included, per forward pass.")
+    max_rows: int | None = Field(default=None, ge=1, description="Training rows of the language model at most; whole users are drawn.")
+    max_valid_rows: int | None = Field(default=None, ge=2, description="Validation rows used for selection at most; whole users are drawn.")
+    schedule: ScheduleName = Field(default="linear-warmup-cosine", description="Learning-rate schedule (fact 39).")
+    frozen_lora_dropout: bool = Field(default=False, description="Keep LoRA dropout on where LoRA is frozen (fact 45).")
+    clip_norm: float | None = Field(default=1.0, gt=0, description="Gradient norm limit; null = no clipping (fact 38).")
+    checkpoint_seconds: float = Field(default=30, ge=0, description="Seconds between checkpoints at most.")
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What happens to one parameter group in one step.
+
+    Attributes:
+        trains: Whether its parameters move.
+        start: Where its values come from: a fresh initialisation, the previous step, or the fitted encoder.
+    """
+
+    trains: bool
+    start: Start
+
+
+@dataclass(frozen=True)
+class TuneStep:
+    """One tuning step.
+
+    Attributes:
+        name: Short name, e.g. `text` or `collaborative`.
+        variant: Which prompt variant it trains on.
+        groups: Group -> plan; a group that is absent is not part of the model in this step.
+        optimiser: Group -> optimisation settings, for each group that trains. Epochs, warm-up, validations and patience
+            are those of the first group that trains.
+    """
+
+    name: str
+    variant: Variant
+    groups: Mapping[Group, GroupPlan]
+    optimiser: Mapping[Group, StepConfig]
+
+
+class TuningStrategy(Protocol):
+    """What a tuning factory returns. Factory: `build(config) -> TuningStrategy`.
+
+    Attributes:
+        needs_encoder: True: an encoder must be given; False: none may be.
+        variant: Prompt variant that the finished model is evaluated with.
+    """
+
+    needs_encoder: bool
+    variant: Variant
+
+    def plan(self) -> Sequence[TuneStep]:
+        """Returns the steps in order; empty where nothing is tuned."""
+        ...

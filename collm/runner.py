@@ -1,0 +1,241 @@
+"""Runs one resolved spec: orders its stages, skips what is finished, records what happened."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from collm.component import BuildContext
+from collm.contracts.encoder import EncoderConfig
+from collm.data.prepared import PreparedData
+from collm.engine.device import choose_device, prepare_machine
+from collm.engine.encoder_task import EncoderBatcher, encoder_logits
+from collm.registry import Registry
+from collm.runs.environment import describe_environment
+from collm.runs.store import RunFolder, replacing
+from collm.spec.model import ResolvedSpec
+from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, scores_frame
+from collm.stages.fit_encoder import fit_encoder, load_encoder
+from collm.stages.prepare_data import prepare_data
+from collm.stages.stage import StageResult, StageRunner
+from collm.stages.tune import LanguageModelRun
+
+logger = logging.getLogger(__name__)
+RESULTS_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run may know of the machine and of where to write.
+
+    Attributes:
+        runs_dir: Directory of run folders and stages.
+        cache_dir: User cache for downloads and converted weights.
+        device: Device name; None = the first CUDA device, else the processor.
+        threads: Processor threads; None = torch's own choice.
+    """
+
+    runs_dir: Path
+    cache_dir: Path
+    device: str | None = None
+    threads: int | None = None
+
+
+def run_spec(
+    spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run: str | None = None
+) -> dict[str, Any]:
+    """Runs a spec, or returns the stored results of a finished run.
+
+    Args:
+        spec: The resolved spec.
+        registry: Where components come from.
+        options: Directories, device, threads.
+        run: Key of the run within its suite; default: the spec's name.
+
+    Returns:
+        The content of `results.json`, with `run_dir` and `reused` added.
+
+    Raises:
+        CollmError: Of the kind that stopped the run; what is finished stays and is reused by the same command.
+    """
+    folder = RunFolder(options.runs_dir, spec.name, spec.spec_hash)
+    if folder.is_done():
+        logger.info("%s: finished before, nothing to do (%s)", run or spec.name, folder.path)
+        return _outcome(folder, run or spec.name, reused=True)
+    with folder.lock():
+        if not folder.is_done():
+            _Run(spec, registry, options, folder, run or spec.name).execute()
+    return _outcome(folder, run or spec.name, reused=False)
+
+
+def _outcome(folder: RunFolder, run: str, *, reused: bool) -> dict[str, Any]:
+    return folder.results() | {"run": run, "run_dir": str(folder.path), "reused": reused}
+
+
+class _Run:
+    def __init__(self, spec: ResolvedSpec, registry: Registry, options: RunOptions, folder: RunFolder, run: str) -> None:
+        self.spec, self.registry, self.folder, self.run = spec, registry, folder, run
+        prepare_machine(options.threads)
+        device = choose_device(options.device)
+        self.accelerator = Accelerator(cpu=device.type == "cpu")
+        self.context = BuildContext(cache_dir=options.cache_dir)
+        self.timing: dict[str, dict[str, Any]] = {}
+        self._stage = ""
+        self.runner = StageRunner(options.runs_dir, finished=self._stage_finished)
+        self.hooks = registry.host
+
+    def execute(self) -> None:
+        spec, folder = self.spec, self.folder
+        folder.write_spec(spec.plain())
+        folder.write_environment(describe_environment())
+        folder.append_event("run_started", name=spec.name, spec_hash=spec.spec_hash)
+        self.hooks.notify("run_started", run_dir=folder.path, spec=spec.plain())
+        try:
+            results = self._work()
+        except BaseException as error:
+            folder.append_event("run_failed", error=f"{type(error).__name__}: {error}")
+            raise
+        folder.write_results(results)
+        folder.append_event("run_finished")
+        folder.write_done()
+        self.hooks.notify("run_finished", run_dir=folder.path, results=results)
+
+    def _work(self) -> dict[str, Any]:
+        spec = self.spec
+        prepared, data = prepare_data(spec, registry=self.registry, runner=self.runner, context=self.context)
+        self._record(prepared)
+        floors = {
+            component.name: self._encoder_scores(component.config(name=component.name), data, prepared)[1]
+            for component in self.registry.floors()
+        }
+        facts: dict[str, Any] = {}
+        notes = list(data.notes)
+        if spec.backbone is None:
+            fitted, evaluated = self._encoder_scores(spec.encoder, data, prepared, record=True)
+            facts["encoder"] = dict(fitted.facts)
+        else:
+            evaluated = self._language_model(data, prepared, facts, notes)
+        self.timing["evaluate"] = {
+            "seconds": round(evaluated.seconds, 3),
+            "reused": evaluated.reused,
+            "work_seconds": evaluated.scoring.work_seconds,
+        }
+        with replacing(self.folder.path / "scores.parquet") as temporary:
+            scores_frame(spec, data, evaluated.logits).write_parquet(temporary)
+        return self._results(data, evaluated, floors, facts, notes)
+
+    def _language_model(
+        self, data: PreparedData, prepared: StageResult, facts: dict[str, Any], notes: list[str]
+    ) -> Evaluated:
+        fitted = None
+        if self.spec.encoder is not None:
+            fitted = self._fit(self.spec.encoder, data, prepared)
+            self._record(fitted)
+            facts["encoder"] = dict(fitted.facts)
+        language = LanguageModelRun(
+            self.spec,
+            data,
+            data_fingerprint=prepared.fingerprint,
+            fitted=fitted,
+            registry=self.registry,
+            runner=self.runner,
+            context=self.context,
+            accelerator=self.accelerator,
+            observer=self._observer,
+        )
+        for stage in language.tune():
+            self._record(stage)
+            facts[stage.name] = dict(stage.facts)
+        self._stage = "evaluate"
+        evaluated = evaluate_model(
+            self.spec, data, language.scorer, model=language.fingerprint_payload(), registry=self.registry, runner=self.runner
+        )
+        facts["backbone"] = language.describe()
+        notes.extend(language.notes())
+        return evaluated
+
+    def _fit(self, config: EncoderConfig, data: PreparedData, prepared: StageResult) -> StageResult:
+        self._stage = "fit_encoder"
+        return fit_encoder(
+            self.spec,
+            config,
+            data,
+            upstream=prepared.fingerprint,
+            registry=self.registry,
+            runner=self.runner,
+            context=self.context,
+            accelerator=self.accelerator,
+            observer=self._observer,
+        )
+
+    def _encoder_scores(
+        self, config: EncoderConfig | None, data: PreparedData, prepared: StageResult, *, record: bool = False
+    ) -> tuple[StageResult, Evaluated]:
+        assert config is not None  # the resolver refuses a spec with neither encoder nor backbone  # noqa: S101
+        fitted = self._fit(config, data, prepared)
+        if record:
+            self._record(fitted)
+
+        def scorer() -> Scorer:
+            encoder = load_encoder(fitted, config, data, self.spec, registry=self.registry, context=self.context)
+            encoder.to(self.accelerator.device)
+            batcher = EncoderBatcher(data, history_items=encoder.history_items, device=self.accelerator.device)
+            return lambda rows: encoder_logits(encoder, batcher, rows)
+
+        model = {"encoder": fitted.fingerprint}
+        evaluated = evaluate_model(self.spec, data, scorer, model=model, registry=self.registry, runner=self.runner)
+        return fitted, evaluated
+
+    def _results(
+        self,
+        data: PreparedData,
+        evaluated: Evaluated,
+        floors: Mapping[str, Evaluated],
+        facts: Mapping[str, Any],
+        notes: list[str],
+    ) -> dict[str, Any]:
+        spec = self.spec
+        return {
+            "schema": RESULTS_SCHEMA,
+            "name": spec.name,
+            "run": self.run,
+            "spec_hash": spec.spec_hash,
+            "seed": spec.seed,
+            "profile": spec.profile,
+            "metrics": evaluated.metrics,
+            "floors": {
+                split: {
+                    part: {name: floor.metrics[split][part] for name, floor in floors.items()}
+                    for part in spec.evaluate.slices
+                }
+                for split in spec.evaluate.splits
+            },
+            "timing": self.timing,
+            "counts": data.counts(),
+            "full_counts": data.full_counts(),
+            "protocol": {
+                "visibility": spec.history.visibility,
+                "tie_rule": data.tie_rule,
+                "warm": spec.slices.warm,
+                "cold": spec.slices.cold,
+            },
+            "facts": facts,
+            "notes": notes,
+        }
+
+    def _record(self, stage: StageResult) -> None:
+        self.timing[stage.name] = {"seconds": stage.seconds, "reused": stage.reused, "work_seconds": stage.work_seconds}
+
+    def _stage_finished(self, stage: StageResult) -> None:
+        values = {"stage": stage.name, "seconds": stage.seconds, "reused": stage.reused}
+        self.folder.append_event("stage_finished", fingerprint=stage.fingerprint, **values)
+        self.hooks.notify("stage_finished", run_dir=self.folder.path, **values)
+
+    def _observer(self, step: int, values: Mapping[str, float]) -> None:
+        self.folder.append_event("step_logged", stage=self._stage, step=step, values=dict(values))
+        self.hooks.notify("step_logged", run_dir=self.folder.path, stage=self._stage, step=step, values=dict(values))

@@ -1,0 +1,1 @@
+"""Run folders and stage folders: atomic files, locks, records, environment."""

@@ -1,0 +1,197 @@
+"""A lock file that names its holder, so that a dead holder is taken over and a live one is named."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from collm.errors import RunError
+from collm.runs.atomic import TEMPORARY_SUFFIX, write_failure
+
+try:
+    import fcntl
+except ImportError:  # Windows: the exclusive creation of the file is the only guard there.
+    fcntl = None  # type: ignore[assignment]
+
+# Process start times are derived from the boot time, which moves a little when the clock is adjusted.
+_START_TOLERANCE_S = 2.0
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock.
+
+    Attributes:
+        pid: Process id on `host`.
+        host: Host name.
+        start: Start time of that process, seconds since 1970; tells a reused pid from the holder.
+    """
+
+    pid: int
+    host: str
+    start: float
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        """Returns the running process."""
+        return cls(pid=os.getpid(), host=socket.gethostname(), start=psutil.Process().create_time())
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs; only meaningful on its own host. A zombie counts as dead."""
+        try:
+            process = psutil.Process(self.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            return bool(abs(process.create_time() - self.start) <= _START_TOLERANCE_S)
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return True
+
+    def __str__(self) -> str:
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.start))
+        return f"pid {self.pid} on host {self.host}, started {started}"
+
+
+class Lock:
+    """A context manager around one lock file.
+
+    A dead holder on this host is taken over at once. A live one is waited for (`wait=True`) or refused. A holder on
+    another host cannot be examined from here, so it is treated as alive and the message says what to do.
+    """
+
+    def __init__(self, path: Path, *, wait: bool = False, on_wait: Callable[[str], None] | None = None) -> None:
+        """Prepares the lock; nothing is written yet.
+
+        Args:
+            path: The lock file.
+            wait: Whether to wait for a live holder on this host instead of raising.
+            on_wait: Called once with a sentence when waiting begins.
+        """
+        self.path = path
+        self._wait = wait
+        self._on_wait = on_wait
+        self._held: Holder | None = None
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Takes the lock.
+
+        Raises:
+            RunError: If somebody else holds it and waiting is off or impossible, or the file cannot be written.
+        """
+        told = False
+        while True:
+            other = self._try()
+            if other is None:
+                return
+            if not self._may_wait(other):
+                raise RunError(self._refusal(other))
+            if not told and self._on_wait is not None:
+                self._on_wait(f"{self.path.parent}: waiting for {other}, which works on the same thing")
+            told = True
+            time.sleep(_POLL_S)
+
+    def release(self) -> None:
+        """Gives the lock back; does nothing where it is not held, or where another process has taken it over."""
+        if self._held is not None and read_holder(self.path) == self._held:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        self._held = None
+
+    def _try(self) -> Holder | None:
+        """Takes the lock, or returns the holder that stands in the way."""
+        me = Holder.this_process()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _guard(self.path.parent):
+                other = read_holder(self.path)
+                if other is not None:
+                    if other.host != me.host or other.is_alive():
+                        return other
+                    self.path.unlink(missing_ok=True)
+                if not _create(self.path, me):
+                    return read_holder(self.path) or me
+        except OSError as error:
+            raise write_failure(self.path, error) from error
+        self._held = me
+        return None
+
+    def _may_wait(self, other: Holder) -> bool:
+        return self._wait and other.host == socket.gethostname() and other.pid != os.getpid()
+
+    def _refusal(self, other: Holder) -> str:
+        if other.pid == os.getpid() and other.host == socket.gethostname():
+            return f"{self.path.parent}: this process holds it already; one run works on a folder at a time"
+        if other.host != socket.gethostname():
+            return (
+                f"{self.path.parent}: in use by {other}. Whether that process still runs cannot be seen from here: "
+                f"if it does not, delete {self.path} and repeat the command"
+            )
+        return (
+            f"{self.path.parent}: in use by {other}. Wait for it, or end it (kill {other.pid}), "
+            "and repeat the command: it continues from the last checkpoint"
+        )
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Returns the holder named in a lock file, None where there is no file.
+
+    Raises:
+        RunError: If the file holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Holder(pid=int(content["pid"]), host=str(content["host"]), start=float(content["start"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: not a lock file; delete it if nothing is running there, and repeat") from error
+
+
+def _create(path: Path, holder: Holder) -> bool:
+    """Creates the lock file with its content in one step; False where it exists already."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        temporary.write_text(json.dumps(asdict(holder)) + "\n", encoding="utf-8")
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+@contextlib.contextmanager
+def _guard(folder: Path) -> Iterator[None]:
+    """Lets one process at a time examine and replace lock files of a folder (two could both see a dead holder)."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # A network file system may refuse this kind of lock; the exclusive creation still guards there.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

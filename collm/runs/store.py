@@ -1,0 +1,187 @@
+"""Where runs and their stages lie on disk. `done` is always written last; half-finished work stays for resume."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from collm.errors import RunError
+from collm.runs.atomic import remove_leftovers, replacing, write_atomically, write_failure
+from collm.runs.lock import Holder, Lock, read_holder
+from collm.runs.records import RunResults
+
+__all__ = ["Holder", "Lock", "RunFolder", "StageStore", "read_holder", "replacing", "write_atomically"]
+
+DONE = "done"
+LOCK = "lock"
+STAGES = "stages"
+
+
+class StageStore:
+    """The stages of one runs directory, shared by all runs in it and by nobody else."""
+
+    def __init__(self, runs_dir: Path) -> None:
+        """Takes the runs directory; nothing is created yet."""
+        self.root = runs_dir / STAGES
+
+    def folder(self, stage: str, fingerprint: str) -> Path:
+        """Returns `<runs-dir>/stages/<stage>-<fingerprint>`, whether or not it exists."""
+        return self.root / f"{stage}-{fingerprint}"
+
+    def is_done(self, stage: str, fingerprint: str) -> bool:
+        """Whether the stage was finished."""
+        return (self.folder(stage, fingerprint) / DONE).is_file()
+
+    @contextlib.contextmanager
+    def claim(
+        self, stage: str, fingerprint: str, *, wait: bool = True, on_wait: Callable[[str], None] | None = None
+    ) -> Iterator[Path]:
+        """Holds a stage for writing; writes `done` when the block ends without an error.
+
+        The folder of an interrupted attempt is given as it is, so that checkpoints in it can be continued from.
+        Somebody else may have finished the stage while this process waited: ask `is_done` inside the block first.
+
+        Args:
+            stage: Stage name, e.g. `fit_encoder`.
+            fingerprint: Hex digest of everything that decides the stage's output.
+            wait: Whether to wait for a live holder on this host; otherwise it is an error.
+            on_wait: Called once with a sentence when waiting begins.
+
+        Yields:
+            The stage's folder.
+
+        Raises:
+            RunError: If another live process holds the stage (and `wait` is off, or it is on another host), or the
+                folder cannot be written.
+        """
+        folder = self.folder(stage, fingerprint)
+        with Lock(folder / LOCK, wait=wait, on_wait=on_wait):
+            remove_leftovers(folder)
+            yield folder
+            if not self.is_done(stage, fingerprint):
+                write_atomically(folder / DONE, _now() + "\n")
+
+
+class RunFolder:
+    """One run's folder, `<runs-dir>/<name>-<hash>`: the format that people's scripts read."""
+
+    def __init__(self, runs_dir: Path, name: str, spec_hash: str) -> None:
+        """Names the folder; nothing is created yet.
+
+        Args:
+            runs_dir: Directory of all runs.
+            name: The spec's name; characters that a file name should not have become `-`.
+            spec_hash: The spec's hash.
+        """
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".") or "run"
+        self.path = runs_dir / f"{safe}-{spec_hash}"
+        self._events_checked = False
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[RunFolder]:
+        """Holds the run for writing; a second live process on the same run is refused.
+
+        Raises:
+            RunError: If another live process works on it.
+        """
+        with Lock(self.path / LOCK):
+            remove_leftovers(self.path)
+            yield self
+
+    def is_done(self) -> bool:
+        """Whether the run was finished."""
+        return (self.path / DONE).is_file()
+
+    def write_spec(self, plain: Mapping[str, Any]) -> None:
+        """Writes the resolved spec as `spec.yaml`, keys in the given order."""
+        text = yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True, default_flow_style=False)
+        write_atomically(self.path / "spec.yaml", text)
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Writes `environment.json`."""
+        write_atomically(self.path / "environment.json", _json(environment))
+
+    def append_event(self, event: str, **values: Any) -> None:
+        """Appends one line to `events.jsonl`; it is out of this process before the call returns.
+
+        Args:
+            event: What happened, e.g. `stage_finished`.
+            **values: JSON values that belong to it.
+
+        Raises:
+            RunError: If the line cannot be written.
+        """
+        path = self.path / "events.jsonl"
+        line = json.dumps({"time": _now(), "event": event, **values}, ensure_ascii=False, default=str) + "\n"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self._events_checked:
+                _drop_torn_line(path)
+                self._events_checked = True
+            with path.open("ab") as stream:
+                stream.write(line.encode("utf-8"))
+        except OSError as error:
+            raise write_failure(path, error) from error
+
+    def events(self) -> list[dict[str, Any]]:
+        """Returns the events so far; a last line torn by a killed process is left out."""
+        path = self.path / "events.jsonl"
+        if not path.is_file():
+            return []
+        complete, _, _ = path.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in complete.decode("utf-8").splitlines() if line]
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Writes `results.json` after checking its form.
+
+        Raises:
+            RunError: If the content is not of the documented form, or a number is NaN or infinite.
+        """
+        RunResults.check(results, place=str(self.path / "results.json"))
+        write_atomically(self.path / "results.json", _json(results))
+
+    def results(self) -> dict[str, Any]:
+        """Returns the content of `results.json`.
+
+        Raises:
+            RunError: If the file is missing or not of the documented form.
+        """
+        path = self.path / "results.json"
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunError(f"{path}: missing; the run is not finished: repeat `collm run`") from error
+        except ValueError as error:
+            raise RunError(f"{path}: not JSON ({error}); delete {path.parent} and repeat `collm run`") from error
+        RunResults.check(content, place=str(path))
+        return content
+
+    def write_done(self) -> None:
+        """Marks the run as finished; call it last."""
+        write_atomically(self.path / DONE, _now() + "\n")
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cuts off what a killed process left after the last newline, so that the next line starts clean."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    keep = content.rfind(b"\n") + 1
+    if keep < len(content):
+        os.truncate(path, keep)

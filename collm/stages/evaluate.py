@@ -1,0 +1,181 @@
+"""Stages: score the evaluation rows with one model, then compute metrics on slices of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from collm.contracts.metric import Metric, ScoredRows
+from collm.data.prepared import PreparedData, Rows
+from collm.data.slices import slice_masks
+from collm.errors import RunError
+from collm.metrics.evaluate import evaluate
+from collm.registry import Registry
+from collm.runs.store import replacing, write_atomically
+from collm.spec.model import ResolvedSpec
+from collm.stages.stage import StageResult, StageRunner, core_hash
+
+SCORES = "scores.parquet"
+METRICS = "metrics.json"
+# One seed for all runs: the same users are drawn for every method, so intervals are comparable between them.
+RESAMPLING_SEED = 0
+
+Array = np.ndarray[Any, Any]
+Scorer = Callable[[Rows], Array]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Scores and metrics of one model.
+
+    Attributes:
+        scoring: The stage that made the scores.
+        logits: Split -> float32 [n_rows].
+        metrics: Split -> slice -> metric -> record of `results.json`.
+        reused: Whether scores and metrics had been there before.
+        seconds: Wall time spent by this command.
+    """
+
+    scoring: StageResult
+    logits: Mapping[str, Array]
+    metrics: Mapping[str, Any]
+    reused: bool
+    seconds: float
+
+
+def evaluate_model(
+    spec: ResolvedSpec,
+    data: PreparedData,
+    scorer: Callable[[], Scorer],
+    *,
+    model: Mapping[str, Any],
+    registry: Registry,
+    runner: StageRunner,
+    stage: str = "evaluate",
+) -> Evaluated:
+    """Scores the evaluation splits and computes all metrics.
+
+    Args:
+        spec: Supplies splits, slices, metrics and resamples.
+        data: Prepared data.
+        scorer: Makes the scoring function; called only where scores are missing, so that no weights load in vain.
+        model: Everything that decides the scores besides the rows, as plain data.
+        registry: Where metrics come from.
+        runner: Runs or skips the stages.
+        stage: Name of the scoring stage.
+
+    Returns:
+        Scores and metrics.
+
+    Raises:
+        RunError: If a score is NaN or infinite; names split and source rows.
+    """
+    splits = list(spec.evaluate.splits)
+
+    def score(folder: Path) -> dict[str, Any]:
+        score_rows = scorer()
+        frames = [_score_split(split, data.rows(split), score_rows) for split in splits]
+        with replacing(folder / SCORES) as temporary:
+            pl.concat(frames).write_parquet(temporary)
+        return {"rows": {split: len(data.rows(split)) for split in splits}}
+
+    scoring = runner.run(stage, {"model": dict(model), "splits": splits, "core": core_hash("model", "engine", "prompt")}, score)
+    logits = _read_logits(scoring.folder / SCORES, splits, data)
+    payload = {
+        "scores": scoring.fingerprint,
+        "slices": spec.slices.model_dump(mode="json"),
+        "evaluate": spec.evaluate.model_dump(mode="json"),
+        "plugins": [registry.source_hash("metric", name) for name in spec.evaluate.metrics],
+        "core": core_hash("metrics", "stages"),
+    }
+
+    def compute(folder: Path) -> dict[str, Any]:
+        content = {split: _metrics(spec, data, data.rows(split), logits[split], registry) for split in splits}
+        write_atomically(folder / METRICS, json.dumps(content, allow_nan=False) + "\n")
+        return {}
+
+    measuring = runner.run("metrics", payload, compute)
+    metrics = json.loads((measuring.folder / METRICS).read_text(encoding="utf-8"))
+    return Evaluated(scoring, logits, metrics, scoring.reused and measuring.reused, scoring.seconds + measuring.seconds)
+
+
+def probabilities(logits: Array) -> Array:
+    """Returns 1 / (1 + exp(-logit)) in float64, without overflow."""
+    values = logits.astype(np.float64)
+    return np.exp(-np.logaddexp(0.0, -values))
+
+
+def scores_frame(spec: ResolvedSpec, data: PreparedData, logits: Mapping[str, Array]) -> pl.DataFrame:
+    """Returns the content of a run's `scores.parquet` (docs/run-folder.md)."""
+    users, items = pl.Series(data.user_ids), pl.Series(data.item_ids)
+    frames = []
+    for split, values in logits.items():
+        rows = data.rows(split)
+        masks = _slices(spec, data, rows)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "split": [split] * len(rows),
+                    "row": np.asarray(rows.row, dtype=np.int64),
+                    "user": users.gather(rows.user),
+                    "item": items.gather(rows.item),
+                    "label": np.asarray(rows.label, dtype=np.int8),
+                    "logit": values.astype(np.float32),
+                    "score": probabilities(values),
+                    "user_train_rows": data.user_train_rows[rows.user],
+                    "item_train_rows": data.item_train_rows[rows.item],
+                    **masks,
+                }
+            )
+        )
+    return pl.concat(frames)
+
+
+def build_metrics(spec: ResolvedSpec, registry: Registry) -> dict[str, Metric]:
+    """Builds the metrics that a spec names, with their default settings."""
+    metrics = {}
+    for name in spec.evaluate.metrics:
+        component = registry.get("metric", name)
+        metrics[name] = component.load_factory()(component.config(name=name))
+    return metrics
+
+
+def _score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:
+    logits = np.asarray(score_rows(rows), dtype=np.float32)
+    bad = ~np.isfinite(logits)
+    if bad.any():
+        shown = ", ".join(str(row) for row in np.asarray(rows.row)[bad][:8])
+        raise RunError(f"{split}: {int(bad.sum())} of {len(rows)} scores are NaN or infinite, source rows {shown}")
+    return pl.DataFrame({"split": [split] * len(rows), "row": np.asarray(rows.row, dtype=np.int64), "logit": logits})
+
+
+def _read_logits(path: Path, splits: list[str], data: PreparedData) -> dict[str, Array]:
+    frame = pl.read_parquet(path)
+    logits = {}
+    for split in splits:
+        part = frame.filter(pl.col("split") == split)
+        if not np.array_equal(part["row"].to_numpy(), data.rows(split).row):
+            raise RunError(f"{path}: rows differ from the prepared data's {split} rows; remove this stage's folder and run again")
+        logits[split] = part["logit"].to_numpy()
+    return logits
+
+
+def _slices(spec: ResolvedSpec, data: PreparedData, rows: Rows) -> dict[str, Array]:
+    masks = slice_masks(rows, data.user_train_rows, data.item_train_rows, warm=spec.slices.warm, cold=spec.slices.cold)
+    return {name: masks[name] for name in spec.evaluate.slices}
+
+
+def _metrics(spec: ResolvedSpec, data: PreparedData, rows: Rows, logits: Array, registry: Registry) -> dict[str, Any]:
+    metrics = build_metrics(spec, registry)
+    score = probabilities(logits)
+    content = {}
+    for name, mask in _slices(spec, data, rows).items():
+        part = ScoredRows(user=np.asarray(rows.user, dtype=np.int64)[mask], label=np.asarray(rows.label)[mask], score=score[mask])
+        content[name] = evaluate(metrics, part, n_resamples=spec.evaluate.resamples, seed=RESAMPLING_SEED)
+    return content

@@ -1,0 +1,39 @@
+"""Settings of the tuning strategies."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from collm.contracts.tuning import StepConfig, TuningConfig
+
+
+class UntunedConfig(TuningConfig):
+    """No step at all."""
+
+
+class TextOnlyConfig(TuningConfig):
+    """One step on the text-only prompt."""
+
+    text: StepConfig = Field(default=StepConfig(), description="LoRA on the text-only prompt.")
+
+
+class TwoStepConfig(TextOnlyConfig):
+    """Text first, then the mapping."""
+
+    collaborative: StepConfig = Field(default=StepConfig(), description="The mapping on the full prompt.")
+
+
+class TwoStepWithEncoderConfig(TwoStepConfig):
+    """Text first, then the mapping together with the encoder."""
+
+    encoder: StepConfig = Field(
+        default=StepConfig(), description="The encoder in the second step; only learning_rate and weight_decay are read."
+    )
+
+
+class JointConfig(TextOnlyConfig):
+    """LoRA and mapping in one step."""
+
+    collaborative: StepConfig = Field(
+        default=StepConfig(), description="The mapping; only learning_rate and weight_decay are read."
+    )
