@@ -144,7 +144,7 @@ def _load_one(manager: pluggy.PluginManager, point: EntryPoint) -> tuple[PluginS
 
 def _checked_hooks(manager: pluggy.PluginManager, plugin: Any) -> tuple[str, ...]:
     """Names the hooks of a plugin; refuses misspelled and unmarked ones, which pluggy would ignore in silence."""
-    known = sorted(name for name, _ in inspect.getmembers(hookspecs) if _is_hookspec(manager, name))
+    known = sorted(name for name in vars(manager.hook) if not name.startswith("_"))
     marked = []
     for name in dir(plugin):
         function = getattr(plugin, name, None)
@@ -154,7 +154,9 @@ def _checked_hooks(manager: pluggy.PluginManager, plugin: Any) -> tuple[str, ...
         if options is not None:
             hook = options.get("specname") or name
             if hook not in known and not options.get("optionalhook"):
-                raise PluginError(f"'{name}' is marked @hookimpl, but there is no hook of that name{_nearest(hook, known)}")
+                raise PluginError(
+                    f"'{name}' is marked @hookimpl, but there is no hook of that name{_nearest(hook, known)}"
+                )
             marked.append(hook)
         elif _looks_like_a_hook(plugin, name, function, known):
             raise PluginError(
@@ -164,10 +166,6 @@ def _checked_hooks(manager: pluggy.PluginManager, plugin: Any) -> tuple[str, ...
     if not marked:
         raise PluginError(f"implements no hook; the hooks are: {', '.join(known)}")
     return tuple(sorted(marked))
-
-
-def _is_hookspec(manager: pluggy.PluginManager, name: str) -> bool:
-    return hasattr(manager.hook, name)
 
 
 def _looks_like_a_hook(plugin: Any, name: str, function: Any, known: Sequence[str]) -> bool:

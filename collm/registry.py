@@ -81,14 +81,15 @@ class Registry:
     def _unknown(self, kind: Kind, name: str) -> str:
         names = self.names(kind)
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        parts = [f"unknown {kind} '{name}'"]
-        if close:
-            parts.append("did you mean " + " or ".join(f"'{each}'" for each in close) + "?")
+        hint = f" (did you mean {' or '.join(repr(each) for each in close)}?)" if close else ""
+        parts = [f"unknown {kind} '{name}'{hint}"]
         elsewhere = [other for other in KINDS if (other, name) in self._entries]
         if elsewhere:
             parts.append(f"'{name}' is a {' and a '.join(elsewhere)}")
         parts.append(f"installed {kind} names: {', '.join(names) or 'none'}")
-        parts.extend(f"{status.label()} did not load and might give it: {status.cause}" for status in self._suspects(name))
+        parts.extend(
+            f"{status.label()} did not load and might give it: {status.cause}" for status in self._suspects(name)
+        )
         return "; ".join(parts)
 
     def _suspects(self, name: str) -> tuple[PluginStatus, ...]:
@@ -117,7 +118,7 @@ def build_registry(host: PluginHost) -> Registry:
     return Registry(host, MappingProxyType(dict(sorted(entries.items()))))
 
 
-def default_registry(strict: bool = False) -> Registry:  # noqa: FBT001, FBT002
+def default_registry(strict: bool = False) -> Registry:
     """Loads the installed plugins and builds their registry.
 
     Args:

@@ -15,6 +15,7 @@ from collm.contracts.encoder import EncoderConfig
 from collm.data.prepared import PreparedData
 from collm.engine.device import choose_device, prepare_machine
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
+from collm.observers import Observers
 from collm.registry import Registry
 from collm.runs.environment import describe_environment
 from collm.runs.store import RunFolder, replacing
@@ -87,7 +88,7 @@ class _Run:
         self.timing: dict[str, dict[str, Any]] = {}
         self._stage = ""
         self.runner = StageRunner(options.runs_dir, finished=self._stage_finished)
-        self.hooks = registry.host
+        self.hooks = Observers(registry.host)
 
     def execute(self) -> None:
         spec, folder = self.spec, self.folder

@@ -1,0 +1,1 @@
+"""Metrics: pure functions on labels and scores, their intervals, and the evaluation of one slice."""

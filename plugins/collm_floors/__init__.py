@@ -1,1 +1,44 @@
-"""Being written."""
+"""Floors: the cheap recommenders that every results table shows (fact 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from collm.component import Component
+from collm.hookspecs import hookimpl
+from collm_floors.config import BiasLogisticConfig, ItemMeanConfig, ItemUserMeanConfig
+
+
+@hookimpl
+def register_encoders() -> Sequence[Component]:
+    """Returns the floors."""
+    scores = frozenset({"scores"})
+    return [
+        Component(
+            kind="encoder",
+            name="item-mean",
+            factory="collm_floors.encoders:build_item_mean",
+            config=ItemMeanConfig,
+            summary="Floor: smoothed share of positives of the item in training.",
+            gives=scores,
+            floor=True,
+        ),
+        Component(
+            kind="encoder",
+            name="item-user-mean",
+            factory="collm_floors.encoders:build_item_user_mean",
+            config=ItemUserMeanConfig,
+            summary="Floor: sum of the smoothed log-odds of item and user.",
+            gives=scores,
+            floor=True,
+        ),
+        Component(
+            kind="encoder",
+            name="bias-logistic",
+            factory="collm_floors.encoders:build_bias_logistic",
+            config=BiasLogisticConfig,
+            summary="Floor: logistic regression on one-hot user and item.",
+            gives=scores,
+            floor=True,
+        ),
+    ]

@@ -37,6 +37,7 @@ class LightGCN(EncoderModule):
         init_std: float,
         loss: Literal["bce", "bpr"],
         biases: bool,
+        bias_learning_rate: float,
         bias_weight_decay: float,
     ) -> None:
         """Builds the graph and draws the embeddings.
@@ -48,6 +49,7 @@ class LightGCN(EncoderModule):
             init_std: Standard deviation of the initial embeddings.
             loss: `bce` or `bpr`.
             biases: Whether the score has biases.
+            bias_learning_rate: Adam's step size of the biases.
             bias_weight_decay: L2 coefficient on the biases.
 
         Raises:
@@ -56,7 +58,7 @@ class LightGCN(EncoderModule):
         super().__init__()
         self.first_item = data.n_users + 1
         self.n_layers = n_layers
-        self.bias_weight_decay = bias_weight_decay
+        self.bias_fit = {"lr": bias_learning_rate, "weight_decay": bias_weight_decay}
         self.user_dim = self.item_dim = embedding_size + int(biases)
         n_nodes = data.n_users + data.n_items + 2
         self.embedding = nn.Parameter(torch.empty(n_nodes, embedding_size).normal_(std=init_std))
@@ -118,11 +120,12 @@ class LightGCN(EncoderModule):
         return EncodedPair(user=self._vector(table, user), item=self._vector(table, item))
 
     def parameter_groups(self, fit: FitConfig) -> list[dict[str, Any]]:
-        """Returns the embeddings with `fit.weight_decay` and the biases with their own."""
-        groups = [{"params": [self.embedding], "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]
+        """Returns the embeddings with the step size and decay of `fit`, and the biases with their own."""
+        groups: list[dict[str, Any]] = [
+            {"params": [self.embedding], "lr": fit.learning_rate, "weight_decay": fit.weight_decay}
+        ]
         if self.node_bias is not None and self.global_bias is not None:
-            biases = [self.node_bias, self.global_bias]
-            groups.append({"params": biases, "lr": fit.learning_rate, "weight_decay": self.bias_weight_decay})
+            groups.append({"params": [self.node_bias, self.global_bias], **self.bias_fit})
         return groups
 
     def _propagate(self) -> Tensor:

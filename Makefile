@@ -1,0 +1,43 @@
+# Works on a fresh machine with Python >= 3.11, make and a network; everything is installed into .venv here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help env quickstart test test-all lint docs
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+env: $(STAMP) ## make .venv and install the project with its pinned dependencies
+
+# torch goes first and alone: the constraint then holds for whichever build (CPU or CUDA) the machine's index offers.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is `$(PYTHON) --version 2>&1`: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "cannot make a virtual environment: install the venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "installing into $(VENV) (a few minutes the first time)" >&2
+	@$(PIP) torch 'setuptools>=77' wheel
+	@$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
+quickstart: $(STAMP) ## get weights and data, run experiments/quickstart.yaml, print its table
+	@$(BIN)/collm fetch smollm2-135m movielens-small
+	@$(BIN)/collm run experiments/quickstart.yaml
+
+test: lint ## lint, types and the fast tests
+	@$(BIN)/python -m pytest -q
+
+test-all: lint ## as test, with the slow tests
+	@$(BIN)/python -m pytest -q -m ''
+
+lint: $(STAMP) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+docs: $(STAMP) ## write docs/commands.md and docs/reference.md again
+	@$(BIN)/python docs/generate.py

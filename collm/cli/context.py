@@ -1,0 +1,115 @@
+"""What every command needs from the outside world: global options, registry, cache folder, the two output streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from collm.registry import Registry
+    from collm.spec.expand import Suite
+    from collm.spec.model import ResolvedSpec
+
+PIPED_WIDTH = 120
+
+SpecArgument = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="YAML file of a run or a suite.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override one field, e.g. `encoder.fit.epochs=5` (null removes a section). Repeatable.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+RunsDirOption = Annotated[Path, typer.Option("--runs-dir", metavar="DIR", help="Directory of run folders and stages.")]
+
+
+@dataclass
+class CliState:
+    """Global options, shared by the commands of one call.
+
+    Attributes:
+        debug: Show the traceback of an error.
+        strict_plugins: A broken plugin is an error.
+    """
+
+    debug: bool = False
+    strict_plugins: bool = False
+    _registry: Registry | None = field(default=None, repr=False)
+
+    def registry(self) -> Registry:
+        """Returns the installed components; names broken plugins on stderr, once."""
+        if self._registry is None:
+            from collm.registry import default_registry
+
+            self._registry = default_registry(strict=self.strict_plugins)
+            for status in self._registry.host.statuses:
+                if not status.ok:
+                    say(f"warning: {status.label()} is broken and left out: {status.cause}")
+                    if self.debug:
+                        say(status.traceback)
+        return self._registry
+
+    def load(self, path: Path, overrides: list[str] | None) -> ResolvedSpec | Suite:
+        """Reads a spec or suite with its overrides; relative paths in overrides start at the working directory."""
+        from collm.errors import UsageError
+        from collm.spec.expand import load_any
+
+        if not path.is_file():
+            what = "is a folder, not a YAML file" if path.is_dir() else "no such file"
+            raise UsageError(f"{path}: {what}; the working directory is {Path.cwd()}")
+        return load_any(path, overrides or [], self.registry(), cwd=Path.cwd())
+
+
+def state_of(context: typer.Context) -> CliState:
+    """Returns the global options of this call."""
+    state = context.find_object(CliState)
+    return state if state is not None else CliState()
+
+
+def cache_dir() -> Path:
+    """Returns the folder for downloads and converted weights: `COLLM_CACHE`, else the platform's user cache."""
+    if chosen := os.environ.get("COLLM_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "collm"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "collm"
+
+
+def say(message: str) -> None:
+    """Writes a line to stderr as it is: no wrapping, no colour."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def emit(text: str) -> None:
+    """Writes a part of the result to stdout."""
+    print(text)
+
+
+def emit_json(content: Mapping[str, Any]) -> None:
+    """Writes the result as JSON to stdout."""
+    print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def emit_table(*renderables: RenderableType) -> None:
+    """Writes tables to stdout: as wide as the terminal, or `PIPED_WIDTH` columns without colour where there is none."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, highlight=False, width=PIPED_WIDTH, color_system=None)
+    for renderable in renderables:
+        console.print(renderable)

@@ -1,0 +1,121 @@
+"""Entry point of the `collm` command: global options, the list of commands, and the one place where errors end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+import collm
+from collm.cli import doctor, fetch, plugins, prompt, run, runs, schema, validate
+from collm.cli.context import CliState, say
+from collm.errors import CollmError
+
+INTERRUPTED = 130
+FAILED = 1
+
+# Plain help: it reads the same on a terminal, in a pipe and in the docs copy.
+app = typer.Typer(name="collm", rich_markup_mode=None, add_completion=True, no_args_is_help=True)
+
+app.command("run")(run.run)
+app.command("validate")(validate.validate)
+app.command("prompt")(prompt.prompt)
+app.command("plugins")(plugins.plugins)
+app.command("fetch")(fetch.fetch)
+app.command("runs")(runs.runs)
+app.command("schema")(schema.schema)
+app.command("doctor")(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"collm {collm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    strict_plugins: Annotated[
+        bool, typer.Option("--strict-plugins", help="Treat a broken plugin as an error instead of leaving it out.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Experiments with language models and collaborative signals: one YAML file in, an honest table out.
+
+    stdout carries the result, stderr everything else. Exit codes: 0 done, 1 run failed, 2 bad command or spec,
+    3 plugin problem, 130 interrupted.
+
+    Example: collm run experiments/quickstart.yaml
+    """
+    context.obj = CliState(debug=debug, strict_plugins=strict_plugins)
+
+
+def command_tree() -> TyperGroup:
+    """Returns the group of all commands, for help pages."""
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
+    return command
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code; every error of a command ends here.
+
+    Args:
+        arguments: Words after `collm`.
+    """
+    debug = "--debug" in arguments
+    try:
+        code = command_tree().main(list(arguments), prog_name="collm", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except typer.TyperException as error:
+        return _usage_error(error)
+    except typer.Abort:
+        code = INTERRUPTED
+    except CollmError as error:
+        if debug:
+            traceback.print_exc()
+        say(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader went away (`| head`): not an error. Closing what is left must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    # The last boundary: a bug ends in one line, and in its traceback on request.
+    except Exception as error:  # noqa: BLE001
+        if debug:
+            traceback.print_exc()
+        say(f"unexpected {type(error).__name__}: {error}")
+        if not debug:
+            say("this is a bug in collm or in a plugin; repeat with `collm --debug ...` to see where")
+        return FAILED
+    if code == INTERRUPTED:
+        say("interrupted; the same command continues from the last checkpoint")
+    return code if isinstance(code, int) else 0
+
+
+def _usage_error(error: typer.TyperException) -> int:
+    show = getattr(error, "show", None)
+    if callable(show):
+        show(file=sys.stderr)
+    else:
+        say(str(error))
+    return int(getattr(error, "exit_code", 2))
+
+
+def main() -> NoReturn:
+    """Runs the command line of this process."""
+    sys.exit(call(sys.argv[1:]))
+
+
+__all__ = ["TyperCommand", "app", "call", "command_tree", "main"]

@@ -1,0 +1,56 @@
+"""Warm and cold rows by the rules that the paper and its code use (fact 28)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from collm.errors import DataError
+
+Array = np.ndarray[Any, Any]
+
+WARM_RULES = {"at-least-3": 3, "more-than-3": 4, "seen": 1}
+COLD_RULES = ("rest", "unseen")
+
+
+class UserItemRows(Protocol):
+    """Anything with one user and one item per row."""
+
+    @property
+    def user(self) -> Array:
+        """int64 [n_rows] dense ids."""
+        ...
+
+    @property
+    def item(self) -> Array:
+        """int64 [n_rows] dense ids."""
+        ...
+
+
+def slice_masks(
+    rows: UserItemRows, user_train_rows: Array, item_train_rows: Array, *, warm: str, cold: str
+) -> dict[str, Array]:
+    """Says which rows belong to which slice.
+
+    Args:
+        rows: The rows.
+        user_train_rows: int64 [n_users + 1] rows of each user in the full training split.
+        item_train_rows: int64 [n_items + 1] likewise for items.
+        warm: `at-least-3` (user and item have 3 or more training rows), `more-than-3`, `seen` (1 or more).
+        cold: `rest` (every row that is not warm) or `unseen` (user or item has no training row).
+
+    Returns:
+        `all`, `warm`, `cold` -> bool [n_rows]. Rows may be in neither of the last two (`more-than-3` with `unseen`).
+
+    Raises:
+        DataError: If a rule is unknown.
+    """
+    if warm not in WARM_RULES or cold not in COLD_RULES:
+        raise DataError(
+            f"slices: got '{warm}', '{cold}'; allowed are warm {', '.join(WARM_RULES)}; cold {', '.join(COLD_RULES)}"
+        )
+    fewest = np.minimum(user_train_rows[rows.user], item_train_rows[rows.item])
+    is_warm = fewest >= WARM_RULES[warm]
+    is_cold = ~is_warm if cold == "rest" else fewest == 0
+    return {"all": np.ones(len(fewest), dtype=bool), "warm": is_warm, "cold": is_cold}

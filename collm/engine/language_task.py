@@ -1,0 +1,166 @@
+"""Tuning the language model: prompts in token-budget batches, BCE on one logit, validation AUC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from collm.contracts.tuning import Group, TuneStep, TuningConfig
+from collm.data.prepared import Rows
+from collm.engine.encoder_task import validation_auc
+from collm.engine.prompt_rows import PromptRows
+from collm.engine.schedule import schedule_factor
+from collm.engine.seeding import derive_seed
+from collm.engine.train import LoopSettings
+from collm.model.parameters import optimiser_groups
+from collm.model.recommender import Recommender
+
+Array = np.ndarray[Any, Any]
+# Rows of one user and history that stay together in training: they share a prefix, and a batch of 32 still mixes users.
+ROWS_KEPT_TOGETHER = 4
+
+
+@torch.no_grad()
+def recommender_logits(recommender: Recommender, prompts: PromptRows, *, max_tokens: int) -> Array:
+    """Scores rows, those of one user and history together.
+
+    Args:
+        recommender: Put into eval mode.
+        prompts: Encoded rows.
+        max_tokens: Tokens per forward pass, padding included.
+
+    Returns:
+        float32 [n_rows] logits in the order of the rows.
+    """
+    recommender.eval()
+    logits = np.zeros(len(prompts), dtype=np.float32)
+    for rows in prompts.scoring_batches(max_tokens):
+        logits[rows] = recommender(prompts.batch(rows)).float().cpu().numpy()
+    return logits
+
+
+class LanguageTask:
+    """One tuning step in the training loop."""
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        step: TuneStep,
+        tuning: TuningConfig,
+        *,
+        title: str,
+        train: PromptRows,
+        valid: PromptRows,
+        seed: int,
+    ) -> None:
+        """Takes the model, the step and the encoded rows; `seed` decides the order of batches."""
+        self.title = title
+        self._recommender, self._step, self._tuning = recommender, step, tuning
+        self._train, self._valid, self._seed = train, valid, seed
+        self._trained: tuple[Group, ...] = tuple(group for group, plan in step.groups.items() if plan.trains)
+        self._lead = step.optimiser[self._trained[0]]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps per pass over the training rows."""
+        return -(-len(self._train) // self._tuning.batch_size)
+
+    def loop_settings(self) -> LoopSettings:
+        """Returns how long to train, from the first group that trains."""
+        return LoopSettings(
+            max_steps=max(1, round(self._lead.epochs * self.steps_per_epoch)),
+            validate_every=max(1, round(self.steps_per_epoch / self._lead.validations_per_epoch)),
+            patience=self._lead.patience,
+            clip_norm=self._tuning.clip_norm,
+            checkpoint_seconds=self._tuning.checkpoint_seconds,
+        )
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Returns AdamW; each group has its own rate, and matrices alone decay (fact 38)."""
+        groups = []
+        for group in self._trained:
+            settings = self._step.optimiser[group]
+            for part in optimiser_groups(self._recommender, group, weight_decay=settings.weight_decay):
+                groups.append({**part, "lr": settings.learning_rate, "peak": settings.learning_rate})
+        return torch.optim.AdamW(groups)
+
+    def factor(self, step: int, group: Mapping[str, Any]) -> float:
+        """Returns the schedule's factor for one optimiser group."""
+        return schedule_factor(
+            self._tuning.schedule,
+            step,
+            total=self.loop_settings().max_steps,
+            warmup=self._lead.warmup_steps,
+            peak=group["peak"],
+        )
+
+    def batches(self, epoch: int) -> Sequence[Sequence[Array]]:
+        """Returns global batches of shuffled rows, each cut into micro-batches by tokens."""
+        generator = np.random.default_rng(derive_seed(self._seed, "batches", epoch))
+        order = shuffled_in_chunks(self._train.prefix_group, generator, ROWS_KEPT_TOGETHER)
+        size = self._tuning.batch_size
+        cuts = [order[start : start + size] for start in range(0, len(order), size)]
+        return [self._train.micro_batches(rows, self._tuning.micro_batch_tokens) for rows in cuts]
+
+    def loss_sum(self, rows: Array) -> torch.Tensor:
+        """Returns the summed binary cross-entropy of these rows (fact 1)."""
+        self._recommender.train()
+        batch = self._train.batch(rows)
+        logits = self._recommender(batch)
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
+
+    def validate(self) -> float:
+        """Returns the AUC on the selection rows (fact 34)."""
+        logits = recommender_logits(self._recommender, self._valid, max_tokens=self._tuning.micro_batch_tokens)
+        return validation_auc(self._valid.rows.label, logits, what=self.title)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Returns the tensors of every group that trains, named `<group>.<name>`."""
+        parts = {group: self._recommender.part_state(group) for group in self._trained}
+        return {f"{group}.{name}": tensor for group, part in parts.items() for name, tensor in part.items()}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Loads what `state` returned; strict keys."""
+        for group in self._trained:
+            prefix = f"{group}."
+            part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            self._recommender.load_part_state(group, part)
+
+
+def shuffled_in_chunks(groups: Array, generator: np.random.Generator, size: int) -> Array:
+    """Returns a permutation of rows in which up to `size` rows of one group stand together.
+
+    Args:
+        groups: int64 [n] group of each row.
+        generator: Decides which rows stand together and where.
+        size: Rows of a group per chunk at most; 1 is a plain permutation.
+
+    Returns:
+        int64 [n] row numbers.
+    """
+    order = generator.permutation(len(groups))
+    order = order[np.argsort(groups[order], kind="stable")]
+    starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order][:1] - 1))
+    within = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    chunk = np.cumsum((within % size) == 0) - 1
+    place = generator.permutation(int(chunk[-1]) + 1 if len(chunk) else 0)
+    return order[np.argsort(place[chunk], kind="stable")]
+
+
+def selection_rows(rows: Rows, *, half: bool, max_rows: int | None, seed: int, draw: Any) -> Rows:
+    """Returns the validation rows that select weights.
+
+    Args:
+        rows: All validation rows.
+        half: Whether a random half selects, as in the reference (fact 27).
+        max_rows: Rows at most, whole users; None keeps all.
+        seed: Decides both draws.
+        draw: `draw_whole_users`.
+    """
+    if half:
+        keep = np.random.default_rng(derive_seed(seed, "select")).permutation(len(rows))[: len(rows) // 2]
+        rows = rows.take(np.sort(keep))
+    return rows if max_rows is None or max_rows >= len(rows) else draw(rows, max_rows, seed)

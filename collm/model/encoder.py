@@ -1,0 +1,111 @@
+"""Base class of encoders: the contract's members with defaults, so that a plugin writes only what is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from collm.contracts.encoder import EncodedPair, EncoderBatch, EncoderData, FitConfig, FitMode
+from collm.errors import PluginError
+
+
+class EncoderModule(nn.Module):
+    """Defaults for `collm.contracts.encoder.Encoder`: a gradient-fitted model that gives scores only.
+
+    A subclass writes `score`, sets the class attributes that differ, and writes `encode` where it gives vectors or
+    `fit_direct` where its mode is `direct`. Sizes known only when built are set on the instance.
+    """
+
+    gives: frozenset[str] = frozenset({"scores"})
+    fit_mode: FitMode = "gradient"
+    user_depends_on_item: bool = False
+    user_dim: int | None = None
+    item_dim: int | None = None
+    history_items: int = 0
+
+    def score(self, batch: EncoderBatch) -> torch.Tensor:
+        """Scores rows.
+
+        Args:
+            batch: Rows; labels are not read.
+
+        Returns:
+            Logits, float32 [batch].
+
+        Raises:
+            PluginError: If the subclass gives scores and does not write this method.
+        """
+        del batch
+        raise PluginError(self._missing("score(batch)", "scores"))
+
+    def loss(self, batch: EncoderBatch) -> torch.Tensor:
+        """Mean binary cross-entropy of `score` against the labels: -[y log s(z) + (1 - y) log(1 - s(z))].
+
+        Args:
+            batch: Rows with labels, float32 [batch] of 0 and 1.
+
+        Returns:
+            float32 scalar.
+
+        Raises:
+            PluginError: If the batch has no labels.
+        """
+        if batch.label is None:
+            raise PluginError(f"{type(self).__name__}.loss: the batch has no labels; give EncoderBatch(label=...)")
+        return functional.binary_cross_entropy_with_logits(self.score(batch), batch.label)
+
+    def parameter_groups(self, fit: FitConfig) -> list[dict[str, Any]]:
+        """Puts all trainable parameters into one group with the fit's step size and coupled L2.
+
+        Args:
+            fit: Training settings.
+
+        Returns:
+            One torch optimiser group; empty list where nothing trains.
+        """
+        params = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if not params:
+            return []
+        return [{"params": params, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]
+
+    def fit_direct(self, data: EncoderData, batches: Iterator[EncoderBatch]) -> None:
+        """Fits an encoder of mode `direct`.
+
+        Args:
+            data: What the encoder may see.
+            batches: The labelled training rows once, in source order.
+
+        Raises:
+            PluginError: If the mode is not `direct`, or the subclass does not write this method.
+        """
+        del data, batches
+        cause = "does not write it" if self.fit_mode == "direct" else f"has fit_mode '{self.fit_mode}'"
+        raise PluginError(f"{type(self).__name__}.fit_direct was called, but the encoder {cause}")
+
+    def encode(self, batch: EncoderBatch) -> EncodedPair:
+        """Encodes rows.
+
+        Args:
+            batch: Rows; labels are not read.
+
+        Returns:
+            The vectors that enter the prompt, float [batch, d_u] and [batch, d_i].
+
+        Raises:
+            PluginError: If the encoder gives scores only, or the subclass does not write this method.
+        """
+        del batch
+        if self.gives & {"vectors", "llm-tokens"}:
+            raise PluginError(self._missing("encode(batch)", "vectors"))
+        raise PluginError(
+            f"{type(self).__name__} gives scores only and cannot enter a prompt; choose an encoder that gives vectors"
+        )
+
+    def _missing(self, method: str, what: str) -> str:
+        return (
+            f"{type(self).__name__} declares gives={sorted(self.gives)} but does not write {method}, which gives {what}"
+        )

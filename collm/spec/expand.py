@@ -1,0 +1,183 @@
+"""A suite file -> its runs: a base spec, overrides per run, a matrix of values, seeds.
+
+`runs`, `matrix` and `seeds` cross; `exclude` takes cells out. Each run is resolved like a spec of its own.
+A run that changes a component's `name` replaces that section whole: the old component's fields do not stay behind. Only
+what `--set` gave stays where the new component has that field too, so that `--set tuning.max_rows=9` reaches every run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from collm.component import Kind
+from collm.contracts.component_check import config_field
+from collm.errors import Problem, SpecError
+from collm.registry import Registry
+from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
+from collm.spec.node import Node, Place, from_plain, leaves
+from collm.spec.override import SET, apply_overrides, merge, set_at
+from collm.spec.read import read_file
+from collm.spec.resolve import SUITE_KEYS, in_file_order, resolve_document
+from collm.spec.suite_file import SuiteFile, read_suite
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One run of a suite.
+
+    Attributes:
+        key: Unique within the suite, e.g. `mf` or `mf-seed1`.
+        run: The run without its seed.
+        seed: Its seed.
+        spec: Its resolved spec, named `SUITE-RUN`.
+    """
+
+    key: str
+    run: str
+    seed: int
+    spec: ResolvedSpec
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Several runs from one file, in the order of the file."""
+
+    name: str
+    runs: tuple[SuiteRun, ...]
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One run before it is resolved: its document, and where messages point when only this run is wrong."""
+
+    run: str
+    document: Node
+    place: Place
+    path: str
+    choices: Mapping[str, object]
+
+
+def load_any(path: Path, overrides: Sequence[str], registry: Registry, *, cwd: Path) -> ResolvedSpec | Suite:
+    """Reads a spec or a suite; a file with `base`, `runs`, `matrix`, `seeds` or `exclude` is a suite.
+
+    Args:
+        path: The YAML file.
+        overrides: `path=value` texts of `--set`; in a suite they change the base, before runs do.
+        registry: What is installed.
+        cwd: Folder that relative locations in `overrides` resolve against.
+
+    Raises:
+        SpecError: With every problem of the file, its base and the overrides.
+    """
+    document = read_file(path)
+    if not document.fields.keys() & set(SUITE_KEYS):
+        return resolve_document(apply_overrides(document, overrides, cwd=cwd), registry)
+    suite = read_suite(document, path)
+    base = apply_overrides(suite.base, overrides, cwd=cwd)
+    return expand(suite, base, registry)
+
+
+def expand(suite: SuiteFile, base: Node, registry: Registry) -> Suite:
+    """Crosses runs, matrix and seeds and resolves each cell.
+
+    Args:
+        suite: The suite file.
+        base: Its base spec, overrides applied.
+        registry: What is installed.
+
+    Raises:
+        SpecError: With the problems of all runs; one that only some runs have is placed at those runs.
+    """
+    cells = _cells(suite, base, registry)
+    runs: list[SuiteRun] = []
+    found: list[tuple[_Cell, list[Problem]]] = []
+    for cell in cells:
+        problems: list[Problem] = []
+        for seed in suite.seeds or (None,):
+            document = cell.document if seed is None else set_at(cell.document, ("seed",), seed)
+            if _excluded(suite, cell, seed):
+                continue
+            try:
+                spec = resolve_document(document, registry)
+            except SpecError as error:
+                problems.extend(error.problems)
+                continue
+            key = f"{cell.run}-seed{spec.seed}" if len(suite.seeds) > 1 else cell.run
+            runs.append(SuiteRun(key, cell.run, spec.seed, spec))
+        found.append((cell, list(dict.fromkeys(problems))))
+    problems = [*_placed(found, suite.shown), *_unused_excludes(suite, cells)]
+    if problems:
+        raise SpecError(in_file_order(problems))
+    if not runs:
+        raise SpecError([suite.place.problem("every run is excluded", "exclude")])
+    return Suite(suite.name, tuple(runs))
+
+
+def _cells(suite: SuiteFile, base: Node, registry: Registry) -> list[_Cell]:
+    problems: list[Problem] = []
+    cells: list[_Cell] = []
+    for run in suite.runs:
+        document = _keep_set(base, merge(base, run.overrides), registry) if run.overrides is not None else base
+        for choice in itertools.product(*(axis.choices for axis in suite.matrix)):
+            label, changed = run.name, document
+            for axis, option in zip(suite.matrix, choice, strict=True):
+                label = f"{label}-{option.label}"
+                try:
+                    changed = set_at(changed, axis.parts, option.value)
+                except SpecError as error:
+                    problems.extend(replace(each, path=f"matrix.{axis.path}") for each in error.problems)
+            name = from_plain(f"{suite.name}-{label}", suite.place)
+            changed = changed.with_fields({**changed.fields, "name": name})
+            picked = {axis.path: option.value.plain() for axis, option in zip(suite.matrix, choice, strict=True)}
+            cells.append(_Cell(label, changed, run.place, run.path, {"run": run.name, **picked}))
+    if problems:
+        raise SpecError(in_file_order(problems))
+    return cells
+
+
+def _keep_set(base: Node, document: Node, registry: Registry) -> Node:
+    """Puts values of `--set` back into sections that a run replaced, where the new component has the field."""
+    for path, node in leaves(base):
+        kind, *rest = (str(part) for part in path)
+        if node.place.origin != SET or kind not in COMPONENT_SECTIONS or not rest:
+            continue
+        name = document.find((kind, "name"))
+        if document.find(path) is not None or name is None or name.value not in registry.names(cast(Kind, kind)):
+            continue
+        if config_field(registry.get(cast(Kind, kind), str(name.value)).config, ".".join(rest)):
+            document = set_at(document, (kind, *rest), node)
+    return document
+
+
+def _excluded(suite: SuiteFile, cell: _Cell, seed: Node | None) -> bool:
+    return any(rule.matches(cell.run, cell.choices, None if seed is None else seed.value) for rule in suite.exclude)
+
+
+def _unused_excludes(suite: SuiteFile, cells: Sequence[_Cell]) -> list[Problem]:
+    seeds = [seed.value for seed in suite.seeds] or [None]
+    return [
+        rule.place.problem("takes no run out; runs: " + ", ".join(cell.run for cell in cells), f"exclude[{index}]")
+        for index, rule in enumerate(suite.exclude)
+        if not any(rule.matches(cell.run, cell.choices, seed) for cell in cells for seed in seeds)
+    ]
+
+
+def _placed(found: Sequence[tuple[_Cell, list[Problem]]], suite_file: str) -> list[Problem]:
+    """A problem of every run is the base's own; one of some runs is shown at those runs."""
+    shared = set(found[0][1]).intersection(*(problems for _, problems in found)) if found else set()
+    placed: list[Problem] = []
+    for cell, problems in found:
+        for problem in problems:
+            if problem in shared or not cell.path:
+                placed.append(problem)
+                continue
+            path = f"{cell.path}.{problem.path}"
+            if problem.file == suite_file:
+                placed.append(replace(problem, path=path))
+            else:
+                placed.append(cell.place.problem(problem.message, path))
+    return placed

@@ -1,0 +1,169 @@
+"""What a spec is once it is resolved: the core's own sections, and the whole with every value filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from collm.contracts.backbone import BackboneConfig
+from collm.contracts.data import DatasetConfig, Visibility
+from collm.contracts.encoder import EncoderConfig
+from collm.contracts.prompt import PromptConfig
+from collm.contracts.tuning import TuningConfig
+from collm.spec.fingerprint import dump_config, fingerprint
+
+Profile = Literal["paper", "reference", "recommended"]
+EvaluatedSplit = Literal["valid", "test"]
+Slice = Literal["all", "warm", "cold"]
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+
+class Section(BaseModel):
+    """Base of the core's own sections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class HistoryConfig(Section):
+    """Which earlier positives of a user a row may see."""
+
+    visibility: Visibility = Field(
+        default="strictly-earlier",
+        description="`all`: every earlier row in the published order, evaluation period and same second included; "
+        "`strictly-earlier`: rows with a smaller time; `as-of-split`: training rows only (facts 8, 11).",
+    )
+    max_items: int = Field(default=10, ge=0, description="Items per history at most (fact 10).")
+
+
+class SlicesConfig(Section):
+    """What counts as warm and cold; counts are those of the full training split."""
+
+    warm: Literal["at-least-3", "more-than-3", "seen"] = Field(
+        default="at-least-3", description="Training rows that both user and item of a warm row have (fact 28)."
+    )
+    cold: Literal["rest", "unseen"] = Field(
+        default="rest", description="`rest`: every row that is not warm; `unseen`: user or item without training rows."
+    )
+
+
+class AnswerConfig(Section):
+    """How one number is read from the language model."""
+
+    readout: Literal["yes_logit", "yes_minus_no"] = Field(
+        default="yes_minus_no",
+        description="`yes_logit`: logit of the positive word (facts 1, 3); `yes_minus_no`: minus that of the other.",
+    )
+
+
+class SelectConfig(Section):
+    """Which validation rows choose the best weights of the language-model steps."""
+
+    rows: Literal["full", "half"] = Field(
+        default="full", description="All validation rows, or a seeded half (fact 27)."
+    )
+
+
+class EvaluateConfig(Section):
+    """What is measured."""
+
+    splits: tuple[EvaluatedSplit, ...] = Field(
+        default=("valid", "test"), min_length=1, description="Splits that are scored."
+    )
+    slices: tuple[Slice, ...] = Field(
+        default=("all", "warm", "cold"), min_length=1, description="Parts of each split that are measured."
+    )
+    metrics: tuple[str, ...] = Field(
+        default=("auc", "uauc", "ndcg"), min_length=1, description="Names of metric components."
+    )
+    resamples: int = Field(
+        default=1000, ge=0, description="User-clustered bootstrap resamples behind each 95% interval; 0 = no interval."
+    )
+
+
+class Head(Section):
+    """The fields of a spec that are not sections."""
+
+    name: str = Field(
+        pattern=NAME_PATTERN,
+        max_length=120,
+        description="Name of the run and of its folder: letters, digits, '.', '_', '+', '-'.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of everything random.")
+    profile: Profile = Field(
+        default="recommended", description="Named set of defaults: the paper's, its code's, or what works best."
+    )
+
+
+COMPONENT_SECTIONS: Mapping[str, str] = {
+    "dataset": "Where interactions come from.",
+    "encoder": "The classic recommender; without a backbone it is the recommender, without it the prompt is text only.",
+    "backbone": "The language model; without it the encoder alone is evaluated.",
+    "prompt": "The prompt template.",
+    "tuning": "Which parts train in which order.",
+}
+CORE_SECTIONS: Mapping[str, type[Section]] = {
+    "history": HistoryConfig,
+    "slices": SlicesConfig,
+    "answer": AnswerConfig,
+    "select": SelectConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
+@dataclass(frozen=True)
+class ResolvedSpec:
+    """A spec with every value filled in and checked.
+
+    Attributes:
+        name: Name of the run.
+        seed: Seed of everything random.
+        profile: The profile that filled what the user left open.
+        dataset: Settings of the dataset component, in that component's own class; likewise the four below.
+        encoder: None = text only.
+        backbone: None = the encoder alone.
+        prompt: None without a backbone.
+        tuning: None without a backbone.
+        history: Which earlier positives a row may see.
+        slices: What is warm and cold.
+        answer: How a score is read.
+        select: Validation rows that select.
+        evaluate: What is measured.
+        sources: Dotted path of every value -> `user`, `--set`, `profile NAME` or `default`.
+    """
+
+    name: str
+    seed: int
+    profile: Profile
+    dataset: DatasetConfig
+    encoder: EncoderConfig | None
+    backbone: BackboneConfig | None
+    prompt: PromptConfig | None
+    tuning: TuningConfig | None
+    history: HistoryConfig
+    slices: SlicesConfig
+    answer: AnswerConfig
+    select: SelectConfig
+    evaluate: EvaluateConfig
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the whole spec as plain data that can be read again as a spec; absent sections are left out."""
+        return self._dump(locations=True)
+
+    @property
+    def spec_hash(self) -> str:
+        """10 hex characters over everything but the name and locations."""
+        payload = self._dump(locations=False)
+        del payload["name"]
+        return fingerprint(payload)[:10]
+
+    def _dump(self, *, locations: bool) -> dict[str, Any]:
+        head: dict[str, Any] = {"name": self.name, "seed": self.seed, "profile": self.profile}
+        sections = {key: getattr(self, key) for key in (*COMPONENT_SECTIONS, *CORE_SECTIONS)}
+        return head | {
+            key: dump_config(each, locations=locations) for key, each in sections.items() if each is not None
+        }

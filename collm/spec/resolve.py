@@ -1,0 +1,164 @@
+"""Document + registry -> ResolvedSpec, or every problem of the document in one error.
+
+First the structure and the core's sections, then each component's own config by its class, then rules across sections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from collm.component import Component, Kind
+from collm.errors import Problem, SpecError, UnknownName
+from collm.registry import Registry
+from collm.spec.component_config import ConfigReader, fill_component, fill_section, find_component
+from collm.spec.model import COMPONENT_SECTIONS, CORE_SECTIONS, EvaluateConfig, Head, Profile, ResolvedSpec
+from collm.spec.node import Node, dotted, from_plain, leaves
+from collm.spec.override import apply_overrides
+from collm.spec.problems import unknown_key
+from collm.spec.read import read_file
+from collm.spec.rules import RULES, Draft
+
+TOP_LEVEL: tuple[str, ...] = (*Head.model_fields, *COMPONENT_SECTIONS, *CORE_SECTIONS)
+SUITE_KEYS = ("base", "runs", "matrix", "seeds", "ensembles", "exclude")
+
+
+def load_spec(path: Path, overrides: Sequence[str], registry: Registry, *, cwd: Path) -> ResolvedSpec:
+    """Reads, overrides and resolves a spec file.
+
+    Args:
+        path: The YAML file.
+        overrides: `path=value` texts of `--set`.
+        registry: What is installed.
+        cwd: Folder that relative locations in `overrides` resolve against.
+
+    Raises:
+        SpecError: With every problem of the file and the overrides.
+    """
+    return resolve_document(apply_overrides(read_file(path), overrides, cwd=cwd), registry)
+
+
+def resolve_document(document: Node, registry: Registry) -> ResolvedSpec:
+    """Resolves a located tree.
+
+    Args:
+        document: The tree, overrides applied.
+        registry: What is installed.
+
+    Raises:
+        SpecError: With every problem, in the order of the file.
+    """
+    return _Resolution(document, registry).run()
+
+
+class _Resolution:
+    """One pass over one document."""
+
+    def __init__(self, document: Node, registry: Registry) -> None:
+        self.registry = registry
+        self.reader = ConfigReader(registry)
+        self.problems = self.reader.problems
+        self.root = self._without_removed(document)
+        self.configs: dict[str, Any] = {}
+        self.components: dict[str, Component] = {}
+
+    def run(self) -> ResolvedSpec:
+        self._check_keys()
+        head = self._read_head()
+        profile = self._profile()
+        for section, model in CORE_SECTIONS.items():
+            node = self.root.fields.get(section) or Node({}, self.root.place)
+            if isinstance(node.value, Mapping):
+                node = fill_section(section, model, node, profile)
+            self._put(section, node)
+            self.configs[section] = self.reader.read(model, node, (section,))
+        for section in COMPONENT_SECTIONS:
+            self._read_component(cast(Kind, section), profile)
+        self._check_metrics()
+        self._check_rules()
+        if self.problems:
+            raise SpecError(in_file_order(self.problems))
+        spec = ResolvedSpec(name=head.name, seed=head.seed, profile=head.profile, **self.configs)
+        object.__setattr__(spec, "sources", self._sources(spec))
+        return spec
+
+    def _without_removed(self, document: Node) -> Node:
+        if not isinstance(document.value, Mapping):
+            message = f"got {document.shown()}, a spec must be a mapping with `name`, `dataset`, ..."
+            raise SpecError([document.place.problem(message)])
+        sections = {*COMPONENT_SECTIONS, *CORE_SECTIONS}
+        kept = {key: node for key, node in document.fields.items() if node.value is not None or key not in sections}
+        return document.with_fields(kept)
+
+    def _check_keys(self) -> None:
+        for key, node in self.root.fields.items():
+            if key in TOP_LEVEL:
+                continue
+            message = unknown_key(key, TOP_LEVEL, what="section")
+            if key in SUITE_KEYS:
+                message = f"'{key}' belongs to a suite, which is run with `collm run` and not used as one spec"
+            elif key == "study":
+                message = "'study' belongs to a study file, which is run with `collm study`"
+            elif "." in key:
+                message += "; a dotted name is for --set only, nest the fields in YAML"
+            self.problems.append(node.where.problem(message, key))
+
+    def _read_head(self) -> Head:
+        fields = {key: node for key, node in self.root.fields.items() if key in Head.model_fields}
+        return cast(Head, self.reader.read(Head, self.root.with_fields(fields), ()))
+
+    def _profile(self) -> Profile:
+        node = self.root.fields.get("profile")
+        return node.value if node is not None and node.value in get_args(Profile) else "recommended"  # type: ignore[return-value]
+
+    def _read_component(self, kind: Kind, profile: Profile) -> None:
+        self.configs[kind] = None
+        node = self.root.fields.get(kind)
+        if node is None:
+            if kind == "dataset":
+                names = ", ".join(self.registry.names("dataset"))
+                message = f"required section is missing: add e.g. `dataset: {{name: ...}}`; names: {names or 'none'}"
+                self.problems.append(self.root.place.problem(message, kind))
+            return
+        component = find_component(kind, node, self.registry, (kind,), self.problems)
+        if component is None:
+            return
+        self.components[kind] = component
+        node = fill_component(component, node, self.registry, profile)
+        self._put(kind, node)
+        self.configs[kind] = self.reader.read(component.config, node, (kind,))
+
+    def _check_metrics(self) -> None:
+        evaluate: EvaluateConfig | None = self.configs["evaluate"]
+        for index, name in enumerate(evaluate.metrics if evaluate is not None else ()):
+            try:
+                self.registry.get("metric", name)
+            except UnknownName as error:
+                path = ("evaluate", "metrics", index)
+                place = self.root.nearest(path).place
+                self.problems.append(place.problem(error.problems[0].message, dotted(path)))
+
+    def _check_rules(self) -> None:
+        given = frozenset(key for key in COMPONENT_SECTIONS if key in self.root.fields)
+        draft = Draft(self.root, given, self.components, self.configs["evaluate"], self.registry)
+        for check in RULES:
+            self.problems.extend(check(draft))
+
+    def _put(self, section: str, node: Node) -> None:
+        self.root = self.root.with_fields({**self.root.fields, section: node})
+
+    def _sources(self, spec: ResolvedSpec) -> dict[str, str]:
+        """Where each value of the finished spec came from."""
+        values = from_plain(spec.plain(), self.root.place)
+        sources = {}
+        for path, _ in leaves(values):
+            node = self.root.find(path)
+            sources[dotted(path)] = node.place.origin if node is not None else "default"
+        return sources
+
+
+def in_file_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Returns the problems sorted by place, without repetition."""
+    unique = dict.fromkeys(problems)
+    return sorted(unique, key=lambda problem: (problem.file, problem.line or 0, problem.column or 0))

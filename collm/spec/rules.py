@@ -1,0 +1,145 @@
+"""Rules that span sections, one named function each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from collm.component import Component
+from collm.errors import Problem
+from collm.registry import Registry
+from collm.spec.model import EvaluateConfig
+from collm.spec.node import Node
+
+_VECTORS = frozenset({"vectors", "llm-tokens"})
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A spec whose sections were looked at one by one.
+
+    Attributes:
+        root: The document.
+        given: Component sections that stand in it.
+        components: Those whose name is known.
+        evaluate: None where that section has problems.
+        registry: What is installed.
+    """
+
+    root: Node
+    given: frozenset[str]
+    components: Mapping[str, Component]
+    evaluate: EvaluateConfig | None
+    registry: Registry
+
+    def problem(self, section: str, message: str) -> Problem:
+        """Returns a problem at a section, or at the document where the section is absent."""
+        return self.root.nearest((section,)).where.problem(message, section)
+
+    def at_name(self, section: str, message: str) -> Problem:
+        """Returns a problem at a section's `name`."""
+        return self.root.nearest((section, "name")).place.problem(message, f"{section}.name")
+
+
+Rule = Callable[[Draft], Iterator[Problem]]
+RULES: list[Rule] = []
+
+
+def rule(function: Rule) -> Rule:
+    """Adds a function to the rules that every spec is held against."""
+    RULES.append(function)
+    return function
+
+
+@rule
+def something_recommends(draft: Draft) -> Iterator[Problem]:
+    """A spec has an encoder, a backbone, or both."""
+    if not draft.given & {"encoder", "backbone"}:
+        message = "neither `encoder` nor `backbone` is given, so nothing recommends: add at least one"
+        yield draft.problem("encoder", message)
+
+
+@rule
+def backbone_has_prompt_and_tuning(draft: Draft) -> Iterator[Problem]:
+    """A language model needs words and a strategy."""
+    if "backbone" not in draft.given:
+        return
+    for section in ("prompt", "tuning"):
+        if section not in draft.given:
+            names = draft.registry.names("prompt" if section == "prompt" else "tuning")
+            example = f"{section}: {{name: {names[0] if names else '...'}}}"
+            message = f"`backbone` is given and `{section}` is missing: add e.g. `{example}` ({', '.join(names)})"
+            yield draft.problem(section, message)
+
+
+@rule
+def prompt_and_tuning_have_backbone(draft: Draft) -> Iterator[Problem]:
+    """Without a language model nothing reads a prompt and nothing is tuned."""
+    if "backbone" in draft.given:
+        return
+    for section in ("prompt", "tuning"):
+        if section in draft.given:
+            message = (
+                f"`{section}` is given without `backbone`, so nothing would use it: add a backbone, or remove the "
+                f"section (--set {section}=null)"
+            )
+            yield draft.problem(section, message)
+
+
+@rule
+def tuning_has_its_encoder(draft: Draft) -> Iterator[Problem]:
+    """A strategy with a collaborative part needs an encoder."""
+    tuning = draft.components.get("tuning")
+    if tuning is None or "backbone" not in draft.given or "encoder" in draft.given or "encoder" not in tuning.needs:
+        return
+    others = ", ".join(c.name for c in draft.registry.components("tuning") if "encoder" not in c.needs)
+    message = f"'{tuning.name}' needs an encoder and none is given: add `encoder`, or use a text strategy ({others})"
+    yield draft.at_name("tuning", message)
+
+
+@rule
+def text_tuning_has_no_encoder(draft: Draft) -> Iterator[Problem]:
+    """A text strategy would ignore the encoder in silence."""
+    tuning = draft.components.get("tuning")
+    if tuning is None or "backbone" not in draft.given or "encoder" not in draft.given or "encoder" in tuning.needs:
+        return
+    others = ", ".join(c.name for c in draft.registry.components("tuning") if "encoder" in c.needs)
+    message = (
+        f"'{tuning.name}' reads text only and would ignore the encoder: remove `encoder` (--set encoder=null), or use "
+        f"a strategy that reads it ({others})"
+    )
+    yield draft.at_name("tuning", message)
+
+
+@rule
+def encoder_gives_what_is_read(draft: Draft) -> Iterator[Problem]:
+    """A prompt takes vectors; an encoder on its own is read through its scores."""
+    encoder, tuning = draft.components.get("encoder"), draft.components.get("tuning")
+    if encoder is None:
+        return
+    reads_vectors = "backbone" in draft.given and tuning is not None and "encoder" in tuning.needs
+    if reads_vectors and not encoder.gives & _VECTORS:
+        others = [c.name for c in draft.registry.components("encoder") if c.gives & _VECTORS]
+        message = f"'{encoder.name}' gives only {_listed(encoder.gives)}, a prompt needs vectors, which these give: "
+        yield draft.at_name("encoder", message + (", ".join(others) or "none"))
+    if not draft.given & {"backbone", "prompt", "tuning"} and "scores" not in encoder.gives:
+        message = f"'{encoder.name}' gives only {_listed(encoder.gives)} and cannot recommend alone: add a `backbone`"
+        yield draft.at_name("encoder", message)
+
+
+@rule
+def nothing_is_evaluated_twice(draft: Draft) -> Iterator[Problem]:
+    """A split, slice or metric named twice is a slip of the pen."""
+    if draft.evaluate is None:
+        return
+    for field in ("splits", "slices", "metrics"):
+        seen: set[str] = set()
+        for index, name in enumerate(getattr(draft.evaluate, field)):
+            if name in seen:
+                place = draft.root.nearest(("evaluate", field, index)).place
+                yield place.problem(f"'{name}' stands twice", f"evaluate.{field}[{index}]")
+            seen.add(name)
+
+
+def _listed(values: frozenset[str]) -> str:
+    return ", ".join(sorted(values))

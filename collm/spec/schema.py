@@ -1,0 +1,194 @@
+"""JSON Schema (draft 2020-12) of specs and suites over every installed component, for editors.
+
+It accepts every file that resolves; rules across sections are left to `collm validate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from collm.component import KINDS, Component
+from collm.registry import Registry
+from collm.spec.model import COMPONENT_SECTIONS, CORE_SECTIONS, NAME_PATTERN, Head
+from collm.spec.profiles import PROFILES, component_defaults
+
+Schema = dict[str, Any]
+
+
+def json_schema(registry: Registry) -> Schema:
+    """Returns the schema of a spec or, where the file has `base`, of a suite.
+
+    Args:
+        registry: Whose components are covered.
+    """
+    components = [component for component in registry.components() if component.kind != "metric"]
+    models: list[type[BaseModel]] = [Head, *CORE_SECTIONS.values(), *(component.config for component in components)]
+    unique = list(dict.fromkeys(models))
+    references, shared = models_json_schema([(model, "validation") for model in unique])
+    bodies = {model: _body(references[(model, "validation")], shared["$defs"]) for model in unique}
+    defs: Schema = dict(shared["$defs"])
+    defs |= {_key(component): _component_schema(component, bodies[component.config]) for component in components}
+    kinds = [kind for kind in KINDS if kind != "metric"]
+    defs |= {f"section.{kind}": _choice(kind, registry) for kind in kinds}
+    defs["spec"] = _spec_schema(bodies, registry)
+    defs["suite"] = _suite_schema(registry)
+    _point_to_sections(defs)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "collm spec or suite",
+        "if": {"required": ["base"]},
+        "then": {"$ref": "#/$defs/suite"},
+        "else": {"$ref": "#/$defs/spec"},
+        "$defs": defs,
+    }
+
+
+def _body(reference: Mapping[str, Any], defs: Mapping[str, Schema]) -> Schema:
+    return defs[reference["$ref"].rpartition("/")[2]]
+
+
+def _key(component: Component) -> str:
+    return f"{component.kind}.{component.name}"
+
+
+def _component_schema(component: Component, body: Schema) -> Schema:
+    """A component's own fields; fields that a profile fills are never required."""
+    filled = {path.partition(".")[0] for profile in PROFILES for path in component_defaults(component, profile)}
+    name = {**body["properties"]["name"], "const": component.name}
+    return {
+        **body,
+        "title": f"{component.kind} {component.name}",
+        "description": component.summary,
+        "properties": {**body["properties"], "name": name},
+        "required": ["name", *(each for each in body.get("required", ()) if each != "name" and each not in filled)],
+    }
+
+
+def _choice(kind: str, registry: Registry) -> Schema:
+    """A section that may hold any component of a kind: the name decides which fields there are."""
+    components = [component for component in registry.components() if component.kind == kind]
+    return {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": _name_schema(components)},
+        "allOf": [
+            {
+                "if": {"type": "object", "properties": {"name": {"const": each.name}}, "required": ["name"]},
+                "then": {"$ref": f"#/$defs/{_key(each)}"},
+            }
+            for each in components
+        ],
+    }
+
+
+def _name_schema(components: Sequence[Component]) -> Schema:
+    lines = [f"`{each.name}`: {each.summary}" for each in components]
+    return {"enum": [each.name for each in components], "description": "\n".join(lines)}
+
+
+def _spec_schema(bodies: Mapping[type[BaseModel], Schema], registry: Registry) -> Schema:
+    properties: Schema = dict(bodies[Head]["properties"])
+    for section, description in COMPONENT_SECTIONS.items():
+        body = {"$ref": f"#/$defs/section.{section}"}
+        required = section == "dataset"
+        properties[section] = {"description": description, **(body if required else _or_null(body))}
+    for section, model in CORE_SECTIONS.items():
+        properties[section] = {"description": _first_line(model), **_or_null(_with_metrics(bodies[model], registry))}
+    return {
+        "type": "object",
+        "title": "collm spec",
+        "additionalProperties": False,
+        "required": ["name", "dataset"],
+        "properties": properties,
+    }
+
+
+def _with_metrics(body: Schema, registry: Registry) -> Schema:
+    if "metrics" not in body["properties"]:
+        return body
+    items = {"items": {"enum": list(registry.names("metric"))}}
+    return {**body, "properties": {**body["properties"], "metrics": {**body["properties"]["metrics"], **items}}}
+
+
+def _suite_schema(registry: Registry) -> Schema:
+    """Overrides are partial, so of a component only the name is checked there."""
+    overrides: Schema = {section: {"type": ["object", "null"]} for section in CORE_SECTIONS}
+    for kind, description in COMPONENT_SECTIONS.items():
+        components = [component for component in registry.components() if component.kind == kind]
+        name = {"name": _name_schema(components)}
+        overrides[kind] = {"type": ["object", "null"], "description": description, "properties": name}
+    overrides |= {field: {} for field in Head.model_fields if field != "name"}
+    sections = "|".join((*Head.model_fields, *COMPONENT_SECTIONS, *CORE_SECTIONS))
+    dotted: Schema = {f"^({sections})\\.": {}}
+    run: Schema = {
+        "type": ["object", "null"],
+        "description": "Overrides on the base; null removes a section.",
+        "properties": overrides,
+        "patternProperties": dotted,
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "title": "collm suite",
+        "additionalProperties": False,
+        "required": ["name", "base"],
+        "properties": {
+            "name": {"type": "string", "pattern": NAME_PATTERN, "description": "Name of the suite."},
+            "base": {
+                "description": "A spec's file name, relative to this file, or a spec written out.",
+                "anyOf": [{"type": "string"}, {"type": "object"}],
+            },
+            "runs": {"type": ["object", "null"], "additionalProperties": run, "description": "Run name -> overrides."},
+            "matrix": {
+                "type": ["object", "null"],
+                "description": "Dotted path -> values, crossed with the runs.",
+                "additionalProperties": {"type": "array", "minItems": 1},
+            },
+            "seeds": {
+                "type": ["array", "null"],
+                "description": "Seeds, crossed with everything.",
+                "items": {"type": "integer", "minimum": 0},
+                "uniqueItems": True,
+            },
+            "exclude": {
+                "type": ["array", "null"],
+                "description": "Runs that are left out: full names, or values of run, seed and matrix paths.",
+                "items": {"type": ["string", "object"]},
+            },
+        },
+    }
+
+
+def _or_null(body: Schema) -> Schema:
+    return {"anyOf": [body, {"type": "null"}]}
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().partition("\n")[0]
+
+
+def _point_to_sections(defs: Schema) -> None:
+    """Lets a field made by `component_field` refer to all components of its kind."""
+    for schema in [node for body in defs.values() for node in _mappings(body)]:
+        kind = schema.pop("x-collm-component", None)
+        if kind is None:
+            continue
+        optional = any(branch.get("type") == "null" for branch in schema.get("anyOf", ()))
+        kept = {key: schema[key] for key in ("description", "default") if key in schema}
+        reference = {"$ref": f"#/$defs/section.{kind}"}
+        schema.clear()
+        schema.update(kept | (_or_null(reference) if optional else reference))
+
+
+def _mappings(value: Any) -> Iterator[Schema]:
+    if isinstance(value, dict):
+        yield value
+        for below in list(value.values()):
+            yield from _mappings(below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from _mappings(below)

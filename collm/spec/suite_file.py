@@ -1,0 +1,271 @@
+"""The structure of a suite file: its own keys checked and located, its base read, nothing resolved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from collm.errors import Problem, SpecError
+from collm.spec.model import NAME_PATTERN
+from collm.spec.node import Node, Place
+from collm.spec.override import set_at, split_path
+from collm.spec.problems import unknown_key
+from collm.spec.read import read_file
+from collm.spec.resolve import SUITE_KEYS, TOP_LEVEL
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One entry of `runs`; `overrides` is None for the base as it is."""
+
+    name: str
+    overrides: Node | None
+    place: Place
+    path: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """One value of a matrix axis with its part of the run's name."""
+
+    label: str
+    value: Node
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One entry of `matrix`: a dotted path and its values."""
+
+    path: str
+    parts: tuple[str, ...]
+    choices: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """One entry of `exclude`: a run's full name, or values of `run`, `seed` and matrix paths that must all match."""
+
+    wanted: str | Mapping[str, Any]
+    place: Place
+
+    def matches(self, run: str, choices: Mapping[str, object], seed: object) -> bool:
+        """Whether a cell is taken out.
+
+        Args:
+            run: Name with its matrix labels.
+            choices: Name of the run and value of each matrix path.
+            seed: The seed, None where the suite gives none.
+        """
+        if isinstance(self.wanted, str):
+            return run == self.wanted
+        known = {**choices, "seed": seed}
+        return all(key in known and known[key] == value for key, value in self.wanted.items())
+
+
+@dataclass(frozen=True)
+class SuiteFile:
+    """A suite as written.
+
+    Attributes:
+        name: Name of the suite.
+        place: Where the suite starts.
+        shown: How messages name the file.
+        base: The base spec.
+        runs: At least one entry.
+        matrix: Axes that cross with the runs.
+        seeds: Nodes that hold whole numbers; empty = the base's own seed.
+        exclude: Cells that are left out.
+    """
+
+    name: str
+    place: Place
+    shown: str
+    base: Node
+    runs: tuple[RunEntry, ...]
+    matrix: tuple[Axis, ...]
+    seeds: tuple[Node, ...]
+    exclude: tuple[Exclusion, ...]
+
+
+def read_suite(document: Node, path: Path) -> SuiteFile:
+    """Checks a suite's own structure and reads its base.
+
+    Args:
+        document: The tree of the suite file.
+        path: The suite file; a base given by file name is relative to it.
+
+    Raises:
+        SpecError: With every problem of the suite file and what could not be read of its base.
+    """
+    reader = _SuiteReader(document, path)
+    suite = reader.read()
+    if reader.problems:
+        raise SpecError(reader.problems)
+    return suite
+
+
+class _SuiteReader:
+    def __init__(self, document: Node, path: Path) -> None:
+        self.document = document
+        self.path = path
+        self.problems: list[Problem] = []
+
+    def read(self) -> SuiteFile:
+        self._check_keys()
+        name = self._name()
+        base = self._base()
+        runs, matrix = self._runs(base), self._matrix()
+        return SuiteFile(
+            name, self.document.place, self.document.place.file, base, runs, matrix, self._seeds(), self._exclude()
+        )
+
+    def _complain(self, place: Place, message: str, path: str) -> None:
+        self.problems.append(place.problem(message, path))
+
+    def _check_keys(self) -> None:
+        allowed = ("name", *SUITE_KEYS)
+        for key, node in self.document.fields.items():
+            if key == "ensembles" and node.value is not None:
+                self._complain(node.where, "ensembles are not available yet; remove the section", key)
+            elif key not in allowed:
+                hint = " (it belongs into `base`, or into one of `runs`)" if key in TOP_LEVEL else ""
+                self._complain(node.where, unknown_key(key, allowed, what="suite section") + hint, key)
+
+    def _name(self) -> str:
+        node = self.document.fields.get("name")
+        if node is None:
+            self._complain(self.document.place, "required field is missing: name of the suite", "name")
+        elif not isinstance(node.value, str) or not re.match(NAME_PATTERN, node.value):
+            self._complain(node.place, f"got {node.shown()}, must be letters, digits, '.', '_', '+', '-'", "name")
+        else:
+            return node.value
+        return "suite"
+
+    def _base(self) -> Node:
+        empty = Node({}, self.document.place)
+        node = self.document.fields.get("base")
+        if node is None:
+            self._complain(self.document.place, "required: a spec's file name, or a spec written out", "base")
+            return empty
+        if isinstance(node.value, str):
+            return self._base_file(node, node.value) or empty
+        if not isinstance(node.value, Mapping):
+            self._complain(node.place, f"got {node.shown()}, must be a file name or a spec written out", "base")
+            return empty
+        return node
+
+    def _base_file(self, node: Node, name: str) -> Node | None:
+        target = self.path.parent / name
+        try:
+            base = read_file(target)
+        except SpecError as error:
+            if target.is_file():
+                self.problems.extend(error.problems)
+            else:
+                self._complain(node.place, f"'{name}': {error.problems[0].message}", "base")
+            return None
+        if not isinstance(base.value, Mapping) or base.fields.keys() & set(SUITE_KEYS):
+            self._complain(node.place, f"'{name}' is not a spec; a suite's base must be one spec", "base")
+            return None
+        return base
+
+    def _runs(self, base: Node) -> tuple[RunEntry, ...]:
+        node = self.document.fields.get("runs")
+        if node is None or node.value is None:
+            named = base.fields.get("name")
+            name = named.value if named is not None and isinstance(named.value, str) else "base"
+            return (RunEntry(name, None, self.document.place, ""),)
+        if not node.fields:
+            self._complain(node.place, f"got {node.shown()}, must map names of runs to their overrides", "runs")
+        return tuple(self._run(name, each) for name, each in node.fields.items())
+
+    def _run(self, name: str, node: Node) -> RunEntry:
+        path = f"runs.{name}"
+        if not re.match(NAME_PATTERN, name):
+            self._complain(node.where, "a run's name must be letters, digits, '.', '_', '+', '-'", path)
+        if node.value is not None and not isinstance(node.value, Mapping):
+            self._complain(node.place, f"got {node.shown()}, must be a mapping of overrides; {{}} = the base", path)
+        overrides = replace(node, value={})
+        for key, each in node.fields.items():
+            parts = split_path(key)
+            if parts is None or parts[0] not in TOP_LEVEL or key == "name":
+                allowed = [section for section in TOP_LEVEL if section != "name"]
+                self._complain(each.where, unknown_key(key, allowed, what="section"), f"{path}.{key}")
+                continue
+            try:
+                overrides = set_at(overrides, parts, each)
+            except SpecError as error:
+                self.problems.extend(
+                    replace(each.where.problem(p.message), path=f"{path}.{key}") for p in error.problems
+                )
+        return RunEntry(name, overrides, node.where, path)
+
+    def _matrix(self) -> tuple[Axis, ...]:
+        node = self.document.fields.get("matrix")
+        if node is None or node.value is None:
+            return ()
+        if not isinstance(node.value, Mapping):
+            self._complain(node.place, f"got {node.shown()}, must map dotted paths to lists of values", "matrix")
+        return tuple(axis for path, each in node.fields.items() if (axis := self._axis(path, each)) is not None)
+
+    def _axis(self, path: str, node: Node) -> Axis | None:
+        parts = split_path(path)
+        if parts is None or parts[0] not in TOP_LEVEL or parts[0] in ("name", "seed"):
+            use = "; use `seeds`" if path == "seed" else ""
+            self._complain(
+                node.where, f"must be the dotted path of a spec's field, e.g. backbone.name{use}", f"matrix.{path}"
+            )
+            return None
+        if not isinstance(node.value, tuple) or not node.value:
+            self._complain(node.place, f"got {node.shown()}, must be a list of values", f"matrix.{path}")
+            return None
+        options = tuple(Option(_label(parts, each, index), each) for index, each in enumerate(node.value))
+        self._distinct([(option.label, option.value) for option in options], f"matrix.{path}")
+        return Axis(path, parts, options)
+
+    def _seeds(self) -> tuple[Node, ...]:
+        node = self.document.fields.get("seeds")
+        if node is None or node.value is None:
+            return ()
+        if not isinstance(node.value, tuple) or not node.value:
+            self._complain(node.place, f"got {node.shown()}, must be a list of whole numbers", "seeds")
+            return ()
+        for index, each in enumerate(node.value):
+            if type(each.value) is not int or each.value < 0:
+                self._complain(
+                    each.place, f"got {each.shown()}, must be a whole number of at least 0", f"seeds[{index}]"
+                )
+        self._distinct([(str(each.value), each) for each in node.value], "seeds")
+        return node.value
+
+    def _distinct(self, entries: list[tuple[str, Node]], path: str) -> None:
+        seen: set[str] = set()
+        for index, (label, node) in enumerate(entries):
+            if label in seen:
+                self._complain(node.place, f"{node.shown()} stands twice", f"{path}[{index}]")
+            seen.add(label)
+
+    def _exclude(self) -> tuple[Exclusion, ...]:
+        node = self.document.fields.get("exclude")
+        if node is None or node.value in (None, ()):
+            return ()
+        if not isinstance(node.value, tuple):
+            self._complain(node.place, f"got {node.shown()}, must be a list of run names or mappings", "exclude")
+            return ()
+        for index, each in enumerate(node.value):
+            if not isinstance(each.value, str) and not each.fields:
+                message = f"got {each.shown()}, must be a run's name or a mapping such as {{run: mf, seed: 1}}"
+                self._complain(each.place, message, f"exclude[{index}]")
+        return tuple(Exclusion(each.plain(), each.place) for each in node.value)
+
+
+def _label(parts: tuple[str, ...], node: Node, index: int) -> str:
+    """A value's part of the run's name: the name of a component, else field and value, else field and position."""
+    if isinstance(node.value, str) and re.match(NAME_PATTERN, node.value):
+        return node.value if parts[-1] == "name" else f"{parts[-1]}-{node.value}"
+    if isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return f"{parts[-1]}{node.value}"
+    return f"{parts[-1]}{index}"

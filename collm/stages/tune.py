@@ -1,0 +1,238 @@
+"""Stages: the tuning steps of a language model, and the model that they leave behind for scoring."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from collm.component import BuildContext
+from collm.contracts.backbone import Backbone
+from collm.contracts.prompt import PromptTemplate, Variant
+from collm.contracts.tuning import Group, TuneStep, TuningStrategy
+from collm.data.prepared import PreparedData, Rows, draw_whole_users
+from collm.engine.assemble import Parts, assemble, verify_saved_parts
+from collm.engine.checkpoint import save_tensors
+from collm.engine.language_task import LanguageTask, recommender_logits, selection_rows
+from collm.engine.prompt_rows import PromptRows, PromptSource
+from collm.engine.seeding import derive_seed, seed_torch
+from collm.engine.train import Observer, train
+from collm.registry import Registry
+from collm.spec.fingerprint import config_payload
+from collm.spec.model import ResolvedSpec
+from collm.stages.evaluate import Scorer
+from collm.stages.fit_encoder import build_encoder, load_encoder
+from collm.stages.stage import StageResult, StageRunner, core_hash
+
+CHECKPOINT = "checkpoint.safetensors"
+PROBE_ROWS = 4
+CORE = ("data", "engine", "model", "prompt")
+
+
+class LanguageModelRun:
+    """Tunes and scores with the language model of one spec; weights load only where a stage has work to do."""
+
+    def __init__(
+        self,
+        spec: ResolvedSpec,
+        data: PreparedData,
+        *,
+        data_fingerprint: str,
+        fitted: StageResult | None,
+        registry: Registry,
+        runner: StageRunner,
+        context: BuildContext,
+        accelerator: Accelerator,
+        observer: Observer,
+    ) -> None:
+        """Takes the spec (with a backbone), the prepared data and the fitted encoder's stage, if there is one."""
+        assert spec.backbone is not None and spec.prompt is not None and spec.tuning is not None  # noqa: S101 - resolver's rule
+        self._spec, self._data, self._fitted = spec, data, fitted
+        self._data_fingerprint = data_fingerprint
+        self._registry, self._runner, self._context = registry, runner, context
+        self._accelerator, self._observer = accelerator, observer
+        self._tuning = spec.tuning
+        self._strategy: TuningStrategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
+        self._template: PromptTemplate = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
+        self._backbone: Backbone = registry.get("backbone", spec.backbone.name).load_factory()(spec.backbone, context=context)
+        self._steps = tuple(self._strategy.plan())
+        self._finished: list[StageResult] = []
+        self._sources: dict[Variant, PromptSource] = {}
+
+    def tune(self) -> Iterator[StageResult]:
+        """Runs the steps in order, each skipped where its fingerprint is finished."""
+        for number, step in enumerate(self._steps, start=1):
+            name = f"tune_{number}"
+            result = self._runner.run(name, self._payload(step), lambda folder, s=step, n=name: self._work(s, folder, n))
+            self._finished.append(result)
+            yield result
+
+    def scorer(self) -> Scorer:
+        """Loads the finished model and returns the function that scores rows."""
+        recommender = assemble(self._parts(self._final_groups()), self._backbone, self._spec, self._accelerator.device)
+        variant = self._strategy.variant
+
+        def score(rows: Rows) -> np.ndarray[Any, Any]:
+            prompts = self._source(variant).encode(rows)
+            return recommender_logits(recommender, prompts, max_tokens=self._tuning.micro_batch_tokens)
+
+        return score
+
+    def fingerprint_payload(self) -> dict[str, Any]:
+        """Returns what decides the scores, as plain data."""
+        return self._base_payload(self._strategy.variant) | {
+            "steps": [stage.fingerprint for stage in self._finished],
+            "encoder": self._fitted.fingerprint if self._fitted is not None else None,
+            "micro_batch_tokens": self._tuning.micro_batch_tokens,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what results must say of the backbone."""
+        return self._backbone.describe()
+
+    def notes(self) -> list[str]:
+        """Returns the sentences that every table of this run must state."""
+        if not self._steps:
+            return ["The language model was not tuned."]
+        n_train, full = len(self._train_rows()), len(self._data.rows("train"))
+        rows = f"all {full:,}" if n_train == full else f"{n_train:,} of {full:,}"
+        return [f"The language model was tuned on {rows} training rows; encoders and floors were fitted on all {full:,}."]
+
+    def _payload(self, step: TuneStep) -> dict[str, Any]:
+        uses_encoder = "encoder" in step.groups
+        continues = any(plan.start == "previous" for plan in step.groups.values())
+        tuning = self._tuning
+        return self._base_payload(step.variant) | {
+            "step": dataclasses.asdict(step) | {"optimiser": {g: s.model_dump(mode="json") for g, s in step.optimiser.items()}},
+            "lora": tuning.lora.model_dump(mode="json"),
+            "loop": tuning.model_dump(
+                mode="json",
+                include={"batch_size", "micro_batch_tokens", "max_rows", "max_valid_rows", "schedule", "frozen_lora_dropout", "clip_norm"},
+            ),
+            "select": self._spec.select.model_dump(mode="json"),
+            "seed": self._spec.seed,
+            "encoder": self._fitted.fingerprint if uses_encoder and self._fitted is not None else None,
+            "previous": self._finished[-1].fingerprint if continues else None,
+        }
+
+    def _base_payload(self, variant: Variant) -> dict[str, Any]:
+        spec = self._spec
+        assert spec.backbone is not None and spec.prompt is not None  # noqa: S101 - checked when built
+        return {
+            "backbone": config_payload(spec.backbone),
+            "weights": self._backbone.content_hash(),
+            "backbone_plugin": self._registry.source_hash("backbone", spec.backbone.name),
+            # The segments' types are part of what a template means, so its repr is hashed, not its fields alone.
+            "prompt": repr(self._template.segments(variant)),
+            "wording": {k: v for k, v in vars(self._template).items() if k not in ("hybrid", "text")},
+            "answer": spec.answer.model_dump(mode="json"),
+            "history": spec.history.model_dump(mode="json"),
+            "data": self._data_fingerprint,
+            "core": core_hash(*CORE),
+        }
+
+    def _work(self, step: TuneStep, folder: Path, stage: str) -> dict[str, Any]:
+        seed = derive_seed(self._spec.seed, step.name)
+        seed_torch(seed)
+        recommender = assemble(self._parts(step.groups, step), self._backbone, self._spec, self._accelerator.device)
+        trained: list[Group] = [group for group, plan in step.groups.items() if plan.trains]
+        recommender.set_trainable(trained, frozen_lora_dropout=self._tuning.frozen_lora_dropout)
+        source = self._source(step.variant)
+        train_prompts, valid_prompts = source.encode(self._train_rows()), source.encode(self._valid_rows())
+        recommender.prepare_inputs(train_prompts.encoder_batches())
+        task = LanguageTask(
+            recommender, step, self._tuning, title=f"{stage} {step.name}", train=train_prompts, valid=valid_prompts, seed=seed
+        )
+        seed_torch(derive_seed(seed, "dropout"))
+        state = train(
+            task, task.loop_settings(), accelerator=self._accelerator, checkpoint=folder / CHECKPOINT, observer=self._observer
+        )
+        for group in trained:
+            save_tensors(folder / f"{group}.safetensors", recommender.part_state(group), {"group": group, "step": step.name})
+        verify_saved_parts(recommender, folder, trained, valid_prompts.batch(np.arange(min(PROBE_ROWS, len(valid_prompts)))))
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        return {
+            "rows": len(train_prompts),
+            "valid_rows": len(valid_prompts),
+            "optimiser_steps": state.step,
+            "best_step": state.best_step,
+            "best_valid_auc": state.best_value,
+            "rows_seen": state.rows_seen,
+            "train_seconds": round(state.seconds, 2),
+            "trained_parameters": {g: sum(t.numel() for t in recommender.part_parameters(g)) for g in trained},
+            "curve": state.curve,
+        }
+
+    def _train_rows(self) -> Rows:
+        rows = self._data.rows("train")
+        limit = self._tuning.max_rows
+        return rows if limit is None or limit >= len(rows) else draw_whole_users(rows, limit, derive_seed(self._spec.seed, "tune"))
+
+    def _valid_rows(self) -> Rows:
+        return selection_rows(
+            self._data.rows("valid"),
+            half=self._spec.select.rows == "half",
+            max_rows=self._tuning.max_valid_rows,
+            seed=self._spec.seed,
+            draw=draw_whole_users,
+        )
+
+    def _source(self, variant: Variant) -> PromptSource:
+        if variant not in self._sources:
+            encoder = self._new_encoder() if variant == "hybrid" else None
+            self._sources[variant] = PromptSource(
+                self._data,
+                self._template,
+                self._backbone,
+                variant=variant,
+                max_tokens=self._prompt_tokens(),
+                history_items=self._spec.history.max_items,
+                encoder=encoder,
+                device=self._accelerator.device,
+            )
+        return self._sources[variant]
+
+    def _prompt_tokens(self) -> int:
+        assert self._spec.backbone is not None  # noqa: S101 - checked when built
+        return min(self._spec.backbone.max_prompt_tokens, self._backbone.max_length)
+
+    def _new_encoder(self) -> Any:
+        assert self._spec.encoder is not None  # noqa: S101 - the strategy needs one, the resolver checked
+        component = self._registry.get("encoder", self._spec.encoder.name)
+        return build_encoder(component, self._spec.encoder, self._data, self._spec, self._context)
+
+    def _fitted_encoder(self) -> Any:
+        assert self._spec.encoder is not None and self._fitted is not None  # noqa: S101 - the strategy needs one
+        return load_encoder(
+            self._fitted, self._spec.encoder, self._data, self._spec, registry=self._registry, context=self._context
+        )
+
+    def _final_groups(self) -> Mapping[Group, Any]:
+        return self._steps[-1].groups if self._steps else {}
+
+    def _parts(self, groups: Mapping[Group, Any], current: TuneStep | None = None) -> Parts:
+        """Says where each group's values come from: saved files of finished steps, the fitted encoder, or fresh ones."""
+        files: dict[Group, Path] = {}
+        for step, result in zip(self._steps, self._finished, strict=False):
+            if step is current:
+                break
+            files |= {group: result.folder / f"{group}.safetensors" for group, plan in step.groups.items() if plan.trains}
+        if current is not None:
+            files = {group: path for group, path in files.items() if groups.get(group) and groups[group].start == "previous"}
+        encoder = None
+        if "encoder" in groups:
+            fresh = groups["encoder"].start == "scratch"
+            encoder = self._new_encoder() if fresh else self._fitted_encoder()
+        return Parts(
+            lora=self._tuning.lora if "lora" in groups else None,
+            encoder=encoder,
+            projector="projector" in groups,
+            files={group: path for group, path in files.items() if group in groups},
+            seed=derive_seed(self._spec.seed, "parts"),
+        )
+
+

@@ -1,0 +1,29 @@
+"""Settings of the floors. Defaults were chosen on validation AUC of the released MovieLens-1M split (see README)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from collm.contracts.encoder import EncoderConfig
+
+
+class ItemMeanConfig(EncoderConfig):
+    """Settings of `item-mean`."""
+
+    smoothing: float = Field(
+        default=3.0, gt=0, description="Rows of the global mean that are added to each item's rows."
+    )
+
+
+class ItemUserMeanConfig(EncoderConfig):
+    """Settings of `item-user-mean`."""
+
+    item_smoothing: float = Field(default=3.0, gt=0, description="Rows of the global mean added to each item's rows.")
+    user_smoothing: float = Field(default=3.0, gt=0, description="Rows of the global mean added to each user's rows.")
+
+
+class BiasLogisticConfig(EncoderConfig):
+    """Settings of `bias-logistic`."""
+
+    inverse_l2: float = Field(default=2.0, gt=0, description="Inverse strength of the L2 penalty, scikit-learn's C.")
+    max_iterations: int = Field(default=1000, ge=1, description="Iterations of the solver (L-BFGS) at most.")

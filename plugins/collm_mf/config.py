@@ -1,0 +1,33 @@
+"""Settings of `mf` and `mf-bias`; defaults come from validation AUC on the released MovieLens-1M split (README)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from collm.contracts.encoder import FitConfig, VectorEncoderConfig
+
+
+class MfConfig(VectorEncoderConfig):
+    """Settings of `mf`."""
+
+    init_std: float = Field(default=1.0, gt=0, description="Standard deviation of the normal start of all vectors.")
+    fit: FitConfig = Field(
+        default=FitConfig(learning_rate=1e-2, weight_decay=1e-4, epochs=500, patience=60),
+        description="Training settings.",
+    )
+
+
+class MfBiasConfig(VectorEncoderConfig):
+    """Settings of `mf-bias`."""
+
+    embedding_size: int = Field(default=32, ge=1, description="Factors per vector; the bias is one number more.")
+    init_std: float = Field(default=0.01, gt=0, description="Standard deviation of the normal start of the factors.")
+    bias_weight_decay: float = Field(
+        default=2e-5,
+        ge=0,
+        description="L2 coefficient of user and item biases, coupled (Adam); `fit.weight_decay` is the factors'.",
+    )
+    fit: FitConfig = Field(
+        default=FitConfig(learning_rate=1e-2, weight_decay=2e-4, epochs=300, patience=15),
+        description="Training settings.",
+    )

