@@ -154,9 +154,7 @@ def _checked_hooks(manager: pluggy.PluginManager, plugin: Any) -> tuple[str, ...
         if options is not None:
             hook = options.get("specname") or name
             if hook not in known and not options.get("optionalhook"):
-                raise PluginError(
-                    f"'{name}' is marked @hookimpl, but there is no hook of that name{_nearest(hook, known)}"
-                )
+                raise PluginError(f"'{name}' is marked @hookimpl, but no hook has that name{_nearest(hook, known)}")
             marked.append(hook)
         elif _looks_like_a_hook(plugin, name, function, known):
             raise PluginError(

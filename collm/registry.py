@@ -87,16 +87,18 @@ class Registry:
         if elsewhere:
             parts.append(f"'{name}' is a {' and a '.join(elsewhere)}")
         parts.append(f"installed {kind} names: {', '.join(names) or 'none'}")
-        parts.extend(
-            f"{status.label()} did not load and might give it: {status.cause}" for status in self._suspects(name)
-        )
+        parts.extend(self._suspects(name))
         return "; ".join(parts)
 
-    def _suspects(self, name: str) -> tuple[PluginStatus, ...]:
+    def _suspects(self, name: str) -> list[str]:
+        """Failed plugins that might have given a name, with the cause where the plugin is called like it."""
         failed = self.host.failed()
         word = name.replace("-", "_")
-        named = [s for s in failed if word in "_".join((s.name, s.module, s.distribution)).replace("-", "_")]
-        return tuple(named) or failed
+        named = [each for each in failed if word in "_".join((each.name, each.module)).replace("-", "_")]
+        if named or not failed:
+            return [f"{each.label()} did not load and might give it: {each.cause}" for each in named]
+        listed = ", ".join(each.name for each in failed)
+        return [f"it may come from a plugin that did not load ({listed}): see `collm plugins`"]
 
 
 def build_registry(host: PluginHost) -> Registry:

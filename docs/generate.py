@@ -26,7 +26,7 @@ def commands_page() -> str:
         "",
         "This page is the commands' own help, written by `make docs`.",
         "",
-        "stdout carries the result, stderr everything else, so `collm run ... --json > results.json` is safe in scripts.",
+        "stdout carries the result, stderr everything else: `collm run SPEC --json > results.json` is safe in scripts.",
         "`COLLM_CACHE` names the folder for downloads and converted weights (default: the platform's user cache).",
         "",
         "```text",
@@ -53,8 +53,8 @@ def reference_page(registry: Registry) -> str:
     lines = [
         "# Reference: every component and field",
         "",
-        "Read off the installed components by `make docs`. `collm plugins KIND NAME` prints the same for one component,",
-        "`collm schema` as JSON Schema for an editor.",
+        "Read off the installed components by `make docs`. `collm plugins KIND NAME` prints one component,",
+        "`collm schema` gives all as JSON Schema for an editor.",
     ]
     sections = {
         "history": HistoryConfig,

@@ -206,6 +206,10 @@ ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): NdArrayMarker,
     ("numpy", "dtype"): _Callable(_make_dtype),
     ("pandas.core.frame", "DataFrame"): FrameStandIn,
+    # The names of pandas 3.
+    ("pandas", "DataFrame"): FrameStandIn,
+    ("pandas", "Index"): IndexMarker,
+    ("pandas", "RangeIndex"): RangeIndexMarker,
     ("pandas.core.internals.managers", "BlockManager"): _Callable(ManagerStandIn),
     ("pandas._libs.internals", "_unpickle_block"): _Callable(_block),
     ("pandas.core.indexes.base", "_new_Index"): _Callable(LabelsStandIn),

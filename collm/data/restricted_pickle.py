@@ -61,7 +61,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
             return ALLOWED[module_name, global_name]
         except KeyError:
             raise RefusedError(
-                f"it names '{module_name}.{global_name}', which no table of numbers and text needs"
+                f"it names '{module_name}.{global_name}'"
             ) from None
 
 

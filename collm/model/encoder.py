@@ -52,11 +52,15 @@ class EncoderModule(nn.Module):
             float32 scalar.
 
         Raises:
-            PluginError: If the batch has no labels.
+            PluginError: If the batch has no labels, or `score` does not return one logit per row.
         """
         if batch.label is None:
             raise PluginError(f"{type(self).__name__}.loss: the batch has no labels; give EncoderBatch(label=...)")
-        return functional.binary_cross_entropy_with_logits(self.score(batch), batch.label)
+        logits = self.score(batch)
+        if logits.shape != batch.label.shape:
+            got, asked = tuple(logits.shape), tuple(batch.label.shape)
+            raise PluginError(f"{type(self).__name__}.score returned shape {got}; asked is {asked}, one logit per row")
+        return functional.binary_cross_entropy_with_logits(logits, batch.label)
 
     def parameter_groups(self, fit: FitConfig) -> list[dict[str, Any]]:
         """Puts all trainable parameters into one group with the fit's step size and coupled L2.

@@ -59,17 +59,17 @@ def _slice_table(results: Sequence[Mapping[str, Any]], split: str, part: str) ->
     rows = [*_floor_rows(results, split, part), *_run_rows(results, split, part)]
     metrics = _in_order(name for row in rows for name in row.metrics)
     sizes = [_sizes(row.metrics) for row in rows]
-    same_rows = len(set(sizes)) == 1
-    title = f"{split}, {part} rows" + (f" ({sizes[0]})" if same_rows and sizes else "")
+    shared = _shared_sizes(rows)
+    title = f"{split}, {part} rows" + (f" ({shared})" if shared else "")
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("method", no_wrap=True, overflow="fold")
+    table.add_column("method", overflow="fold", min_width=12)
     for name in metrics:
         table.add_column(METRIC_TITLES.get(name, name), justify="right", no_wrap=True, overflow="fold")
-    if not same_rows:
-        table.add_column("n", overflow="fold")
+    if not shared:
+        table.add_column("n", overflow="fold", min_width=12)
     for row, size in zip(rows, sizes, strict=True):
         cells = [_cell(row.metrics.get(name)) for name in metrics]
-        table.add_row(Text(row.label), *cells, *([] if same_rows else [size]), style="dim" if row.floor else None)
+        table.add_row(Text(row.label), *cells, *([] if shared else [size]), style="dim" if row.floor else None)
     return table
 
 
@@ -110,14 +110,27 @@ def _cell(record: Mapping[str, Any] | None) -> Text:
     return Text(f"{record['value']:.4f}{interval}")
 
 
+def _shared_sizes(rows: Sequence[Row]) -> str:
+    """What the metrics of all rows average over, "" where rows differ in it."""
+    merged: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        for name, record in row.metrics.items():
+            if _size(merged.setdefault(name, record)) != _size(record):
+                return ""
+    return _sizes(merged)
+
+
 def _sizes(metrics: Metrics) -> str:
     """What each metric averages over, equal ones together, with what was left out."""
     groups: dict[str, list[str]] = {}
     for name, record in metrics.items():
-        skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(record.get("skipped", {}).items()))
-        size = f"n={record['n']:,}" + (f", skipped {skipped}" if skipped else "")
-        groups.setdefault(size, []).append(METRIC_TITLES.get(name, name))
+        groups.setdefault(_size(record), []).append(METRIC_TITLES.get(name, name))
     return "; ".join(f"{'/'.join(names)} {size}" for size, names in groups.items())
+
+
+def _size(record: Mapping[str, Any]) -> str:
+    skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(record.get("skipped", {}).items()))
+    return f"n={record['n']:,}" + (f", skipped {skipped}" if skipped else "")
 
 
 def _notes(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:

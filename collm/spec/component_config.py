@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from collm.component import Component, Kind, component_kind, is_location, models_in
+from collm.contracts.component_check import CONFIG_BASES
 from collm.errors import Problem, UnknownName
 from collm.registry import Registry
 from collm.spec.fingerprint import dump_config
@@ -45,8 +46,8 @@ def find_component(
         problems.append(node.where.problem(f"`name` of the {kind} is missing; {choices}", dotted((*path, "name"))))
         return None
     if not isinstance(name.value, str):
-        quoted = f' (quote it: "{name.raw}")' if name.raw and not isinstance(name.value, tuple | Mapping) else ""
-        message = f"got {name.shown()}, must be the name of a {kind}{quoted}; {choices}"
+        quoted = f' (quote it: "{name.raw}")' if isinstance(name.value, int | float) else ""
+        message = f"got {name.shown()}, must be the {kind}'s name{quoted}; {choices}"
         problems.append(name.place.problem(message, dotted((*path, "name"))))
         return None
     try:
@@ -127,7 +128,7 @@ class ConfigReader:
             elif is_location(info.json_schema_extra) and _mentions_path(info.annotation):
                 data[key] = self._located(below, (*path, *here))
             elif kind is not None and below.value is not None:
-                data[key] = self._component(kind, info.annotation, below, path, here, inner)
+                data[key] = self._component(kind, below, path, here, inner)
             else:
                 data[key] = self._below(info.annotation, below, path, here, inner)
         return data if isinstance(node.value, Mapping) else node.plain()
@@ -143,16 +144,14 @@ class ConfigReader:
         fitting = max(models, key=lambda model: len(node.fields.keys() & model.model_fields.keys()))
         return self._prepare(fitting, node, path, own, inner)
 
-    def _component(
-        self, kind: Kind, annotation: Any, node: Node, path: Path_, own: Path_, inner: dict[Path_, BaseModel | None]
-    ) -> Any:
+    def _component(self, kind: Kind, node: Node, path: Path_, own: Path_, inner: dict[Path_, BaseModel | None]) -> Any:
         component = find_component(kind, node, self.registry, (*path, *own), self.problems)
         config = self.read(component.config, node, (*path, *own)) if component is not None else None
         inner[own] = config
         if config is None:
             return node.plain()
         # The outer class knows only the base class, so it gets that class's fields; the config is put in afterwards.
-        known = {name for model in models_in(annotation) for name in model.model_fields}
+        known = CONFIG_BASES[kind].model_fields
         return {key: value for key, value in dump_config(config, locations=True).items() if key in known}
 
     def _located(self, node: Node, path: Path_) -> Any:

@@ -159,7 +159,7 @@ def _rule(message: str) -> str:
     for start in ("Value error, ", "Assertion failed, "):
         if message.startswith(start):
             return message.removeprefix(start)
-    message = message.replace("Input should", "must", 1)
+    message = re.sub(r"^\w+ should", "must", message)
     return message[:1].lower() + message[1:]
 
 

@@ -21,7 +21,7 @@ from collm.spec.node import Node, Place, Scalar, dotted
 
 _TAG = "tag:yaml.org,2002:"
 _BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
-_MAX_NODES = 100_000
+_MAX_NODES = 20_000
 
 
 class SpecLoader(yaml.SafeLoader):

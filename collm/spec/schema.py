@@ -115,51 +115,53 @@ def _with_metrics(body: Schema, registry: Registry) -> Schema:
 
 
 def _suite_schema(registry: Registry) -> Schema:
-    """Overrides are partial, so of a component only the name is checked there."""
+    properties: Schema = {
+        "name": {"type": "string", "pattern": NAME_PATTERN, "description": "Name of the suite."},
+        "base": {
+            "description": "A spec's file name, relative to this file, or a spec written out.",
+            "anyOf": [{"type": "string"}, {"type": "object"}],
+        },
+        "runs": {"description": "Run name -> overrides.", "additionalProperties": _run_schema(registry)},
+        "matrix": {
+            "description": "Dotted path -> values, crossed with the runs.",
+            "additionalProperties": {"type": "array", "minItems": 1},
+        },
+        "seeds": {
+            "description": "Seeds, crossed with everything.",
+            "items": {"type": "integer", "minimum": 0},
+            "uniqueItems": True,
+        },
+        "exclude": {
+            "description": "Runs that are left out: full names, or values of run, seed and matrix paths.",
+            "items": {"type": ["string", "object"]},
+        },
+    }
+    for field, kind in (("runs", "object"), ("matrix", "object"), ("seeds", "array"), ("exclude", "array")):
+        properties[field]["type"] = [kind, "null"]
+    return {
+        "type": "object",
+        "title": "collm suite",
+        "additionalProperties": False,
+        "required": ["name", "base"],
+        "properties": properties,
+    }
+
+
+def _run_schema(registry: Registry) -> Schema:
+    """Overrides are partial, so of a component only the name is checked."""
     overrides: Schema = {section: {"type": ["object", "null"]} for section in CORE_SECTIONS}
     for kind, description in COMPONENT_SECTIONS.items():
         components = [component for component in registry.components() if component.kind == kind]
         name = {"name": _name_schema(components)}
         overrides[kind] = {"type": ["object", "null"], "description": description, "properties": name}
     overrides |= {field: {} for field in Head.model_fields if field != "name"}
-    sections = "|".join((*Head.model_fields, *COMPONENT_SECTIONS, *CORE_SECTIONS))
-    dotted: Schema = {f"^({sections})\\.": {}}
-    run: Schema = {
+    dotted: Schema = {f"^({'|'.join(overrides)})\\.": {}}
+    return {
         "type": ["object", "null"],
         "description": "Overrides on the base; null removes a section.",
         "properties": overrides,
         "patternProperties": dotted,
         "additionalProperties": False,
-    }
-    return {
-        "type": "object",
-        "title": "collm suite",
-        "additionalProperties": False,
-        "required": ["name", "base"],
-        "properties": {
-            "name": {"type": "string", "pattern": NAME_PATTERN, "description": "Name of the suite."},
-            "base": {
-                "description": "A spec's file name, relative to this file, or a spec written out.",
-                "anyOf": [{"type": "string"}, {"type": "object"}],
-            },
-            "runs": {"type": ["object", "null"], "additionalProperties": run, "description": "Run name -> overrides."},
-            "matrix": {
-                "type": ["object", "null"],
-                "description": "Dotted path -> values, crossed with the runs.",
-                "additionalProperties": {"type": "array", "minItems": 1},
-            },
-            "seeds": {
-                "type": ["array", "null"],
-                "description": "Seeds, crossed with everything.",
-                "items": {"type": "integer", "minimum": 0},
-                "uniqueItems": True,
-            },
-            "exclude": {
-                "type": ["array", "null"],
-                "description": "Runs that are left out: full names, or values of run, seed and matrix paths.",
-                "items": {"type": ["string", "object"]},
-            },
-        },
     }
 
 

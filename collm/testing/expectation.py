@@ -1,4 +1,4 @@
-"""One way to fail in a contract suite: readable without pytest's assertion rewriting, which stops at our own package."""
+"""One way to fail in a contract suite: pytest does not explain assertions of an installed package, a sentence does."""
 
 from __future__ import annotations
 

@@ -46,6 +46,7 @@ class DIN(EncoderModule):
         layers: Sequence[int],
         dropout: float,
         biases: bool,
+        bias_learning_rate: float,
         bias_weight_decay: float,
     ) -> None:
         """Draws the tables and builds the networks.
@@ -59,6 +60,7 @@ class DIN(EncoderModule):
             layers: Widths of the scoring network.
             dropout: Dropout probability in the scoring network.
             biases: Whether the score has biases.
+            bias_learning_rate: Adam's step size of the biases.
             bias_weight_decay: L2 coefficient on the biases.
         """
         super().__init__()
@@ -66,7 +68,7 @@ class DIN(EncoderModule):
         self.user_depends_on_item = target_aware
         self.n_repeats = 3 if target_aware else 2
         self.user_dim = self.item_dim = self.n_repeats * embedding_size + int(biases)
-        self.bias_weight_decay = bias_weight_decay
+        self.bias_fit = {"lr": bias_learning_rate, "weight_decay": bias_weight_decay}
         self.user_embedding = xavier_table(data.n_users + 1, embedding_size)
         self.item_embedding = xavier_table(data.n_items + 1, embedding_size)
         self.history_embedding = xavier_table(data.n_items + 1, embedding_size)
@@ -120,13 +122,15 @@ class DIN(EncoderModule):
         return EncodedPair(user=torch.cat(user, dim=1), item=torch.cat(item, dim=1))
 
     def parameter_groups(self, fit: FitConfig) -> list[dict[str, Any]]:
-        """Returns tables and networks with `fit.weight_decay` and the biases with their own."""
+        """Returns tables and networks with the step size and decay of `fit`, and the biases with their own."""
         biases = [bias for bias in (self.user_bias, self.item_bias, self.global_bias) if bias is not None]
         known = {id(bias) for bias in biases}
         others = [parameter for parameter in self.parameters() if id(parameter) not in known]
-        groups = [{"params": others, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]
+        groups: list[dict[str, Any]] = [
+            {"params": others, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}
+        ]
         if biases:
-            groups.append({"params": biases, "lr": fit.learning_rate, "weight_decay": self.bias_weight_decay})
+            groups.append({"params": biases, **self.bias_fit})
         return groups
 
 

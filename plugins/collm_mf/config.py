@@ -10,9 +10,10 @@ from collm.contracts.encoder import FitConfig, VectorEncoderConfig
 class MfConfig(VectorEncoderConfig):
     """Settings of `mf`."""
 
-    init_std: float = Field(default=1.0, gt=0, description="Standard deviation of the normal start of all vectors.")
+    embedding_size: int = Field(default=32, ge=1, description="Numbers per vector.")
+    init_std: float = Field(default=0.1, gt=0, description="Standard deviation of the normal start of all vectors.")
     fit: FitConfig = Field(
-        default=FitConfig(learning_rate=1e-2, weight_decay=1e-4, epochs=500, patience=60),
+        default=FitConfig(learning_rate=3e-3, weight_decay=1e-4, epochs=500, patience=40),
         description="Training settings.",
     )
 

@@ -43,6 +43,6 @@ class MovieLens1MConfig(MovieLensConfig):
 
     split: Literal["paper-months", "global-time", "per-user-time"] = Field(
         default="paper-months",
-        description="paper-months: UTC months 2001-06 to 2002-03, 2002-04 to 2002-08, 2002-09 to 2003-01, other rows unused; "
+        description="paper-months: UTC months 2001-06 to 2002-03, 2002-04 to 2002-08, 2002-09 to 2003-01, no others; "
         "global-time and per-user-time: shares of all rows.",
     )

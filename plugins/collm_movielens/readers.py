@@ -74,13 +74,11 @@ def check_ratings(fields: pl.DataFrame, *, file: str, first_line: int) -> pl.Dat
 def _fields(data: bytes, *, file: str, separator: str, header: tuple[str, ...] = ()) -> pl.DataFrame:
     """Splits lines into text columns; quotes mean something only in files with a header (CSV)."""
     try:
-        fields = pl.read_csv(
-            data, separator=separator, has_header=bool(header), infer_schema=False, quote_char='"' if header else None
-        )
+        quote = '"' if header else None
+        fields = pl.read_csv(data, separator=separator, has_header=bool(header), infer_schema=False, quote_char=quote)
     except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{file}: not lines of fields separated by {separator!r}: {str(error).splitlines()[0]}"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{file}: not lines of fields separated by {separator!r}: {reason}") from error
     if missing := [name for name in header if name not in fields.columns]:
         raise DataError(f"{file}:1: column '{missing[0]}' is missing; found {', '.join(fields.columns[:8])}")
     return fields.select(header) if header else fields
@@ -90,9 +88,8 @@ def _ratings(fields: pl.DataFrame, *, file: str, first_line: int) -> pl.DataFram
     if fields.width < 4:
         raise DataError(f"{file}:{first_line}: has {fields.width} fields, expected user, item, rating and time")
     columns = dict(zip(("user", "item", "rating", "timestamp"), fields.columns, strict=False))
-    return check_ratings(
-        fields.select(pl.col(old).alias(new) for new, old in columns.items()), file=file, first_line=first_line
-    )
+    named = fields.select(pl.col(old).alias(new) for new, old in columns.items())
+    return check_ratings(named, file=file, first_line=first_line)
 
 
 def _titles(fields: pl.DataFrame, *, file: str) -> pl.DataFrame:

@@ -35,7 +35,8 @@ class Edition:
         read_ratings: Reads the first.
         read_titles: Reads the second.
         n_rows: Ratings of the complete edition.
-        expected: Users and items of the complete edition; checked where exactly `n_rows` ratings are there.
+        first: Its first rating: user, item, stars, time. With `n_rows` it tells the edition from a made-up file.
+        expected: Users and items of the complete edition; checked where the ratings are that edition's.
     """
 
     ratings: str
@@ -43,6 +44,7 @@ class Edition:
     read_ratings: Reader
     read_titles: Reader
     n_rows: int
+    first: tuple[int, int, float, int]
     expected: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -52,6 +54,7 @@ LATEST_SMALL = Edition(
     readers.read_csv_ratings,
     readers.read_csv_titles,
     n_rows=100_836,
+    first=(1, 1, 4.0, 964_982_703),
     expected={"users": 610, "items": 9_724},
 )
 ML_100K = Edition(
@@ -60,6 +63,7 @@ ML_100K = Edition(
     readers.read_tab_ratings,
     readers.read_pipe_titles,
     n_rows=100_000,
+    first=(196, 242, 3.0, 881_250_949),
     expected={"users": 943, "items": 1_682},
 )
 ML_1M = Edition(
@@ -68,6 +72,7 @@ ML_1M = Edition(
     readers.read_dat_ratings,
     readers.read_dat_titles,
     n_rows=1_000_209,
+    first=(1, 1193, 5.0, 978_300_760),
     expected={"users": 6_040, "items": 3_706},
 )
 EMBEDDED_ROWS, EMBEDDED_EXPECTED = 100_004, {"users": 671, "items": 9_066}
@@ -89,7 +94,8 @@ class FileSource:
         files, edition = self._files(), self._edition
         ratings = edition.read_ratings(files.read(edition.ratings), file=edition.ratings)
         titles = edition.read_titles(files.read(edition.items), file=edition.items)
-        complete = ratings.height == edition.n_rows
+        first = ratings.select("user", "item", "rating", "timestamp").head(1).rows()
+        complete = ratings.height == edition.n_rows and first == [edition.first]
         return split_table(ratings, titles, self._config, expected=edition.expected if complete else {})
 
     def _files(self) -> SourceFiles:

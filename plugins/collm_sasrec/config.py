@@ -42,7 +42,8 @@ class SASRecConfig(VectorEncoderConfig):
         "positive target against one sampled item.",
     )
     biases: bool = Field(default=True, description="Add a user, an item and a global bias to the score and the vectors.")
-    bias_weight_decay: float = Field(default=3e-3, ge=0, description="L2 coefficient on the biases, coupled (Adam).")
+    bias_learning_rate: float = Field(default=3e-2, gt=0, description="Adam's step size of the biases.")
+    bias_weight_decay: float = Field(default=3e-5, ge=0, description="L2 coefficient on the biases, coupled (Adam).")
     fit: SASRecFit = Field(default=SASRecFit(), description="Training settings.")
 
     @model_validator(mode="after")

@@ -57,6 +57,7 @@ class SASRec(EncoderModule):
         attend_padding: bool,
         objective: Literal["scorer", "next-item"],
         biases: bool,
+        bias_learning_rate: float,
         bias_weight_decay: float,
     ) -> None:
         """Draws the tables and builds the blocks.
@@ -72,13 +73,14 @@ class SASRec(EncoderModule):
             attend_padding: Whether padding takes part in the attention.
             objective: `scorer` or `next-item`.
             biases: Whether the score has biases.
+            bias_learning_rate: Adam's step size of the biases.
             bias_weight_decay: L2 coefficient on the biases.
         """
         super().__init__()
         self.history_items = max_length or mean_rows_per_user(data.train)
         self.user_dim = self.item_dim = embedding_size + int(biases)
         self.attend_padding = attend_padding
-        self.bias_weight_decay = bias_weight_decay
+        self.bias_fit = {"lr": bias_learning_rate, "weight_decay": bias_weight_decay}
         self.item_embedding = nn.Embedding(data.n_items + 1, embedding_size, padding_idx=0)
         self.position_embedding = nn.Parameter(torch.empty(self.history_items, embedding_size))
         nn.init.normal_(self.item_embedding.weight, std=init_std)
@@ -157,13 +159,15 @@ class SASRec(EncoderModule):
         return EncodedPair(user=user, item=item)
 
     def parameter_groups(self, fit: FitConfig) -> list[dict[str, Any]]:
-        """Returns the network with `fit.weight_decay` and the biases with their own."""
+        """Returns tables and networks with the step size and decay of `fit`, and the biases with their own."""
         biases = [bias for bias in (self.user_bias, self.item_bias, self.global_bias) if bias is not None]
         known = {id(bias) for bias in biases}
-        network = [parameter for parameter in self.parameters() if id(parameter) not in known]
-        groups = [{"params": network, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]
+        others = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        groups: list[dict[str, Any]] = [
+            {"params": others, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}
+        ]
         if biases:
-            groups.append({"params": biases, "lr": fit.learning_rate, "weight_decay": self.bias_weight_decay})
+            groups.append({"params": biases, **self.bias_fit})
         return groups
 
     def _window(self, history: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def test_many_aliases_do_not_explode() -> None:
 
 
 def test_deep_nesting_is_an_error() -> None:
-    assert "nested too deeply" in problems("[" * 5000)[0].message
+    assert "nested too deeply" in problems("[" * 700)[0].message
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
@@ -123,7 +123,7 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "collm-mf.yaml").write_text("a: 1")
     with pytest.raises(SpecError, match=r"no such file; did you mean '.*collm-mf\.yaml'"):
         read_file(tmp_path / "colm-mf.yaml")
-    with pytest.raises(SpecError, match="folder '.*' does not exist either"):
+    with pytest.raises(SpecError, match=r"folder '.*' does not exist either"):
         read_file(tmp_path / "nowhere" / "x.yaml")
 
 

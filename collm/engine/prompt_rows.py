@@ -1,0 +1,117 @@
+"""Rows of the prepared data as encoded prompts, and the batches of them that go through the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from collm.contracts.backbone import Backbone
+from collm.contracts.encoder import EncoderBatch
+from collm.contracts.prompt import PromptTemplate, Variant
+from collm.data.batches import grouped_batches, token_budget_batches
+from collm.data.prepared import PreparedData, Rows
+from collm.engine.encoder_task import EncoderBatcher
+from collm.model.encoder import EncoderModule
+from collm.model.recommender import PromptBatch, build_batch
+from collm.prompt.encode import EncodedPrompts, PromptEncoder
+
+Array = np.ndarray[Any, Any]
+ENCODER_CHUNK = 8_192
+
+
+class PromptSource:
+    """Encodes rows for one prompt variant."""
+
+    def __init__(
+        self,
+        data: PreparedData,
+        template: PromptTemplate,
+        backbone: Backbone,
+        *,
+        variant: Variant,
+        max_tokens: int,
+        history_items: int,
+        encoder: EncoderModule | None,
+        device: torch.device,
+    ) -> None:
+        """Takes what decides a prompt; `encoder` says which history its vectors want and is not run here."""
+        self._data, self._variant, self._history_items = data, variant, history_items
+        self._device = device
+        self._prompt_encoder = PromptEncoder(template, backbone.tokenizer(), data.titles, max_tokens=max_tokens)
+        self._batcher = None
+        self._user_depends_on_item = False
+        if encoder is not None:
+            self._batcher = EncoderBatcher(data, history_items=encoder.history_items, device=device)
+            self._user_depends_on_item = encoder.user_depends_on_item
+
+    def encode(self, rows: Rows) -> PromptRows:
+        """Returns the prompts of these rows."""
+        histories = self._data.history(rows, self._history_items)
+        prompts = self._prompt_encoder.encode(rows.item, histories, self._variant)
+        return PromptRows(
+            rows,
+            prompts,
+            prefix_group=group_rows(np.column_stack([rows.user, histories])),
+            batcher=self._batcher,
+            user_depends_on_item=self._user_depends_on_item,
+            device=self._device,
+        )
+
+
+class PromptRows:
+    """Encoded rows; all row numbers are positions in `rows`."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        prompts: EncodedPrompts,
+        *,
+        prefix_group: Array,
+        batcher: EncoderBatcher | None,
+        user_depends_on_item: bool,
+        device: torch.device,
+    ) -> None:
+        """Takes rows, their prompts, and int64 [n] groups of rows that share user and history."""
+        self.rows, self.prompts, self.prefix_group = rows, prompts, prefix_group
+        self._batcher, self._device = batcher, device
+        self._shared = prompts.before_user if user_depends_on_item else prompts.shared
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, positions: Array) -> PromptBatch:
+        """Returns the model's input for these rows, labels included."""
+        rows = self.rows.take(positions)
+        encoder_batch = self._batcher(rows) if self._batcher is not None else None
+        label = torch.from_numpy(np.ascontiguousarray(rows.label, dtype=np.float32)).to(self._device)
+        return build_batch(self.prompts, positions, encoder_batch=encoder_batch, label=label, device=self._device)
+
+    def micro_batches(self, positions: Array, max_tokens: int) -> list[Array]:
+        """Cuts rows into batches of at most `max_tokens` tokens, rows of one prefix together."""
+        return grouped_batches(positions, max_tokens)
+
+    def scoring_batches(self, max_tokens: int) -> list[Array]:
+        """Returns all rows in batches of at most `max_tokens` tokens, rows of one prefix together."""
+        return self.micro_batches(np.arange(len(self)), max_tokens)
+
+    def encoder_batches(self) -> Iterator[EncoderBatch]:
+        """Yields the encoder's input of all rows; nothing for the text variant."""
+        if self._batcher is None:
+            return
+        for start in range(0, len(self), ENCODER_CHUNK):
+            yield self._batcher(self.rows.take(np.arange(start, min(start + ENCODER_CHUNK, len(self)))))
+
+
+def group_rows(keys: Array) -> Array:
+    """Returns int64 [n] group numbers: rows with equal keys share one.
+
+    Args:
+        keys: int64 [n, k].
+    """
+    if not len(keys):
+        return np.zeros(0, dtype=np.int64)
+    _, groups = np.unique(keys, axis=0, return_inverse=True)
+    return np.asarray(groups, dtype=np.int64).reshape(-1)

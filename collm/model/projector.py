@@ -1,0 +1,107 @@
+"""The mapping g_phi: encoder vectors to token embeddings (paper eq. 5, fact 15)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from collm.errors import RunError
+
+ProjectorInit = Literal["token-norm", "torch-default"]
+_SMALLEST_STD = 1e-6
+
+
+class Projector(nn.Module):
+    """Linear(d, 10 d) - ReLU - Linear(10 d, hidden * n_tokens), in float32.
+
+    One module serves user and item where both vectors have one length, else there are two (`shared` says which).
+
+    With `init="token-norm"`, `calibrate` must be called before training: it standardises each side's input dimensions
+    over sample rows (buffers, kept for good) and scales the last layer so that its outputs start with the token
+    embeddings' root mean square. Raw encoder vectors differ in scale by orders of magnitude between encoders, and a
+    default-initialised mapping would start far from what the language model reads. `torch-default` is the reference:
+    no standardisation, torch's own initialisation.
+    """
+
+    def __init__(
+        self,
+        user_dim: int,
+        item_dim: int,
+        hidden_size: int,
+        *,
+        n_tokens: int = 1,
+        width_factor: int = 10,
+        init: ProjectorInit = "token-norm",
+    ) -> None:
+        """Builds the layers from torch's global generator.
+
+        Args:
+            user_dim: d_u.
+            item_dim: d_i.
+            hidden_size: Width of the token embeddings.
+            n_tokens: Token embeddings per vector.
+            width_factor: Width of the hidden layer over the input's.
+            init: See the class.
+        """
+        super().__init__()
+        self.n_tokens, self.hidden_size, self.init = n_tokens, hidden_size, init
+        self.shared = user_dim == item_dim
+        dims = {"both": user_dim} if self.shared else {"user": user_dim, "item": item_dim}
+        self.mlps = nn.ModuleDict(
+            {
+                side: nn.Sequential(
+                    nn.Linear(dim, width_factor * dim), nn.ReLU(), nn.Linear(width_factor * dim, hidden_size * n_tokens)
+                )
+                for side, dim in dims.items()
+            }
+        )
+        for side, dim in (("user", user_dim), ("item", item_dim)):
+            self.register_buffer(f"{side}_mean", torch.zeros(dim))
+            self.register_buffer(f"{side}_std", torch.ones(dim))
+
+    def forward(self, user: torch.Tensor, item: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps vectors to token embeddings.
+
+        Args:
+            user: float [batch, d_u].
+            item: float [batch, d_i].
+
+        Returns:
+            User and item embeddings, each float32 [batch, n_tokens, hidden].
+        """
+        return self._map("user", user), self._map("item", item)
+
+    @torch.no_grad()
+    def calibrate(self, user: torch.Tensor, item: torch.Tensor, *, target_rms: float) -> None:
+        """Sets input statistics and output scale from sample rows; does nothing under `torch-default`.
+
+        Args:
+            user: float [n, d_u] user vectors of training rows, n >= 1.
+            item: float [n, d_i] item vectors of the same rows.
+            target_rms: Root mean square of the token embeddings' entries.
+
+        Raises:
+            RunError: If there is no row or a vector is not finite.
+        """
+        if self.init == "torch-default":
+            return
+        for side, vectors in (("user", user.float()), ("item", item.float())):
+            if not len(vectors) or not torch.isfinite(vectors).all():
+                raise RunError(f"projector: {side} vectors to calibrate on are {'missing' if not len(vectors) else 'not finite'}")
+            getattr(self, f"{side}_mean").copy_(vectors.mean(0))
+            getattr(self, f"{side}_std").copy_(vectors.std(0, correction=0).clamp_min(_SMALLEST_STD))
+        outputs = self(user, item)
+        by_module = {"both": torch.cat(outputs)} if self.shared else dict(zip(("user", "item"), outputs, strict=True))
+        for side, output in by_module.items():
+            rms = float(output.square().mean().sqrt())
+            last = self.mlps[side][-1]  # type: ignore[index]
+            last.weight.mul_(target_rms / max(rms, _SMALLEST_STD))
+            last.bias.mul_(target_rms / max(rms, _SMALLEST_STD))
+
+    def _map(self, side: str, vectors: torch.Tensor) -> torch.Tensor:
+        mlp = self.mlps["both" if self.shared else side]
+        standard = (vectors.float() - getattr(self, f"{side}_mean")) / getattr(self, f"{side}_std")
+        output: torch.Tensor = mlp(standard)
+        return output.view(len(vectors), self.n_tokens, self.hidden_size)

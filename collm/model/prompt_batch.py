@@ -1,0 +1,263 @@
+"""A batch of encoded prompts as tensors: plain padded rows, or a tree in which shared beginnings stand once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from collm.contracts.encoder import EncoderBatch
+from collm.errors import RunError
+
+Array = np.ndarray[Any, Any]
+Share = Literal["none", "before-user", "through-user", "both"]
+
+
+class Prompts(Protocol):
+    """What is read of `collm.prompt.encode.EncodedPrompts`."""
+
+    @property
+    def ids(self) -> Array:
+        """Token ids of all prompts, one after the other."""
+        ...
+
+    @property
+    def offsets(self) -> Array:
+        """int64 [n + 1]: prompt i is ids[offsets[i]:offsets[i + 1]]."""
+        ...
+
+    @property
+    def user_slot(self) -> Array:
+        """int [n, k] positions within the prompt; k = 0 without slots."""
+        ...
+
+    @property
+    def item_slot(self) -> Array:
+        """int [n, k] positions within the prompt."""
+        ...
+
+    @property
+    def before_user(self) -> Array:
+        """int [n] leading tokens before the user slot."""
+        ...
+
+    @property
+    def shared(self) -> Array:
+        """int [n] leading tokens that do not depend on the target item, user slot included."""
+        ...
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Which token embeddings are replaced.
+
+    Attributes:
+        at: int64 [m] flat token positions.
+        source: int64 [m] index into the vectors [batch * k, hidden].
+    """
+
+    at: torch.Tensor
+    source: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TreeLevel:
+    """Nodes of one depth; a node is a run of tokens shared by all rows below it. Tokens are packed without padding.
+
+    Attributes:
+        ids: int64 [n_tokens], node after node.
+        lengths: int64 [n_nodes]; zero is possible.
+        starts: int64 [n_nodes] position of the node's first token in the prompt.
+        parent: int64 [n_nodes] node of the level above; zeros in the first level.
+        user: Slots among `ids` that take user vectors.
+        item: Slots among `ids` that take item vectors.
+    """
+
+    ids: torch.Tensor
+    lengths: torch.Tensor
+    starts: torch.Tensor
+    parent: torch.Tensor
+    user: Slots
+    item: Slots
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompts of one forward pass.
+
+    Attributes:
+        ids: int64 [batch, length], right-padded.
+        lengths: int64 [batch].
+        user: Slots among the flattened `ids`; empty for the text variant.
+        item: Likewise.
+        encoder: The encoder's input for the same rows; None for the text variant.
+        label: float32 [batch]; None where unknown.
+        row_index: int64 [batch] which prompt each row is.
+        tree: Levels from the root down, the last one holding one node per row in order; None = nothing is shared.
+    """
+
+    ids: torch.Tensor
+    lengths: torch.Tensor
+    user: Slots
+    item: Slots
+    encoder: EncoderBatch | None
+    label: torch.Tensor | None
+    row_index: torch.Tensor
+    tree: tuple[TreeLevel, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the language model computes: those of the tree, or all with padding."""
+        return self.ids.numel() if self.tree is None else sum(level.ids.numel() for level in self.tree)
+
+
+def build_batch(
+    prompts: Prompts,
+    rows: Array,
+    *,
+    encoder_batch: EncoderBatch | None = None,
+    label: torch.Tensor | None = None,
+    share: Share = "none",
+    device: torch.device | str = "cpu",
+) -> PromptBatch:
+    """Collates prompts.
+
+    Rows are grouped by their very tokens (and, where the user slot is shared, by the encoder's user and history), so
+    sharing is exact whatever rows come together; it only pays where rows of one prefix do.
+
+    Args:
+        prompts: Encoded prompts.
+        rows: int64 [batch] which of them.
+        encoder_batch: The encoder's input for the same rows.
+        label: float32 [batch].
+        share: What is run once: `none`; `before-user` = tokens before the user slot; `through-user` = tokens before the
+            target title (not for an encoder whose user vector depends on the item); `both` = two levels, so that the
+            first can be run without gradient where the language model and its adapters are frozen.
+        device: Where the tensors go.
+
+    Returns:
+        The batch.
+
+    Raises:
+        RunError: If there is no row, or a slot lies in a part that would be shared wrongly.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    if not len(rows):
+        raise RunError("a prompt batch needs at least one row")
+    offsets = np.asarray(prompts.offsets, dtype=np.int64)
+    starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
+    sequences = [np.asarray(prompts.ids[start : start + n]) for start, n in zip(starts, lengths, strict=True)]
+    slots = (np.asarray(prompts.user_slot)[rows], np.asarray(prompts.item_slot)[rows])
+    width = int(lengths.max())
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    ids[np.arange(width) < lengths[:, None]] = np.concatenate(sequences)
+    flat = [_slots(slot.astype(np.int64) + width * np.arange(len(rows))[:, None], device) for slot in slots]
+    tree = None
+    if share != "none":
+        cuts = _cuts(prompts, rows, share, slots)
+        tree = _tree(sequences, cuts, _user_keys(encoder_batch, len(rows)), slots, device)
+    return PromptBatch(
+        ids=_tensor(ids, device),
+        lengths=_tensor(lengths, device),
+        user=flat[0],
+        item=flat[1],
+        encoder=encoder_batch,
+        label=label,
+        row_index=_tensor(rows, device),
+        tree=tree,
+    )
+
+
+def _cuts(prompts: Prompts, rows: Array, share: Share, slots: tuple[Array, Array]) -> list[Array]:
+    """Returns where each shared level ends, int64 [batch] each, rising."""
+    shared = np.asarray(prompts.shared, dtype=np.int64)[rows]
+    before = np.minimum(np.asarray(prompts.before_user, dtype=np.int64)[rows], shared)
+    chosen = {"before-user": [before], "through-user": [shared], "both": [before, shared]}[share]
+    user, item = slots
+    if item.shape[1] and (item.min(1) < chosen[-1]).any():
+        raise RunError("prompt: an item slot lies before the end of the shared part; sharing would mix target items")
+    if user.shape[1] and (user.min(1) < before).any():
+        raise RunError("prompt: a user slot lies in the part before the user slot; sharing would mix users")
+    return chosen
+
+
+def _user_keys(encoder_batch: EncoderBatch | None, n: int) -> list[bytes]:
+    """Returns what decides a row's user vector, beside the target item."""
+    if encoder_batch is None:
+        return [b""] * n
+    parts = [encoder_batch.user.reshape(n, 1)]
+    if encoder_batch.history is not None:
+        parts.append(encoder_batch.history)
+    return [row.tobytes() for row in np.ascontiguousarray(torch.cat(parts, dim=1).cpu().numpy())]
+
+
+def _tree(
+    sequences: Sequence[Array], cuts: Sequence[Array], keys: Sequence[bytes], slots: tuple[Array, Array], device: Any
+) -> tuple[TreeLevel, ...]:
+    n = len(sequences)
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    has_slot = [slots[0].size > 0 and bool((slots[0] < cut[:, None]).any()) for cut in cuts]
+    ends, levels = [*cuts, lengths], []
+    start, above = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    for depth, end in enumerate(ends):
+        if depth == len(cuts):
+            node_of_row, first = np.arange(n), np.arange(n)
+        else:
+            names = [
+                (above[i], sequences[i][: end[i]].tobytes(), keys[i] if has_slot[depth] else b"") for i in range(n)
+            ]
+            node_of_row, first = _number(names)
+        levels.append(_level(sequences, start, end, above, (node_of_row, first), slots, device))
+        start, above = end, node_of_row
+    return tuple(levels)
+
+
+def _number(names: Sequence[Any]) -> tuple[Array, Array]:
+    """Returns each row's group, numbered in order of appearance, and each group's first row."""
+    numbers: dict[Any, int] = {}
+    groups = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+    return groups, np.unique(groups, return_index=True)[1]
+
+
+def _level(
+    sequences: Sequence[Array],
+    start: Array,
+    end: Array,
+    above: Array,
+    nodes: tuple[Array, Array],
+    slots: tuple[Array, Array],
+    device: Any,
+) -> TreeLevel:
+    _, first = nodes
+    lengths = end[first] - start[first]
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    ids = np.concatenate([sequences[i][start[i] : end[i]] for i in first]).astype(np.int64)
+    found = []
+    for slot in slots:
+        k = slot.shape[1]
+        inside = (slot[first] >= start[first, None]) & (slot[first] < end[first, None])
+        at = (slot[first] - start[first, None] + offsets[:, None])[inside]
+        source = (first[:, None] * k + np.arange(k))[inside]
+        found.append(Slots(_tensor(at, device), _tensor(source, device)))
+    return TreeLevel(
+        ids=_tensor(ids, device),
+        lengths=_tensor(lengths, device),
+        starts=_tensor(start[first], device),
+        parent=_tensor(above[first], device),
+        user=found[0],
+        item=found[1],
+    )
+
+
+def _slots(at: Array, device: Any) -> Slots:
+    return Slots(_tensor(at.reshape(-1), device), _tensor(np.arange(at.size), device))
+
+
+def _tensor(values: Array, device: Any) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(device)

@@ -1,0 +1,60 @@
+"""What the encoder contract suite does to a built encoder, and what it expects of the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from collm.contracts.encoder import EncodedPair, EncoderBatch
+from collm.model.encoder import EncoderModule
+from collm.testing.expectation import expect
+
+TOLERANCE = 1e-5
+
+
+@torch.no_grad()
+def score(encoder: EncoderModule, batch: EncoderBatch) -> torch.Tensor:
+    """Scores in eval mode: logits, [batch]."""
+    return encoder.eval().score(batch)
+
+
+@torch.no_grad()
+def encode(encoder: EncoderModule, batch: EncoderBatch) -> EncodedPair:
+    """Encodes in eval mode."""
+    return encoder.eval().encode(batch)
+
+
+def check_scores(logits: torch.Tensor, n_rows: int) -> None:
+    """Expects finite float32 [n_rows]."""
+    expect(logits.dtype == torch.float32, f"score returned {logits.dtype}; asked is torch.float32")
+    expect(tuple(logits.shape) == (n_rows,), f"score returned shape {tuple(logits.shape)}; asked is ({n_rows},)")
+    expect(bool(torch.isfinite(logits).all()), "score returned NaN or infinite logits")
+
+
+def check_pair(encoder: EncoderModule, pair: EncodedPair, n_rows: int) -> None:
+    """Expects finite [n_rows, d_u] and [n_rows, d_i], or [n_rows, n_tokens, hidden] for `llm-tokens`."""
+    for side, vectors, dim in (("user", pair.user, encoder.user_dim), ("item", pair.item, encoder.item_dim)):
+        shape = tuple(vectors.shape)
+        expect(
+            vectors.dtype.is_floating_point, f"encode returned {vectors.dtype} {side} vectors; asked is a float type"
+        )
+        right = shape == (n_rows, dim) if "vectors" in encoder.gives else len(shape) == 3 and shape[0] == n_rows
+        expect(
+            right, f"encode returned {side} vectors of shape {shape}; declared are {n_rows} rows and {side}_dim={dim}"
+        )
+        expect(bool(torch.isfinite(vectors).all()), f"encode returned NaN or infinite {side} vectors")
+
+
+def take(batch: EncoderBatch, rows: torch.Tensor) -> EncoderBatch:
+    """Returns some rows of a batch; `rows` int64 [n]."""
+    return EncoderBatch(
+        user=batch.user[rows],
+        item=batch.item[rows],
+        label=None if batch.label is None else batch.label[rows],
+        history=None if batch.history is None else batch.history[rows],
+    )
+
+
+def same(one: torch.Tensor, two: torch.Tensor) -> bool:
+    """Whether two tensors agree up to rounding."""
+    return one.shape == two.shape and bool(np.allclose(one.numpy(), two.numpy(), rtol=TOLERANCE, atol=TOLERANCE))

@@ -1,0 +1,129 @@
+"""The contract of metrics as tests: subclass `MetricContract` in your plugin's tests and set `component`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from collm.component import Component
+from collm.contracts.metric import Metric, MetricValue, ScoredRows
+from collm.errors import DataError
+from collm.testing.expectation import expect
+
+TOLERANCE = 1e-9
+
+
+class MetricContract:
+    """What every metric promises, checked on random rows with ties.
+
+    Attributes:
+        component: The record under test.
+        settings: Fields of its config that the tests set.
+    """
+
+    component: ClassVar[Component]
+    settings: ClassVar[Mapping[str, Any]] = {}
+
+    def build(self) -> Metric:
+        """Builds the metric."""
+        config = self.component.config.model_validate({"name": self.component.name, **self.settings})
+        metric: Metric = self.component.load_factory()(config)
+        return metric
+
+    def rows(self, seed: int = 0) -> ScoredRows:
+        """Returns 120 rows of 15 users with tied scores in (0, 1); user ids are neither dense nor sorted."""
+        generator = np.random.default_rng(seed)
+        user = generator.choice(np.arange(100, 1600, 100), size=120)
+        label = generator.integers(0, 2, size=120).astype(np.int8)
+        score = np.clip(np.round(0.3 * label + generator.random(120), 1), 0.05, 0.95)
+        return ScoredRows(user=user, label=label, score=score)
+
+    def test_value_counts_and_direction(self) -> None:
+        """A value is finite and counts what it averages over; better scores give the better value."""
+        metric, rows = self.build(), self.rows()
+        expect(metric.unit in ("rows", "users"), f"unit '{metric.unit}' must be 'rows' or 'users'")
+        value = self._value(metric, rows)
+        limit = len(rows.user) if metric.unit == "rows" else len(np.unique(rows.user))
+        n_used = metric.compute(rows).n
+        expect(0 < n_used <= limit, f"n={n_used} of {limit} {metric.unit}")
+        perfect = self._value(metric, replace(rows, score=0.05 + 0.9 * rows.label))
+        wrong = self._value(metric, replace(rows, score=0.95 - 0.9 * rows.label))
+        best, worst = (perfect, wrong) if metric.higher_is_better else (wrong, perfect)
+        expect(
+            worst <= value <= best and worst < best,
+            f"higher_is_better={metric.higher_is_better}, but perfect scores give {perfect}, these {value}, "
+            f"wrong ones {wrong}",
+        )
+
+    def test_order_of_rows_and_names_of_users_do_not_matter(self) -> None:
+        """Shuffled rows and renamed users give the same value."""
+        metric, rows = self.build(), self.rows()
+        order = np.random.default_rng(1).permutation(len(rows.user))
+        shuffled = ScoredRows(user=-7 * rows.user[order], label=rows.label[order], score=rows.score[order])
+        one, two = self._value(metric, rows), self._value(metric, shuffled)
+        expect(abs(one - two) <= TOLERANCE, f"value {one} became {two} after shuffling rows and renaming users")
+
+    def test_nan_and_infinite_scores_are_errors(self) -> None:
+        """A score that is no number raises DataError, in `compute` and in `resample`."""
+        metric, rows = self.build(), self.rows()
+        weights = np.ones((1, len(np.unique(rows.user))), dtype=np.int64)
+        for bad in (np.nan, np.inf, -np.inf):
+            score = rows.score.copy()
+            score[5] = bad
+            broken = replace(rows, score=score)
+            expect(_refuses(lambda rows=broken: metric.compute(rows)), f"compute accepted the score {bad}")
+            expect(_refuses(lambda rows=broken: metric.resample(rows, weights)), f"resample accepted the score {bad}")
+
+    def test_no_usable_rows_is_null_with_a_reason(self) -> None:
+        """No rows give value None, n = 0 and a reason; one class gives a number or a reason, never NaN."""
+        metric, rows = self.build(), self.rows()
+        nothing = ScoredRows(user=rows.user[:0], label=rows.label[:0], score=rows.score[:0])
+        found = metric.compute(nothing)
+        expect(
+            found.value is None and found.n == 0 and bool(found.reason),
+            f"without rows: {found}; asked are value=None, n=0 and a reason",
+        )
+        for label in (0, 1):
+            found = metric.compute(replace(rows, label=np.full_like(rows.label, label)))
+            _check_null_or_number(found, f"with all labels {label}")
+        resampled = metric.resample(rows, np.zeros((2, len(np.unique(rows.user))), dtype=np.int64))
+        expect(bool(np.isnan(resampled).all()), f"resamples without any user gave {resampled}; asked is NaN")
+
+    def test_resampling_equals_repeating_rows(self) -> None:
+        """A user drawn k times counts as k users with the same rows; all ones give `compute`."""
+        metric, rows = self.build(), self.rows()
+        users, index = np.unique(rows.user, return_inverse=True)
+        drawn = np.random.default_rng(2).integers(0, 4, size=(6, len(users)))
+        weights = np.concatenate([np.ones((1, len(users)), dtype=np.int64), drawn])
+        found = metric.resample(rows, weights)
+        expect(found.shape == (7,), f"resample returned shape {found.shape}; asked is (7,)")
+        for place, weight in enumerate(weights):
+            copies = [(copy, np.flatnonzero(weight[index] > copy)) for copy in range(4)]
+            taken = np.concatenate([positions for _, positions in copies])
+            names = np.concatenate([rows.user[positions] + 10_000 * copy for copy, positions in copies])
+            wanted = self._value(metric, ScoredRows(user=names, label=rows.label[taken], score=rows.score[taken]))
+            fault = f"resample {place} gave {found[place]}, repeating the drawn users' rows gives {wanted}"
+            expect(abs(found[place] - wanted) <= TOLERANCE, fault)
+
+    def _value(self, metric: Metric, rows: ScoredRows) -> float:
+        found = metric.compute(rows)
+        expect(found.value is not None, f"no value on usable rows: {found.reason}")
+        return float(found.value)  # type: ignore[arg-type]
+
+
+def _check_null_or_number(found: MetricValue, where: str) -> None:
+    if found.value is None:
+        expect(found.n == 0 and bool(found.reason), f"{where}: {found}; a null needs n=0 and a reason")
+    else:
+        expect(bool(np.isfinite(found.value)), f"{where}: value {found.value} is not finite")
+
+
+def _refuses(call: Any) -> bool:
+    try:
+        call()
+    except DataError:
+        return True
+    return False

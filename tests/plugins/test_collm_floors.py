@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from collm.component import BuildContext
+from collm.contracts.encoder import EncoderBatch, EncoderData, TrainRows
+from collm.errors import DataError
+from collm.testing.encoder_suite import EncoderContract
+from collm.testing.fakes import encoder_batch, encoder_data
+from collm_floors import register_encoders
+
+COMPONENTS = {component.name: component for component in register_encoders()}
+CONTEXT = BuildContext(cache_dir=Path("no-cache"))
+
+
+class TestItemMean(EncoderContract):
+    component = COMPONENTS["item-mean"]
+
+
+class TestItemUserMean(EncoderContract):
+    component = COMPONENTS["item-user-mean"]
+
+
+class TestBiasLogistic(EncoderContract):
+    component = COMPONENTS["bias-logistic"]
+
+
+def data_of(user, item, label) -> EncoderData:
+    zeros = np.zeros(len(user), dtype=np.int64)
+    rows = TrainRows(
+        user=np.array(user, dtype=np.int64),
+        item=np.array(item, dtype=np.int64),
+        label=np.array(label, dtype=np.int8),
+        timestamp=zeros,
+        row=zeros,
+    )
+    return EncoderData(n_users=3, n_items=3, titles=["", "a", "b", "c"], train=rows, history_items=0)
+
+
+def logits(name: str, data: EncoderData, user, item, **settings) -> np.ndarray:
+    component = COMPONENTS[name]
+    config = component.config.model_validate({"name": name, **settings})
+    floor = component.load_factory()(config, data=data, context=CONTEXT)
+    floor.fit_direct(data, iter([]))
+    return floor.score(EncoderBatch(user=torch.tensor(user), item=torch.tensor(item))).double().numpy()
+
+
+def log_odds(probability):
+    return np.log(probability / (1 - probability))
+
+
+def test_all_are_floors_with_scores_only():
+    assert set(COMPONENTS) == {"item-mean", "item-user-mean", "bias-logistic"}
+    assert all(component.floor and component.gives == {"scores"} for component in COMPONENTS.values())
+
+
+def test_item_mean_by_hand():
+    data = data_of([1, 1, 2, 2], [1, 2, 1, 2], [1, 0, 1, 1])
+    found = logits("item-mean", data, [3, 1, 1], [1, 2, 3], smoothing=4)
+    share = 3 / 4
+    expected = [(2 + 4 * share) / 6, (1 + 4 * share) / 6, share]
+    np.testing.assert_allclose(found, log_odds(np.array(expected)), atol=1e-6)
+
+
+def test_item_user_mean_by_hand():
+    data = data_of([1, 1, 2, 2], [1, 2, 1, 2], [1, 0, 1, 1])
+    found = logits("item-user-mean", data, [1, 3, 3], [2, 2, 3], item_smoothing=4, user_smoothing=2)
+    share = 3 / 4
+    item, user = log_odds((1 + 4 * share) / 6), log_odds((1 + 2 * share) / 4)
+    np.testing.assert_allclose(found, [item + user - log_odds(share), item, log_odds(share)], atol=1e-6)
+
+
+def test_bias_logistic_is_at_the_optimum_of_its_penalised_loss():
+    data = encoder_data()
+    component = COMPONENTS["bias-logistic"]
+    floor = component.load_factory()(component.config(name="bias-logistic", inverse_l2=0.7), data=data, context=CONTEXT)
+    floor.fit_direct(data, iter([]))
+    batch = encoder_batch(data)
+    residual = torch.sigmoid(floor.score(batch)).double().numpy() - data.train.label
+    # gradient of sum(loss) + ||w||^2 / (2 C), entry by entry
+    by_user = np.bincount(data.train.user, residual, data.n_users + 1) + floor.user_logit.numpy() / 0.7
+    by_item = np.bincount(data.train.item, residual, data.n_items + 1) + floor.item_logit.numpy() / 0.7
+    assert abs(residual.sum()) < 0.05
+    np.testing.assert_allclose(by_user, 0, atol=0.05)
+    np.testing.assert_allclose(by_item, 0, atol=0.05)
+    assert floor.user_logit[-1] == 0
+    assert floor.item_logit[-1] == 0
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_gives_finite_logits(name, label):
+    data = data_of([1, 2, 3], [1, 2, 3], [label] * 3)
+    found = logits(name, data, [1, 0], [1, 0])
+    assert np.isfinite(found).all()
+    assert ((found > 0) == bool(label)).all()
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_no_training_rows_is_an_error(name):
+    with pytest.raises(DataError, match="there are no training rows"):
+        logits(name, data_of([], [], []), [1], [1])
+
+
+def test_a_refit_replaces_the_tables():
+    data = encoder_data()
+    component = COMPONENTS["item-mean"]
+    floor = component.load_factory()(component.config(name="item-mean"), data=data, context=CONTEXT)
+    floor.fit_direct(data, iter([]))
+    before = floor.item_logit.clone()
+    turned = replace(data, train=replace(data.train, label=1 - data.train.label))
+    floor.fit_direct(turned, iter([]))
+    torch.testing.assert_close(floor.item_logit, -before)

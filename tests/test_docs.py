@@ -1,0 +1,171 @@
+"""The docs say what the code does: generated pages are fresh, examples resolve or load, links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from collm import hookspecs
+from collm.cli.main import command_tree
+from collm.component import KINDS
+from collm.plugins import load_plugins
+from collm.registry import build_registry, default_registry
+from collm.spec.expand import load_any
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+
+
+def blocks(kind: str) -> list[tuple[str, str]]:
+    """Fenced blocks of one kind, with a name for the test."""
+    found = []
+    for page in PAGES:
+        pattern = rf"^```{re.escape(kind)}\n(.*?)^```$"
+        for number, body in enumerate(
+            re.findall(pattern, page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        ):
+            found.append((f"{page.name}-{number}", body))
+    return found
+
+
+SPECS = blocks("yaml spec")
+PLUGINS = blocks("python plugin")
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["commands.md", "reference.md"])
+def test_generated_page_is_fresh(generate: ModuleType, name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == generate.pages()[name], "run `make docs`"
+
+
+@pytest.mark.parametrize("body", [body for _, body in SPECS], ids=[name for name, _ in SPECS])
+def test_spec_in_docs_resolves(body: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(body, encoding="utf-8")
+    load_any(path, [], default_registry(), cwd=tmp_path)
+
+
+@pytest.mark.parametrize("body", [body for _, body in PLUGINS], ids=[name for name, _ in PLUGINS])
+def test_plugin_in_docs_loads(body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    match = re.match(r'"""(collm_\w+): ', body)
+    assert match is not None, "the first line names the module"
+    module = match.group(1)
+    (tmp_path / f"{module}.py").write_text(body, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    host = load_plugins([EntryPoint(name=module, value=module, group="collm")], strict=True)
+    registry = build_registry(host)
+    for component in registry.components():
+        component.config(name=component.name)
+        assert callable(component.load_factory())
+    sys.modules.pop(module, None)
+
+
+def test_documented_tuning_strategy_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "collm_mapping_only.py").write_text(dict(PLUGINS)["tuning.md-0"], encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = build_registry(load_plugins([EntryPoint("m", "collm_mapping_only", "collm")], strict=True))
+    component = registry.get("tuning", "mapping-only")
+    (step,) = component.load_factory()(component.config(name="mapping-only")).plan()
+    assert step.variant == "hybrid"
+
+
+def test_documented_metric_agrees_with_a_count_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from collm.contracts.metric import MetricConfig, ScoredRows
+
+    (tmp_path / "collm_hit.py").write_text(dict(PLUGINS)["metrics.md-0"], encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = build_registry(load_plugins([EntryPoint("m", "collm_hit", "collm")], strict=True))
+    metric = registry.get("metric", "hit").load_factory()(MetricConfig(name="hit"))
+    rows = ScoredRows(
+        user=np.array([7, 7, 3, 3]), label=np.array([0, 1, 0, 1], np.int8), score=np.array([0.1, 0.9, 0.8, 0.2])
+    )
+    assert metric.compute(rows).value == 0.5
+    assert metric.resample(rows, np.array([[2, 0], [0, 2]])).tolist() == [0.0, 1.0]
+
+
+def hook_signatures() -> list[str]:
+    functions = [
+        function
+        for _, function in inspect.getmembers(hookspecs, inspect.isfunction)
+        if hasattr(function, f"{hookspecs.PROJECT}_spec")
+    ]
+    assert functions
+    return [f"### {each.__name__}({', '.join(inspect.signature(each).parameters)})" for each in functions]
+
+
+def test_every_hook_has_a_heading_with_its_signature() -> None:
+    headings = [
+        line for line in (DOCS / "hooks.md").read_text(encoding="utf-8").splitlines() if line.startswith("### ")
+    ]
+    assert sorted(headings) == sorted(hook_signatures())
+
+
+def test_every_command_is_in_the_docs() -> None:
+    group = command_tree()
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    for name, command in group.commands.items():
+        assert f"## collm {name}\n" in text
+        assert f"Example: collm {name}" in (command.help or ""), f"the help of {name} shows no example"
+
+
+def test_every_component_and_field_is_in_the_reference() -> None:
+    text = (DOCS / "reference.md").read_text(encoding="utf-8")
+    registry = default_registry()
+    for kind in KINDS:
+        for component in registry.components(kind):
+            section = text.partition(f"### {kind} `{component.name}`\n")[2].partition("\n### ")[0]
+            assert section, f"{kind} {component.name} is missing"
+            for name in component.config.model_fields:
+                assert name == "name" or f"`{name}" in section, f"{kind} {component.name}: {name} is missing"
+
+
+def test_every_metric_is_explained() -> None:
+    text = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    assert [name for name in default_registry().names("metric") if f"| `{name}` |" not in text] == []
+
+
+def test_profile_table_matches_the_code() -> None:
+    from collm.spec import profiles
+
+    text = (DOCS / "specs.md").read_text(encoding="utf-8")
+    assert "reference-sawtooth" in text
+    source = inspect.getsource(profiles)
+    for value in ("yes_logit", "reference-sawtooth", "more-than-3", "unseen", "half"):
+        assert value in source
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if not target.startswith("http")]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert [page.name for page in DOCS.glob("*.md") if page.name != "index.md" and f"({page.name})" not in index] == []
+
+
+def test_architecture_names_every_package() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    packages = [path.parent.name for path in (ROOT / "collm").glob("*/__init__.py")]
+    assert [package for package in packages if f"{package}" not in text] == []
