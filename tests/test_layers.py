@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("contracts", "component"),
     ("hookspecs",),
-    ("plugins", "registry"),
+    ("plugins", "registry", "observers"),
     ("spec",),
     ("data", "prompt", "model", "metrics", "runs"),
     ("engine",),
@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 LEVEL = {area: level for level, areas in enumerate(LAYERS) for area in areas}
 # Within a line of the picture: contracts describe components, and a registry is built from loaded plugins.
-SAME_LEVEL = {("contracts", "component"), ("registry", "plugins")}
+SAME_LEVEL = {("contracts", "component"), ("registry", "plugins"), ("observers", "plugins")}
 TORCH_FREE = ("errors", "component", "hookspecs", "plugins", "registry", "contracts", "spec", "cli")
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sklearn", "optuna", "polars"}
 # Where a function may import the own package: the command line, so that `collm --help` stays free of torch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,9 +18,13 @@ from collm.cli.context import (
     emit_json,
     state_of,
 )
+from collm.contracts.data import SPLITS
 from collm.errors import UsageError
 
 if TYPE_CHECKING:
+    from collm.contracts.backbone import PromptTokenizer
+    from collm.data.prepared import PreparedData, Rows
+    from collm.registry import Registry
     from collm.spec.expand import Suite
     from collm.spec.model import ResolvedSpec
 
@@ -42,11 +47,7 @@ def prompt(
     """
     state = state_of(context)
     chosen = _with_backbone(state.load(spec, overrides), run)
-    from collm.stages.show_prompt import show_prompt
-
-    shown: dict[str, Any] = show_prompt(
-        chosen, row, registry=state.registry(), runs_dir=runs_dir, cache_dir=cache_dir()
-    )
+    shown = show_prompt(chosen, row, registry=state.registry(), runs_dir=runs_dir)
     if as_json:
         emit_json({"schema": 1, **shown})
         return
@@ -55,6 +56,82 @@ def prompt(
     for key, value in shown.items():
         if key not in ("text", "ids"):
             emit(f"{key}: {value}")
+
+
+def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: Path) -> dict[str, Any]:
+    """Encodes one row the way tuning and scoring do, and turns it back into text.
+
+    Args:
+        spec: A spec with a backbone.
+        row: Source row of the dataset.
+        registry: Where components come from.
+        runs_dir: Where the prepared data lies, or is put.
+
+    Returns:
+        `text` with the slots as `<user>` and `<item>`, `ids`, and the facts about the prompt.
+
+    Raises:
+        UsageError: If no split holds that row.
+    """
+    from collm.component import BuildContext
+    from collm.prompt.encode import PromptEncoder
+    from collm.stages.prepare_data import prepare_data
+    from collm.stages.stage import StageRunner
+
+    assert spec.backbone is not None and spec.prompt is not None and spec.tuning is not None
+    build_context = BuildContext(cache_dir=cache_dir())
+    runner = StageRunner(runs_dir, finished=lambda _: None)
+    _, data = prepare_data(spec, registry=registry, runner=runner, context=build_context)
+    split, found = _find(data, row)
+    strategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
+    template = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
+    backbone = registry.get("backbone", spec.backbone.name).load_factory()(spec.backbone, context=build_context)
+    tokenizer = backbone.tokenizer()
+    max_tokens = min(spec.backbone.max_prompt_tokens, backbone.max_length)
+    histories = data.history(found, spec.history.max_items)
+    encoder = PromptEncoder(template, tokenizer, data.titles, max_tokens=max_tokens)
+    encoded = encoder.encode(found.item, histories, strategy.variant)
+    ids = [int(each) for each in encoded.prompt(0)]
+    slots = {int(at): "<user>" for at in encoded.user_slot[0]} | {int(at): "<item>" for at in encoded.item_slot[0]}
+    answer = tokenizer.answer
+    return {
+        "text": _text(tokenizer, ids, slots),
+        "split": split,
+        "variant": strategy.variant,
+        "user": data.user_ids[int(found.user[0])],
+        "item": data.item_ids[int(found.item[0])],
+        "label": int(found.label[0]),
+        "history_titles": int((histories[0] != 0).sum()),
+        "tokens": len(ids),
+        "slots": {name: [at for at, each in slots.items() if each == f"<{name}>"] for name in ("user", "item")},
+        "answer_words": {answer.positive_word: answer.positive, answer.negative_word: answer.negative},
+        "ids": ids,
+    }
+
+
+def _find(data: PreparedData, row: int) -> tuple[str, Rows]:
+    import numpy as np
+
+    for split in SPLITS:
+        rows = data.rows(split)
+        at = np.flatnonzero(rows.row == row)
+        if len(at):
+            return split, rows.take(at[:1])
+    example = data.rows("test").row
+    raise UsageError(
+        f"--row {row}: no row of train, valid or test has this source row (after `dataset.limit`); "
+        f"test has for example {', '.join(str(int(each)) for each in example[:3])}"
+    )
+
+
+def _text(tokenizer: PromptTokenizer, ids: list[int], slots: Mapping[int, str]) -> str:
+    """Decodes the stretches between slots; a slot's placeholder id means nothing and is never decoded."""
+    parts: list[str] = []
+    start = 0
+    for at in sorted(slots):
+        parts += [tokenizer.decode(ids[start:at]), slots[at]]
+        start = at + 1
+    return "".join([*parts, tokenizer.decode(ids[start:])])
 
 
 def _with_backbone(loaded: ResolvedSpec | Suite, run: str | None) -> ResolvedSpec:

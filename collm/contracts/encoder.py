@@ -124,6 +124,7 @@ class Encoder(Protocol):
         user_dim: d_u, None without vectors.
         item_dim: d_i, None without vectors.
         history_items: How many history items it wants per row; 0 = none.
+        tokens_per_slot: Token embeddings that fill the user slot and the item slot.
     """
 
     gives: frozenset[str]
@@ -132,6 +133,11 @@ class Encoder(Protocol):
     user_dim: int | None
     item_dim: int | None
     history_items: int
+    tokens_per_slot: tuple[int, int]
+
+    def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
+        """Called once before tuning with the width and the scale of the token embeddings."""
+        ...
 
     def score(self, batch: EncoderBatch) -> torch.Tensor:
         """Returns logits, float32 [batch]. A row's logit never depends on the other rows."""

@@ -60,9 +60,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
         try:
             return ALLOWED[module_name, global_name]
         except KeyError:
-            raise RefusedError(
-                f"it names '{module_name}.{global_name}'"
-            ) from None
+            raise RefusedError(f"it names '{module_name}.{global_name}'") from None
 
 
 def read_frame(source: bytes | BinaryIO, *, name: str) -> PickledFrame:

@@ -108,7 +108,7 @@ class LanguageTask:
     def loss_sum(self, rows: Array) -> torch.Tensor:
         """Returns the summed binary cross-entropy of these rows (fact 1)."""
         self._recommender.train()
-        batch = self._train.batch(rows)
+        batch = self._train.batch(rows, constant_history="lora" not in self._trained)
         logits = self._recommender(batch)
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
 

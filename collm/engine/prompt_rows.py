@@ -11,11 +11,11 @@ import torch
 from collm.contracts.backbone import Backbone
 from collm.contracts.encoder import EncoderBatch
 from collm.contracts.prompt import PromptTemplate, Variant
-from collm.data.batches import grouped_batches, token_budget_batches
+from collm.data.batches import grouped_batches
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher
 from collm.model.encoder import EncoderModule
-from collm.model.recommender import PromptBatch, build_batch
+from collm.model.prompt_batch import PromptBatch, Share, build_batch
 from collm.prompt.encode import EncodedPrompts, PromptEncoder
 
 Array = np.ndarray[Any, Any]
@@ -40,12 +40,16 @@ class PromptSource:
         """Takes what decides a prompt; `encoder` says which history its vectors want and is not run here."""
         self._data, self._variant, self._history_items = data, variant, history_items
         self._device = device
-        self._prompt_encoder = PromptEncoder(template, backbone.tokenizer(), data.titles, max_tokens=max_tokens)
         self._batcher = None
         self._user_depends_on_item = False
+        tokens_per_slot = (1, 1)
         if encoder is not None:
+            tokens_per_slot = encoder.tokens_per_slot
             self._batcher = EncoderBatcher(data, history_items=encoder.history_items, device=device)
             self._user_depends_on_item = encoder.user_depends_on_item
+        self._prompt_encoder = PromptEncoder(
+            template, backbone.tokenizer(), data.titles, tokens_per_slot=tokens_per_slot, max_tokens=max_tokens
+        )
 
     def encode(self, rows: Rows) -> PromptRows:
         """Returns the prompts of these rows."""
@@ -77,21 +81,38 @@ class PromptRows:
         """Takes rows, their prompts, and int64 [n] groups of rows that share user and history."""
         self.rows, self.prompts, self.prefix_group = rows, prompts, prefix_group
         self._batcher, self._device = batcher, device
+        self._user_depends_on_item = user_depends_on_item
+        self._lengths = np.diff(prompts.offsets)
+        # Where the user vector depends on the target item, sharing stops before the user slot.
         self._shared = prompts.before_user if user_depends_on_item else prompts.shared
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, positions: Array) -> PromptBatch:
-        """Returns the model's input for these rows, labels included."""
+    def batch(self, positions: Array, *, constant_history: bool = False) -> PromptBatch:
+        """Returns the model's input for these rows, labels included, shared beginnings standing once.
+
+        Args:
+            positions: int64 [batch] row numbers.
+            constant_history: Whether nothing before the user slot trains, so that it can be run without gradient.
+        """
         rows = self.rows.take(positions)
         encoder_batch = self._batcher(rows) if self._batcher is not None else None
         label = torch.from_numpy(np.ascontiguousarray(rows.label, dtype=np.float32)).to(self._device)
-        return build_batch(self.prompts, positions, encoder_batch=encoder_batch, label=label, device=self._device)
+        share: Share = "through-user"
+        if self._user_depends_on_item:
+            share = "before-user"
+        elif constant_history and self._batcher is not None:
+            share = "both"
+        return build_batch(
+            self.prompts, positions, encoder_batch=encoder_batch, label=label, share=share, device=self._device
+        )
 
     def micro_batches(self, positions: Array, max_tokens: int) -> list[Array]:
         """Cuts rows into batches of at most `max_tokens` tokens, rows of one prefix together."""
-        return grouped_batches(positions, max_tokens)
+        groups = self.prefix_group[positions]
+        cuts = grouped_batches(self._lengths[positions], self._shared[positions], groups, max_tokens=max_tokens)
+        return [positions[cut] for cut in cuts]
 
     def scoring_batches(self, max_tokens: int) -> list[Array]:
         """Returns all rows in batches of at most `max_tokens` tokens, rows of one prefix together."""

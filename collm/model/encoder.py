@@ -26,6 +26,17 @@ class EncoderModule(nn.Module):
     user_dim: int | None = None
     item_dim: int | None = None
     history_items: int = 0
+    tokens_per_slot: tuple[int, int] = (1, 1)
+
+    def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
+        """Told once which language model the vectors enter, before any tuned state is loaded.
+
+        Encoders that give `llm-tokens` size their tables here; others need nothing.
+
+        Args:
+            hidden_size: Width of the token embeddings.
+            token_rms: Root mean square of the token embeddings' entries.
+        """
 
     def score(self, batch: EncoderBatch) -> torch.Tensor:
         """Scores rows.

@@ -99,7 +99,7 @@ def load_strictly(targets: Mapping[str, torch.Tensor], state: Mapping[str, torch
         name = shapes[0]
         problems.append(f"'{name}' has shape {list(state[name].shape)}, the model's is {list(targets[name].shape)}")
     if problems:
-        raise RunError(f"{what} weights do not fit the model: {'; '.join(problems)}. They belong to another configuration")
+        raise RunError(f"{what} weights do not fit the model: {'; '.join(problems)}. Are they of another spec?")
     with torch.no_grad():
         for name, target in targets.items():
             target.copy_(state[name])

@@ -89,7 +89,9 @@ class Projector(nn.Module):
             return
         for side, vectors in (("user", user.float()), ("item", item.float())):
             if not len(vectors) or not torch.isfinite(vectors).all():
-                raise RunError(f"projector: {side} vectors to calibrate on are {'missing' if not len(vectors) else 'not finite'}")
+                raise RunError(
+                    f"projector: {side} vectors to calibrate on are {'missing' if not len(vectors) else 'not finite'}"
+                )
             getattr(self, f"{side}_mean").copy_(vectors.mean(0))
             getattr(self, f"{side}_std").copy_(vectors.std(0, correction=0).clamp_min(_SMALLEST_STD))
         outputs = self(user, item)

@@ -31,22 +31,22 @@ class Prompts(Protocol):
 
     @property
     def user_slot(self) -> Array:
-        """int [n, k] positions within the prompt; k = 0 without slots."""
+        """Int [n, k] positions within the prompt; k = 0 without slots."""
         ...
 
     @property
     def item_slot(self) -> Array:
-        """int [n, k] positions within the prompt."""
+        """Int [n, k] positions within the prompt."""
         ...
 
     @property
     def before_user(self) -> Array:
-        """int [n] leading tokens before the user slot."""
+        """Int [n] leading tokens before the user slot."""
         ...
 
     @property
     def shared(self) -> Array:
-        """int [n] leading tokens that do not depend on the target item, user slot included."""
+        """Int [n] leading tokens that do not depend on the target item, user slot included."""
         ...
 
 
@@ -206,6 +206,8 @@ def _tree(
     ends, levels = [*cuts, lengths], []
     start, above = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     for depth, end in enumerate(ends):
+        if not (end - start).any():
+            continue
         if depth == len(cuts):
             node_of_row, first = np.arange(n), np.arange(n)
         else:

@@ -21,6 +21,8 @@ from collm.engine.language_task import LanguageTask, recommender_logits, selecti
 from collm.engine.prompt_rows import PromptRows, PromptSource
 from collm.engine.seeding import derive_seed, seed_torch
 from collm.engine.train import Observer, train
+from collm.model.encoder import EncoderModule
+from collm.model.recommender import Recommender
 from collm.registry import Registry
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
@@ -73,7 +75,7 @@ class LanguageModelRun:
 
     def scorer(self) -> Scorer:
         """Loads the finished model and returns the function that scores rows."""
-        recommender = assemble(self._parts(self._final_groups()), self._backbone, self._spec, self._accelerator.device)
+        recommender = self._assemble(self._parts(self._final_groups()))
         variant = self._strategy.variant
 
         def score(rows: Rows) -> np.ndarray[Any, Any]:
@@ -138,12 +140,13 @@ class LanguageModelRun:
     def _work(self, step: TuneStep, folder: Path, stage: str) -> dict[str, Any]:
         seed = derive_seed(self._spec.seed, step.name)
         seed_torch(seed)
-        recommender = assemble(self._parts(step.groups, step), self._backbone, self._spec, self._accelerator.device)
+        recommender = self._assemble(self._parts(step.groups, step))
         trained: list[Group] = [group for group, plan in step.groups.items() if plan.trains]
         recommender.set_trainable(trained, frozen_lora_dropout=self._tuning.frozen_lora_dropout)
         source = self._source(step.variant)
         train_prompts, valid_prompts = source.encode(self._train_rows()), source.encode(self._valid_rows())
-        recommender.prepare_inputs(train_prompts.encoder_batches())
+        if step.groups.get("projector") is not None and step.groups["projector"].start == "scratch":
+            recommender.calibrate_projector(train_prompts.encoder_batches())
         task = LanguageTask(
             recommender, step, self._tuning, title=f"{stage} {step.name}", train=train_prompts, valid=valid_prompts, seed=seed
         )
@@ -163,7 +166,7 @@ class LanguageModelRun:
             "best_valid_auc": state.best_value,
             "rows_seen": state.rows_seen,
             "train_seconds": round(state.seconds, 2),
-            "trained_parameters": {g: sum(t.numel() for t in recommender.part_parameters(g)) for g in trained},
+            "trained_parameters": {g: sum(p.numel() for p in recommender.parts()[g].values()) for g in trained},
             "curve": state.curve,
         }
 
@@ -200,12 +203,22 @@ class LanguageModelRun:
         assert self._spec.backbone is not None  # noqa: S101 - checked when built
         return min(self._spec.backbone.max_prompt_tokens, self._backbone.max_length)
 
-    def _new_encoder(self) -> Any:
+    def _assemble(self, parts: Parts) -> Recommender:
+        assert self._spec.backbone is not None  # noqa: S101 - checked when built
+        return assemble(
+            parts,
+            self._backbone,
+            dtype=self._spec.backbone.dtype,
+            readout=self._spec.answer.readout,
+            device=self._accelerator.device,
+        )
+
+    def _new_encoder(self) -> EncoderModule:
         assert self._spec.encoder is not None  # noqa: S101 - the strategy needs one, the resolver checked
         component = self._registry.get("encoder", self._spec.encoder.name)
         return build_encoder(component, self._spec.encoder, self._data, self._spec, self._context)
 
-    def _fitted_encoder(self) -> Any:
+    def _fitted_encoder(self) -> EncoderModule:
         assert self._spec.encoder is not None and self._fitted is not None  # noqa: S101 - the strategy needs one
         return load_encoder(
             self._fitted, self._spec.encoder, self._data, self._spec, registry=self._registry, context=self._context

@@ -34,8 +34,8 @@ class DINConfig(VectorEncoderConfig):
     max_length: int | None = Field(
         default=None, ge=1, description="History items at most, the latest ones; null = history.max_items."
     )
-    attention_layers: tuple[int, ...] = Field(default=(64, 16), min_length=1, description="Widths of the attention network.")
-    layers: tuple[int, ...] = Field(default=(200, 80), min_length=1, description="Widths of the scoring network.")
+    attention_layers: tuple[int, ...] = Field(default=[64, 16], min_length=1, description="Widths of the attention network.")
+    layers: tuple[int, ...] = Field(default=[200, 80], min_length=1, description="Widths of the scoring network.")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout probability in the scoring network.")
     biases: bool = Field(default=True, description="Add a user, an item and a global bias to the score and the vectors.")
     bias_learning_rate: float = Field(default=3e-2, gt=0, description="Adam's step size of the biases.")
@@ -47,8 +47,8 @@ REFERENCE: Mapping[str, Any] = {
     "embedding_size": 64,
     "target_aware": True,
     "max_length": 10,
-    "attention_layers": (64, 16),
-    "layers": (200, 80),
+    "attention_layers": [64, 16],
+    "layers": [200, 80],
     "dropout": 0.2,
     "biases": False,
     "fit.learning_rate": 1e-4,

@@ -9,7 +9,8 @@ from collm.component import Component
 from collm.hookspecs import hookimpl
 from collm_mf.config import MfBiasConfig, MfConfig
 
-# Facts 16 and 47, but for the stopping rule: see README, "The reference's stopping rule".
+# Facts 16 and 47, but for the stopping rule: see README, "The reference's stopping rule". Also the class defaults now;
+# named again so that a better default cannot change what `reference` means.
 _REFERENCE_MF: Mapping[str, Any] = {
     "embedding_size": 256,
     "init_std": 1.0,

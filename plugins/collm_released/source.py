@@ -69,7 +69,7 @@ def build(config: ReleasedConfig, *, context: BuildContext) -> ReleasedSource:  
     return ReleasedSource(config)
 
 
-def published_history(values: Iterable[Any], *, file: str) -> list[np.ndarray[Any, Any]]:
+def published_history(values: Iterable[Any], *, file: str) -> list[list[int]]:
     """Reads a `his` column.
 
     Args:
@@ -77,7 +77,7 @@ def published_history(values: Iterable[Any], *, file: str) -> list[np.ndarray[An
         file: File name for messages.
 
     Returns:
-        One int64 array per row, without the leading 0.
+        One list of item ids per row, without the leading 0.
 
     Raises:
         DataError: If a value is not such a list.
@@ -86,7 +86,7 @@ def published_history(values: Iterable[Any], *, file: str) -> list[np.ndarray[An
     for place, value in enumerate(values):
         if not isinstance(value, list) or not value or value[0] != 0 or not all(type(item) is int for item in value):
             raise DataError(f"{file}: row {place}: his is not a list of item ids that starts with 0")
-        histories.append(np.array(value[1:], dtype=np.int64))
+        histories.append(value[1:])
     return histories
 
 

@@ -35,7 +35,7 @@ def test_folder_and_zip_agree(tmp_path: Path) -> None:
 
 def test_problems_are_named(tmp_path: Path) -> None:
     folder, archive = folder_and_zip(tmp_path)
-    with pytest.raises(DataError, match=r"dataset\.path: 'x' needs it: .* that holds a\.txt, b\.txt"):
+    with pytest.raises(DataError, match=r"dataset\.path: 'x' needs a\.txt, b\.txt: give the folder, or the zip"):
         SourceFiles(None, NAMES, owner="x")
     with pytest.raises(DataError, match="does not exist; 'x' needs"):
         SourceFiles(tmp_path / "none", NAMES, owner="x")

@@ -1,0 +1,121 @@
+"""Batches of row numbers under a token budget; knows lengths and groups, nothing of what the rows hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+# Batches per pool: within a pool rows are sorted by length, so this trades padding against how far shuffling reaches.
+POOL_BATCHES = 32
+
+
+def token_budget_batches(
+    lengths: Array, *, max_tokens: int, max_rows: int | None = None, seed: int | None = None
+) -> list[Array]:
+    """Cuts rows into batches whose padded size stays within a budget.
+
+    Args:
+        lengths: int [n] tokens per row.
+        max_tokens: Rows times longest row at most; a longer row stands alone.
+        max_rows: Rows per batch at most.
+        seed: None = all rows sorted by length. Otherwise rows are shuffled, sorted by length within pools of
+            `POOL_BATCHES` batches, and the batches shuffled; a function of seed and lengths alone.
+
+    Returns:
+        Row numbers, int64 each; every row once.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    n = len(lengths)
+    if not n:
+        return []
+    if seed is None:
+        return _cut_padded(np.argsort(lengths, kind="stable"), lengths, max_tokens, max_rows)
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(n)
+    rows_per_batch = max(1, min(int(max_tokens // max(float(lengths.mean()), 1.0)), max_rows or n))
+    pool = rows_per_batch * POOL_BATCHES
+    batches: list[Array] = []
+    for start in range(0, n, pool):
+        rows = order[start : start + pool]
+        batches += _cut_padded(rows[np.argsort(lengths[rows], kind="stable")], lengths, max_tokens, max_rows)
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def grouped_batches(lengths: Array, shared: Array, groups: Array, *, max_tokens: int) -> list[Array]:
+    """Cuts rows into batches in which rows of one group stand together and their shared tokens count once.
+
+    A group above the budget is split, its shared tokens counting once in each piece. Groups of like shared length come
+    together, so that padding inside attention stays small.
+
+    Args:
+        lengths: int [n] tokens per row.
+        shared: int [n] leading tokens that a row shares with its group.
+        groups: int [n] group numbers.
+        max_tokens: Distinct tokens per batch at most; a longer row stands alone.
+
+    Returns:
+        Row numbers, int64 each; every row once; a function of the arguments alone.
+    """
+    lengths, shared = np.asarray(lengths, dtype=np.int64), np.asarray(shared, dtype=np.int64)
+    if not len(lengths):
+        return []
+    batches: list[Array] = []
+    current: list[Array] = []
+    size = 0
+    for rows in _groups_by_shared_length(shared, np.asarray(groups)):
+        for piece, cost in _pieces(rows, lengths, shared, max_tokens):
+            if current and size + cost > max_tokens:
+                batches.append(np.concatenate(current))
+                current, size = [], 0
+            current.append(piece)
+            size += cost
+    batches.append(np.concatenate(current))
+    return batches
+
+
+def padding_share(lengths: Array, batches: Sequence[Array]) -> float:
+    """Returns the padded places of some batches over all their places, 0 to 1."""
+    lengths = np.asarray(lengths, dtype=np.int64)
+    places = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
+    return 1.0 - sum(int(lengths[rows].sum()) for rows in batches) / places if places else 0.0
+
+
+def _cut_padded(order: Array, lengths: Array, max_tokens: int, max_rows: int | None) -> list[Array]:
+    """Cuts rows in rising order of length: the last row of a batch is its longest."""
+    batches, start = [], 0
+    for end in range(1, len(order) + 1):
+        if end == len(order):
+            batches.append(order[start:end])
+            break
+        n_rows = end + 1 - start
+        if n_rows * int(lengths[order[end]]) > max_tokens or (max_rows is not None and n_rows > max_rows):
+            batches.append(order[start:end])
+            start = end
+    return batches
+
+
+def _groups_by_shared_length(shared: Array, groups: Array) -> list[Array]:
+    """Returns each group's rows; groups in rising order of shared length, then of number."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order])) + 1
+    members = np.split(order, starts)
+    longest = np.array([int(shared[rows].max()) for rows in members])
+    return [members[i] for i in np.argsort(longest, kind="stable")]
+
+
+def _pieces(rows: Array, lengths: Array, shared: Array, max_tokens: int) -> list[tuple[Array, int]]:
+    """Splits one group into pieces within the budget, with their costs in distinct tokens."""
+    prefix = int(shared[rows].max())
+    pieces, start, cost = [], 0, prefix
+    for i, row in enumerate(rows):
+        own = int(lengths[row] - shared[row])
+        if i > start and cost + own > max_tokens:
+            pieces.append((rows[start:i], cost))
+            start, cost = i, prefix
+        cost += own
+    pieces.append((rows[start:], cost))
+    return pieces

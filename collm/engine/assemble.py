@@ -1,0 +1,107 @@
+"""Puts a recommender together from its parts, and proves that saved parts give the same scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from collm.contracts.backbone import Backbone, Dtype
+from collm.contracts.tuning import Group, LoraConfig
+from collm.engine.checkpoint import load_tensors
+from collm.engine.device import DTYPES
+from collm.engine.seeding import derive_seed, seed_torch
+from collm.errors import RunError
+from collm.model.encoder import EncoderModule
+from collm.model.hybrid import embedding_rms
+from collm.model.parameters import add_lora
+from collm.model.projector import Projector
+from collm.model.recommender import PromptBatch, Readout, Recommender
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a recommender is made of.
+
+    Attributes:
+        lora: Adapter settings; None = no adapters.
+        encoder: The encoder with the weights it starts from; None = text only.
+        projector: Whether the mapping is part of the model.
+        files: Group -> file of saved weights that replace the fresh ones.
+        seed: Decides fresh weights.
+    """
+
+    lora: LoraConfig | None
+    encoder: EncoderModule | None
+    projector: bool
+    seed: int
+    files: Mapping[Group, Path] = field(default_factory=dict)
+
+
+def assemble(
+    parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout, device: torch.device
+) -> Recommender:
+    """Loads the language model and puts the parts around it.
+
+    Args:
+        parts: What is in the model and where its values come from.
+        backbone: The language model.
+        dtype: Number format of the frozen weights.
+        readout: How the answer is read.
+        device: Where it runs.
+
+    Returns:
+        The recommender in eval mode, nothing trainable yet.
+
+    Raises:
+        RunError: If saved weights do not fit.
+    """
+    lm = backbone.load(dtype=DTYPES[dtype], device=device)
+    if parts.lora is not None:
+        seed_torch(derive_seed(parts.seed, "lora"))
+        add_lora(lm, parts.lora, backbone.lora_targets)
+    seed_torch(derive_seed(parts.seed, "projector"))
+    projector = None
+    if parts.encoder is not None:
+        parts.encoder.bind_backbone(backbone.hidden_size, embedding_rms(lm.get_input_embeddings()))  # type: ignore[operator]
+        projector = _projector(parts.encoder, backbone.hidden_size) if parts.projector else None
+    recommender = Recommender(
+        lm, answer=backbone.tokenizer().answer, readout=readout, encoder=parts.encoder, projector=projector
+    )
+    for group, path in parts.files.items():
+        recommender.load_part_state(group, load_tensors(path)[0])
+    return recommender.to(device).eval()
+
+
+def verify_saved_parts(recommender: Recommender, folder: Path, groups: Sequence[Group], probe: PromptBatch) -> None:
+    """Scores a probe batch, wipes the saved groups, loads them from their files and scores again.
+
+    Args:
+        recommender: The trained model.
+        folder: Holds `<group>.safetensors`.
+        groups: Groups that were saved.
+        probe: A few encoded rows.
+
+    Raises:
+        RunError: If the reloaded model's logits differ in any bit.
+    """
+    recommender.eval()
+    with torch.no_grad():
+        before = recommender(probe)
+        for group in groups:
+            for tensor in recommender.part_state(group).values():
+                tensor.zero_()
+            recommender.load_part_state(group, load_tensors(folder / f"{group}.safetensors")[0])
+        after = recommender(probe)
+    if not torch.equal(before, after):
+        gap = float((before - after).abs().max())
+        raise RunError(f"{folder}: reloaded weights give other scores (largest gap {gap:.3g} on {len(probe)} probe rows)")
+
+
+def _projector(encoder: EncoderModule, hidden_size: int) -> Projector | None:
+    if "vectors" not in encoder.gives:
+        return None
+    assert encoder.user_dim is not None and encoder.item_dim is not None  # noqa: S101 - the encoder's contract
+    return Projector(encoder.user_dim, encoder.item_dim, hidden_size)

@@ -1,0 +1,241 @@
+"""The recommender: a language model that reads a prompt and whose answer is one logit.
+
+Knows nothing of data files, prompts as text, or training. No [batch, length, vocabulary] tensor ever exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Literal
+
+import torch
+from torch import nn
+
+from collm.contracts.backbone import AnswerIds
+from collm.contracts.encoder import EncoderBatch
+from collm.contracts.tuning import Group
+from collm.errors import RunError
+from collm.model.encoder import EncoderModule
+from collm.model.hybrid import embedding_rms, hybrid_embeddings
+from collm.model.lora import is_lora_dropout
+from collm.model.parameters import load_strictly, lora_parameters, lora_state
+from collm.model.projector import Projector
+from collm.model.prompt_batch import PromptBatch, TreeLevel, build_batch
+from collm.model.shared_prefix import enable_trees, run_tree
+
+Readout = Literal["yes_logit", "yes_minus_no"]
+
+__all__ = ["PromptBatch", "Readout", "Recommender", "build_batch"]
+
+
+class Recommender(nn.Module):
+    """Language model, encoder and mapping as one module."""
+
+    def __init__(
+        self,
+        lm: nn.Module,
+        *,
+        answer: AnswerIds,
+        readout: Readout,
+        encoder: EncoderModule | None = None,
+        projector: Projector | None = None,
+    ) -> None:
+        """Takes the parts; nothing trains until `set_trainable`.
+
+        Args:
+            lm: Hugging Face causal language model, adapters included where there are any.
+            answer: Ids of the answer words.
+            readout: `yes_logit` = the positive word's logit; `yes_minus_no` = positive minus negative.
+            encoder: Gives the vectors of hybrid prompts; None for text only.
+            projector: The mapping; None for text only, or where the encoder gives `llm-tokens`.
+
+        Raises:
+            RunError: If encoder and mapping do not belong together.
+        """
+        super().__init__()
+        self.bypass = encoder is not None and "vectors" not in encoder.gives and "llm-tokens" in encoder.gives
+        if encoder is not None and (projector is None) != self.bypass:
+            raise RunError("an encoder of vectors needs a projector, and one of llm-tokens takes none")
+        self.lm, self.encoder, self.projector = lm, encoder, projector
+        self.answer, self.readout = answer, readout
+        self._takes_trees = enable_trees(lm)
+        # An encoder may freeze some of its own parameters for good; only the others are ever switched on.
+        self._free = {} if encoder is None else {n for n, p in encoder.named_parameters() if p.requires_grad}
+        self._trainable: frozenset[Group] = frozenset()
+        self._frozen_lora_dropout = False
+        self.set_trainable(())
+
+    def forward(self, batch: PromptBatch) -> torch.Tensor:
+        """Scores prompts.
+
+        Args:
+            batch: Prompts; with a tree, shared beginnings are run once.
+
+        Returns:
+            Logits, float32 [batch]. A row's logit does not depend on the other rows.
+
+        Raises:
+            RunError: If the prompts have slots and the batch brings no encoder input.
+        """
+        user, item = self._vectors(batch)
+        if batch.tree is not None and self._takes_trees:
+            hidden = self._run_tree(batch.tree, user, item)
+        else:
+            hidden = self._run_rows(batch, user, item)
+        return self._read_answer(hidden)
+
+    def parts(self) -> dict[Group, dict[str, nn.Parameter]]:
+        """Returns every group's parameters by name; a group that the model lacks is empty.
+
+        Parameters of an encoder that gives `llm-tokens` belong to `projector`: they are what maps ids to tokens.
+        """
+        encoder = {} if self.encoder is None else {n: p for n, p in self.encoder.named_parameters() if n in self._free}
+        projector = {} if self.projector is None else dict(self.projector.named_parameters())
+        if self.bypass:
+            encoder, projector = {}, encoder
+        return {"lora": lora_parameters(self.lm), "projector": projector, "encoder": encoder}
+
+    def part_state(self, group: Group) -> dict[str, torch.Tensor]:
+        """Returns a group's tensors by name, buffers included, sharing memory with the model."""
+        if group == "lora":
+            return lora_state(self.lm)
+        module = self._module(group)
+        return {} if module is None else dict(module.state_dict())
+
+    def load_part_state(self, group: Group, state: Mapping[str, torch.Tensor]) -> None:
+        """Loads what `part_state` returned.
+
+        Raises:
+            RunError: If a name is missing or unexpected, or a shape differs.
+        """
+        load_strictly(self.part_state(group), state, what=group)
+
+    def set_trainable(self, groups: Collection[Group], *, frozen_lora_dropout: bool = False) -> None:
+        """Says which groups move; everything else is frozen.
+
+        Args:
+            groups: Groups that train.
+            frozen_lora_dropout: Whether LoRA dropout stays on in training mode where LoRA is frozen (fact 45).
+        """
+        self._trainable, self._frozen_lora_dropout = frozenset(groups), frozen_lora_dropout
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        for group in self._trainable:
+            for parameter in self.parts()[group].values():
+                parameter.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Recommender:
+        """Sets training mode where it belongs: frozen parts stay in evaluation mode."""
+        super().train(mode)
+        self.lm.eval()
+        lora_drops = mode and ("lora" in self._trainable or self._frozen_lora_dropout)
+        for name, module in self.lm.named_modules():
+            if is_lora_dropout(name, module):
+                module.train(lora_drops)
+        if self.encoder is not None:
+            self.encoder.train(mode and ("projector" if self.bypass else "encoder") in self._trainable)
+        return self
+
+    @torch.no_grad()
+    def calibrate_projector(self, batches: Iterable[EncoderBatch]) -> None:
+        """Sets the mapping's input statistics and output scale from training rows; see `Projector.calibrate`."""
+        if self.projector is None or self.encoder is None:
+            return
+        self.eval()
+        pairs = [self.encoder.encode(batch) for batch in batches]
+        if not pairs:
+            raise RunError("the mapping cannot be calibrated: there is no training row")
+        user, item = torch.cat([pair.user for pair in pairs]), torch.cat([pair.item for pair in pairs])
+        self.projector.calibrate(user, item, target_rms=embedding_rms(self._embedding()))
+
+    def _vectors(self, batch: PromptBatch) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Returns user and item vectors, [batch * k, hidden] each."""
+        if not (batch.user.at.numel() or batch.item.at.numel()):
+            return None, None
+        if self.encoder is None or batch.encoder is None:
+            raise RunError("the prompts have user or item slots, but there is no encoder to fill them")
+        moves = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())
+        with torch.set_grad_enabled(moves):
+            pair = self.encoder.encode(batch.encoder)
+        user, item = (pair.user, pair.item) if self.projector is None else self.projector(pair.user, pair.item)
+        for slots, vectors in ((batch.user, user), (batch.item, item)):
+            if slots.at.numel() not in (0, vectors.shape[0] * vectors.shape[1]):
+                raise RunError(
+                    f"the prompt has {slots.at.numel() // len(batch)} tokens per slot, the vectors {vectors.shape[1]}"
+                )
+        return user.flatten(0, 1), item.flatten(0, 1)
+
+    def _run_rows(self, batch: PromptBatch, user: torch.Tensor | None, item: torch.Tensor | None) -> torch.Tensor:
+        """Hidden states of padded rows, nothing shared."""
+        n, width = batch.ids.shape
+        embedded = hybrid_embeddings(
+            self._embedding(), batch.ids.reshape(-1), user=(batch.user, user), item=(batch.item, item)
+        )
+        columns = torch.arange(width, device=batch.ids.device)
+        mask = (columns < batch.lengths[:, None]).long()
+        last = torch.arange(n, device=batch.ids.device) * width + batch.lengths - 1
+
+        def run() -> torch.Tensor:
+            output = self._decoder()(inputs_embeds=embedded.view(n, width, -1), attention_mask=mask, use_cache=False)
+            states: torch.Tensor = output.last_hidden_state
+            return states
+
+        return self._final_states(last, run)
+
+    def _run_tree(
+        self, tree: tuple[TreeLevel, ...], user: torch.Tensor | None, item: torch.Tensor | None
+    ) -> torch.Tensor:
+        root = tree[0]
+        lora_moves = any(parameter.requires_grad for parameter in lora_parameters(self.lm).values())
+        has_slot = root.user.at.numel() or root.item.at.numel()
+        return run_tree(
+            self._decoder(),
+            tree,
+            lambda level: hybrid_embeddings(
+                self._embedding(), level.ids, user=(level.user, user), item=(level.item, item)
+            ),
+            constant_root=len(tree) > 1 and torch.is_grad_enabled() and not lora_moves and not has_slot,
+            read=self._final_states,
+        )
+
+    def _final_states(self, last: torch.Tensor, run: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Runs the decoder and returns its states at flat positions `last`, float32 [batch, hidden].
+
+        The final norm is computed for these positions alone and in float32: half precision leaves about 400 distinct
+        scores (fact 37).
+        """
+
+        def select(states: torch.Tensor) -> torch.Tensor:
+            return states.reshape(-1, states.shape[-1]).index_select(0, last).float()
+
+        norm = getattr(self._decoder(), "norm", None)
+        if norm is None or not type(norm).__name__.endswith("RMSNorm"):
+            return select(run())
+        handle = norm.register_forward_pre_hook(lambda _module, args: (select(args[0])[None], *args[1:]))
+        try:
+            states: torch.Tensor = run()[0].float()
+            return states
+        finally:
+            handle.remove()
+
+    def _read_answer(self, hidden: torch.Tensor) -> torch.Tensor:
+        head = self.lm.get_output_embeddings()  # type: ignore[operator]
+        ids = [self.answer.positive, self.answer.negative]
+        logits: torch.Tensor = hidden @ head.weight[ids].float().T
+        if getattr(head, "bias", None) is not None:
+            logits = logits + head.bias[ids].float()
+        return logits[:, 0] if self.readout == "yes_logit" else logits[:, 0] - logits[:, 1]
+
+    def _module(self, group: Group) -> nn.Module | None:
+        if group == "projector":
+            return self.encoder if self.bypass else self.projector
+        return None if self.bypass else self.encoder
+
+    def _embedding(self) -> nn.Module:
+        embedding: nn.Module = self.lm.get_input_embeddings()  # type: ignore[operator]
+        return embedding
+
+    def _decoder(self) -> nn.Module:
+        decoder: nn.Module = self.lm.base_model  # type: ignore[assignment]
+        return decoder
