@@ -42,9 +42,7 @@ class SpecError(CollmError):
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         """Takes the problems, or one message without a place."""
-        self.problems: tuple[Problem, ...] = (
-            (Problem(problems),) if isinstance(problems, str) else tuple(problems)
-        )
+        self.problems: tuple[Problem, ...] = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

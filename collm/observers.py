@@ -29,7 +29,7 @@ class Observers:
             try:
                 implementation.function(*(values[name] for name in implementation.argnames))
             # A stranger's tracker must not end a run of hours: its fault is shown with its traceback, once.
-            except Exception:  # noqa: BLE001
+            except Exception:
                 key = (implementation.plugin_name, hook)
                 if key not in self._reported:
                     self._reported.add(key)

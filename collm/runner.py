@@ -10,7 +10,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from collm.component import BuildContext
+from collm.component import BuildContext, Component
 from collm.contracts.encoder import EncoderConfig
 from collm.data.prepared import PreparedData
 from collm.engine.device import choose_device, prepare_machine
@@ -47,9 +47,7 @@ class RunOptions:
     threads: int | None = None
 
 
-def run_spec(
-    spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run: str | None = None
-) -> dict[str, Any]:
+def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run: str | None = None) -> dict[str, Any]:
     """Runs a spec, or returns the stored results of a finished run.
 
     Args:
@@ -78,8 +76,17 @@ def _outcome(folder: RunFolder, run: str, *, reused: bool) -> dict[str, Any]:
     return folder.results() | {"run": run, "run_dir": str(folder.path), "reused": reused}
 
 
+def default_config(component: Component) -> EncoderConfig:
+    """Returns an encoder's settings with every default, as floors are run."""
+    config = component.config(name=component.name)
+    assert isinstance(config, EncoderConfig)
+    return config
+
+
 class _Run:
-    def __init__(self, spec: ResolvedSpec, registry: Registry, options: RunOptions, folder: RunFolder, run: str) -> None:
+    def __init__(
+        self, spec: ResolvedSpec, registry: Registry, options: RunOptions, folder: RunFolder, run: str
+    ) -> None:
         self.spec, self.registry, self.folder, self.run = spec, registry, folder, run
         prepare_machine(options.threads)
         device = choose_device(options.device)
@@ -111,7 +118,7 @@ class _Run:
         prepared, data = prepare_data(spec, registry=self.registry, runner=self.runner, context=self.context)
         self._record(prepared)
         floors = {
-            component.name: self._encoder_scores(component.config(name=component.name), data, prepared)[1]
+            component.name: self._encoder_scores(default_config(component), data, prepared)[1]
             for component in self.registry.floors()
         }
         facts: dict[str, Any] = {}
@@ -154,7 +161,12 @@ class _Run:
             facts[stage.name] = dict(stage.facts)
         self._stage = "evaluate"
         evaluated = evaluate_model(
-            self.spec, data, language.scorer, model=language.fingerprint_payload(), registry=self.registry, runner=self.runner
+            self.spec,
+            data,
+            language.scorer,
+            model=language.fingerprint_payload(),
+            registry=self.registry,
+            runner=self.runner,
         )
         facts["backbone"] = language.describe()
         notes.extend(language.notes())
@@ -177,7 +189,7 @@ class _Run:
     def _encoder_scores(
         self, config: EncoderConfig | None, data: PreparedData, prepared: StageResult, *, record: bool = False
     ) -> tuple[StageResult, Evaluated]:
-        assert config is not None  # the resolver refuses a spec with neither encoder nor backbone  # noqa: S101
+        assert config is not None  # the resolver refuses a spec with neither encoder nor backbone
         fitted = self._fit(config, data, prepared)
         if record:
             self._record(fitted)

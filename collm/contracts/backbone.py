@@ -20,7 +20,9 @@ class BackboneConfig(ComponentConfig):
     """Fields that every backbone has."""
 
     dtype: Dtype = Field(default="bfloat16", description="Number format of the frozen weights and activations.")
-    max_prompt_tokens: int = Field(default=1024, ge=32, description="Tokens per prompt at most; history is shortened first.")
+    max_prompt_tokens: int = Field(
+        default=1024, ge=32, description="Tokens per prompt at most; history is shortened first."
+    )
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class PromptTokenizer(Protocol):
 
 
 class Backbone(Protocol):
-    """What a backbone factory returns. Factory: `build(config, *, context: BuildContext) -> Backbone`; loads no weights.
+    """What a backbone factory returns.
+
+    Factory: `build(config, *, context: BuildContext) -> Backbone`; it loads no weights.
 
     Attributes:
         hidden_size: Width of the token embeddings.

@@ -72,8 +72,8 @@ class Metric(Protocol):
 
         Args:
             rows: The rows.
-            user_weights: int [n_resamples, n_users] how often each user was drawn; column j is the j-th smallest distinct
-                value of `rows.user`.
+            user_weights: int [n_resamples, n_users] how often each user was drawn; column j is the j-th smallest
+                distinct value of `rows.user`.
 
         Returns:
             float64 [n_resamples]; NaN where a resample has no usable row or user.

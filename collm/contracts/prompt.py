@@ -66,7 +66,8 @@ class PromptTemplate:
         title_close: Put after each history title.
         title_join: Put between history titles.
         empty_history: Stands where there is no history title (fact 9).
-        strip_history_titles: Whether surrounding spaces of history titles are removed; target titles always are (fact 8).
+        strip_history_titles: Whether surrounding spaces of history titles are removed; target titles always are
+            (fact 8).
         quote_target: Whether the target title is quoted too.
         positive: The positive answer word, without a leading space.
         negative: The negative answer word.

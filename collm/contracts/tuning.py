@@ -24,7 +24,9 @@ class LoraConfig(BaseModel):
     r: int = Field(default=8, ge=1, description="Rank.")
     alpha: float = Field(default=16, gt=0, description="Scaling numerator; the update is scaled by alpha / r.")
     dropout: float = Field(default=0.05, ge=0, lt=1, description="Dropout probability on the adapter's input.")
-    target_modules: tuple[str, ...] | None = Field(default=None, description="Module names; null = the backbone's own list.")
+    target_modules: tuple[str, ...] | None = Field(
+        default=None, description="Module names; null = the backbone's own list."
+    )
 
 
 class StepConfig(BaseModel):
@@ -46,8 +48,12 @@ class TuningConfig(ComponentConfig):
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapter settings.")
     batch_size: int = Field(default=32, ge=1, description="Global batch: rows per optimiser step over all devices.")
     micro_batch_tokens: int = Field(default=4096, ge=64, description="Tokens, padding included, per forward pass.")
-    max_rows: int | None = Field(default=None, ge=1, description="Training rows of the language model at most; whole users are drawn.")
-    max_valid_rows: int | None = Field(default=None, ge=2, description="Validation rows used for selection at most; whole users are drawn.")
+    max_rows: int | None = Field(
+        default=None, ge=1, description="Training rows of the language model at most; whole users are drawn."
+    )
+    max_valid_rows: int | None = Field(
+        default=None, ge=2, description="Validation rows used for selection at most; whole users are drawn."
+    )
     schedule: ScheduleName = Field(default="linear-warmup-cosine", description="Learning-rate schedule (fact 39).")
     frozen_lora_dropout: bool = Field(default=False, description="Keep LoRA dropout on where LoRA is frozen (fact 45).")
     clip_norm: float | None = Field(default=1.0, gt=0, description="Gradient norm limit; null = no clipping (fact 38).")

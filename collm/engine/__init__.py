@@ -1,0 +1,1 @@
+"""Training, scoring, schedules, checkpoints, seeds and devices; knows no stage and no file of a run."""

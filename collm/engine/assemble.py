@@ -40,9 +40,7 @@ class Parts:
     files: Mapping[Group, Path] = field(default_factory=dict)
 
 
-def assemble(
-    parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout, device: torch.device
-) -> Recommender:
+def assemble(parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout, device: torch.device) -> Recommender:
     """Loads the language model and puts the parts around it.
 
     Args:
@@ -97,11 +95,13 @@ def verify_saved_parts(recommender: Recommender, folder: Path, groups: Sequence[
         after = recommender(probe)
     if not torch.equal(before, after):
         gap = float((before - after).abs().max())
-        raise RunError(f"{folder}: reloaded weights give other scores (largest gap {gap:.3g} on {len(probe)} probe rows)")
+        raise RunError(
+            f"{folder}: reloaded weights give other scores (largest gap {gap:.3g} on {len(probe)} probe rows)"
+        )
 
 
 def _projector(encoder: EncoderModule, hidden_size: int) -> Projector | None:
     if "vectors" not in encoder.gives:
         return None
-    assert encoder.user_dim is not None and encoder.item_dim is not None  # noqa: S101 - the encoder's contract
+    assert encoder.user_dim is not None and encoder.item_dim is not None
     return Projector(encoder.user_dim, encoder.item_dim, hidden_size)

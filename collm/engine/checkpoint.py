@@ -44,7 +44,9 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{path}: cannot be read as safetensors ({error}); remove this stage's folder and run again") from error
+        raise RunError(
+            f"{path}: cannot be read as safetensors ({error}); remove this stage's folder and run again"
+        ) from error
     return tensors, metadata
 
 
@@ -69,5 +71,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, flat: Mapping[str, torch
         state.setdefault(int(index), {})[key] = tensor
     n_parameters = sum(len(group["params"]) for group in optimiser.param_groups)
     if state and max(state) >= n_parameters:
-        raise RunError(f"checkpoint holds optimiser state for {max(state) + 1} parameters, the model trains {n_parameters}")
+        raise RunError(
+            f"checkpoint holds optimiser state for {max(state) + 1} parameters, the model trains {n_parameters}"
+        )
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -85,7 +85,7 @@ class LanguageTask:
             settings = self._step.optimiser[group]
             for part in optimiser_groups(self._recommender, group, weight_decay=settings.weight_decay):
                 groups.append({**part, "lr": settings.learning_rate, "peak": settings.learning_rate})
-        return torch.optim.AdamW(groups)
+        return torch.optim.AdamW(groups, fused=True)
 
     def factor(self, step: int, group: Mapping[str, Any]) -> float:
         """Returns the schedule's factor for one optimiser group."""
@@ -109,6 +109,7 @@ class LanguageTask:
         """Returns the summed binary cross-entropy of these rows (fact 1)."""
         self._recommender.train()
         batch = self._train.batch(rows, constant_history="lora" not in self._trained)
+        assert batch.label is not None
         logits = self._recommender(batch)
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
 

@@ -26,7 +26,7 @@ def seed_torch(seed: int) -> None:
 def generator_state() -> dict[str, torch.Tensor]:
     """Returns the global generators' states as uint8 tensors by device name."""
     state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 

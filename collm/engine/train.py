@@ -105,7 +105,8 @@ def train(
 ) -> LoopState:
     """Trains until the steps or the patience run out, then puts the best weights into the task.
 
-    A checkpoint at `checkpoint` is continued from: weights, best weights, optimiser, generators and position come from it.
+    A checkpoint at `checkpoint` is continued from: weights, best weights, optimiser, generators and position come from
+    it.
 
     Raises:
         RunError: If a loss or validation value is not finite, or the checkpoint does not fit.
@@ -202,7 +203,8 @@ class _Loop:
         shown = ", ".join(str(int(row)) for row in rows[:8]) + (" ..." if len(rows) > 8 else "")
         return (
             f"{self._task.title}: {what} is {value} at step {self._state.step} with learning rates "
-            f"{', '.join(f'{rate:.3g}' for rate in rates)} on batch rows {shown}; lower the learning rate or use float32"
+            f"{', '.join(f'{rate:.3g}' for rate in rates)} on batch rows {shown}; "
+            "lower the learning rate or use float32"
         )
 
     def _save(self) -> None:
@@ -224,4 +226,3 @@ class _Loop:
         restore_generator_state(parts["generator"])
         self._state = LoopState(**metadata["state"])
         self._observer(self._state.step, {"resumed": 1.0})
-

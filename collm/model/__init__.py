@@ -1,0 +1,1 @@
+"""The language model with encoder vectors in its prompt."""

@@ -193,17 +193,17 @@ def _attend_level(
     n_key_heads = own[0].shape[2]
     if not plan.has_ancestors:
         out = functional.scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in (query, *own)),
+            query.transpose(1, 2),
+            own[0].transpose(1, 2),
+            own[1].transpose(1, 2),
             is_causal=True,
             scale=scaling,
             enable_gqa=n_heads != n_key_heads,
         )
         return plan.layout.pack(out.transpose(1, 2))
+    earlier = list(zip(known, plan.ancestors, strict=True))
     key, value = (
-        torch.cat(
-            [*(_of_ancestors(x[side], node) for x, node in zip(known, plan.ancestors, strict=True)), own[side]], dim=1
-        )
-        for side in (0, 1)
+        torch.cat([*(_chosen(both[side], node) for both, node in earlier), own[side]], dim=1) for side in (0, 1)
     )
     # Query heads that share a key head become more queries of it: no copy of keys, and every kernel takes the mask.
     n_groups = n_heads // n_key_heads

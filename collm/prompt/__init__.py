@@ -1,0 +1,1 @@
+"""Prompts as typed segments, token ids and slot positions."""

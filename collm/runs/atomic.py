@@ -53,7 +53,14 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
+        if not _concerns(error, path, temporary):
+            raise
         raise write_failure(path, error) from error
+    except Exception as error:
+        # Writers in native code (safetensors, parquet) wrap the system's error in a class of their own.
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise write_failure(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -79,6 +86,14 @@ def remove_leftovers(folder: Path) -> None:
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         with contextlib.suppress(OSError):
             leftover.unlink()
+
+
+def _concerns(error: OSError, path: Path, temporary: Path) -> bool:
+    """Whether an error of the block is about the file being written, not about something else that the block reads."""
+    if error.filename is None:
+        return True
+    place = Path(os.fsdecode(error.filename))
+    return place in (path, temporary) or path.is_relative_to(place)
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The stages of a run; they speak through files and fingerprints."""

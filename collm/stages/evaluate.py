@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,9 @@ def evaluate_model(
             pl.concat(frames).write_parquet(temporary)
         return {"rows": {split: len(data.rows(split)) for split in splits}}
 
-    scoring = runner.run(stage, {"model": dict(model), "splits": splits, "core": core_hash("model", "engine", "prompt")}, score)
+    scoring = runner.run(
+        stage, {"model": dict(model), "splits": splits, "core": core_hash("model", "engine", "prompt")}, score
+    )
     logits = _read_logits(scoring.folder / SCORES, splits, data)
     payload = {
         "scores": scoring.fingerprint,
@@ -155,13 +157,15 @@ def _score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:
     return pl.DataFrame({"split": [split] * len(rows), "row": np.asarray(rows.row, dtype=np.int64), "logit": logits})
 
 
-def _read_logits(path: Path, splits: list[str], data: PreparedData) -> dict[str, Array]:
+def _read_logits(path: Path, splits: Sequence[str], data: PreparedData) -> dict[str, Array]:
     frame = pl.read_parquet(path)
     logits = {}
     for split in splits:
         part = frame.filter(pl.col("split") == split)
         if not np.array_equal(part["row"].to_numpy(), data.rows(split).row):
-            raise RunError(f"{path}: rows differ from the prepared data's {split} rows; remove this stage's folder and run again")
+            raise RunError(
+                f"{path}: rows differ from the prepared data's {split} rows; remove this stage's folder and run again"
+            )
         logits[split] = part["logit"].to_numpy()
     return logits
 
@@ -176,6 +180,8 @@ def _metrics(spec: ResolvedSpec, data: PreparedData, rows: Rows, logits: Array, 
     score = probabilities(logits)
     content = {}
     for name, mask in _slices(spec, data, rows).items():
-        part = ScoredRows(user=np.asarray(rows.user, dtype=np.int64)[mask], label=np.asarray(rows.label)[mask], score=score[mask])
+        part = ScoredRows(
+            user=np.asarray(rows.user, dtype=np.int64)[mask], label=np.asarray(rows.label)[mask], score=score[mask]
+        )
         content[name] = evaluate(metrics, part, n_resamples=spec.evaluate.resamples, seed=RESAMPLING_SEED)
     return content

@@ -30,7 +30,9 @@ CHECKPOINT_SECONDS = 15.0
 DIRECT_BATCH_ROWS = 65_536
 
 
-def build_encoder(component: Component, config: EncoderConfig, data: PreparedData, spec: ResolvedSpec, context: BuildContext) -> EncoderModule:
+def build_encoder(
+    component: Component, config: EncoderConfig, data: PreparedData, spec: ResolvedSpec, context: BuildContext
+) -> EncoderModule:
     """Builds an encoder with freshly initialised weights, seeded by the run's seed and the encoder's name.
 
     Raises:
@@ -39,7 +41,9 @@ def build_encoder(component: Component, config: EncoderConfig, data: PreparedDat
     seed_torch(derive_seed(spec.seed, "encoder", component.name))
     encoder = component.load_factory()(config, data=encoder_data(data, spec.history.max_items), context=context)
     if not isinstance(encoder, torch.nn.Module):
-        raise PluginError(f"encoder '{component.name}': factory returned {type(encoder).__name__}, expected a torch.nn.Module")
+        raise PluginError(
+            f"encoder '{component.name}': factory returned {type(encoder).__name__}, expected a torch.nn.Module"
+        )
     return encoder  # type: ignore[return-value]
 
 
@@ -104,7 +108,9 @@ def fit_encoder(
     def work(folder: Path) -> dict[str, Any]:
         encoder = build_encoder(component, config, data, spec, context)
         encoder.to(accelerator.device)
-        facts = _fit(encoder, config, data, spec, folder=folder, accelerator=accelerator, observer=observer, stage=stage)
+        facts = _fit(
+            encoder, config, data, spec, folder=folder, accelerator=accelerator, observer=observer, stage=stage
+        )
         save_tensors(folder / WEIGHTS, encoder.state_dict())
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return facts
@@ -112,7 +118,15 @@ def fit_encoder(
     return runner.run(stage, payload, work)
 
 
-def load_encoder(stage: StageResult, config: EncoderConfig, data: PreparedData, spec: ResolvedSpec, *, registry: Registry, context: BuildContext) -> EncoderModule:
+def load_encoder(
+    stage: StageResult,
+    config: EncoderConfig,
+    data: PreparedData,
+    spec: ResolvedSpec,
+    *,
+    registry: Registry,
+    context: BuildContext,
+) -> EncoderModule:
     """Builds an encoder and loads its fitted weights, strictly, on the processor."""
     encoder = build_encoder(registry.get("encoder", config.name), config, data, spec, context)
     tensors, _ = load_tensors(stage.folder / WEIGHTS)
@@ -154,7 +168,13 @@ def _fit(
     fit: FitConfig = config.fit  # type: ignore[attr-defined]
     seed_torch(derive_seed(spec.seed, "fit", config.name))
     task = EncoderTask(
-        encoder, fit, title=f"{stage} {config.name}", batcher=batcher, train=data.rows("train"), valid=data.rows("valid"), seed=spec.seed
+        encoder,
+        fit,
+        title=f"{stage} {config.name}",
+        batcher=batcher,
+        train=data.rows("train"),
+        valid=data.rows("valid"),
+        seed=spec.seed,
     )
     settings = LoopSettings(
         max_steps=fit.epochs * task.steps_per_epoch,
@@ -164,7 +184,9 @@ def _fit(
         checkpoint_seconds=CHECKPOINT_SECONDS,
     )
     state = train(task, settings, accelerator=accelerator, checkpoint=folder / CHECKPOINT, observer=observer)
-    check = validation_auc(data.rows("valid").label, encoder_logits(encoder, batcher, data.rows("valid")), what=task.title)
+    check = validation_auc(
+        data.rows("valid").label, encoder_logits(encoder, batcher, data.rows("valid")), what=task.title
+    )
     return {
         "n_parameters": n_parameters,
         "best_valid_auc": state.best_value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from collm.data.prepared import PreparedData, Rows, draw_whole_users
 from collm.engine.assemble import Parts, assemble, verify_saved_parts
 from collm.engine.checkpoint import save_tensors
 from collm.engine.language_task import LanguageTask, recommender_logits, selection_rows
-from collm.engine.prompt_rows import PromptRows, PromptSource
+from collm.engine.prompt_rows import PromptSource
 from collm.engine.seeding import derive_seed, seed_torch
 from collm.engine.train import Observer, train
 from collm.model.encoder import EncoderModule
@@ -52,7 +53,7 @@ class LanguageModelRun:
         observer: Observer,
     ) -> None:
         """Takes the spec (with a backbone), the prepared data and the fitted encoder's stage, if there is one."""
-        assert spec.backbone is not None and spec.prompt is not None and spec.tuning is not None  # noqa: S101 - resolver's rule
+        assert spec.backbone is not None and spec.prompt is not None and spec.tuning is not None
         self._spec, self._data, self._fitted = spec, data, fitted
         self._data_fingerprint = data_fingerprint
         self._registry, self._runner, self._context = registry, runner, context
@@ -60,7 +61,9 @@ class LanguageModelRun:
         self._tuning = spec.tuning
         self._strategy: TuningStrategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
         self._template: PromptTemplate = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
-        self._backbone: Backbone = registry.get("backbone", spec.backbone.name).load_factory()(spec.backbone, context=context)
+        self._backbone: Backbone = registry.get("backbone", spec.backbone.name).load_factory()(
+            spec.backbone, context=context
+        )
         self._steps = tuple(self._strategy.plan())
         self._finished: list[StageResult] = []
         self._sources: dict[Variant, PromptSource] = {}
@@ -69,7 +72,7 @@ class LanguageModelRun:
         """Runs the steps in order, each skipped where its fingerprint is finished."""
         for number, step in enumerate(self._steps, start=1):
             name = f"tune_{number}"
-            result = self._runner.run(name, self._payload(step), lambda folder, s=step, n=name: self._work(s, folder, n))
+            result = self._runner.run(name, self._payload(step), functools.partial(self._work, step, name))
             self._finished.append(result)
             yield result
 
@@ -102,18 +105,29 @@ class LanguageModelRun:
             return ["The language model was not tuned."]
         n_train, full = len(self._train_rows()), len(self._data.rows("train"))
         rows = f"all {full:,}" if n_train == full else f"{n_train:,} of {full:,}"
-        return [f"The language model was tuned on {rows} training rows; encoders and floors were fitted on all {full:,}."]
+        return [
+            f"The language model was tuned on {rows} training rows; encoders and floors were fitted on all {full:,}."
+        ]
 
     def _payload(self, step: TuneStep) -> dict[str, Any]:
         uses_encoder = "encoder" in step.groups
         continues = any(plan.start == "previous" for plan in step.groups.values())
         tuning = self._tuning
         return self._base_payload(step.variant) | {
-            "step": dataclasses.asdict(step) | {"optimiser": {g: s.model_dump(mode="json") for g, s in step.optimiser.items()}},
+            "step": dataclasses.asdict(step)
+            | {"optimiser": {g: s.model_dump(mode="json") for g, s in step.optimiser.items()}},
             "lora": tuning.lora.model_dump(mode="json"),
             "loop": tuning.model_dump(
                 mode="json",
-                include={"batch_size", "micro_batch_tokens", "max_rows", "max_valid_rows", "schedule", "frozen_lora_dropout", "clip_norm"},
+                include={
+                    "batch_size",
+                    "micro_batch_tokens",
+                    "max_rows",
+                    "max_valid_rows",
+                    "schedule",
+                    "frozen_lora_dropout",
+                    "clip_norm",
+                },
             ),
             "select": self._spec.select.model_dump(mode="json"),
             "seed": self._spec.seed,
@@ -123,7 +137,7 @@ class LanguageModelRun:
 
     def _base_payload(self, variant: Variant) -> dict[str, Any]:
         spec = self._spec
-        assert spec.backbone is not None and spec.prompt is not None  # noqa: S101 - checked when built
+        assert spec.backbone is not None and spec.prompt is not None
         return {
             "backbone": config_payload(spec.backbone),
             "weights": self._backbone.content_hash(),
@@ -137,7 +151,7 @@ class LanguageModelRun:
             "core": core_hash(*CORE),
         }
 
-    def _work(self, step: TuneStep, folder: Path, stage: str) -> dict[str, Any]:
+    def _work(self, step: TuneStep, stage: str, folder: Path) -> dict[str, Any]:
         seed = derive_seed(self._spec.seed, step.name)
         seed_torch(seed)
         recommender = self._assemble(self._parts(step.groups, step))
@@ -148,15 +162,29 @@ class LanguageModelRun:
         if step.groups.get("projector") is not None and step.groups["projector"].start == "scratch":
             recommender.calibrate_projector(train_prompts.encoder_batches())
         task = LanguageTask(
-            recommender, step, self._tuning, title=f"{stage} {step.name}", train=train_prompts, valid=valid_prompts, seed=seed
+            recommender,
+            step,
+            self._tuning,
+            title=f"{stage} {step.name}",
+            train=train_prompts,
+            valid=valid_prompts,
+            seed=seed,
         )
         seed_torch(derive_seed(seed, "dropout"))
         state = train(
-            task, task.loop_settings(), accelerator=self._accelerator, checkpoint=folder / CHECKPOINT, observer=self._observer
+            task,
+            task.loop_settings(),
+            accelerator=self._accelerator,
+            checkpoint=folder / CHECKPOINT,
+            observer=self._observer,
         )
         for group in trained:
-            save_tensors(folder / f"{group}.safetensors", recommender.part_state(group), {"group": group, "step": step.name})
-        verify_saved_parts(recommender, folder, trained, valid_prompts.batch(np.arange(min(PROBE_ROWS, len(valid_prompts)))))
+            save_tensors(
+                folder / f"{group}.safetensors", recommender.part_state(group), {"group": group, "step": step.name}
+            )
+        verify_saved_parts(
+            recommender, folder, trained, valid_prompts.batch(np.arange(min(PROBE_ROWS, len(valid_prompts))))
+        )
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return {
             "rows": len(train_prompts),
@@ -173,7 +201,11 @@ class LanguageModelRun:
     def _train_rows(self) -> Rows:
         rows = self._data.rows("train")
         limit = self._tuning.max_rows
-        return rows if limit is None or limit >= len(rows) else draw_whole_users(rows, limit, derive_seed(self._spec.seed, "tune"))
+        return (
+            rows
+            if limit is None or limit >= len(rows)
+            else draw_whole_users(rows, limit, derive_seed(self._spec.seed, "tune"))
+        )
 
     def _valid_rows(self) -> Rows:
         return selection_rows(
@@ -200,11 +232,11 @@ class LanguageModelRun:
         return self._sources[variant]
 
     def _prompt_tokens(self) -> int:
-        assert self._spec.backbone is not None  # noqa: S101 - checked when built
+        assert self._spec.backbone is not None
         return min(self._spec.backbone.max_prompt_tokens, self._backbone.max_length)
 
     def _assemble(self, parts: Parts) -> Recommender:
-        assert self._spec.backbone is not None  # noqa: S101 - checked when built
+        assert self._spec.backbone is not None
         return assemble(
             parts,
             self._backbone,
@@ -214,12 +246,12 @@ class LanguageModelRun:
         )
 
     def _new_encoder(self) -> EncoderModule:
-        assert self._spec.encoder is not None  # noqa: S101 - the strategy needs one, the resolver checked
+        assert self._spec.encoder is not None
         component = self._registry.get("encoder", self._spec.encoder.name)
         return build_encoder(component, self._spec.encoder, self._data, self._spec, self._context)
 
     def _fitted_encoder(self) -> EncoderModule:
-        assert self._spec.encoder is not None and self._fitted is not None  # noqa: S101 - the strategy needs one
+        assert self._spec.encoder is not None and self._fitted is not None
         return load_encoder(
             self._fitted, self._spec.encoder, self._data, self._spec, registry=self._registry, context=self._context
         )
@@ -228,14 +260,18 @@ class LanguageModelRun:
         return self._steps[-1].groups if self._steps else {}
 
     def _parts(self, groups: Mapping[Group, Any], current: TuneStep | None = None) -> Parts:
-        """Says where each group's values come from: saved files of finished steps, the fitted encoder, or fresh ones."""
+        """Says where each group's values come from: files of finished steps, the fitted encoder, or fresh ones."""
         files: dict[Group, Path] = {}
         for step, result in zip(self._steps, self._finished, strict=False):
             if step is current:
                 break
-            files |= {group: result.folder / f"{group}.safetensors" for group, plan in step.groups.items() if plan.trains}
+            files |= {
+                group: result.folder / f"{group}.safetensors" for group, plan in step.groups.items() if plan.trains
+            }
         if current is not None:
-            files = {group: path for group, path in files.items() if groups.get(group) and groups[group].start == "previous"}
+            files = {
+                group: path for group, path in files.items() if groups.get(group) and groups[group].start == "previous"
+            }
         encoder = None
         if "encoder" in groups:
             fresh = groups["encoder"].start == "scratch"
@@ -247,5 +283,3 @@ class LanguageModelRun:
             files={group: path for group, path in files.items() if group in groups},
             seed=derive_seed(self._spec.seed, "parts"),
         )
-
-

@@ -34,12 +34,16 @@ class DINConfig(VectorEncoderConfig):
     max_length: int | None = Field(
         default=None, ge=1, description="History items at most, the latest ones; null = history.max_items."
     )
-    attention_layers: tuple[int, ...] = Field(default=[64, 16], min_length=1, description="Widths of the attention network.")
-    layers: tuple[int, ...] = Field(default=[200, 80], min_length=1, description="Widths of the scoring network.")
+    attention_layers: tuple[int, ...] = Field(
+        default=(64, 16), min_length=1, description="Widths of the attention network."
+    )
+    layers: tuple[int, ...] = Field(default=(200, 80), min_length=1, description="Widths of the scoring network.")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout probability in the scoring network.")
-    biases: bool = Field(default=True, description="Add a user, an item and a global bias to the score and the vectors.")
+    biases: bool = Field(
+        default=True, description="Add a user, an item and a global bias to the score and the vectors."
+    )
     bias_learning_rate: float = Field(default=3e-2, gt=0, description="Adam's step size of the biases.")
-    bias_weight_decay: float = Field(default=3e-5, ge=0, description="L2 coefficient on the biases, coupled (Adam).")
+    bias_weight_decay: float = Field(default=2e-5, ge=0, description="L2 coefficient on the biases, coupled (Adam).")
     fit: DINFit = Field(default=DINFit(), description="Training settings.")
 
 

@@ -13,8 +13,8 @@ from collm.contracts.encoder import FitConfig, VectorEncoderConfig
 class LightGCNFit(FitConfig):
     """Training settings of LightGCN."""
 
-    learning_rate: float = Field(default=1e-2, gt=0, description="Adam's step size.")
-    weight_decay: float = Field(default=1e-3, ge=0, description="L2 coefficient on the embeddings, coupled (Adam).")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Adam's step size.")
+    weight_decay: float = Field(default=3e-5, ge=0, description="L2 coefficient on the embeddings, coupled (Adam).")
     epochs: int = Field(default=300, ge=1, description="Passes over the training rows at most.")
     patience: int = Field(default=20, ge=1, description="Validations without a better AUC before stopping.")
     batch_size: int = Field(default=2048, ge=1, description="Training rows per optimiser step; one propagation each.")
@@ -30,9 +30,11 @@ class LightGCNConfig(VectorEncoderConfig):
         default="bce",
         description="bce: cross-entropy on the observed labels; bpr: each positive row against one sampled item.",
     )
-    biases: bool = Field(default=True, description="Add a user, an item and a global bias to the score and the vectors.")
-    bias_learning_rate: float = Field(default=1e-2, gt=0, description="Adam's step size of the biases.")
-    bias_weight_decay: float = Field(default=3e-5, ge=0, description="L2 coefficient on the biases, coupled (Adam).")
+    biases: bool = Field(
+        default=True, description="Add a user, an item and a global bias to the score and the vectors."
+    )
+    bias_learning_rate: float = Field(default=3e-2, gt=0, description="Adam's step size of the biases.")
+    bias_weight_decay: float = Field(default=2e-5, ge=0, description="L2 coefficient on the biases, coupled (Adam).")
     fit: LightGCNFit = Field(default=LightGCNFit(), description="Training settings.")
 
 

@@ -65,7 +65,8 @@ class LightGCN(EncoderModule):
         with torch.no_grad():
             self.embedding[[0, self.first_item]] = 0  # padding nodes: no edge, no row, so they stay zero
         self.node_bias = nn.Parameter(torch.zeros(n_nodes)) if biases else None
-        self.global_bias = nn.Parameter(torch.zeros(())) if biases else None
+        # A difference of two scores of one user knows no global bias, so BPR has none.
+        self.global_bias = nn.Parameter(torch.zeros(())) if biases and loss == "bce" else None
         adjacency = positive_adjacency(data)
         self.register_buffer("row_start", adjacency.row_start, persistent=False)
         self.register_buffer("column", adjacency.column, persistent=False)
@@ -98,9 +99,10 @@ class LightGCN(EncoderModule):
         table = self.propagated()
         user, item = self._nodes(batch)
         logits = (F.embedding(user, table) * F.embedding(item, table)).sum(dim=1)
-        if self.node_bias is None or self.global_bias is None:
+        if self.node_bias is None:
             return logits
-        return logits + self.node_bias[user] + self.node_bias[item] + self.global_bias
+        logits = logits + self.node_bias[user] + self.node_bias[item]
+        return logits if self.global_bias is None else logits + self.global_bias
 
     def loss(self, batch: EncoderBatch) -> Tensor:
         """Returns the mean loss of a labelled batch; BPR uses its positive rows only and is 0 where there is none."""
@@ -124,8 +126,9 @@ class LightGCN(EncoderModule):
         groups: list[dict[str, Any]] = [
             {"params": [self.embedding], "lr": fit.learning_rate, "weight_decay": fit.weight_decay}
         ]
-        if self.node_bias is not None and self.global_bias is not None:
-            groups.append({"params": [self.node_bias, self.global_bias], **self.bias_fit})
+        biases = [bias for bias in (self.node_bias, self.global_bias) if bias is not None]
+        if biases:
+            groups.append({"params": biases, **self.bias_fit})
         return groups
 
     def _propagate(self) -> Tensor:

@@ -31,7 +31,9 @@ class SASRecConfig(VectorEncoderConfig):
     )
     n_blocks: int = Field(default=2, ge=1, description="Attention blocks.")
     n_heads: int = Field(default=1, ge=1, description="Attention heads; must divide embedding_size.")
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout probability on embeddings, attention and layers.")
+    dropout: float = Field(
+        default=0.2, ge=0, lt=1, description="Dropout probability on embeddings, attention and layers."
+    )
     init_std: float = Field(default=0.1, gt=0, description="Standard deviation of the initial embeddings.")
     attend_padding: bool = Field(
         default=False, description="Let padding positions take part in the attention, as the reference does."
@@ -41,9 +43,11 @@ class SASRecConfig(VectorEncoderConfig):
         description="scorer: cross-entropy on the observed label of the target (fact 18); next-item: the original's, a "
         "positive target against one sampled item.",
     )
-    biases: bool = Field(default=True, description="Add a user, an item and a global bias to the score and the vectors.")
+    biases: bool = Field(
+        default=True, description="Add a user, an item and a global bias to the score and the vectors."
+    )
     bias_learning_rate: float = Field(default=3e-2, gt=0, description="Adam's step size of the biases.")
-    bias_weight_decay: float = Field(default=3e-5, ge=0, description="L2 coefficient on the biases, coupled (Adam).")
+    bias_weight_decay: float = Field(default=2e-5, ge=0, description="L2 coefficient on the biases, coupled (Adam).")
     fit: SASRecFit = Field(default=SASRecFit(), description="Training settings.")
 
     @model_validator(mode="after")

@@ -163,9 +163,7 @@ class SASRec(EncoderModule):
         biases = [bias for bias in (self.user_bias, self.item_bias, self.global_bias) if bias is not None]
         known = {id(bias) for bias in biases}
         others = [parameter for parameter in self.parameters() if id(parameter) not in known]
-        groups: list[dict[str, Any]] = [
-            {"params": others, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}
-        ]
+        groups: list[dict[str, Any]] = [{"params": others, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]
         if biases:
             groups.append({"params": biases, **self.bias_fit})
         return groups

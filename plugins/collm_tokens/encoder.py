@@ -83,9 +83,7 @@ class TokenTables(EncoderModule):
                 f"{type(self).__name__}: the width of its tokens is unknown; call bind_backbone(hidden_size, token_rms) "
                 "first, or set encoder.hidden_size"
             )
-        return EncodedPair(
-            user=self._rows(self.user_tokens, batch.user), item=self._rows(self.item_tokens, batch.item)
-        )
+        return EncodedPair(user=self._rows(self.user_tokens, batch.user), item=self._rows(self.item_tokens, batch.item))
 
     def _draw(self, hidden_size: int, rms: float) -> None:
         """Draws both tables, [rows, n_tokens, hidden_size] with the given root mean square."""

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collm.component import Component
 from collm.hookspecs import hookimpl
-from collm_tuning.config import JointConfig, TextOnlyConfig, TuningConfig, TwoStepConfig, TwoStepWithEncoderConfig, UntunedConfig
+from collm_tuning.config import (
+    JointConfig,
+    TextOnlyConfig,
+    TuningConfig,
+    TwoStepConfig,
+    TwoStepWithEncoderConfig,
+    UntunedConfig,
+)
 
 ENCODER = frozenset({"encoder"})
 
@@ -28,6 +35,8 @@ def register_tuning_strategies() -> list[Component]:
         _strategy("text-only", "text_only", TextOnlyConfig, "LoRA on the text-only prompt (TALLRec).", frozenset()),
         _strategy("default", "default", TwoStepConfig, "LoRA on text, then the mapping alone (CoLLM).", ENCODER),
         _strategy("t1", "t1", TwoStepWithEncoderConfig, "LoRA on text, then mapping and fitted encoder.", ENCODER),
-        _strategy("t2", "t2", TwoStepWithEncoderConfig, "LoRA on text, then mapping and encoder from scratch.", ENCODER),
+        _strategy(
+            "t2", "t2", TwoStepWithEncoderConfig, "LoRA on text, then mapping and encoder from scratch.", ENCODER
+        ),
         _strategy("t3", "t3", JointConfig, "LoRA and mapping together, in one step.", ENCODER),
     ]

@@ -27,7 +27,8 @@ class TwoStepWithEncoderConfig(TwoStepConfig):
     """Text first, then the mapping together with the encoder."""
 
     encoder: StepConfig = Field(
-        default=StepConfig(), description="The encoder in the second step; only learning_rate and weight_decay are read."
+        default=StepConfig(),
+        description="The encoder in the second step; only learning_rate and weight_decay are read.",
     )
 
 

@@ -23,7 +23,7 @@ class Strategy:
         return self.steps
 
 
-def untuned(config: UntunedConfig) -> Strategy:
+def untuned(config: UntunedConfig) -> Strategy:  # noqa: ARG001 - every strategy is built alike
     """In-context learning: the model as it is, asked with the text prompt."""
     return Strategy(needs_encoder=False, variant="text", steps=())
 

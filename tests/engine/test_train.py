@@ -43,7 +43,9 @@ class Toy:
         if self.stop_after is not None and self.calls > self.stop_after:
             raise KeyboardInterrupt
         self.model.train()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(self.model(self.x[rows]), self.y[rows], reduction="sum")
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            self.model(self.x[rows]), self.y[rows], reduction="sum"
+        )
         return loss * float("nan") if self.poison_step is not None and self.calls > self.poison_step else loss
 
     def validate(self):
@@ -65,7 +67,11 @@ def settings(**changes) -> LoopSettings:
 
 def run(task: Toy, path: Path, **changes):
     return train(
-        task, settings(**changes), accelerator=Accelerator(cpu=True), checkpoint=path, observer=lambda step, values: None
+        task,
+        settings(**changes),
+        accelerator=Accelerator(cpu=True),
+        checkpoint=path,
+        observer=lambda step, values: None,
     )
 
 

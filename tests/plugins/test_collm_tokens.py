@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from collm_tokens import register_encoders
-from collm_tokens.encoder import TokenTables
 
 from collm.component import BuildContext
 from collm.contracts.encoder import EncoderBatch
 from collm.errors import PluginError
 from collm.testing.encoder_suite import EncoderContract
 from collm.testing.fakes import encoder_data
+from collm_tokens import register_encoders
+from collm_tokens.encoder import TokenTables
 
 ID_TOKENS, SOFT_PROMPT = register_encoders()
 

@@ -68,3 +68,15 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(RunError, match="cannot be written"):
         write_atomically(tmp_path / "runs" / "x.json", "{}")
+
+
+def test_error_about_another_file_is_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="other"), replacing(tmp_path / "x") as temporary:
+        temporary.write_text("half")
+        (tmp_path / "other").read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_reported_by_native_code(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="disk is full"), replacing(tmp_path / "x"):
+        raise ValueError("I/O error: No space left on device (os error 28)")
