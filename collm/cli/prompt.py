@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +21,6 @@ from collm.contracts.data import SPLITS
 from collm.errors import UsageError
 
 if TYPE_CHECKING:
-    from collm.contracts.backbone import PromptTokenizer
     from collm.data.prepared import PreparedData, Rows
     from collm.registry import Registry
     from collm.spec.expand import Suite
@@ -54,7 +52,7 @@ def prompt(
     emit(shown["text"])
     emit("")
     for key, value in shown.items():
-        if key not in ("text", "ids"):
+        if key not in ("text", "tokens"):
             emit(f"{key}: {value}")
 
 
@@ -68,13 +66,14 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
         runs_dir: Where the prepared data lies, or is put.
 
     Returns:
-        `text` with the slots as `<user>` and `<item>`, `ids`, and the facts about the prompt.
+        What `collm.prompt.show.describe_prompt` gives, with split, user, item, label and answer words.
 
     Raises:
         UsageError: If no split holds that row.
     """
     from collm.component import BuildContext
     from collm.prompt.encode import PromptEncoder
+    from collm.prompt.show import describe_prompt
     from collm.stages.prepare_data import prepare_data
     from collm.stages.stage import StageRunner
 
@@ -91,21 +90,14 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
     histories = data.history(found, spec.history.max_items)
     encoder = PromptEncoder(template, tokenizer, data.titles, max_tokens=max_tokens)
     encoded = encoder.encode(found.item, histories, strategy.variant)
-    ids = [int(each) for each in encoded.prompt(0)]
-    slots = {int(at): "<user>" for at in encoded.user_slot[0]} | {int(at): "<item>" for at in encoded.item_slot[0]}
     answer = tokenizer.answer
-    return {
-        "text": _text(tokenizer, ids, slots),
+    return describe_prompt(encoded, 0, tokenizer) | {
         "split": split,
         "variant": strategy.variant,
         "user": data.user_ids[int(found.user[0])],
         "item": data.item_ids[int(found.item[0])],
         "label": int(found.label[0]),
-        "history_titles": int((histories[0] != 0).sum()),
-        "tokens": len(ids),
-        "slots": {name: [at for at, each in slots.items() if each == f"<{name}>"] for name in ("user", "item")},
         "answer_words": {answer.positive_word: answer.positive, answer.negative_word: answer.negative},
-        "ids": ids,
     }
 
 
@@ -122,16 +114,6 @@ def _find(data: PreparedData, row: int) -> tuple[str, Rows]:
         f"--row {row}: no row of train, valid or test has this source row (after `dataset.limit`); "
         f"test has for example {', '.join(str(int(each)) for each in example[:3])}"
     )
-
-
-def _text(tokenizer: PromptTokenizer, ids: list[int], slots: Mapping[int, str]) -> str:
-    """Decodes the stretches between slots; a slot's placeholder id means nothing and is never decoded."""
-    parts: list[str] = []
-    start = 0
-    for at in sorted(slots):
-        parts += [tokenizer.decode(ids[start:at]), slots[at]]
-        start = at + 1
-    return "".join([*parts, tokenizer.decode(ids[start:])])
 
 
 def _with_backbone(loaded: ResolvedSpec | Suite, run: str | None) -> ResolvedSpec:

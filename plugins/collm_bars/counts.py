@@ -44,7 +44,8 @@ class CountTables(nn.Module):
         positives = int((train.label > 0).sum())
         if not 0 < positives < train.label.size:
             raise DataError(
-                f"counts: {positives} of {train.label.size} training rows are positive; a rate needs rows of both classes"
+                f"counts: {positives} of {train.label.size} training rows are positive; "
+                "a rate needs rows of both classes"
             )
         keep = np.ones(train.label.size, dtype=bool) if keep is None else keep
         label = (train.label[keep] > 0).astype(np.float64)

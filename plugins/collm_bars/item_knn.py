@@ -24,7 +24,7 @@ MIN_SLOPE = 1e-6
 class ItemKNN(EncoderModule):
     """Sum of the target's cosine similarities to the items of the history.
 
-    The sum is ranked as it is; slope and offset of a logistic regression on the training rows only turn it into a logit.
+    Rows are ranked by that sum; slope and offset of a logistic regression on the training rows turn it into a logit.
     """
 
     gives = frozenset({"scores"})
@@ -61,7 +61,8 @@ class ItemKNN(EncoderModule):
         label = data.train.label > 0
         if label.all() or not label.any():
             raise DataError(
-                f"item-knn: {int(label.sum())} of {label.size} training rows are positive; rows of both classes are needed"
+                f"item-knn: {int(label.sum())} of {label.size} training rows are positive; "
+                "rows of both classes are needed"
             )
         self._find_neighbours(data)
         total, target = [], []
@@ -86,7 +87,7 @@ class ItemKNN(EncoderModule):
         rows = max(1, COMPARED_ENTRIES // max(1, self.neighbour.shape[1] * history.shape[1]))
         parts = [
             self._sum_of_matches(item, liked)
-            for item, liked in zip(batch.item.split(rows), history.split(rows), strict=True)
+            for item, liked in zip(torch.split(batch.item, rows), torch.split(history, rows), strict=True)
         ]
         return torch.cat(parts) if parts else self.similarity.new_zeros(0)
 

@@ -65,7 +65,7 @@ class TreeArrays(nn.Module):
         Returns:
             float64 [batch].
         """
-        parts = [self._walk(part) for part in features.split(WALK_ROWS)]
+        parts = [self._walk(part) for part in torch.split(features, WALK_ROWS)]
         return torch.cat(parts) if parts else features.new_zeros(0)
 
     def _walk(self, features: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ from collm.contracts.encoder import FitConfig, VectorEncoderConfig
 class DINFit(FitConfig):
     """Training settings of DIN."""
 
-    learning_rate: float = Field(default=1e-3, gt=0, description="Adam's step size.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Adam's step size.")
     weight_decay: float = Field(default=1e-4, ge=0, description="L2 coefficient on tables and network, coupled (Adam).")
     epochs: int = Field(default=200, ge=1, description="Passes over the training rows at most.")
-    patience: int = Field(default=15, ge=1, description="Validations without a better AUC before stopping.")
+    patience: int = Field(default=10, ge=1, description="Validations without a better AUC before stopping.")
     batch_size: int = Field(default=2048, ge=1, description="Training rows per optimiser step.")
 
 
@@ -28,8 +28,8 @@ class DINConfig(VectorEncoderConfig):
     )
     target_aware: bool = Field(
         default=True,
-        description="User vector = [target, attention-pooled history, user] (fact 20); false: [mean of the history, user], "
-        "the same for every target.",
+        description="User vector = [target, attention-pooled history, user] (fact 20); "
+        "false: [mean of the history, user], the same for every target.",
     )
     max_length: int | None = Field(
         default=None, ge=1, description="History items at most, the latest ones; null = history.max_items."
@@ -38,7 +38,7 @@ class DINConfig(VectorEncoderConfig):
         default=(64, 16), min_length=1, description="Widths of the attention network."
     )
     layers: tuple[int, ...] = Field(default=(200, 80), min_length=1, description="Widths of the scoring network.")
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout probability in the scoring network.")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="Dropout probability in the scoring network.")
     biases: bool = Field(
         default=True, description="Add a user, an item and a global bias to the score and the vectors."
     )

@@ -96,9 +96,10 @@ class DIN(EncoderModule):
         latest = history[:, -self.history_items :]
         items, real = self.history_embedding(latest), latest != 0
         if self.attention is not None:
-            pooled: Tensor = self.attention(target, items, real)
-            return pooled
-        return (items * real.unsqueeze(-1)).sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1)
+            attended: Tensor = self.attention(target, items, real)
+            return attended
+        pooled: Tensor = (items * real.unsqueeze(-1)).sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1)
+        return pooled
 
     def score(self, batch: EncoderBatch) -> Tensor:
         """Returns logits, float32 [batch]."""
@@ -110,7 +111,7 @@ class DIN(EncoderModule):
         return logits + self.user_bias[batch.user] + self.item_bias[batch.item] + self.global_bias
 
     def encode(self, batch: EncoderBatch) -> EncodedPair:
-        """Returns the vectors of the class docstring, float32 [batch, user_dim], the bias appended where there is one."""
+        """Returns the vectors of the class docstring, float32 [batch, user_dim], each with its bias if there is one."""
         target = self.item_embedding(batch.item)
         user = [self.pooled_history(target, batch.history), self.user_embedding(batch.user)]
         item = [target] * self.n_repeats

@@ -134,7 +134,9 @@ class LightGCN(EncoderModule):
     def _propagate(self) -> Tensor:
         """Returns the propagated embeddings, differentiable; float32 whatever the parameters' format."""
         adjacency = Adjacency(self.row_start, self.column, self.value.float())
-        table: Tensor = Propagation.apply(self.embedding.float(), adjacency, self.n_layers)
+        table: Tensor = Propagation.apply(  # type: ignore[no-untyped-call]
+            self.embedding.float(), adjacency, self.n_layers
+        )
         return table
 
     def _nodes(self, batch: EncoderBatch) -> tuple[Tensor, Tensor]:

@@ -80,4 +80,5 @@ class Block(nn.Module):
 
     def _heads(self, states: Tensor) -> Tensor:
         """Returns [batch, n_heads, length, dim / n_heads]."""
-        return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        batch, length, dim = states.shape
+        return states.view(batch, length, self.n_heads, dim // self.n_heads).transpose(1, 2)

@@ -13,26 +13,26 @@ from collm.contracts.encoder import FitConfig, VectorEncoderConfig
 class SASRecFit(FitConfig):
     """Training settings of SASRec."""
 
-    learning_rate: float = Field(default=1e-2, gt=0, description="Adam's step size.")
-    weight_decay: float = Field(default=1e-2, ge=0, description="L2 coefficient on the network, coupled (Adam).")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Adam's step size.")
+    weight_decay: float = Field(default=2e-3, ge=0, description="L2 coefficient on the network, coupled (Adam).")
     epochs: int = Field(default=200, ge=1, description="Passes over the training rows at most.")
-    patience: int = Field(default=15, ge=1, description="Validations without a better AUC before stopping.")
+    patience: int = Field(default=10, ge=1, description="Validations without a better AUC before stopping.")
     batch_size: int = Field(default=2048, ge=1, description="Training rows per optimiser step.")
 
 
 class SASRecConfig(VectorEncoderConfig):
     """Settings of `sasrec`."""
 
-    embedding_size: int = Field(default=64, ge=1, description="Length of one item embedding and of the hidden state.")
+    embedding_size: int = Field(default=16, ge=1, description="Length of one item embedding and of the hidden state.")
     max_length: int | None = Field(
         default=None,
         ge=1,
         description="History items at most, the latest ones; null = mean number of training rows per training user.",
     )
-    n_blocks: int = Field(default=2, ge=1, description="Attention blocks.")
+    n_blocks: int = Field(default=1, ge=1, description="Attention blocks.")
     n_heads: int = Field(default=1, ge=1, description="Attention heads; must divide embedding_size.")
     dropout: float = Field(
-        default=0.2, ge=0, lt=1, description="Dropout probability on embeddings, attention and layers."
+        default=0.5, ge=0, lt=1, description="Dropout probability on embeddings, attention and layers."
     )
     init_std: float = Field(default=0.1, gt=0, description="Standard deviation of the initial embeddings.")
     attend_padding: bool = Field(

@@ -175,7 +175,7 @@ class SASRec(EncoderModule):
 
     def _logits(self, state: Tensor, user: Tensor, item: Tensor) -> Tensor:
         """Returns logits, float32 [batch], of a state [batch, dim] and ids [batch]."""
-        logits = (state * self.item_embedding(item)).sum(dim=1)
+        logits: Tensor = (state * self.item_embedding(item)).sum(dim=1)
         if self.user_bias is None or self.item_bias is None or self.global_bias is None:
             return logits
         return logits + self.user_bias[user] + self.item_bias[item] + self.global_bias

@@ -60,8 +60,8 @@ class TokenTables(EncoderModule):
         """
         if self.hidden_size is not None and self.hidden_size != hidden_size:
             raise PluginError(
-                f"{type(self).__name__}: encoder.hidden_size is {self.hidden_size}, but the backbone's token embeddings "
-                f"are {hidden_size} wide; leave encoder.hidden_size out"
+                f"{type(self).__name__}: encoder.hidden_size is {self.hidden_size}, but the backbone's token "
+                f"embeddings are {hidden_size} wide; leave encoder.hidden_size out"
             )
         self.hidden_size = hidden_size
         self._draw(hidden_size, token_rms)
@@ -80,8 +80,8 @@ class TokenTables(EncoderModule):
         """
         if self.user_tokens is None or self.item_tokens is None:
             raise PluginError(
-                f"{type(self).__name__}: the width of its tokens is unknown; call bind_backbone(hidden_size, token_rms) "
-                "first, or set encoder.hidden_size"
+                f"{type(self).__name__}: the width of its tokens is unknown; call "
+                "bind_backbone(hidden_size, token_rms) first, or set encoder.hidden_size"
             )
         return EncodedPair(user=self._rows(self.user_tokens, batch.user), item=self._rows(self.item_tokens, batch.item))
 

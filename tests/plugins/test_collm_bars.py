@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ SMALL_TREES = {"n_trees": 12, "min_leaf_rows": 5, "max_leaves": 6}
 
 class TestItemKNN(EncoderContract):
     component = KNN
-    settings = {"n_neighbours": 7, "profile_items": 6}
+    settings: ClassVar = {"n_neighbours": 7, "profile_items": 6}
 
 
 class TestCountsGBDT(EncoderContract):
@@ -69,7 +70,7 @@ def test_a_training_rows_own_label_does_not_enter_its_features() -> None:
     turned = data.train.label.copy()
     turned[5] = 1 - turned[5]
     other = replace(data, train=replace(data.train, label=turned))
-    settings = {"user_prior": 1e-9, "item_prior": 1e-9, "n_folds": 4, "seed": 0}
+    settings: ClassVar = {"user_prior": 1e-9, "item_prior": 1e-9, "n_folds": 4, "seed": 0}
     before, after = out_of_fold_features(data, **settings), out_of_fold_features(other, **settings)
     assert torch.allclose(before[5], after[5], atol=1e-6)
     assert not torch.allclose(before, after, atol=1e-3)
@@ -96,7 +97,7 @@ def test_gbdt_scores_equal_scikit_learn_on_the_same_features(tmp_path) -> None:
 def test_logistic_scores_equal_a_pipeline_of_scikit_learn(tmp_path) -> None:
     data = encoder_data()
     encoder, batch = fitted(LOGISTIC, data, tmp_path)
-    settings = {"user_prior": 3.0, "item_prior": 5.0, "n_folds": 5, "seed": encoder._fold_seed}
+    settings: ClassVar = {"user_prior": 3.0, "item_prior": 5.0, "n_folds": 5, "seed": encoder._fold_seed}
     length = (batch.history != 0).sum(dim=1).double()
     train = regression_inputs(out_of_fold_features(data, **settings), length).numpy()
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train, data.train.label)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -25,12 +26,12 @@ class TestDIN(EncoderContract):
 
 class TestDINReference(EncoderContract):
     component = COMPONENT
-    settings = {**SMALL, "biases": False}
+    settings: ClassVar = {**SMALL, "biases": False}
 
 
 class TestDINWithoutTarget(EncoderContract):
     component = COMPONENT
-    settings = {**SMALL, "target_aware": False}
+    settings: ClassVar = {**SMALL, "target_aware": False}
 
 
 def make(tmp_path, **settings) -> DIN:

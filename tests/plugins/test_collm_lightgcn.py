@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,17 +22,17 @@ COMPONENT = register_encoders()[0]
 
 class TestLightGCN(EncoderContract):
     component = COMPONENT
-    settings = {"embedding_size": 8}
+    settings: ClassVar = {"embedding_size": 8}
 
 
 class TestLightGCNReference(EncoderContract):
     component = COMPONENT
-    settings = {"embedding_size": 8, "biases": False}
+    settings: ClassVar = {"embedding_size": 8, "biases": False}
 
 
 class TestLightGCNPairwise(EncoderContract):
     component = COMPONENT
-    settings = {"embedding_size": 8, "loss": "bpr"}
+    settings: ClassVar = {"embedding_size": 8, "loss": "bpr"}
 
 
 def make(tmp_path, **settings) -> LightGCN:
@@ -42,7 +43,8 @@ def make(tmp_path, **settings) -> LightGCN:
 
 def dense(adjacency: Adjacency) -> np.ndarray:
     size = adjacency.row_start.numel() - 1
-    return torch.sparse_csr_tensor(*vars(adjacency).values(), (size, size)).to_dense().numpy()
+    matrix = torch.sparse_csr_tensor(*vars(adjacency).values(), (size, size), check_invariants=True)
+    return matrix.to_dense().numpy()
 
 
 def dense_reference(data) -> np.ndarray:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 
@@ -16,12 +18,12 @@ ID_TOKENS, SOFT_PROMPT = register_encoders()
 
 class TestIdTokens(EncoderContract):
     component = ID_TOKENS
-    settings = {"hidden_size": 8, "n_tokens": 2}
+    settings: ClassVar = {"hidden_size": 8, "n_tokens": 2}
 
 
 class TestSoftPrompt(EncoderContract):
     component = SOFT_PROMPT
-    settings = {"hidden_size": 8}
+    settings: ClassVar = {"hidden_size": 8}
 
 
 def build(component, tmp_path, **settings) -> TokenTables:

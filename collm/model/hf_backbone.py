@@ -1,0 +1,183 @@
+"""A backbone from a local Hugging Face folder: any causal language model that takes input embeddings.
+
+Code inside such a folder is never run, the network is never asked, and pickled weights are read as plain tensors only.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from collm.errors import DataError
+from collm.model.hf_tokenizer import HfTokenizer
+from collm.model.weight_files import check_model_folder, converted_bins, folder_hash, has_safetensors
+
+LORA_TARGETS = ("q_proj", "v_proj")
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+
+class HfBackbone:
+    """A `collm.contracts.backbone.Backbone` over a model folder; weights load in `load` only.
+
+    Attributes:
+        hidden_size: Width of the token embeddings.
+        max_length: Longest sequence, in tokens.
+        lora_targets: The paper's attention projections (section 5.1.3).
+    """
+
+    def __init__(
+        self, folder: Path, *, cache_dir: Path, answer_space: bool | None = None, quantisation: str | None = None
+    ) -> None:
+        """Reads the config.
+
+        Args:
+            folder: Model folder.
+            cache_dir: Where pickled weights are converted to.
+            answer_space: See `HfTokenizer`.
+            quantisation: What the weights went through, for results; None = what the config says of them.
+
+        Raises:
+            DataError: If the folder lacks a part or needs code of its own.
+        """
+        check_model_folder(folder)
+        self._folder, self._cache_dir = folder, cache_dir
+        self._answer_space, self._quantisation = answer_space, quantisation
+        self._config = _read_config(folder)
+        text_config = self._config.get_text_config()
+        self.hidden_size = int(text_config.hidden_size)
+        self.max_length = int(getattr(text_config, "max_position_embeddings", None) or 1 << 20)
+        self.lora_targets = LORA_TARGETS
+
+    def content_hash(self) -> str:
+        """Returns a hex digest of weights and tokenizer files; never of paths."""
+        return self._hash
+
+    def describe(self) -> dict[str, Any]:
+        """Returns architecture, parameter counts and how the weights were made."""
+        return describe_model(self._config, tokenizer=self._tokenizer) | {
+            "quantisation": self._quantisation or _quantisation(self._config),
+        }
+
+    def tokenizer(self) -> HfTokenizer:
+        """Returns the tokenizer."""
+        return self._tokenizer
+
+    def load(self, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+        """Returns the frozen model in eval mode.
+
+        Args:
+            dtype: Number format of the weights.
+            device: Where they go.
+
+        Raises:
+            DataError: If the weight files lack a parameter of the architecture, or hold one of another shape.
+        """
+        folder = self._folder
+        if not has_safetensors(folder):
+            folder = converted_bins(folder, self._cache_dir / "converted" / self._hash[:16])
+        # The loader's own bar knows nothing of ours on the same terminal.
+        transformers_logging.disable_progress_bar()
+        try:
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                output_loading_info=True,
+                **_LOCAL,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DataError(f"{self._folder}: the weights cannot be loaded: {error}") from error
+        faults = {kind: report.get(kind) for kind in ("missing_keys", "mismatched_keys", "error_msgs")}
+        if any(faults.values()):
+            found = "; ".join(f"{kind}: {sorted(map(str, keys))[:3]}" for kind, keys in faults.items() if keys)
+            raise DataError(f"{self._folder}: weights and {type(model).__name__} do not fit together ({found})")
+        _check_ids(self._tokenizer, model, self._folder)
+        frozen: torch.nn.Module = model.requires_grad_(False).eval().to(device)
+        return frozen
+
+    @cached_property
+    def _hash(self) -> str:
+        return folder_hash(self._folder)
+
+    @cached_property
+    def _tokenizer(self) -> HfTokenizer:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self._folder, **_LOCAL)
+        except ImportError as error:
+            raise DataError(
+                f"{self._folder}: its tokenizer needs a library that is not installed: pip install 'collm[vicuna]' "
+                f"({error})"
+            ) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{self._folder}: the tokenizer cannot be loaded: {error}") from error
+        return HfTokenizer(tokenizer, answer_space=self._answer_space, label=f"{self._folder}: tokenizer")
+
+
+def describe_model(config: Any, *, tokenizer: HfTokenizer) -> dict[str, Any]:
+    """Returns what results say of a causal language model, counted on shapes alone.
+
+    Args:
+        config: Hugging Face model config.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        Architecture, numbers of parameters (tied ones once), layers, width, answer words and leading ids.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        model = AutoModelForCausalLM.from_config(config)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    tables = {id(weight): weight.numel() for weight in _table_weights(model)}
+    text_config = config.get_text_config()
+    answer = tokenizer.answer
+    return {
+        "architecture": type(model).__name__,
+        "parameters": n_parameters,
+        "embedding_parameters": sum(tables.values()),
+        "non_embedding_parameters": n_parameters - sum(tables.values()),
+        "layers": int(text_config.num_hidden_layers),
+        "hidden_size": int(text_config.hidden_size),
+        "answer_words": {answer.positive_word: answer.positive, answer.negative_word: answer.negative},
+        "bos_ids": list(tokenizer.bos_ids),
+    }
+
+
+def _table_weights(model: Any) -> list[torch.Tensor]:
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    return [table.weight for table in tables if table is not None]
+
+
+def _read_config(folder: Path) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(folder, **_LOCAL)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{folder}: config.json is broken, or of no model type that the installed transformers knows; code that "
+            f"a folder brings along is never run ({error})"
+        ) from error
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise DataError(f"{folder}: a {config.model_type} model is not a causal language model")
+    return config
+
+
+def _quantisation(config: Any) -> str | None:
+    settings = getattr(config, "quantization_config", None)
+    if settings is None:
+        return None
+    plain = settings if isinstance(settings, dict) else settings.to_dict()
+    return str(plain.get("quant_method", "unknown"))
+
+
+def _check_ids(tokenizer: HfTokenizer, model: Any, folder: Path) -> None:
+    n_rows = model.get_input_embeddings().weight.shape[0]
+    used = [*tokenizer.bos_ids, tokenizer.pad_id, tokenizer.answer.positive, tokenizer.answer.negative]
+    if max(used) >= n_rows:
+        raise DataError(
+            f"{folder}: the tokenizer uses id {max(used)}, but the model has {n_rows} token embeddings; tokenizer and "
+            "weights are of different models"
+        )

@@ -1,0 +1,111 @@
+"""A Hugging Face tokenizer as the text side of a backbone: plain text in pieces, no special token ever recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from collm.contracts.backbone import AnswerIds
+from collm.errors import DataError
+
+POSITIVE, NEGATIVE = "Yes", "No"
+# Cut before a space and after a word: a tokenizer that can be fed pieces gives the same ids for whole and parts.
+_PROBES = (("Question", " item"), ("item", "."), ("titled", ' "Heat (1995)",'))
+# A line break is one token of its own everywhere, so what follows it is encoded as if in the middle of a text.
+_ANCHOR = "\n"
+
+
+class HfTokenizer:
+    """A `collm.contracts.backbone.PromptTokenizer` over any Hugging Face tokenizer.
+
+    SentencePiece tokenizers put a space before whatever text they get. Here every text continues another, so those get
+    each text behind a line break, whose ids are then taken off; a prompt begins without that extra space, too.
+    """
+
+    def __init__(self, tokenizer: Any, *, answer_space: bool | None = None, label: str = "tokenizer") -> None:
+        """Finds out how the tokenizer takes pieces, what it puts before a text, and its answer ids.
+
+        Args:
+            tokenizer: A Hugging Face tokenizer, slow or fast.
+            answer_space: Whether the answer words carry a leading space; None = yes, unless their first tokens are one
+                and the same with it.
+            label: What messages call it.
+
+        Raises:
+            DataError: If it cannot take text in pieces, or both answer words begin with the same token.
+        """
+        self._tokenizer, self._label = tokenizer, label
+        self._anchor_ids: list[int] = []
+        if not self._takes_pieces():
+            self._anchor_ids = self._raw([_ANCHOR])[0]
+            if not self._takes_pieces():
+                raise DataError(f"{label}: cannot encode a text in pieces; this kind of tokenizer is not supported")
+        self.bos_ids = self._find_bos()
+        self.pad_id = self._find_pad()
+        self.answer = self._find_answer(answer_space)
+
+    def encode(self, text: str) -> list[int]:
+        """Returns ids of plain text that continues another text."""
+        return self.encode_many([text])[0]
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns `encode` of each text."""
+        if not texts:
+            return []
+        if not self._anchor_ids:
+            return self._raw(texts)
+        n = len(self._anchor_ids)
+        encoded = self._raw([_ANCHOR + text for text in texts])
+        for text, ids in zip(texts, encoded, strict=True):
+            if ids[:n] != self._anchor_ids:
+                raise DataError(f"{self._label}: {text!r} melts into the text before it, so it cannot be encoded alone")
+        return [ids[n:] for ids in encoded]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of the ids as the continuation of another text."""
+        text: str = self._tokenizer.decode(
+            [*self._anchor_ids, *ids], skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        # Some decoders drop the line break's own extra space, some keep it.
+        return text.lstrip(" ").removeprefix(_ANCHOR) if self._anchor_ids else text
+
+    def _raw(self, texts: Sequence[str]) -> list[list[int]]:
+        encoded = self._tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        return [list(ids) for ids in encoded["input_ids"]]
+
+    def _takes_pieces(self) -> bool:
+        return all(self.encode(a + b) == self.encode(a) + self.encode(b) for a, b in _PROBES)
+
+    def _find_bos(self) -> tuple[int, ...]:
+        """Returns what the tokenizer itself puts before a text (fact 4)."""
+        plain = self._raw(["item"])[0]
+        full = list(self._tokenizer("item")["input_ids"])
+        for at in range(len(full) - len(plain) + 1):
+            if full[at : at + len(plain)] == plain:
+                return tuple(full[:at])
+        return ()
+
+    def _find_pad(self) -> int:
+        for role in ("pad_token_id", "eos_token_id", "unk_token_id"):
+            number = getattr(self._tokenizer, role, None)
+            if number is not None:
+                return int(number)
+        return 0
+
+    def _find_answer(self, answer_space: bool | None) -> AnswerIds:
+        for space in (True, False) if answer_space is None else (answer_space,):
+            words = tuple(f" {word}" if space else word for word in (POSITIVE, NEGATIVE))
+            first = [ids[0] if ids else -1 for ids in self.encode_many(words)]
+            if first[0] != first[1] and min(first) >= 0:
+                return AnswerIds(words[0], words[1], first[0], first[1])
+        raise DataError(
+            f"{self._label}: the answer words {words[0]!r} and {words[1]!r} begin with the same token (id {first[0]}), "
+            "so one position cannot tell them apart; use another answer_space or another model"
+        )

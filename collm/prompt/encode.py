@@ -1,0 +1,290 @@
+"""Rows to token ids: where every slot stands is known when the ids are laid down, and never searched for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from collm.contracts.backbone import PromptTokenizer
+from collm.contracts.prompt import PromptTemplate, Variant
+from collm.errors import DataError, RunError, SpecError
+from collm.prompt.pieces import EMPTY, PieceStore, TitlePieces
+from collm.prompt.template import (
+    FixedPiece,
+    HistoryPieces,
+    Piece,
+    SlotPiece,
+    TargetPiece,
+    check_template,
+    clean_title,
+    cut,
+    split_join,
+)
+
+Array = np.ndarray[Any, Any]
+_SHOWN_TITLE = 80
+
+
+@dataclass(frozen=True)
+class EncodedPrompts:
+    """Prompts as token ids.
+
+    Attributes:
+        ids: int32 [n_tokens] ids of all prompts, one after the other; slots hold the tokenizer's padding id.
+        offsets: int64 [n + 1]: prompt i is ids[offsets[i]:offsets[i + 1]].
+        user_slot: int32 [n, k_user] positions within the prompt that take user vectors; k_user = 0 in the text variant.
+        item_slot: int32 [n, k_item] likewise for the item.
+        shared: int32 [n] leading tokens that do not depend on the target item; user slot included, if it comes first.
+        before_user: int32 [n] leading tokens before the user slot, at most `shared`; `shared` in the text variant.
+        n_history_used: int32 [n] history titles that the prompt holds.
+    """
+
+    ids: Array
+    offsets: Array
+    user_slot: Array
+    item_slot: Array
+    shared: Array
+    before_user: Array
+    n_history_used: Array
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Array:
+        """int64 [n] tokens per prompt."""
+        return np.diff(self.offsets)
+
+    def prompt(self, index: int) -> Array:
+        """Returns the int32 [length] ids of one prompt."""
+        return np.asarray(self.ids[self.offsets[index] : self.offsets[index + 1]])
+
+    def take(self, rows: Array) -> EncodedPrompts:
+        """Returns the prompts at int64 [m] positions, in that order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        per_row = {
+            name: getattr(self, name)[rows]
+            for name in ("user_slot", "item_slot", "shared", "before_user", "n_history_used")
+        }
+        return EncodedPrompts(ids=self.ids[source], offsets=offsets, **per_row)
+
+
+class PromptEncoder:
+    """Encodes rows for one template and tokenizer; each distinct title and template part is tokenised once.
+
+    A prompt is the tokenizer's `bos_ids` and then its pieces (`collm.prompt.template.cut`). It ends with the template's
+    last word, so the next token is the answer. Where it would exceed `max_tokens`, the oldest history titles are left
+    out, at worst all of them; then the template's `empty_history` stands there. Nothing else is ever cut.
+    """
+
+    def __init__(
+        self,
+        template: PromptTemplate,
+        tokenizer: PromptTokenizer,
+        titles: Sequence[str],
+        *,
+        tokens_per_slot: tuple[int, int] = (1, 1),
+        max_tokens: int,
+    ) -> None:
+        """Checks the template and encodes its fixed parts.
+
+        Args:
+            template: What is said.
+            tokenizer: Text to ids.
+            titles: Title by item id; index 0 stands for an unknown item.
+            tokens_per_slot: Vectors per user slot and per item slot.
+            max_tokens: Tokens per prompt at most.
+
+        Raises:
+            SpecError: If the template is unsound or asks for other answer words than the tokenizer reads.
+        """
+        check_template(template)
+        _check_answer(template, tokenizer)
+        if min(tokens_per_slot) < 1:
+            raise SpecError(f"prompt: a slot takes at least one token, got {tokens_per_slot}")
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self._template = template
+        self._n_slot = dict(zip(("user", "item"), tokens_per_slot, strict=True))
+        self._clean = [clean_title(title) for title in titles]
+        self._titles = {
+            False: self._clean,
+            True: [title.strip() for title in self._clean],
+        }
+        self._store = PieceStore(tokenizer)
+        bos, user, item = self._store.add_ids(
+            [tokenizer.bos_ids, *([tokenizer.pad_id] * self._n_slot[side] for side in ("user", "item"))]
+        )
+        self._bos, self._slot_piece = int(bos), {"user": int(user), "item": int(item)}
+        self._fixed: dict[str, int] = {}
+        self._tables: dict[tuple[str, str, bool], TitlePieces] = {}
+
+    def encode(self, items: Array, histories: Array, variant: Variant) -> EncodedPrompts:
+        """Encodes rows.
+
+        Args:
+            items: int64 [n] target items; 0 = unknown.
+            histories: int64 [n, length] item ids, oldest first, left-padded with 0; length 0 is possible.
+            variant: `text` or `hybrid`.
+
+        Returns:
+            The prompts, in row order.
+
+        Raises:
+            DataError: If an id has no title, a history is not left-padded, or a question does not fit without history.
+        """
+        items, histories = np.asarray(items, dtype=np.int64), np.asarray(histories, dtype=np.int64)
+        self._check_ids(items, histories)
+        pieces = cut(self._template.segments(variant))
+        columns = [np.full((len(items), 1), self._bos)]
+        columns += [self._column(piece, items) for piece in pieces]
+        n_used = np.zeros(len(items), dtype=np.int64)
+        for place, piece in enumerate(pieces, start=1):
+            if isinstance(piece, HistoryPieces):
+                taken = sum(self._store.lengths(column).sum(axis=1) for column in columns)
+                columns[place], n_used = self._history(piece, histories, self.max_tokens - taken)
+        self._check_fit(items, np.concatenate(columns, axis=1))
+        return self._build(pieces, columns, n_used)
+
+    def _column(self, piece: Piece, items: Array) -> Array:
+        """Returns int64 [n, 1] piece numbers; the history's are filled in when the room for it is known."""
+        if isinstance(piece, TargetPiece):
+            marks = (self._template.title_open, self._template.title_close)
+            opening, closing = marks if self._template.quote_target else ("", "")
+            return self._table(piece.left + opening, closing + piece.right, strip=True).numbers(items)[:, None]
+        number = EMPTY
+        if isinstance(piece, FixedPiece):
+            number = self._text(piece.text)
+        elif isinstance(piece, SlotPiece):
+            number = self._slot_piece[piece.side]
+        return np.full((len(items), 1), number)
+
+    def _history(self, piece: HistoryPieces, histories: Array, room: Array) -> tuple[Array, Array]:
+        """Returns int64 [n, columns] pieces of the newest titles that fit into `room` tokens, and how many they are."""
+        n, width = histories.shape
+        present = histories != 0
+        n_present = present.sum(axis=1)
+        empty = self._text(piece.left + self._template.empty_history + piece.right)
+        if not width:
+            return np.full((n, 1), empty), n_present
+        first, later = (
+            self._title_columns(piece, histories, first=True),
+            self._title_columns(piece, histories, first=False),
+        )
+        first_length, later_length = self._store.lengths(first), self._store.lengths(later)
+        # cost[:, m - 1]: tokens of the m newest titles, the oldest of which stands first in the list.
+        after = np.cumsum(later_length[:, ::-1], axis=1) - later_length[:, ::-1]
+        fits = (after + first_length[:, ::-1] <= room[:, None]) & present[:, ::-1]
+        n_used = np.where(fits.any(axis=1), width - np.argmax(fits[:, ::-1], axis=1), 0)
+        place = np.arange(width)[None, :] - (width - n_used)[:, None]
+        chosen = np.where(place > 0, later, np.where(place == 0, first, EMPTY))
+        chosen[n_used == 0, -1] = empty
+        return chosen, n_used
+
+    def _title_columns(self, piece: HistoryPieces, histories: Array, *, first: bool) -> Array:
+        """Returns int64 [n, length] pieces of the titles as they read first, or later, in the list."""
+        template = self._template
+        join_right, join_left = split_join(template.title_join)
+        before = (piece.left if first else join_left) + template.title_open
+        strip = template.strip_history_titles
+        columns = np.full(histories.shape, EMPTY)
+        for part, right in ((np.s_[:, :-1], join_right), (np.s_[:, -1:], piece.right)):
+            present = histories[part] != 0
+            table = self._table(before, template.title_close + right, strip=strip)
+            columns[part][present] = table.numbers(histories[part][present])
+        return columns
+
+    def _table(self, before: str, after: str, *, strip: bool) -> TitlePieces:
+        key = (before, after, strip)
+        if key not in self._tables:
+            self._tables[key] = TitlePieces(self._store, self._titles[strip], before, after)
+        return self._tables[key]
+
+    def _text(self, text: str) -> int:
+        if text not in self._fixed:
+            self._fixed[text] = int(self._store.add([text])[0])
+        return self._fixed[text]
+
+    def _build(self, pieces: Sequence[Piece], columns: Sequence[Array], n_used: Array) -> EncodedPrompts:
+        lengths = np.stack([self._store.lengths(column).sum(axis=1) for column in columns], axis=1)
+        starts = np.cumsum(lengths, axis=1) - lengths
+        n = len(lengths)
+        slots = {"user": np.zeros((n, 0), dtype=np.int32), "item": np.zeros((n, 0), dtype=np.int32)}
+        shared = before_user = lengths.sum(axis=1)
+        for place, piece in enumerate(pieces, start=1):
+            if isinstance(piece, SlotPiece):
+                positions = starts[:, place, None] + np.arange(self._n_slot[piece.side])
+                slots[piece.side] = positions.astype(np.int32)
+            if isinstance(piece, TargetPiece) or piece == SlotPiece("item"):
+                shared = np.minimum(shared, starts[:, place])
+            elif piece == SlotPiece("user"):
+                before_user = starts[:, place]
+        ids, offsets = self._store.assemble(np.concatenate(columns, axis=1))
+        prompts = EncodedPrompts(
+            ids=ids,
+            offsets=offsets,
+            user_slot=slots["user"],
+            item_slot=slots["item"],
+            shared=shared.astype(np.int32),
+            before_user=np.minimum(before_user, shared).astype(np.int32),
+            n_history_used=n_used.astype(np.int32),
+        )
+        check_slots(prompts, self.tokenizer.pad_id)
+        return prompts
+
+    def _check_ids(self, items: Array, histories: Array) -> None:
+        for what, ids in (("item", items), ("history", histories)):
+            if ids.size and (ids.min() < 0 or ids.max() >= len(self._clean)):
+                raise DataError(
+                    f"prompt: {what} ids run from {ids.min()} to {ids.max()}, but there are titles for 0 to "
+                    f"{len(self._clean) - 1}; were the rows prepared from another dataset?"
+                )
+        present = histories != 0
+        if (present[:, :-1] & ~present[:, 1:]).any():
+            row = int((present[:, :-1] & ~present[:, 1:]).any(axis=1).argmax())
+            raise DataError(f"prompt: the history of row {row} must be padded with 0 on the left only")
+
+    def _check_fit(self, items: Array, columns: Array) -> None:
+        lengths = self._store.lengths(columns).sum(axis=1)
+        too_long = np.flatnonzero(lengths > self.max_tokens)
+        if not len(too_long):
+            return
+        row = int(too_long[0])
+        title = self._clean[int(items[row])]
+        shown = title if len(title) <= _SHOWN_TITLE else f"{title[:_SHOWN_TITLE]}..."
+        raise DataError(
+            f"prompt of row {row}, item {int(items[row])} ('{shown}', {len(title):,} characters): the question alone "
+            f"has {int(lengths[row]):,} tokens, at most {self.max_tokens:,} fit ({len(too_long):,} rows like this); "
+            "shorten the title or the template, or raise backbone.max_prompt_tokens as far as the model goes"
+        )
+
+
+def check_slots(prompts: EncodedPrompts, pad_id: int) -> None:
+    """Accepts prompts whose slots all lie inside them and hold the placeholder.
+
+    Raises:
+        RunError: If one does not; the prompts must not be used then.
+    """
+    for side, slots in (("user", prompts.user_slot), ("item", prompts.item_slot)):
+        outside = (slots < 0) | (slots >= prompts.lengths[:, None])
+        if outside.any():
+            row = int(outside.any(axis=1).argmax())
+            raise RunError(f"prompt of row {row}: its {side} slot lies outside of its {prompts.lengths[row]} tokens")
+        wrong = prompts.ids[prompts.offsets[:-1, None] + slots] != pad_id
+        if wrong.any():
+            row = int(wrong.any(axis=1).argmax())
+            raise RunError(f"prompt of row {row}: its {side} slot does not hold the placeholder id {pad_id}")
+
+
+def _check_answer(template: PromptTemplate, tokenizer: PromptTokenizer) -> None:
+    read = tokenizer.answer
+    asked = (template.positive, template.negative)
+    if asked != (read.positive_word.strip(), read.negative_word.strip()):
+        raise SpecError(
+            f"prompt: asks for '{asked[0]}' or '{asked[1]}', but this backbone reads "
+            f"'{read.positive_word.strip()}' and '{read.negative_word.strip()}'; use the same words"
+        )

@@ -1,0 +1,181 @@
+"""Checks a prompt template and cuts it into the pieces of text that are tokenised one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from collm.contracts.prompt import (
+    HistoryTitles,
+    ItemSlot,
+    PromptTemplate,
+    Segment,
+    TargetTitle,
+    Text,
+    UserSlot,
+    Variant,
+)
+from collm.errors import SpecError
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True)
+class FixedPiece:
+    """Words that stand in every prompt."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class HistoryPieces:
+    """The history titles, one piece each; `left` belongs to the first one's text, `right` to the last one's."""
+
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
+class TargetPiece:
+    """The target title with the words that it is tokenised with."""
+
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
+class SlotPiece:
+    """Positions that take vectors."""
+
+    side: Literal["user", "item"]
+
+
+Piece = FixedPiece | HistoryPieces | TargetPiece | SlotPiece
+
+
+def template_faults(template: PromptTemplate) -> list[str]:
+    """Returns everything that is wrong with a template, one sentence each; empty where nothing is."""
+    faults = []
+    for variant in get_args(Variant):
+        segments = template.segments(variant)
+        strangers = [segment for segment in segments if not isinstance(segment, Segment)]
+        faults += [f"{variant} variant: {stranger!r} is not a prompt segment" for stranger in strangers]
+        if not strangers:
+            faults += [f"{variant} variant: {fault}" for fault in _variant_faults(segments, variant)]
+    for role, word in (("positive", template.positive), ("negative", template.negative)):
+        if not word or word != word.strip():
+            faults.append(f"the {role} answer must be a word without spaces around it, got {word!r}")
+    if template.positive == template.negative:
+        faults.append(f"the two answer words must differ, got {template.positive!r} twice")
+    return faults
+
+
+def check_template(template: PromptTemplate) -> None:
+    """Accepts a sound template.
+
+    Raises:
+        SpecError: With every fault of an unsound one.
+    """
+    faults = template_faults(template)
+    if faults:
+        raise SpecError("prompt template: " + "; ".join(faults))
+
+
+def clean_title(title: str) -> str:
+    """Returns a title as it stands in a prompt: one line of valid text.
+
+    Line breaks and other control characters become spaces, and in such a title runs of spaces become one. Halves of
+    surrogate pairs, which no tokenizer takes, become question marks. Nothing else changes: quotes, field tags and the
+    names of special tokens are text like any other.
+    """
+    if _CONTROL.search(title):
+        title = " ".join(_CONTROL.sub(" ", title).split())
+    return title.encode("utf-8", "replace").decode("utf-8")
+
+
+def cut(segments: Sequence[Segment]) -> tuple[Piece, ...]:
+    """Cuts a prompt into pieces that are tokenised one by one.
+
+    The rule, everywhere the same: a cut stands before a space. A title thus keeps the space and the opening mark before
+    it and the marks up to the next space, e.g. ` "Heat (1995)",`. Byte-level and SentencePiece tokenizers begin a word
+    with its space and never look across, so pieces give the ids that the whole text gives, while what two prompts share
+    as text they share as ids. Where no space stands between two fields or beside a slot, the cut stands at the field.
+    A slot takes the place of a word with its space, so one space before it is dropped.
+
+    Args:
+        segments: Segments of one variant.
+
+    Returns:
+        The pieces in order, without empty ones.
+    """
+    fields, texts = _alternate(segments)
+    rights, middles, lefts = [""] * len(texts), list(texts), [""] * len(texts)
+    for place, text in enumerate(texts):
+        rest = text
+        if place > 0 and not isinstance(fields[place - 1], UserSlot | ItemSlot):
+            at = rest.find(" ")
+            rights[place], rest = (rest, "") if at < 0 else (rest[:at], rest[at:])
+        if place < len(fields):
+            if isinstance(fields[place], UserSlot | ItemSlot):
+                rest = rest.removesuffix(" ")
+            else:
+                at = max(rest.rfind(" "), 0)
+                rest, lefts[place] = rest[:at], rest[at:]
+        middles[place] = rest
+    pieces: list[Piece] = []
+    for place, middle in enumerate(middles):
+        if middle:
+            pieces.append(FixedPiece(middle))
+        if place < len(fields):
+            pieces.append(_field_piece(fields[place], lefts[place], rights[place + 1]))
+    return tuple(pieces)
+
+
+def split_join(join: str) -> tuple[str, str]:
+    """Returns the parts of a title separator that belong to the title before and to the title after it."""
+    at = join.rfind(" ")
+    return (join, "") if at < 0 else (join[:at], join[at:])
+
+
+def _variant_faults(segments: Sequence[Segment], variant: Variant) -> list[str]:
+    def count(kind: type) -> int:
+        return sum(isinstance(segment, kind) for segment in segments)
+
+    faults = []
+    if count(TargetTitle) != 1:
+        faults.append(f"needs exactly one target title, got {count(TargetTitle)}")
+    if count(HistoryTitles) > 1:
+        faults.append(f"takes one list of history titles at most, got {count(HistoryTitles)}")
+    for side, kind in (("user", UserSlot), ("item", ItemSlot)):
+        n = count(kind)
+        if variant == "hybrid" and n != 1:
+            faults.append(f"needs exactly one {side} slot, got {n}")
+        if variant == "text" and n:
+            faults.append(f"must have no {side} slot; mark it collaborative, or leave it out of the text segments")
+    last = segments[-1] if segments else None
+    if not isinstance(last, Text) or not last.text or last.text != last.text.rstrip():
+        faults.append("must end in words without a space after them: the next token is the answer")
+    return faults
+
+
+def _alternate(segments: Sequence[Segment]) -> tuple[list[Segment], list[str]]:
+    """Returns the n fields and the n + 1 stretches of words around them."""
+    fields: list[Segment] = []
+    texts = [""]
+    for segment in segments:
+        if isinstance(segment, Text):
+            texts[-1] += segment.text
+        else:
+            fields.append(segment)
+            texts.append("")
+    return fields, texts
+
+
+def _field_piece(field: Segment, left: str, right: str) -> Piece:
+    if isinstance(field, HistoryTitles):
+        return HistoryPieces(left, right)
+    if isinstance(field, TargetTitle):
+        return TargetPiece(left, right)
+    return SlotPiece("user" if isinstance(field, UserSlot) else "item")

@@ -1,0 +1,56 @@
+"""Settings of the prompts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from collm.contracts.prompt import PromptConfig
+from collm.prompt.template import template_faults
+from collm_prompts.parse import parse_template
+from collm_prompts.wordings import PAPER_EMPTY_HISTORY, custom_template
+
+Wording = Literal["paper", "reference"]
+
+
+class DomainConfig(PromptConfig):
+    """Settings of `movie`, `book`, `game`, `music` and `item`."""
+
+    wording: Wording = Field(
+        default="paper",
+        description="`paper`: one template, the text-only variant is the same without the collaborative parts; "
+        "`reference`: the published files, with their own text-only wording (facts 4-9).",
+    )
+
+
+class CustomConfig(PromptConfig):
+    """Settings of `custom`."""
+
+    template: str = Field(
+        description="The prompt with {history}, {target}, {user} and {item} once each; [[...]] marks what the "
+        "text-only variant leaves out, both slots included; {{ and }} are braces. It ends where the answer begins."
+    )
+    text_template: str | None = Field(
+        default=None,
+        description="The text-only variant, with {history} and {target}; null = `template` without its [[...]] parts.",
+    )
+    empty_history: str = Field(
+        default=PAPER_EMPTY_HISTORY, min_length=1, description="Words in place of an empty history."
+    )
+    title_join: str = Field(default=", ", description="What stands between history titles.")
+    quote: str = Field(default='"', max_length=8, description="Mark before and after each title; empty = none.")
+
+    @field_validator("template", "text_template")
+    @classmethod
+    def _parses(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_template(value)
+        return value
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> CustomConfig:
+        faults = template_faults(custom_template(self.template, self.text_template))
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self

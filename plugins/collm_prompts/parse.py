@@ -1,0 +1,89 @@
+"""Reads a prompt written as one string: fields in braces, collaborative parts in double square brackets."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from collm.contracts.prompt import HistoryTitles, ItemSlot, Segment, TargetTitle, Text, UserSlot
+
+FIELDS: Mapping[str, Callable[[bool], Segment]] = {
+    "history": HistoryTitles,
+    "target": TargetTitle,
+    "user": UserSlot,
+    "item": ItemSlot,
+}
+_SLOTS = ("user", "item")
+_MARK = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{[^{}]*\}|[{}]")
+_AROUND = 12
+
+
+def parse_template(text: str) -> tuple[Segment, ...]:
+    """Returns the segments of a prompt.
+
+    Args:
+        text: Words with `{history}`, `{target}`, `{user}`, `{item}`; `[[` and `]]` around collaborative parts; `{{` and
+            `}}` for braces. Slots stand inside `[[...]]`, so that the text-only variant leaves out their words too.
+
+    Raises:
+        ValueError: If a brace or bracket does not pair, a field is unknown, or a slot stands outside of `[[...]]`.
+    """
+    segments: list[Segment] = []
+    words = ""
+    inside = False
+    for at, part in _parts(text):
+        if part in ("{{", "}}"):
+            words += part[0]
+            continue
+        if not _MARK.fullmatch(part):
+            words += part
+            continue
+        if words:
+            segments.append(Text(words, collaborative=inside))
+            words = ""
+        if part in ("[[", "]]"):
+            if inside == (part == "[["):
+                raise ValueError(_fault(text, at, f"'{part}' without its pair; [[...]] parts cannot be nested"))
+            inside = part == "[["
+        else:
+            segments.append(_field(text, at, part, inside))
+    if inside:
+        raise ValueError(_fault(text, text.rfind("[["), "'[[' is never closed by ']]'"))
+    if words:
+        segments.append(Text(words))
+    return tuple(segments)
+
+
+def _parts(text: str) -> Iterator[tuple[int, str]]:
+    """Yields marks and the words between them, each with its position."""
+    end = 0
+    for match in _MARK.finditer(text):
+        if match.start() > end:
+            yield end, text[end : match.start()]
+        yield match.start(), match.group()
+        end = match.end()
+    if end < len(text):
+        yield end, text[end:]
+
+
+def _field(text: str, at: int, part: str, inside: bool) -> Segment:
+    if part in ("{", "}"):
+        raise ValueError(_fault(text, at, f"a single '{part}'; write '{part * 2}' for a brace in the text"))
+    name = part[1:-1]
+    if name not in FIELDS:
+        close = difflib.get_close_matches(name.strip().lower(), FIELDS, n=1)
+        hint = f"did you mean '{{{close[0]}}}'? " if close else ""
+        raise ValueError(
+            _fault(text, at, f"unknown field '{part}'; {hint}fields: {', '.join('{' + f + '}' for f in FIELDS)}")
+        )
+    if name in _SLOTS and not inside:
+        raise ValueError(
+            _fault(text, at, f"'{part}' must stand inside [[...]], with the words that the text-only prompt leaves out")
+        )
+    return FIELDS[name](inside)
+
+
+def _fault(text: str, at: int, message: str) -> str:
+    shown = text[max(0, at - _AROUND) : at + _AROUND].replace("\n", "\\n")
+    return f"character {at + 1} (near '{shown}'): {message}"

@@ -1,0 +1,84 @@
+"""The words: the paper's template (section 4.1.1), and the files of its published code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from collm.contracts.prompt import PromptTemplate, Segment
+from collm_prompts.parse import parse_template
+
+if TYPE_CHECKING:
+    from collm_prompts.config import CustomConfig, DomainConfig
+
+# Component name -> singular, plural. The paper prints "item", its files say "movie" and "book" (fact 6).
+NOUNS: Mapping[str, tuple[str, str]] = {
+    "movie": ("movie", "movies"),
+    "book": ("book", "books"),
+    "game": ("game", "games"),
+    "music": ("album", "albums"),
+    "item": ("item", "items"),
+}
+PAPER_EMPTY_HISTORY = "none so far"
+
+_LIKED = "#Question: A user has given high ratings to the following {plural}: {{history}}."
+_FEATURE = "[[ Additionally, we have information about the user's preferences encoded in the feature {{user}}.]]"
+_TARGET = "whether the user would enjoy the {noun} titled {{target}}"
+_PREDICT = f" Using all available information, make a prediction about {_TARGET}[[ with the feature {{{{item}}}}]]?"
+_ASK = ' Answer with "Yes" or "No".'
+PAPER = f"{_LIKED}{_FEATURE}{_PREDICT}{_ASK} #Answer:"
+# Fact 5: a backslash and the letter n, which nothing turns into a line break.
+_REFERENCE_END = f"{_ASK} \\n#Answer:"
+REFERENCE = f"{_LIKED}{_FEATURE}{_PREDICT}{_REFERENCE_END}"
+REFERENCE_TEXT = f"{_LIKED} Leverage the information to predict {_TARGET}?{_REFERENCE_END}"  # fact 6
+
+
+def build_domain(config: DomainConfig) -> PromptTemplate:
+    """Returns the template of a domain in the chosen wording."""
+    if config.wording == "paper":
+        return PromptTemplate(hybrid=_segments(PAPER, config.name), empty_history=PAPER_EMPTY_HISTORY)
+    return PromptTemplate(
+        hybrid=_segments(REFERENCE, config.name),
+        text=_segments(REFERENCE_TEXT, config.name),
+        empty_history="unkow",  # fact 9
+        strip_history_titles=False,  # fact 8
+    )
+
+
+def build_custom(config: CustomConfig) -> PromptTemplate:
+    """Returns the template of a user's own words; the config has checked it."""
+    return custom_template(
+        config.template,
+        config.text_template,
+        empty_history=config.empty_history,
+        title_join=config.title_join,
+        quote=config.quote,
+    )
+
+
+def custom_template(
+    template: str,
+    text_template: str | None,
+    *,
+    empty_history: str = PAPER_EMPTY_HISTORY,
+    title_join: str = ", ",
+    quote: str = '"',
+) -> PromptTemplate:
+    """Returns the template of a user's own words.
+
+    Raises:
+        ValueError: If a template cannot be read.
+    """
+    return PromptTemplate(
+        hybrid=parse_template(template),
+        text=None if text_template is None else parse_template(text_template),
+        title_open=quote,
+        title_close=quote,
+        title_join=title_join,
+        empty_history=empty_history,
+    )
+
+
+def _segments(template: str, domain: str) -> tuple[Segment, ...]:
+    singular, plural = NOUNS[domain]
+    return parse_template(template.format(noun=singular, plural=plural))

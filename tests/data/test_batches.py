@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collm.data.batches import grouped_batches, padding_share, token_budget_batches
+
+LENGTHS = np.random.default_rng(0).integers(60, 300, 5_000)
+
+
+def assert_every_row_once(batches, n):
+    assert sorted(np.concatenate(batches).tolist()) == list(range(n))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=80),
+    budget=st.integers(1, 200),
+    seed=st.none() | st.integers(0, 5),
+    max_rows=st.none() | st.integers(1, 5),
+)
+def test_every_row_once_within_the_budget(lengths, budget, seed, max_rows):
+    lengths = np.array(lengths)
+    batches = token_budget_batches(lengths, max_tokens=budget, max_rows=max_rows, seed=seed)
+    assert_every_row_once(batches, len(lengths))
+    for rows in batches:
+        assert len(rows) == 1 or len(rows) * lengths[rows].max() <= budget
+        assert max_rows is None or len(rows) <= max_rows
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_padding_stays_under_three_percent(seed):
+    batches = token_budget_batches(LENGTHS, max_tokens=4096, seed=seed)
+    assert padding_share(LENGTHS, batches) < 0.03
+    random_rows = np.array_split(np.random.default_rng(1).permutation(5_000), len(batches))
+    assert padding_share(LENGTHS, random_rows) > 0.3
+
+
+def test_the_order_is_a_function_of_the_seed():
+    one, again, other = (token_budget_batches(LENGTHS, max_tokens=4096, seed=seed) for seed in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not np.array_equal(one[0], other[0])
+    # Shuffled batches do not come in order of length.
+    means = np.array([LENGTHS[rows].mean() for rows in one])
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4
+
+
+def test_no_rows_give_no_batches():
+    assert token_budget_batches(np.zeros(0, dtype=np.int64), max_tokens=10) == []
+    assert grouped_batches(np.zeros(0), np.zeros(0), np.zeros(0), max_tokens=10) == []
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 20)), min_size=1, max_size=60), budget=st.integers(1, 200)
+)
+def test_groups_stand_together_and_shared_tokens_count_once(rows, budget):
+    groups = np.array([group for group, _ in rows])
+    shared = groups * 7
+    lengths = shared + np.array([own for _, own in rows])
+    batches = grouped_batches(lengths, shared, groups, max_tokens=budget)
+    assert_every_row_once(batches, len(rows))
+    for batch in batches:
+        distinct = sum(int(shared[batch][groups[batch] == g][0]) for g in set(groups[batch].tolist()))
+        distinct += int((lengths - shared)[batch].sum())
+        assert len(batch) == 1 or distinct <= budget
+        changes = np.flatnonzero(np.diff(groups[batch]))
+        assert len(changes) + 1 == len(set(groups[batch].tolist()))
+
+
+def test_a_group_above_the_budget_is_split():
+    batches = grouped_batches(np.full(10, 8), np.full(10, 5), np.zeros(10), max_tokens=14)
+    assert [len(rows) for rows in batches] == [3, 3, 3, 1]

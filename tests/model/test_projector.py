@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from collm.errors import RunError
+from collm.model.projector import Projector
+
+
+def test_is_the_papers_mlp_and_shared_where_dimensions_agree():
+    projector = Projector(4, 4, 8, n_tokens=2, init="torch-default")
+    assert projector.shared
+    assert [tuple(p.shape) for p in projector.parameters()] == [(40, 4), (40,), (16, 40), (16,)]
+    vectors = torch.randn(5, 4)
+    user, item = projector(vectors, vectors)
+    first, second = projector.mlps["both"][0], projector.mlps["both"][2]
+    hidden = np.maximum(vectors.numpy() @ first.weight.detach().numpy().T + first.bias.detach().numpy(), 0)
+    expected = hidden @ second.weight.detach().numpy().T + second.bias.detach().numpy()
+    np.testing.assert_allclose(user.detach().numpy().reshape(5, 16), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(user, item)
+    assert user.shape == (5, 2, 8)
+
+
+def test_two_modules_where_dimensions_differ():
+    projector = Projector(12, 4, 8)
+    assert not projector.shared
+    user, item = projector(torch.randn(3, 12), torch.randn(3, 4))
+    assert user.shape == item.shape == (3, 1, 8)
+
+
+@pytest.mark.parametrize("dims", [(4, 4), (6, 4)])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])
+def test_calibration_gives_the_scale_of_token_embeddings_whatever_the_encoder(dims, scale):
+    torch.manual_seed(0)
+    projector = Projector(*dims, 8)
+    user, item = torch.randn(200, dims[0]) * scale + 5 * scale, torch.randn(200, dims[1]) * scale
+    projector.calibrate(user, item, target_rms=0.13)
+    outputs = projector(user, item)
+    if projector.shared:
+        assert torch.cat(outputs).square().mean().sqrt().item() == pytest.approx(0.13, rel=1e-4)
+    else:
+        assert [x.square().mean().sqrt().item() for x in outputs] == pytest.approx([0.13, 0.13], rel=1e-4)
+
+
+def test_calibration_does_nothing_for_the_reference_and_survives_constant_inputs():
+    projector = Projector(4, 4, 8, init="torch-default")
+    before = {name: value.clone() for name, value in projector.state_dict().items()}
+    projector.calibrate(torch.randn(9, 4), torch.randn(9, 4), target_rms=1.0)
+    assert all(torch.equal(before[name], value) for name, value in projector.state_dict().items())
+    projector = Projector(4, 4, 8)
+    projector.calibrate(torch.ones(9, 4), torch.ones(9, 4), target_rms=1.0)
+    assert torch.isfinite(projector(torch.ones(2, 4), torch.ones(2, 4))[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("vectors", "said"), [(torch.empty(0, 4), "missing"), (torch.full((2, 4), torch.nan), "not finite")]
+)
+def test_calibration_refuses_useless_rows(vectors, said):
+    with pytest.raises(RunError, match=f"user vectors.* {said}"):
+        Projector(4, 4, 8).calibrate(vectors, vectors, target_rms=1.0)
+
+
+def test_statistics_are_saved_with_the_weights():
+    projector = Projector(4, 4, 8)
+    projector.calibrate(torch.randn(50, 4) * 3 + 1, torch.randn(50, 4), target_rms=0.1)
+    other = Projector(4, 4, 8)
+    other.load_state_dict(projector.state_dict())
+    vectors = torch.randn(3, 4)
+    assert torch.equal(projector(vectors, vectors)[0], other(vectors, vectors)[0])
