@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from collm.cli.context import (
+    CliState,
     JsonOption,
     RunsDirOption,
     SetOption,
@@ -21,6 +22,11 @@ from collm.cli.context import (
     state_of,
 )
 from collm.errors import RunError
+from collm.runs.store import RunFolder
+
+if TYPE_CHECKING:
+    from collm.spec.expand import Suite
+    from collm.spec.model import ResolvedSpec
 
 
 def run(
@@ -42,9 +48,43 @@ def run(
     """
     state = state_of(context)
     loaded = state.load(spec, overrides)
-    _log_to_stderr(debug=state.debug)
-    # torch and everything above it load only now, after the spec is known to be good.
-    from collm.report.table import results_table
+    outcome = _finished(loaded, runs_dir)
+    if outcome is not None:
+        say("everything was finished before; nothing was run")
+    else:
+        _log_to_stderr(debug=state.debug)
+        outcome = _work(loaded, state, runs_dir=runs_dir, device=device, threads=threads)
+    failed = dict(outcome.get("failed", {}))
+    for key, message in failed.items():
+        say(f"{key} failed: {message}")
+    if as_json:
+        emit_json(outcome)
+    else:
+        from collm.report.table import results_table
+
+        emit_table(*results_table(outcome.get("runs", [outcome])))
+    if failed:
+        raise typer.Exit(RunError.exit_code)
+
+
+def _finished(loaded: ResolvedSpec | Suite, runs_dir: Path) -> dict[str, Any] | None:
+    """Returns the stored outcome where there is nothing left to do: without torch this takes a moment, not seconds."""
+    from collm.spec.expand import Suite
+
+    members = [(each.run, each.spec) for each in loaded.runs] if isinstance(loaded, Suite) else [(loaded.name, loaded)]
+    folders = [(run, RunFolder(runs_dir, spec.name, spec.spec_hash)) for run, spec in members]
+    if not all(folder.is_done() for _, folder in folders):
+        return None
+    results = [folder.results() | {"run": run, "run_dir": str(folder.path), "reused": True} for run, folder in folders]
+    if isinstance(loaded, Suite):
+        return {"schema": 1, "suite": loaded.name, "runs": results, "failed": {}}
+    return results[0]
+
+
+def _work(
+    loaded: ResolvedSpec | Suite, state: CliState, *, runs_dir: Path, device: str | None, threads: int | None
+) -> dict[str, Any]:
+    """Runs what is missing; torch and everything above it load only now, after the spec is known to be good."""
     from collm.runner import RunOptions, run_spec
     from collm.spec.expand import Suite
 
@@ -52,22 +92,8 @@ def run(
     if isinstance(loaded, Suite):
         from collm.suite import run_suite
 
-        outcome: dict[str, Any] = run_suite(loaded, state.registry(), options)
-        results = list(outcome["runs"])
-    else:
-        outcome = run_spec(loaded, state.registry(), options)
-        results = [outcome]
-    if results and all(result.get("reused") for result in results):
-        say("everything was finished before; nothing was run")
-    failed = dict(outcome.get("failed", {}))
-    for key, message in failed.items():
-        say(f"{key} failed: {message}")
-    if as_json:
-        emit_json(outcome)
-    else:
-        emit_table(*results_table(results))
-    if failed:
-        raise typer.Exit(RunError.exit_code)
+        return run_suite(loaded, state.registry(), options)
+    return run_spec(loaded, state.registry(), options)
 
 
 def _log_to_stderr(*, debug: bool) -> None:

@@ -57,13 +57,15 @@ Piece = FixedPiece | HistoryPieces | TargetPiece | SlotPiece
 
 def template_faults(template: PromptTemplate) -> list[str]:
     """Returns everything that is wrong with a template, one sentence each; empty where nothing is."""
-    faults = []
-    for variant in get_args(Variant):
-        segments = template.segments(variant)
-        strangers = [segment for segment in segments if not isinstance(segment, Segment)]
-        faults += [f"{variant} variant: {stranger!r} is not a prompt segment" for stranger in strangers]
-        if not strangers:
-            faults += [f"{variant} variant: {fault}" for fault in _variant_faults(segments, variant)]
+    listed = (*template.hybrid, *(template.text or ()))
+    strangers = [segment for segment in listed if not isinstance(segment, Segment)]
+    if strangers:
+        return [f"{stranger!r} is not a prompt segment" for stranger in strangers]
+    faults = [
+        f"{variant} variant: {fault}"
+        for variant in get_args(Variant)
+        for fault in _variant_faults(template.segments(variant), variant)
+    ]
     for role, word in (("positive", template.positive), ("negative", template.negative)):
         if not word or word != word.strip():
             faults.append(f"the {role} answer must be a word without spaces around it, got {word!r}")

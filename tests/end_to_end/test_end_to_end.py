@@ -198,7 +198,7 @@ class Stopped:
         return stderr
 
 
-@pytest.mark.parametrize("stage", ["tune_1", "tune_2"])
+@pytest.mark.parametrize("stage", [pytest.param("tune_1", marks=pytest.mark.slow), "tune_2"])
 def test_killed_run_continues_and_ends_with_the_same_scores(
     folder: Path, uninterrupted: dict[str, Any], stage: str
 ) -> None:
