@@ -115,6 +115,8 @@ def _usage_error(error: typer.TyperException) -> int:
 
 def main() -> NoReturn:
     """Runs the command line of this process."""
+    # Threads that wait by spinning make a busy machine many times slower; read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(call(sys.argv[1:]))
 
 
