@@ -131,7 +131,14 @@ class _Resolution:
 
     def _check_metrics(self) -> None:
         evaluate: EvaluateConfig | None = self.configs["evaluate"]
-        for index, name in enumerate(evaluate.metrics if evaluate is not None else ()):
+        names: Sequence[object] = () if evaluate is None else evaluate.metrics
+        written = self.root.find(("evaluate", "metrics"))
+        if evaluate is None and written is not None and isinstance(written.value, tuple):
+            # A mistake in another field of the section must not hide a misspelled metric.
+            names = [node.value for node in written.value]
+        for index, name in enumerate(names):
+            if not isinstance(name, str):
+                continue
             try:
                 self.registry.get("metric", name)
             except UnknownName as error:

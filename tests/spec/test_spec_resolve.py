@@ -183,6 +183,11 @@ def test_five_mistakes_in_one_report(load: Load, full: str) -> None:
     assert "did you mean 'auc'" in found[4].message
 
 
+def test_a_bad_neighbour_hides_no_misspelled_metric(load: Load, full: str) -> None:
+    found = problems(load, full + "evaluate: {metrics: [auk], splits: [train]}\n")
+    assert [problem.path for problem in found] == ["evaluate.metrics[0]", "evaluate.splits[0]"]
+
+
 @pytest.mark.parametrize(
     ("override", "path", "part"),
     [
