@@ -1,0 +1,57 @@
+"""One stage: worked out once per fingerprint, continued after a failure, its facts kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from collm.stages.stage import StageResult, StageRunner, core_hash
+
+
+def runner(folder: Path, seen: list[StageResult]) -> StageRunner:
+    return StageRunner(folder, finished=seen.append)
+
+
+def test_a_finished_stage_is_reused_by_fingerprint_alone(tmp_path: Path) -> None:
+    calls: list[Path] = []
+    seen: list[StageResult] = []
+
+    def work(folder: Path) -> dict[str, int]:
+        calls.append(folder)
+        (folder / "out.txt").write_text("done")
+        return {"rows": 3}
+
+    first = runner(tmp_path, seen).run("fit", {"seed": 0}, work)
+    again = runner(tmp_path, seen).run("fit", {"seed": 0}, work)
+    other = runner(tmp_path, seen).run("fit", {"seed": 1}, work)
+    assert (first.reused, again.reused, other.reused) == (False, True, False)
+    assert len(calls) == 2
+    assert again.folder == first.folder != other.folder
+    assert again.facts == {"rows": 3}
+    assert again.work_seconds == first.work_seconds
+    assert [result.name for result in seen] == ["fit", "fit", "fit"]
+
+
+def test_a_failed_stage_keeps_its_files_and_is_worked_on_again(tmp_path: Path) -> None:
+    def fails(folder: Path) -> dict[str, int]:
+        (folder / "checkpoint").write_text("half")
+        raise KeyboardInterrupt
+
+    stages = runner(tmp_path, [])
+    with pytest.raises(KeyboardInterrupt):
+        stages.run("fit", {"seed": 0}, fails)
+    found: list[str] = []
+
+    def continues(folder: Path) -> dict[str, int]:
+        found.append((folder / "checkpoint").read_text())
+        return {}
+
+    assert not stages.run("fit", {"seed": 0}, continues).reused
+    assert found == ["half"]
+
+
+def test_core_hash_depends_on_the_packages_named() -> None:
+    assert core_hash("data") == core_hash("data")
+    assert core_hash("data") != core_hash("data", "engine")
+    assert core_hash("data", "engine") == core_hash("engine", "data")
