@@ -15,6 +15,7 @@ from collm.contracts.encoder import EncoderConfig
 from collm.data.prepared import PreparedData
 from collm.engine.device import choose_device, prepare_machine
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
+from collm.finished import input_hashes, outcome, stored_outcome
 from collm.observers import Observers
 from collm.registry import Registry
 from collm.runs.environment import describe_environment
@@ -62,18 +63,20 @@ def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run
     Raises:
         CollmError: Of the kind that stopped the run; what is finished stays and is reused by the same command.
     """
+    key, context = run or spec.name, BuildContext(cache_dir=options.cache_dir)
+
+    def stored() -> dict[str, Any] | None:
+        return stored_outcome(spec, registry, runs_dir=options.runs_dir, context=context, run=key)
+
+    if (before := stored()) is not None:
+        logger.info("%s: finished before, nothing to do (%s)", key, before["run_dir"])
+        return before
     folder = RunFolder(options.runs_dir, spec.name, spec.spec_hash)
-    if folder.is_done():
-        logger.info("%s: finished before, nothing to do (%s)", run or spec.name, folder.path)
-        return _outcome(folder, run or spec.name, reused=True)
     with folder.lock():
-        if not folder.is_done():
-            _Run(spec, registry, options, folder, run or spec.name).execute()
-    return _outcome(folder, run or spec.name, reused=False)
-
-
-def _outcome(folder: RunFolder, run: str, *, reused: bool) -> dict[str, Any]:
-    return folder.results() | {"run": run, "run_dir": str(folder.path), "reused": reused}
+        # Another process may have finished it while this one waited for the lock.
+        if stored() is None:
+            _Run(spec, registry, options, folder, key).execute()
+    return outcome(folder, key, reused=False)
 
 
 def default_config(component: Component) -> EncoderConfig:
@@ -99,6 +102,7 @@ class _Run:
 
     def execute(self) -> None:
         spec, folder = self.spec, self.folder
+        folder.reopen()
         folder.write_spec(spec.plain())
         folder.write_environment(describe_environment())
         folder.append_event("run_started", name=spec.name, spec_hash=spec.spec_hash)
@@ -229,6 +233,7 @@ class _Run:
                 for split in spec.evaluate.splits
             },
             "timing": self.timing,
+            "inputs": input_hashes(spec, self.registry, self.context),
             "counts": data.counts(),
             "full_counts": data.full_counts(),
             "protocol": {

@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data", "prompt", "model", "metrics", "runs"),
     ("engine",),
     ("stages",),
+    ("finished",),
     ("runner",),
     ("suite",),
     ("study", "report", "bench"),

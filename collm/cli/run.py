@@ -21,8 +21,9 @@ from collm.cli.context import (
     say,
     state_of,
 )
+from collm.component import BuildContext
 from collm.errors import RunError
-from collm.runs.store import RunFolder
+from collm.finished import stored_outcome
 
 if TYPE_CHECKING:
     from collm.spec.expand import Suite
@@ -48,7 +49,7 @@ def run(
     """
     state = state_of(context)
     loaded = state.load(spec, overrides)
-    outcome = _finished(loaded, runs_dir)
+    outcome = _finished(loaded, state, runs_dir)
     if outcome is not None:
         say("everything was finished before; nothing was run")
     else:
@@ -67,15 +68,19 @@ def run(
         raise typer.Exit(RunError.exit_code)
 
 
-def _finished(loaded: ResolvedSpec | Suite, runs_dir: Path) -> dict[str, Any] | None:
+def _finished(loaded: ResolvedSpec | Suite, state: CliState, runs_dir: Path) -> dict[str, Any] | None:
     """Returns the stored outcome where there is nothing left to do: without torch this takes a moment, not seconds."""
     from collm.spec.expand import Suite
 
     members = [(each.run, each.spec) for each in loaded.runs] if isinstance(loaded, Suite) else [(loaded.name, loaded)]
-    folders = [(run, RunFolder(runs_dir, spec.name, spec.spec_hash)) for run, spec in members]
-    if not all(folder.is_done() for _, folder in folders):
-        return None
-    results = [folder.results() | {"run": run, "run_dir": str(folder.path), "reused": True} for run, folder in folders]
+    results: list[dict[str, Any]] = []
+    for run, spec in members:
+        before = stored_outcome(
+            spec, state.registry(), runs_dir=runs_dir, context=BuildContext(cache_dir=cache_dir()), run=run
+        )
+        if before is None:
+            return None
+        results.append(before)
     if isinstance(loaded, Suite):
         return {"schema": 1, "suite": loaded.name, "runs": results, "failed": {}}
     return results[0]

@@ -44,8 +44,8 @@ class InteractionTable:
         frame: One row per interaction with the columns
             `user` int32 (dense from 1), `item` int32 (dense from 1), `label` int8 (0 or 1), `rating` float32 (null
             where unknown), `timestamp` int64 (seconds since 1970 UTC), `split` text (`train`, `valid`, `test`; null =
-            seen in histories only), `row` int64 (source row, unique), `order` int64 (position of the row within its user's
-            history; ties in `timestamp` are ordered by it).
+            seen in histories only), `row` int64 (source row, unique), `order` int64 (position of the row within its
+            user's history; ties in `timestamp` are ordered by it).
         user_ids: Raw user ids as text; index = dense id, index 0 is the padding entry "".
         item_ids: Raw item ids as text; index 0 is "".
         titles: Item titles; index 0 is "".

@@ -53,6 +53,9 @@ class RunResults(BaseModel):
     )
     timing: dict[str, StageTiming] = Field(default_factory=dict, description="Stage -> cost.")
     counts: dict[str, int] = Field(default_factory=dict, description="Rows per split, users, items.")
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description="What decides the results beside the spec, hashed: code, dataset, backbone."
+    )
     notes: list[str] = Field(default_factory=list, description="Sentences that every table of this run must state.")
 
     @classmethod

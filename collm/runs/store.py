@@ -164,6 +164,10 @@ class RunFolder:
         RunResults.check(content, place=str(path))
         return content
 
+    def reopen(self) -> None:
+        """Takes the mark off a finished run whose inputs changed, before anything in its folder is written again."""
+        (self.path / DONE).unlink(missing_ok=True)
+
     def write_done(self) -> None:
         """Marks the run as finished; call it last."""
         write_atomically(self.path / DONE, _now() + "\n")
