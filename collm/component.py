@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -44,23 +44,51 @@ def is_location(extra: Any) -> bool:
     return isinstance(extra, dict) and bool(extra.get("x-collm-location"))
 
 
-def component_field(kind: Kind, default: Any = ..., *, description: str) -> Any:
+def component_field(kind: Kind, default: Any = ..., *, description: str, gives: frozenset[str] = frozenset()) -> Any:
     """A pydantic field that holds another component, e.g. `text_backbone: BackboneConfig`.
 
     The annotation is the kind's base config class (or that class | None); the spec layer looks the `name` up in the
-    registry and puts the named component's own config there.
+    registry and puts the named component's own config there. Where a profile of the outer component fills
+    `<field>.name`, the user may leave the name out. The factory builds the component with `BuildContext.component`.
 
     Args:
         kind: Kind of the component that may stand there.
         default: None where the field may stay empty; required otherwise.
         description: Description shown in schema and docs.
+        gives: What a component must give to stand there.
     """
-    return Field(default=default, description=description, json_schema_extra={"x-collm-component": kind})
+    extra: dict[str, Any] = {"x-collm-component": kind}
+    if gives:
+        extra["x-collm-gives"] = sorted(gives)
+    return Field(default=default, description=description, json_schema_extra=extra)
 
 
 def component_kind(extra: Any) -> Kind | None:
     """The kind that `component_field` wrote into a pydantic field's `json_schema_extra`; None for other fields."""
     return extra.get("x-collm-component") if isinstance(extra, dict) else None
+
+
+def component_gives(extra: Any) -> frozenset[str]:
+    """What `component_field` wrote that a component must give; empty for other fields."""
+    return frozenset(extra.get("x-collm-gives", ())) if isinstance(extra, dict) else frozenset()
+
+
+def inner_components(config: BaseModel) -> Iterator[tuple[Kind, ComponentConfig]]:
+    """Yields kind and config of every component held in a config's fields, theirs included, in field order."""
+    for name, info in type(config).model_fields.items():
+        kind = component_kind(info.json_schema_extra)
+        for below in _models_held(getattr(config, name)):
+            if kind is not None and isinstance(below, ComponentConfig):
+                yield kind, below
+            yield from inner_components(below)
+
+
+def _models_held(value: Any) -> Iterator[BaseModel]:
+    if isinstance(value, BaseModel):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _models_held(each)
 
 
 def models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
@@ -72,13 +100,29 @@ def models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What a factory may know of the machine.
+    """What a factory may know of the machine and of other components.
 
     Attributes:
         cache_dir: User cache for downloads and converted weights; may not exist yet.
+        find: (kind, name) -> component, as `Registry.get`; None where there is no registry.
     """
 
     cache_dir: Path
+    find: Callable[[Kind, str], Component] | None = None
+
+    def component(self, kind: Kind, name: str) -> Component:
+        """Returns the component that a field made by `component_field` names, so that a factory can build it.
+
+        Raises:
+            UnknownName: If there is no such component.
+            PluginError: If the context was made without a registry.
+        """
+        if self.find is None:
+            raise PluginError(
+                f"{kind} '{name}' is to be built inside another component, but this context knows no components; "
+                "make it with BuildContext(cache_dir=..., find=registry.get)"
+            )
+        return self.find(kind, name)
 
 
 @dataclass(frozen=True)

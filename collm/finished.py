@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from collm.component import BuildContext, is_location
+from collm.component import BuildContext, ComponentConfig, inner_components
 from collm.errors import DataError
 from collm.registry import Registry
 from collm.runs.store import RunFolder
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import ResolvedSpec
+from collm.stages.inner_components import names_a_place
 from collm.stages.stage import core_hash
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ def input_hashes(spec: ResolvedSpec, registry: Registry, context: BuildContext) 
         context: Cache folder.
 
     Returns:
-        `code` (core and plugins used), `dataset`, and `backbone` where the spec says where its files lie.
+        `code` (core and plugins used), `dataset`, and `backbone` or `encoder.backbone` (a backbone inside the
+        encoder's settings) where the spec says where its files lie.
 
     Raises:
         DataError: If files are missing.
@@ -38,14 +40,19 @@ def input_hashes(spec: ResolvedSpec, registry: Registry, context: BuildContext) 
         for kind in ("dataset", "encoder", "backbone", "prompt", "tuning")
         if (config := getattr(spec, kind))
     ]
+    inner = {kind: list(inner_components(config)) for kind, config in used}
     plugins = [registry.source_hash(kind, config.name) for kind, config in used]  # type: ignore[arg-type]
+    plugins += [registry.source_hash(kind, config.name) for found in inner.values() for kind, config in found]
     plugins += [registry.source_hash("metric", name) for name in spec.evaluate.metrics]
     plugins += [registry.source_hash("encoder", floor.name) for floor in registry.floors()]
     source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)
     hashes = {"code": fingerprint([core_hash(*CORE), plugins]), "dataset": str(source.content_hash())}
-    if spec.backbone is not None and _names_a_place(spec.backbone):
-        backbone = registry.get("backbone", spec.backbone.name).load_factory()(spec.backbone, context=context)
-        hashes["backbone"] = str(backbone.content_hash())
+    backbones: dict[str, ComponentConfig] = {} if spec.backbone is None else {"backbone": spec.backbone}
+    backbones |= {f"{at}.{kind}": each for at, found in inner.items() for kind, each in found if kind == "backbone"}
+    for label, each in backbones.items():
+        if names_a_place(each):
+            backbone = registry.get("backbone", each.name).load_factory()(each, context=context)
+            hashes[label] = str(backbone.content_hash())
     return hashes
 
 
@@ -86,10 +93,3 @@ def outcome(folder: RunFolder, run: str, *, reused: bool) -> dict[str, Any]:
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-
-
-def _names_a_place(config: Any) -> bool:
-    fields = type(config).model_fields
-    return any(
-        is_location(field.json_schema_extra) and getattr(config, name) is not None for name, field in fields.items()
-    )

@@ -90,11 +90,16 @@ class Registry:
         parts.extend(self._suspects(name))
         return "; ".join(parts)
 
+    def broken_plugins(self, name: str) -> tuple[PluginStatus, ...]:
+        """Returns the plugins that did not load and are called like a component, so that they might give it."""
+        word = name.replace("-", "_")
+        return tuple(
+            each for each in self.host.failed() if word in "_".join((each.name, each.module)).replace("-", "_")
+        )
+
     def _suspects(self, name: str) -> list[str]:
         """Failed plugins that might have given a name, with the cause where the plugin is called like it."""
-        failed = self.host.failed()
-        word = name.replace("-", "_")
-        named = [each for each in failed if word in "_".join((each.name, each.module)).replace("-", "_")]
+        failed, named = self.host.failed(), self.broken_plugins(name)
         if named or not failed:
             return [f"{each.label()} did not load and might give it: {each.cause}" for each in named]
         listed = ", ".join(each.name for each in failed)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from collm import finished
-from collm.component import BuildContext
+from collm.component import BuildContext, Component, component_field, location_field
+from collm.contracts.backbone import BackboneConfig
+from collm.contracts.data import DatasetConfig
+from collm.contracts.encoder import EncoderConfig
 from collm.errors import DataError
-from collm.finished import stored_outcome
+from collm.finished import input_hashes, stored_outcome
 from collm.registry import registry_of
 from collm.runs.store import RunFolder
 
@@ -66,3 +70,47 @@ def test_missing_files_do_not_hide_stored_results(ask, caplog) -> None:
     outcome = ask(DataError("no such folder"))
     assert outcome["reused"]
     assert "their files cannot be compared: no such folder" in caplog.text
+
+
+class StoredConfig(BackboneConfig):
+    folder: Path | None = location_field(description="Where the weights lie.")
+
+
+class ReadingConfig(EncoderConfig):
+    text: BackboneConfig = component_field("backbone", description="Reads titles.")
+
+
+class Content:
+    def __init__(self, content: str) -> None:
+        self.content_hash = lambda: content
+
+
+def build_dataset(config: DatasetConfig, *, context: BuildContext) -> Content:
+    return Content("rows")
+
+
+def build_backbone(config: StoredConfig, *, context: BuildContext) -> Content:
+    assert config.folder is not None
+    return Content((config.folder / "weights").read_text(encoding="utf-8"))
+
+
+def test_files_of_a_component_inside_the_encoder_count(tmp_path: Path) -> None:
+    registry = registry_of(
+        [
+            Component("dataset", "rows", f"{__name__}:build_dataset", DatasetConfig, "Rows."),
+            Component("backbone", "stored", f"{__name__}:build_backbone", StoredConfig, "Weights in a folder."),
+            Component("encoder", "reading", f"{__name__}:none", ReadingConfig, "Reads.", gives=frozenset({"scores"})),
+        ]
+    )
+
+    def hashes(folder: Path | None) -> dict[str, str]:
+        encoder = ReadingConfig(name="reading", text=StoredConfig(name="stored", folder=folder))
+        nothing = dict.fromkeys(("backbone", "prompt", "tuning"))
+        evaluate = SimpleNamespace(metrics=())
+        spec = SimpleNamespace(dataset=DatasetConfig(name="rows"), encoder=encoder, evaluate=evaluate, **nothing)
+        return input_hashes(spec, registry, BuildContext(tmp_path))
+
+    (tmp_path / "weights").write_text("one", encoding="utf-8")
+    assert hashes(tmp_path) == {**hashes(None), "encoder.backbone": "one"}
+    (tmp_path / "weights").write_text("two", encoding="utf-8")
+    assert hashes(tmp_path)["encoder.backbone"] == "two"

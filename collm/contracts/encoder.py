@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FitMode = Literal["gradient", "direct", "none"]
 GIVES = frozenset({"scores", "vectors", "llm-tokens"})
-NEEDS = frozenset({"history", "graph", "text", "counts"})
+NEEDS = frozenset({"history", "graph", "text", "counts", "earlier-labels"})
 
 
 class FitConfig(BaseModel):
@@ -52,12 +52,15 @@ class EncoderBatch:
         label: float32 [batch] of 0 and 1; None where unknown.
         history: int64 [batch, length] item ids of earlier positives, oldest first, left-padded with 0; None unless the
             component `needs` history. Length 0 is possible.
+        earlier: float32 [batch, 4] of labels strictly earlier in time: positives and rows of the user, positives and
+            rows of the item; None unless the encoder `reads_earlier_labels`.
     """
 
     user: torch.Tensor
     item: torch.Tensor
     label: torch.Tensor | None = None
     history: torch.Tensor | None = None
+    earlier: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,39 @@ class EncodedPair:
     item: torch.Tensor
 
 
+class FitModel(Protocol):
+    """What one phase of a fit trains: a `torch.nn.Module`, often the encoder itself."""
+
+    def loss(self, batch: EncoderBatch) -> torch.Tensor:
+        """Returns the mean loss of a labelled batch, a scalar."""
+        ...
+
+    def parameter_groups(self, fit: FitConfig) -> list[dict[str, Any]]:
+        """Returns torch optimiser groups (`params`, `weight_decay`, `lr`)."""
+        ...
+
+
+@dataclass(frozen=True)
+class FitPhase:
+    """One phase of a gradient fit: its own optimiser, early stopping and best weights; the next starts from those.
+
+    Attributes:
+        name: Unique within the fit: letters, digits and hyphens.
+        model: What trains, a `torch.nn.Module` with the members of `FitModel`. It may hold the encoder beside
+            parts that no later phase needs (heads of another objective): those are in checkpoints, not in the result.
+        fit: Training settings.
+        select: Which weights are kept, and when it stops: by the `auc` of the encoder's scores on the validation rows,
+            or by the model's `loss` on them, in batches of `fit.batch_size`.
+        facts: What results must say of the phase beside its course.
+    """
+
+    name: str
+    model: FitModel
+    fit: FitConfig
+    select: Literal["auc", "loss"] = "auc"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Encoder(Protocol):
     """What an encoder factory returns: a `torch.nn.Module` with the members below.
 
@@ -124,6 +160,7 @@ class Encoder(Protocol):
         user_dim: d_u, None without vectors.
         item_dim: d_i, None without vectors.
         history_items: How many history items it wants per row; 0 = none.
+        reads_earlier_labels: Whether its batches carry the counts of earlier labels.
         tokens_per_slot: Token embeddings that fill the user slot and the item slot.
     """
 
@@ -133,6 +170,7 @@ class Encoder(Protocol):
     user_dim: int | None
     item_dim: int | None
     history_items: int
+    reads_earlier_labels: bool
     tokens_per_slot: tuple[int, int]
 
     def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
@@ -149,6 +187,13 @@ class Encoder(Protocol):
 
     def parameter_groups(self, fit: FitConfig) -> list[dict[str, Any]]:
         """Returns torch optimiser groups (`params`, `weight_decay`, `lr`)."""
+        ...
+
+    def fit_phases(self, config: EncoderConfig) -> Sequence[FitPhase]:
+        """Returns the phases of a `gradient` fit, in order; the last one selects by `auc`.
+
+        Called once per fit, on the device that the fit runs on; what only the fit needs is made here.
+        """
         ...
 
     def fit_direct(self, data: EncoderData, batches: Iterator[EncoderBatch]) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from collm.contracts.encoder import EncoderBatch, FitConfig
+from collm.contracts.encoder import EncoderBatch, FitPhase
+from collm.data.earlier import EarlierLabels
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.seeding import derive_seed
-from collm.errors import RunError
+from collm.errors import PluginError, RunError
 from collm.model.encoder import EncoderModule
 
 SCORING_ROWS = 16_384
@@ -21,20 +22,45 @@ SCORING_ROWS = 16_384
 class EncoderBatcher:
     """Turns rows of the prepared data into encoder batches on a device."""
 
-    def __init__(self, data: PreparedData, *, history_items: int, device: torch.device) -> None:
-        """Takes the data, how many history items the encoder wants per row (0 = none), and the device."""
+    def __init__(
+        self, data: PreparedData, *, history_items: int, device: torch.device, earlier_labels: bool = False
+    ) -> None:
+        """Takes the data, how many history items the encoder wants per row (0 = none), and the device.
+
+        Args:
+            data: Prepared data.
+            history_items: History items per row; 0 = none.
+            device: Where batches go.
+            earlier_labels: Whether batches carry the counts of earlier labels.
+        """
         self._data, self._history_items, self._device = data, history_items, device
+        self._earlier = EarlierLabels(data) if earlier_labels else None
+
+    @classmethod
+    def of(cls, encoder: EncoderModule, data: PreparedData, device: torch.device) -> EncoderBatcher:
+        """Returns a batcher that gives what the encoder asks for."""
+        return cls(
+            data,
+            history_items=encoder.history_items,
+            device=device,
+            earlier_labels=encoder.reads_earlier_labels,
+        )
 
     def __call__(self, rows: Rows) -> EncoderBatch:
         """Returns the batch of these rows, labels included."""
         history = None
         if self._history_items:
             history = self._tensor(self._data.history(rows, self._history_items), np.int64)
+        earlier = None
+        if self._earlier is not None:
+            earlier = self._tensor(self._earlier.counts(rows.user, rows.item, rows.timestamp), np.float32)
         return EncoderBatch(
             user=self._tensor(rows.user, np.int64),
-            item=self._tensor(rows.item, np.int64),
+            # Items that were added for their titles alone are padding to an encoder.
+            item=self._tensor(np.where(rows.item > self._data.n_items, 0, rows.item), np.int64),
             label=self._tensor(rows.label, np.float32),
             history=history,
+            earlier=earlier,
         )
 
     def _tensor(self, values: np.ndarray[Any, Any], dtype: type) -> torch.Tensor:
@@ -77,12 +103,12 @@ def encoder_logits(encoder: EncoderModule, batcher: EncoderBatcher, rows: Rows) 
 
 
 class EncoderTask:
-    """An encoder in the training loop."""
+    """One phase of an encoder's fit in the training loop."""
 
     def __init__(
         self,
         encoder: EncoderModule,
-        fit: FitConfig,
+        phase: FitPhase,
         *,
         title: str,
         batcher: EncoderBatcher,
@@ -90,9 +116,16 @@ class EncoderTask:
         valid: Rows,
         seed: int,
     ) -> None:
-        """Takes the encoder, its fit settings and the rows; `seed` decides the order of batches."""
+        """Takes the encoder, the phase and the rows; `seed` decides the order of batches.
+
+        Raises:
+            PluginError: If the phase's model is no torch module.
+        """
+        if not isinstance(phase.model, torch.nn.Module):
+            raise PluginError(f"{title}: the model of a fit phase is a {type(phase.model).__name__}, no torch module")
         self.title = title
-        self._encoder, self._fit, self._batcher = encoder, fit, batcher
+        self._encoder, self._model, self._module = encoder, phase.model, phase.model
+        self._fit, self._select, self._batcher = phase.fit, phase.select, batcher
         self._train, self._valid, self._seed = train, valid, seed
 
     @property
@@ -102,7 +135,7 @@ class EncoderTask:
 
     def optimiser(self) -> torch.optim.Optimizer:
         """Returns Adam with coupled L2 (fact 47); groups may carry their own rate and decay."""
-        groups = self._encoder.parameter_groups(self._fit)
+        groups = self._model.parameter_groups(self._fit)
         return torch.optim.Adam(groups, lr=self._fit.learning_rate, weight_decay=self._fit.weight_decay, fused=True)
 
     def factor(self, step: int, group: Mapping[str, Any]) -> float:  # noqa: ARG002 - the task's form
@@ -116,19 +149,32 @@ class EncoderTask:
         return [[order[start : start + size]] for start in range(0, len(order), size)]
 
     def loss_sum(self, rows: np.ndarray[Any, Any]) -> torch.Tensor:
-        """Returns the encoder's mean loss times the number of rows."""
-        self._encoder.train()
-        return self._encoder.loss(self._batcher(self._train.take(rows))) * len(rows)
+        """Returns the mean loss times the number of rows."""
+        self._module.train()
+        return self._model.loss(self._batcher(self._train.take(rows))) * len(rows)
 
     def validate(self) -> float:
-        """Returns the AUC on all validation rows."""
+        """Returns the AUC on all validation rows, or minus the mean loss on them where the phase selects by loss."""
+        if self._select == "loss":
+            return -self._validation_loss()
         logits = encoder_logits(self._encoder, self._batcher, self._valid)
         return validation_auc(self._valid.label, logits, what=self.title)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Returns parameters and buffers."""
-        return dict(self._encoder.state_dict())
+        return dict(self._module.state_dict())
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Loads parameters and buffers, strictly."""
-        self._encoder.load_state_dict(dict(state), strict=True)
+        self._module.load_state_dict(dict(state), strict=True)
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        """Mean loss over the validation rows in seeded, equal batches: a loss may compare the rows of a batch."""
+        self._module.eval()
+        n_rows = len(self._valid)
+        if not n_rows:
+            raise RunError(f"{self.title}: there is no validation row, so no loss can select; use more rows")
+        order = np.random.default_rng(derive_seed(self._seed, "validation")).permutation(n_rows)
+        parts = np.array_split(order, -(-n_rows // self._fit.batch_size))
+        return sum(float(self._model.loss(self._batcher(self._valid.take(p)))) * len(p) for p in parts) / n_rows

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from collm.contracts.encoder import EncodedPair, EncoderBatch, EncoderData, FitConfig, FitMode
+from collm.contracts.encoder import (
+    EncodedPair,
+    EncoderBatch,
+    EncoderConfig,
+    EncoderData,
+    FitConfig,
+    FitMode,
+    FitPhase,
+)
 from collm.errors import PluginError
 
 
@@ -26,6 +34,7 @@ class EncoderModule(nn.Module):
     user_dim: int | None = None
     item_dim: int | None = None
     history_items: int = 0
+    reads_earlier_labels: bool = False
     tokens_per_slot: tuple[int, int] = (1, 1)
 
     def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
@@ -86,6 +95,23 @@ class EncoderModule(nn.Module):
         if not params:
             return []
         return [{"params": params, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]
+
+    def fit_phases(self, config: EncoderConfig) -> Sequence[FitPhase]:
+        """Fits in one phase: `loss` with the settings of `config.fit`.
+
+        Args:
+            config: The encoder's settings.
+
+        Returns:
+            The phases, in order; the last one selects by validation AUC.
+
+        Raises:
+            PluginError: If the settings have no `fit`.
+        """
+        fit = getattr(config, "fit", None)
+        if not isinstance(fit, FitConfig):
+            raise PluginError(f"{type(self).__name__} is fitted by gradient, but {type(config).__name__} has no `fit`")
+        return [FitPhase("fit", self, fit)]
 
     def fit_direct(self, data: EncoderData, batches: Iterator[EncoderBatch]) -> None:
         """Fits an encoder of mode `direct`.

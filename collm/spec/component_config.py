@@ -11,9 +11,9 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from collm.component import Component, Kind, component_kind, is_location, models_in
+from collm.component import Component, ComponentConfig, Kind, component_gives, component_kind, is_location, models_in
 from collm.contracts.component_check import CONFIG_BASES
-from collm.errors import Problem, UnknownName
+from collm.errors import Problem, SpecError, UnknownName
 from collm.registry import Registry
 from collm.spec.fingerprint import dump_config
 from collm.spec.model import Profile
@@ -75,6 +75,30 @@ def fill_component(component: Component, node: Node, registry: Registry, profile
     return node
 
 
+def component_config(
+    component: Component, settings: Mapping[str, Any], registry: Registry, *, profile: Profile = "recommended"
+) -> ComponentConfig:
+    """Returns a component's validated config from plain settings, as a spec with these fields would give it.
+
+    Args:
+        component: The component.
+        settings: Its fields without `name`; components inside are mappings with their own `name`.
+        registry: Where components inside are looked up.
+        profile: Fills what the settings leave out.
+
+    Raises:
+        SpecError: With every problem of the settings.
+    """
+    place = Place(f"{component.kind} '{component.name}'", origin="settings")
+    node = fill_component(component, from_plain({"name": component.name, **settings}, place), registry, profile)
+    reader = ConfigReader(registry)
+    config = reader.read(component.config, node, (component.kind,))
+    if reader.problems:
+        raise SpecError(reader.problems)
+    assert isinstance(config, component.config)
+    return config
+
+
 def _fill(node: Node, values: Mapping[str, Any], profile: Profile) -> Node:
     origin = f"profile {profile}"
     for path, value in values.items():
@@ -108,7 +132,8 @@ class ConfigReader:
             config = model.model_validate_json(json.dumps(data), strict=True)
         except ValidationError as error:
             found = problems_of(error, model, node, path)
-            below = [dotted((*path, *key)) for key in inner]
+            # The inner component's own class has said what is wrong there, if anything is.
+            below = [dotted((*path, *key)) for key, each in inner.items() if each is None]
             self.problems.extend(p for p in found if not any(_is_below(p.path, each) for each in below))
             return None
         if len(self.problems) > n_before:
@@ -128,7 +153,8 @@ class ConfigReader:
             elif is_location(info.json_schema_extra) and _mentions_path(info.annotation):
                 data[key] = self._located(below, (*path, *here))
             elif kind is not None and below.value is not None:
-                data[key] = self._component(kind, below, path, here, inner)
+                gives = component_gives(info.json_schema_extra)
+                data[key] = self._component(kind, below, path, here, inner, gives=gives)
             else:
                 data[key] = self._below(info.annotation, below, path, here, inner)
         return data if isinstance(node.value, Mapping) else node.plain()
@@ -144,8 +170,24 @@ class ConfigReader:
         fitting = max(models, key=lambda model: len(node.fields.keys() & model.model_fields.keys()))
         return self._prepare(fitting, node, path, own, inner)
 
-    def _component(self, kind: Kind, node: Node, path: Path_, own: Path_, inner: dict[Path_, BaseModel | None]) -> Any:
+    def _component(
+        self,
+        kind: Kind,
+        node: Node,
+        path: Path_,
+        own: Path_,
+        inner: dict[Path_, BaseModel | None],
+        *,
+        gives: frozenset[str],
+    ) -> Any:
         component = find_component(kind, node, self.registry, (*path, *own), self.problems)
+        if component is not None and not gives <= component.gives:
+            others = [each.name for each in self.registry.components(kind) if gives <= each.gives]
+            message = (
+                f"'{component.name}' gives {', '.join(sorted(component.gives)) or 'nothing'}; here "
+                f"{' and '.join(sorted(gives))} are needed, which these give: {', '.join(others) or 'none'}"
+            )
+            self.problems.append(node.nearest(("name",)).place.problem(message, dotted((*path, *own, "name"))))
         config = self.read(component.config, node, (*path, *own)) if component is not None else None
         inner[own] = config
         if config is None:

@@ -1,6 +1,7 @@
 """A suite file -> its runs: a base spec, overrides per run, a matrix of values, seeds.
 
-`runs`, `matrix` and `seeds` cross; `exclude` takes cells out. Each run is resolved like a spec of its own.
+`runs`, `matrix` and `seeds` cross; `exclude` takes cells out; `ensembles` name runs whose scores are averaged, once per
+matrix cell and seed. Each run is resolved like a spec of its own.
 A run that changes a component's `name` replaces that section whole: the old component's fields do not stay behind. Only
 what `--set` gave stays where the new component has that field too, so that `--set tuning.max_rows=9` reaches every run.
 """
@@ -22,7 +23,8 @@ from collm.spec.node import Node, Place, from_plain, leaves
 from collm.spec.override import SET, apply_overrides, merge, set_at
 from collm.spec.read import read_file
 from collm.spec.resolve import SUITE_KEYS, in_file_order, resolve_document
-from collm.spec.suite_file import SuiteFile, read_suite
+from collm.spec.suite_entries import SuiteFile
+from collm.spec.suite_file import read_suite
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,29 @@ class SuiteRun:
 
 
 @dataclass(frozen=True)
+class SuiteEnsemble:
+    """Several runs of a suite whose scores are averaged.
+
+    Attributes:
+        key: Unique within the suite, e.g. `mf+text-only-seed1`.
+        run: The ensemble without its seed.
+        seed: Seed of its members.
+        members: Keys of the runs that it averages.
+    """
+
+    key: str
+    run: str
+    seed: int
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Suite:
-    """Several runs from one file, in the order of the file."""
+    """Several runs from one file, in the order of the file, and the mixtures of them."""
 
     name: str
     runs: tuple[SuiteRun, ...]
+    ensembles: tuple[SuiteEnsemble, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +75,7 @@ class _Cell:
     """One run before it is resolved: its document, and where messages point when only this run is wrong."""
 
     run: str
+    suffix: str
     document: Node
     place: Place
     path: str
@@ -94,6 +115,7 @@ def expand(suite: SuiteFile, base: Node, registry: Registry) -> Suite:
     """
     cells = _cells(suite, base, registry)
     runs: list[SuiteRun] = []
+    places: list[tuple[_Cell, SuiteRun]] = []
     found: list[tuple[_Cell, list[Problem]]] = []
     for cell in cells:
         problems: list[Problem] = []
@@ -108,38 +130,72 @@ def expand(suite: SuiteFile, base: Node, registry: Registry) -> Suite:
                 continue
             key = f"{cell.run}-seed{spec.seed}" if len(suite.seeds) > 1 else cell.run
             runs.append(SuiteRun(key, cell.run, spec.seed, spec))
+            places.append((cell, runs[-1]))
         found.append((cell, list(dict.fromkeys(problems))))
+    ensembles = _ensembles(suite, places)
     problems = [*_placed(found, suite.shown), *_unused_excludes(suite, cells)]
+    if not problems:
+        problems = _empty_ensembles(suite, ensembles)
     if problems:
         raise SpecError(in_file_order(problems))
     if not runs:
         raise SpecError([suite.place.problem("every run is excluded", "exclude")])
-    return Suite(suite.name, tuple(runs))
+    return Suite(suite.name, tuple(runs), tuple(each for members in ensembles.values() for each in members))
+
+
+def _ensembles(suite: SuiteFile, places: Sequence[tuple[_Cell, SuiteRun]]) -> dict[str, list[SuiteEnsemble]]:
+    """An ensemble stands once for each matrix cell and seed in which all its members do."""
+    by_cell: dict[tuple[str, int], dict[str, SuiteRun]] = {}
+    for cell, run in places:
+        by_cell.setdefault((cell.suffix, run.seed), {})[str(cell.choices["run"])] = run
+    several = len(suite.seeds) > 1
+    return {
+        each.name: [
+            SuiteEnsemble(
+                key=f"{each.name}{suffix}" + (f"-seed{seed}" if several else ""),
+                run=f"{each.name}{suffix}",
+                seed=seed,
+                members=tuple(runs[member].key for member in each.members),
+            )
+            for (suffix, seed), runs in by_cell.items()
+            if all(member in runs for member in each.members)
+        ]
+        for each in suite.ensembles
+    }
+
+
+def _empty_ensembles(suite: SuiteFile, ensembles: Mapping[str, Sequence[SuiteEnsemble]]) -> list[Problem]:
+    return [
+        each.place.problem("no cell has all of its members: `exclude` takes them out", f"ensembles.{each.name}")
+        for each in suite.ensembles
+        if not ensembles[each.name]
+    ]
 
 
 def _cells(suite: SuiteFile, base: Node, registry: Registry) -> list[_Cell]:
     problems: list[Problem] = []
     cells: list[_Cell] = []
     for run in suite.runs:
-        document = _keep_set(base, merge(base, run.overrides), registry) if run.overrides is not None else base
+        document = keep_set(base, merge(base, run.overrides), registry) if run.overrides is not None else base
         for choice in itertools.product(*(axis.choices for axis in suite.matrix)):
-            label, changed = run.name, document
+            suffix, changed = "", document
             for axis, option in zip(suite.matrix, choice, strict=True):
-                label = f"{label}-{option.label}"
+                suffix = f"{suffix}-{option.label}"
                 try:
                     changed = set_at(changed, axis.parts, option.value)
                 except SpecError as error:
                     problems.extend(replace(each, path=f"matrix.{axis.path}") for each in error.problems)
+            label = run.name + suffix
             name = from_plain(f"{suite.name}-{label}", suite.place)
             changed = changed.with_fields({**changed.fields, "name": name})
             picked = {axis.path: option.value.plain() for axis, option in zip(suite.matrix, choice, strict=True)}
-            cells.append(_Cell(label, changed, run.place, run.path, {"run": run.name, **picked}))
+            cells.append(_Cell(label, suffix, changed, run.place, run.path, {"run": run.name, **picked}))
     if problems:
         raise SpecError(in_file_order(problems))
     return cells
 
 
-def _keep_set(base: Node, document: Node, registry: Registry) -> Node:
+def keep_set(base: Node, document: Node, registry: Registry) -> Node:
     """Puts values of `--set` back into sections that a run replaced, where the new component has the field."""
     for path, node in leaves(base):
         kind, *rest = (str(part) for part in path)

@@ -6,6 +6,7 @@ A row is used only where the user gave nothing and the section's or component's 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -16,18 +17,35 @@ from collm.spec.model import Profile
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
+@dataclass(frozen=True)
+class Choice:
+    """One choice that decides numbers.
+
+    Attributes:
+        values: Its value in each profile, in the order of `PROFILES`.
+        facts: Numbers of the reference facts that tell of it.
+    """
+
+    values: tuple[Any, Any, Any]
+    facts: tuple[int, ...]
+
+    def of(self, profile: Profile) -> Any:
+        """Returns the value in a profile."""
+        return self.values[PROFILES.index(profile)]
+
+
 # dotted path -> (paper, reference, recommended)
-_ROWS: Mapping[str, tuple[Any, Any, Any]] = {
-    "history.visibility": ("all", "all", "strictly-earlier"),  # facts 8, 11
-    "history.max_items": (10, 10, 10),  # fact 10
-    "slices.warm": ("at-least-3", "more-than-3", "at-least-3"),  # fact 28
-    "slices.cold": ("rest", "unseen", "rest"),  # fact 28
-    "prompt.wording": ("paper", "reference", "paper"),  # facts 4-9
-    "answer.readout": ("yes_logit", "yes_logit", "yes_minus_no"),  # facts 1, 3
-    "tuning.schedule": ("linear-warmup-cosine", "reference-sawtooth", "linear-warmup-cosine"),  # fact 39
-    "tuning.frozen_lora_dropout": (False, True, False),  # fact 45
-    "tuning.clip_norm": (None, None, 1.0),  # fact 38
-    "select.rows": ("full", "half", "full"),  # fact 27
+CHOICES: Mapping[str, Choice] = {
+    "history.visibility": Choice(("all", "all", "strictly-earlier"), (8, 11)),
+    "history.max_items": Choice((10, 10, 10), (10,)),
+    "slices.warm": Choice(("at-least-3", "more-than-3", "at-least-3"), (28,)),
+    "slices.cold": Choice(("rest", "unseen", "rest"), (28,)),
+    "prompt.wording": Choice(("paper", "reference", "paper"), (4, 5, 6, 7, 8, 9)),
+    "answer.readout": Choice(("yes_logit", "yes_logit", "yes_minus_no"), (1, 3)),
+    "tuning.schedule": Choice(("linear-warmup-cosine", "reference-sawtooth", "linear-warmup-cosine"), (39,)),
+    "tuning.frozen_lora_dropout": Choice((False, True, False), (45,)),
+    "tuning.clip_norm": Choice((None, None, 1.0), (38,)),
+    "select.rows": Choice(("full", "half", "full"), (27,)),
 }
 
 
@@ -39,11 +57,10 @@ def section_defaults(section: str, model: type[BaseModel], profile: Profile) -> 
         model: Config class of the section.
         profile: Name of the profile.
     """
-    column = PROFILES.index(profile)
-    for path, values in _ROWS.items():
+    for path, choice in CHOICES.items():
         head, _, rest = path.partition(".")
         if head == section and config_field(model, rest):
-            yield rest, values[column]
+            yield rest, choice.of(profile)
 
 
 def component_defaults(component: Component, profile: Profile) -> dict[str, Any]:

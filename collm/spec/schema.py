@@ -17,6 +17,8 @@ from collm.spec.model import COMPONENT_SECTIONS, CORE_SECTIONS, NAME_PATTERN, He
 from collm.spec.profiles import PROFILES, component_defaults
 
 Schema = dict[str, Any]
+# Marks the field of a component inside whose name a profile fills, until `_point_to_sections` reads it.
+NAME_FILLED = "x-collm-name-filled"
 
 
 def json_schema(registry: Registry) -> Schema:
@@ -57,13 +59,18 @@ def _key(component: Component) -> str:
 
 def _component_schema(component: Component, body: Schema) -> Schema:
     """A component's own fields; fields that a profile fills are never required."""
-    filled = {path.partition(".")[0] for profile in PROFILES for path in component_defaults(component, profile)}
+    paths = {path for profile in PROFILES for path in component_defaults(component, profile)}
+    filled = {path.partition(".")[0] for path in paths}
+    properties = {
+        field: {**schema, NAME_FILLED: True} if f"{field}.name" in paths else schema
+        for field, schema in body["properties"].items()
+    }
     name = {**body["properties"]["name"], "const": component.name}
     return {
         **body,
         "title": f"{component.kind} {component.name}",
         "description": component.summary,
-        "properties": {**body["properties"], "name": name},
+        "properties": {**properties, "name": name},
         "required": ["name", *(each for each in body.get("required", ()) if each != "name" and each not in filled)],
     }
 
@@ -176,12 +183,16 @@ def _first_line(model: type[BaseModel]) -> str:
 def _point_to_sections(defs: Schema) -> None:
     """Lets a field made by `component_field` refer to all components of its kind."""
     for schema in [node for body in defs.values() for node in _mappings(body)]:
-        kind = schema.pop("x-collm-component", None)
+        kind, name_filled = schema.pop("x-collm-component", None), schema.pop(NAME_FILLED, False)
+        schema.pop("x-collm-gives", None)
         if kind is None:
             continue
         optional = any(branch.get("type") == "null" for branch in schema.get("anyOf", ()))
         kept = {key: schema[key] for key in ("description", "default") if key in schema}
-        reference = {"$ref": f"#/$defs/section.{kind}"}
+        reference: Schema = {"$ref": f"#/$defs/section.{kind}"}
+        if name_filled:
+            # Which fields there are is then decided by a name that stands in a profile, not in the file.
+            reference = {"type": "object", "if": {"required": ["name"]}, "then": reference}
         schema.clear()
         schema.update(kept | (_or_null(reference) if optional else reference))
 

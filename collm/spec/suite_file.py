@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from collm.errors import Problem, SpecError
 from collm.spec.model import NAME_PATTERN
@@ -15,79 +14,7 @@ from collm.spec.override import set_at, split_path
 from collm.spec.problems import unknown_key
 from collm.spec.read import read_file
 from collm.spec.resolve import SUITE_KEYS, TOP_LEVEL
-
-
-@dataclass(frozen=True)
-class RunEntry:
-    """One entry of `runs`; `overrides` is None for the base as it is."""
-
-    name: str
-    overrides: Node | None
-    place: Place
-    path: str
-
-
-@dataclass(frozen=True)
-class Option:
-    """One value of a matrix axis with its part of the run's name."""
-
-    label: str
-    value: Node
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One entry of `matrix`: a dotted path and its values."""
-
-    path: str
-    parts: tuple[str, ...]
-    choices: tuple[Option, ...]
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """One entry of `exclude`: a run's full name, or values of `run`, `seed` and matrix paths that must all match."""
-
-    wanted: str | Mapping[str, Any]
-    place: Place
-
-    def matches(self, run: str, choices: Mapping[str, object], seed: object) -> bool:
-        """Whether a cell is taken out.
-
-        Args:
-            run: Name with its matrix labels.
-            choices: Name of the run and value of each matrix path.
-            seed: The seed, None where the suite gives none.
-        """
-        if isinstance(self.wanted, str):
-            return run == self.wanted
-        known = {**choices, "seed": seed}
-        return all(key in known and known[key] == value for key, value in self.wanted.items())
-
-
-@dataclass(frozen=True)
-class SuiteFile:
-    """A suite as written.
-
-    Attributes:
-        name: Name of the suite.
-        place: Where the suite starts.
-        shown: How messages name the file.
-        base: The base spec.
-        runs: At least one entry.
-        matrix: Axes that cross with the runs.
-        seeds: Nodes that hold whole numbers; empty = the base's own seed.
-        exclude: Cells that are left out.
-    """
-
-    name: str
-    place: Place
-    shown: str
-    base: Node
-    runs: tuple[RunEntry, ...]
-    matrix: tuple[Axis, ...]
-    seeds: tuple[Node, ...]
-    exclude: tuple[Exclusion, ...]
+from collm.spec.suite_entries import Axis, Ensemble, Exclusion, Option, RunEntry, SuiteFile
 
 
 def read_suite(document: Node, path: Path) -> SuiteFile:
@@ -117,9 +44,17 @@ class _SuiteReader:
         self._check_keys()
         name = self._name()
         base = self._base()
-        runs, matrix = self._runs(base), self._matrix()
+        place, runs = self.document.place, self._runs(base)
         return SuiteFile(
-            name, self.document.place, self.document.place.file, base, runs, matrix, self._seeds(), self._exclude()
+            name=name,
+            place=place,
+            shown=place.file,
+            base=base,
+            runs=runs,
+            matrix=self._matrix(),
+            seeds=self._seeds(),
+            exclude=self._exclude(),
+            ensembles=self._ensembles(runs),
         )
 
     def _complain(self, place: Place, message: str, path: str) -> None:
@@ -128,9 +63,7 @@ class _SuiteReader:
     def _check_keys(self) -> None:
         allowed = ("name", *SUITE_KEYS)
         for key, node in self.document.fields.items():
-            if key == "ensembles" and node.value is not None:
-                self._complain(node.where, "ensembles are not available yet; remove the section", key)
-            elif key not in allowed:
+            if key not in allowed:
                 hint = " (it belongs into `base`, or into one of `runs`)" if key in TOP_LEVEL else ""
                 self._complain(node.where, unknown_key(key, allowed, what="suite section") + hint, key)
 
@@ -247,6 +180,31 @@ class _SuiteReader:
             if label in seen:
                 self._complain(node.place, f"{node.shown()} stands twice", f"{path}[{index}]")
             seen.add(label)
+
+    def _ensembles(self, runs: tuple[RunEntry, ...]) -> tuple[Ensemble, ...]:
+        node = self.document.fields.get("ensembles")
+        if node is None or node.value is None:
+            return ()
+        if not isinstance(node.value, Mapping):
+            self._complain(node.place, f"got {node.shown()}, must map names to lists of runs", "ensembles")
+            return ()
+        known = [run.name for run in runs]
+        return tuple(self._ensemble(name, each, known) for name, each in node.fields.items())
+
+    def _ensemble(self, name: str, node: Node, known: list[str]) -> Ensemble:
+        path = f"ensembles.{name}"
+        if not re.match(NAME_PATTERN, name):
+            self._complain(node.where, "an ensemble's name must be letters, digits, '.', '_', '+', '-'", path)
+        elif name in known:
+            self._complain(node.where, "a run has this name already; choose another", path)
+        members = node.value if isinstance(node.value, tuple) else ()
+        if len(members) < 2:
+            self._complain(node.place, f"got {node.shown()}, must be a list of at least two runs", path)
+        for index, member in enumerate(members):
+            if member.value not in known:
+                self._complain(member.place, unknown_key(str(member.value), known, what="run"), f"{path}[{index}]")
+        self._distinct([(str(member.value), member) for member in members], path)
+        return Ensemble(name, tuple(str(member.value) for member in members), node.where)
 
     def _exclude(self) -> tuple[Exclusion, ...]:
         node = self.document.fields.get("exclude")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from collm.component import Component
 from collm.hookspecs import hookimpl
-from collm_floors.config import BiasLogisticConfig, ItemMeanConfig, ItemUserMeanConfig
+from collm_floors.config import BiasLogisticConfig, ItemMeanConfig, ItemUserMeanConfig, OnlineUserItemConfig
 
 
 @hookimpl
@@ -38,6 +38,16 @@ def register_encoders() -> Sequence[Component]:
             factory="collm_floors.encoders:build_bias_logistic",
             config=BiasLogisticConfig,
             summary="Floor: logistic regression on one-hot user and item.",
+            gives=scores,
+            floor=True,
+        ),
+        Component(
+            kind="encoder",
+            name="online-user-item",
+            factory="collm_floors.encoders:build_online_user_item",
+            config=OnlineUserItemConfig,
+            summary="Floor of what sees the past: log-odds of user and item from all strictly earlier labels.",
+            needs=frozenset({"earlier-labels"}),
             gives=scores,
             floor=True,
         ),

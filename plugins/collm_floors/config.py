@@ -27,3 +27,10 @@ class BiasLogisticConfig(EncoderConfig):
 
     inverse_l2: float = Field(default=2.0, gt=0, description="Inverse strength of the L2 penalty, scikit-learn's C.")
     max_iterations: int = Field(default=1000, ge=1, description="Iterations of the solver (L-BFGS) at most.")
+
+
+class OnlineUserItemConfig(EncoderConfig):
+    """Settings of `online-user-item`."""
+
+    user_smoothing: float = Field(default=3.0, gt=0, description="Rows of the global mean added to each user's rows.")
+    item_smoothing: float = Field(default=5.0, gt=0, description="Rows of the global mean added to each item's rows.")

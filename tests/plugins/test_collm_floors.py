@@ -30,6 +30,10 @@ class TestBiasLogistic(EncoderContract):
     component = COMPONENTS["bias-logistic"]
 
 
+class TestOnlineUserItem(EncoderContract):
+    component = COMPONENTS["online-user-item"]
+
+
 def data_of(user, item, label) -> EncoderData:
     zeros = np.zeros(len(user), dtype=np.int64)
     rows = TrainRows(
@@ -47,7 +51,8 @@ def logits(name: str, data: EncoderData, user, item, **settings) -> np.ndarray:
     config = component.config.model_validate({"name": name, **settings})
     floor = component.load_factory()(config, data=data, context=CONTEXT)
     floor.fit_direct(data, iter([]))
-    return floor.score(EncoderBatch(user=torch.tensor(user), item=torch.tensor(item))).double().numpy()
+    batch = EncoderBatch(user=torch.tensor(user), item=torch.tensor(item), earlier=torch.zeros(len(user), 4))
+    return floor.score(batch).double().numpy()
 
 
 def log_odds(probability):
@@ -55,7 +60,7 @@ def log_odds(probability):
 
 
 def test_all_are_floors_with_scores_only():
-    assert set(COMPONENTS) == {"item-mean", "item-user-mean", "bias-logistic"}
+    assert set(COMPONENTS) == {"item-mean", "item-user-mean", "bias-logistic", "online-user-item"}
     assert all(component.floor and component.gives == {"scores"} for component in COMPONENTS.values())
 
 
@@ -116,3 +121,49 @@ def test_a_refit_replaces_the_tables():
     turned = replace(data, train=replace(data.train, label=1 - data.train.label))
     floor.fit_direct(turned, iter([]))
     torch.testing.assert_close(floor.item_logit, -before)
+
+
+def online(batches, data, **settings):
+    component = COMPONENTS["online-user-item"]
+    config = component.config.model_validate({"name": "online-user-item", **settings})
+    floor = component.load_factory()(config, data=data, context=CONTEXT)
+    floor.fit_direct(data, iter(batches))
+    return floor
+
+
+def test_online_logits_by_hand():
+    data = data_of([1, 1, 2, 2], [1, 2, 1, 2], [1, 1, 1, 1])  # one class: weights stay 1
+    floor = online([], data, user_smoothing=2, item_smoothing=4)
+    share = 1 - 0.125
+    earlier = torch.tensor([[3.0, 4.0, 0.0, 0.0], [0.0, 0.0, 1.0, 6.0]])
+    ids = torch.tensor([1, 2])
+    found = floor.score(EncoderBatch(user=ids, item=ids, earlier=earlier)).double().numpy()
+    expected = [
+        log_odds((3 + 2 * share) / 6),
+        log_odds((1 + 4 * share) / 10),
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_online_weights_are_those_of_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    data = encoder_data()
+    batch = encoder_batch(data)
+    floor = online([batch], data)
+    earlier, label = batch.earlier.double().numpy(), data.train.label
+    share = label.mean()
+    features = [
+        log_odds((earlier[:, 2 * side] + m * share) / (earlier[:, 2 * side + 1] + m)) - log_odds(share)
+        for side, m in enumerate((3.0, 5.0))
+    ]
+    model = LogisticRegression(C=100.0).fit(np.stack(features, axis=1), label)
+    expected = [model.intercept_[0], *model.coef_[0]]
+    np.testing.assert_allclose(floor.weights.numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_online_needs_the_counts():
+    data = encoder_data()
+    ids = torch.tensor([1])
+    with pytest.raises(DataError, match="no counts of earlier labels"):
+        online([encoder_batch(data)], data).score(EncoderBatch(user=ids, item=ids))

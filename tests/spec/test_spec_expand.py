@@ -133,7 +133,17 @@ def test_matrix_crosses_and_exclude_takes_out(expand: Callable[..., Suite]) -> N
         ("collm-mf: {}", "collm-mf: {}\nmatrix: {seed: [1]}", 7, "matrix.seed", "use `seeds`"),
         ("collm-mf: {}", "collm-mf: {}\nmatrix: {encodr.name: [mf]}", 7, "matrix.encodr.name", "dotted path"),
         ("collm-mf: {}", "collm-mf: {}\nmatrix: {encoder.name: mf}", 7, "matrix.encoder.name", "list of values"),
-        ("collm-mf: {}", "collm-mf: {}\nensembles: {a: [mf]}", 7, "ensembles", "not available"),
+        ("collm-mf: {}", "collm-mf: {}\nensembles: {a: [mf]}", 7, "ensembles.a", "at least two runs"),
+        ("collm-mf: {}", "collm-mf: {}\nensembles: {mf: [mf, collm-mf]}", 7, "ensembles.mf", "has this name already"),
+        ("collm-mf: {}", "collm-mf: {}\nensembles: {a: [mf, colm-mf]}", 7, "ensembles.a[1]", "collm-mf"),
+        ("collm-mf: {}", "collm-mf: {}\nensembles: [mf]", 7, "ensembles", "must map names"),
+        (
+            "collm-mf: {}",
+            "collm-mf: {}\nexclude: [mf]\nensembles: {a: [mf, collm-mf]}",
+            8,
+            "ensembles.a",
+            "no cell has all",
+        ),
         ("collm-mf: {}", "collm-mf: {}\nexclude: [3]", 7, "exclude[0]", "must be a run's name"),
     ],
 )
@@ -160,3 +170,15 @@ def test_a_base_that_cannot_be_read(expand: Callable[..., Suite], write: Callabl
     (problem,) = problems(expand, RUNS)
     assert problem.file.endswith("base.yaml")
     assert "not valid YAML" in problem.message
+
+
+def test_ensembles_stand_once_per_cell_that_has_all_members(expand: Callable[..., Suite]) -> None:
+    text = RUNS + "matrix: {history.max_items: [5, 6]}\nseeds: [0, 1]\nensembles: {both: [mf, collm-mf]}\n"
+    text += "exclude: [{run: mf, history.max_items: 6, seed: 1}]\n"
+    suite = expand(text)
+    assert [(each.key, each.run, each.seed, each.members) for each in suite.ensembles] == [
+        ("both-max_items5-seed0", "both-max_items5", 0, ("mf-max_items5-seed0", "collm-mf-max_items5-seed0")),
+        ("both-max_items5-seed1", "both-max_items5", 1, ("mf-max_items5-seed1", "collm-mf-max_items5-seed1")),
+        ("both-max_items6-seed0", "both-max_items6", 0, ("mf-max_items6-seed0", "collm-mf-max_items6-seed0")),
+    ]
+    assert expand(RUNS).ensembles == ()
