@@ -37,6 +37,12 @@ def commands_page() -> str:
     for name in group.list_commands(root):
         command = group.get_command(root, name)
         lines += ["", f"## collm {name}", "", "```text", _help(command, name, root), "```"]
+        if not hasattr(command, "list_commands"):
+            continue
+        inner = command.make_context(name, [], parent=root, resilient_parsing=True)
+        for part in command.list_commands(inner):
+            below = command.get_command(inner, part)
+            lines += ["", f"### collm {name} {part}", "", "```text", _help(below, part, inner), "```"]
     return "\n".join(lines) + "\n"
 
 

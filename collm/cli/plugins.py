@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from collm.cli.context import JsonOption, emit, emit_json, state_of
-from collm.component import KINDS, Component, Kind
-from collm.errors import UsageError
+from collm.cli.plugin import known_kind
+from collm.component import KINDS, Component
 
 if TYPE_CHECKING:
     from collm.plugins import PluginStatus
@@ -32,7 +32,7 @@ def plugins(
         statuses = [_plugin_data(status, registry) for status in registry.host.statuses]
         emit_json({"schema": 1, "plugins": statuses}) if as_json else _list_plugins(statuses)
         return
-    checked = _kind(kind)
+    checked = known_kind(kind)
     if name is None:
         found = [_component_data(each, registry) for each in registry.components(checked)]
         emit_json({"schema": 1, "components": found}) if as_json else _list_components(found)
@@ -40,13 +40,6 @@ def plugins(
     component = registry.get(checked, name)
     data = _component_data(component, registry) | {"fields": list(_fields(component))}
     emit_json({"schema": 1, **data}) if as_json else _show(data)
-
-
-def _kind(kind: str) -> Kind:
-    for known in KINDS:
-        if kind in (known, f"{known}s"):
-            return known
-    raise UsageError(f"unknown kind '{kind}'; kinds: {', '.join(KINDS)}")
 
 
 def _plugin_data(status: PluginStatus, registry: Registry) -> dict[str, Any]:
@@ -86,13 +79,21 @@ def _component_data(component: Component, registry: Registry) -> dict[str, Any]:
 def _fields(component: Component) -> list[dict[str, Any]]:
     from pydantic_core import PydanticUndefined, to_jsonable_python
 
+    from collm.spec.profiles import component_defaults
+
+    # What the profile fills is a default to the user, as the name of a component inside is.
+    filled: dict[str, dict[str, Any]] = {}
+    for path, value in component_defaults(component, "recommended").items():
+        head, _, rest = path.partition(".")
+        if rest:
+            filled.setdefault(head, {})[rest] = value
     return [
         {
             "name": name,
-            "default": None
+            "default": filled.get(name)
             if field.is_required() or field.default is PydanticUndefined
             else to_jsonable_python(field.default),
-            "required": field.is_required(),
+            "required": field.is_required() and name not in filled,
             "description": field.description or "",
         }
         for name, field in component.config.model_fields.items()

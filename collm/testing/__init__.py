@@ -1,1 +1,1 @@
-"""Contract suites that plugin authors subclass, and tiny fakes. Nothing in the harness imports it."""
+"""Contract suites that plugin authors subclass, and tiny fakes. Of the harness only `collm plugin check` imports it."""

@@ -33,15 +33,19 @@ def check_scores(logits: torch.Tensor, n_rows: int) -> None:
 
 def check_pair(encoder: EncoderModule, pair: EncodedPair, n_rows: int) -> None:
     """Expects finite [n_rows, d_u] and [n_rows, d_i], or [n_rows, n_tokens, hidden] for `llm-tokens`."""
-    for side, vectors, dim in (("user", pair.user, encoder.user_dim), ("item", pair.item, encoder.item_dim)):
+    dims, tokens = (encoder.user_dim, encoder.item_dim), encoder.tokens_per_slot
+    for side, vectors, dim, n_tokens in zip(("user", "item"), (pair.user, pair.item), dims, tokens, strict=True):
         shape = tuple(vectors.shape)
         expect(
             vectors.dtype.is_floating_point, f"encode returned {vectors.dtype} {side} vectors; asked is a float type"
         )
-        right = shape == (n_rows, dim) if "vectors" in encoder.gives else len(shape) == 3 and shape[0] == n_rows
-        expect(
-            right, f"encode returned {side} vectors of shape {shape}; declared are {n_rows} rows and {side}_dim={dim}"
-        )
+        if "vectors" in encoder.gives:
+            asked = f"{n_rows} rows and {side}_dim={dim}"
+            right = shape == (n_rows, dim)
+        else:
+            asked = f"{n_rows} rows and tokens_per_slot={tokens}"
+            right = len(shape) == 3 and shape[:2] == (n_rows, n_tokens)
+        expect(right, f"encode returned {side} vectors of shape {shape}; declared are {asked}")
         expect(bool(torch.isfinite(vectors).all()), f"encode returned NaN or infinite {side} vectors")
 
 
@@ -52,6 +56,7 @@ def take(batch: EncoderBatch, rows: torch.Tensor) -> EncoderBatch:
         item=batch.item[rows],
         label=None if batch.label is None else batch.label[rows],
         history=None if batch.history is None else batch.history[rows],
+        earlier=None if batch.earlier is None else batch.earlier[rows],
     )
 
 

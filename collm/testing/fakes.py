@@ -121,7 +121,18 @@ def encoder_batch(data: EncoderData, *, history_items: int = 0, rows: Sequence[i
         item=torch.from_numpy(train.item[take]),
         label=torch.from_numpy(train.label[take].astype(np.float32)),
         history=history,
+        earlier=torch.from_numpy(np.stack([_earlier(train, row) for row in take])) if len(take) else torch.zeros(0, 4),
     )
+
+
+def _earlier(train: TrainRows, row: int) -> np.ndarray[Any, Any]:
+    """Positives and rows of the row's user, then of its item, strictly before it: float32 [4]."""
+    before = train.timestamp < train.timestamp[row]
+    counts = []
+    for ids in (train.user, train.item):
+        seen = before & (ids == ids[row])
+        counts += [int(train.label[seen].sum()), int(seen.sum())]
+    return np.array(counts, dtype=np.float32)
 
 
 class FakeTokenizer:

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from collm.component import Component
 from collm.contracts.metric import Metric, MetricValue, ScoredRows
 from collm.errors import DataError
+from collm.testing.component_suite import ComponentContract
 from collm.testing.expectation import expect
 
 TOLERANCE = 1e-9
 
 
-class MetricContract:
-    """What every metric promises, checked on random rows with ties.
-
-    Attributes:
-        component: The record under test.
-        settings: Fields of its config that the tests set.
-    """
-
-    component: ClassVar[Component]
-    settings: ClassVar[Mapping[str, Any]] = {}
+class MetricContract(ComponentContract):
+    """What every metric promises, checked on random rows with ties."""
 
     def build(self) -> Metric:
         """Builds the metric."""
-        config = self.component.config.model_validate({"name": self.component.name, **self.settings})
-        metric: Metric = self.component.load_factory()(config)
+        metric: Metric = self.component.load_factory()(self.make_config())
         return metric
 
     def rows(self, seed: int = 0) -> ScoredRows:

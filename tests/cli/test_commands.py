@@ -17,6 +17,7 @@ from collm.cli.main import call
 from collm.component import Component
 from collm.contracts.encoder import EncoderConfig
 from collm.registry import registry_of
+from collm.runs.lock import Lock
 
 SPEC = "name: x\ndataset: {name: movielens-small}\nencoder: {name: mf}\n"
 
@@ -235,7 +236,9 @@ def test_runs_lists_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (finished / "done").touch()
     (finished / "results.json").write_text(json.dumps({"metrics": {"test": {"all": {"auc": {"value": 0.7}}}}}))
     (tmp_path / "b-02").mkdir()
+    (tmp_path / "b-02" / "events.jsonl").touch()
     (tmp_path / "stages").mkdir()
+    (tmp_path / "notes").mkdir()
     assert call(["runs", "--runs-dir", str(tmp_path), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["runs"]
     assert [(Path(run["folder"]).name, run["state"], run["test_auc"]) for run in listed] == [
@@ -244,6 +247,42 @@ def test_runs_lists_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ]
     assert call(["runs", "--runs-dir", str(tmp_path)]) == 0
     assert "test AUC 0.7000" in capsys.readouterr().out
+
+
+def test_rm_and_gc_leave_what_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("used-1", "free-2", "half-3"):
+        stage = tmp_path / "stages" / name
+        stage.mkdir(parents=True)
+        (stage / "weights").write_bytes(b"x" * 1_000_000)
+        if not name.startswith("half"):
+            (stage / "done").touch()
+    for run in ("a-01", "b-02"):
+        (tmp_path / run).mkdir()
+        event = {"event": "stage_finished", "stage": "used", "fingerprint": "1"}
+        (tmp_path / run / "events.jsonl").write_text(json.dumps(event) + "\n")
+
+    def left() -> set[str]:
+        return {path.name for path in [*tmp_path.iterdir(), *(tmp_path / "stages").iterdir()]} - {"stages"}
+
+    assert call(["runs", "rm", "a-01", "--runs-dir", str(tmp_path)]) == 0
+    assert call(["runs", "gc", "--dry-run", "--runs-dir", str(tmp_path)]) == 0
+    assert "1.0 MB in 1 folders would be freed" in capsys.readouterr().out
+    assert left() == {"b-02", "used-1", "free-2", "half-3"}
+    assert call(["runs", "gc", "--runs-dir", str(tmp_path)]) == 0
+    assert left() == {"b-02", "used-1", "half-3"}
+    assert call(["runs", "gc", "--unfinished", "--runs-dir", str(tmp_path)]) == 0
+    assert left() == {"b-02", "used-1"}
+    assert call(["runs", "rm", "stages", "--runs-dir", str(tmp_path)]) == 2
+    assert "not a run folder" in capsys.readouterr().err
+
+
+def test_a_held_run_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a-01").mkdir()
+    (tmp_path / "a-01" / "events.jsonl").touch()
+    with Lock(tmp_path / "a-01" / "lock"):
+        assert call(["runs", "rm", "a-01", "--runs-dir", str(tmp_path)]) == 1
+        assert f"in use by pid {os.getpid()}" in capsys.readouterr().err
+    assert (tmp_path / "a-01").is_dir()
 
 
 def test_doctor_says_what_is_broken_and_how_to_mend_it(
@@ -267,5 +306,6 @@ def test_module_can_be_run() -> None:
 
 def test_help_lists_every_command() -> None:
     assert set(main.command_tree().commands) == {
-        "run", "validate", "prompt", "plugins", "fetch", "runs", "schema", "doctor",
+        "run", "validate", "prompt", "report", "score", "recommend", "export", "plugins",
+        "fetch", "schema", "doctor", "study", "plugin", "runs",
     }  # fmt: skip

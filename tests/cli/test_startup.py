@@ -30,6 +30,7 @@ COMMANDS = {
     "plugins": ["plugins"],
     "plugins-json": ["plugins", "--json"],
     "component": ["plugins", "encoder", "mf"],
+    "plugin-new": ["plugin", "new", "encoder", "my-model"],
     "schema": ["schema"],
     "fetch-list": ["fetch"],
 }

@@ -1,0 +1,119 @@
+"""What every component promises whatever its kind, as tests: the record, its config class, its settings."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
+
+from collm.component import BuildContext, Component, ComponentConfig, component_kind, models_in
+from collm.contracts.component_check import component_faults
+from collm.registry import Registry, default_registry
+from collm.spec.component_config import component_config
+from collm.spec.fingerprint import dump_config
+from collm.spec.profiles import PROFILES
+from collm.testing.expectation import expect
+
+
+class ComponentContract:
+    """Base of the contract suites. A method whose name begins with `test_` is one check; its docstring is the promise.
+
+    The suites need no pytest: `collm plugin check` runs the same methods.
+
+    Attributes:
+        component: The record under test.
+        settings: Fields of its config that the tests set; defaults otherwise.
+        registry: Where components inside its config are looked up; None = the installed ones.
+        cache_dir: Cache folder that factories get; None = a temporary one.
+    """
+
+    component: ClassVar[Component]
+    settings: ClassVar[Mapping[str, Any]] = {}
+    registry: ClassVar[Registry | None] = None
+    cache_dir: ClassVar[Path | None] = None
+
+    # -- what the tests build -------------------------------------------------------------------------------------
+
+    def make_config(self) -> ComponentConfig:
+        """Returns the settings under test, as a spec with these fields would give them."""
+        return component_config(self.component, to_jsonable_python(self.settings), self.known_components())
+
+    def known_components(self) -> Registry:
+        """Returns the components that may stand inside others."""
+        return self.registry if self.registry is not None else _installed()
+
+    def context(self) -> BuildContext:
+        """Returns what the factory gets."""
+        folder = self.cache_dir if self.cache_dir is not None else _scratch_folder()
+        return BuildContext(cache_dir=folder, find=self.known_components().get)
+
+    # -- the record and its settings ------------------------------------------------------------------------------
+
+    def test_record_keeps_the_contract(self) -> None:
+        """Name, summary, config class and profiles are in order, each field is described, the factory is there."""
+        faults = component_faults(self.component)
+        expect(not faults, "; ".join(faults))
+        expect(callable(self.component.load_factory()), f"factory {self.component.factory} is not callable")
+
+    def test_config_survives_a_round_trip(self) -> None:
+        """Settings written as JSON and read again are equal."""
+        config = self.make_config()
+        plain = {name: value for name, value in dump_config(config, locations=True).items() if name != "name"}
+        read = component_config(self.component, plain, self.known_components())
+        expect(read == config, f"config changed in a JSON round trip: {config} became {read}")
+
+    def test_nested_settings_keep_their_defaults(self) -> None:
+        """A spec that sets one field of a nested section leaves the section's other defaults as they are."""
+        faults = list(_nested_faults(self.component.config))
+        expect(not faults, "; ".join(faults))
+
+    def test_every_profile_gives_valid_settings(self) -> None:
+        """What the component's profiles fill in is accepted by its config class."""
+        settings = to_jsonable_python(self.settings)
+        for profile in PROFILES:
+            if profile in self.component.profiles:
+                component_config(self.component, settings, self.known_components(), profile=profile)
+
+
+def _nested_faults(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        nested = models_in(field.annotation)
+        if component_kind(field.json_schema_extra) is not None or not isinstance(default, BaseModel) or not nested:
+            continue
+        try:
+            empty = nested[0].model_validate({})
+        except ValidationError as error:
+            missing = ", ".join(str(problem["loc"][0]) for problem in error.errors())
+            yield f"config field '{name}' has a default, but `{name}: {{}}` is refused: {missing} need defaults too"
+            continue
+        lost = [
+            f"{key} ({value!r} becomes {getattr(empty, key, None)!r})"
+            for key, value in default
+            if getattr(empty, key, None) != value
+        ]
+        if lost:
+            yield (
+                f"config field '{name}' loses defaults where a spec sets only a part of it: {', '.join(lost)}; "
+                f"make a subclass of {nested[0].__name__} with these defaults and annotate the field with it"
+            )
+        yield from _nested_faults(nested[0])
+
+
+@functools.cache
+def _installed() -> Registry:
+    return default_registry()
+
+
+@functools.cache
+def _scratch_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="collm-contract-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

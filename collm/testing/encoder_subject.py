@@ -1,0 +1,109 @@
+"""The encoder under test: how the contract suite builds it, fits it, and asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+
+from collm.contracts.encoder import EncoderBatch, EncoderConfig, EncoderData, FitPhase
+from collm.model.encoder import EncoderModule
+from collm.testing.component_suite import ComponentContract
+from collm.testing.encoder_checks import check_pair, check_scores, encode, score
+from collm.testing.expectation import expect
+from collm.testing.fakes import encoder_batch, encoder_data
+
+UNBOUND_HIDDEN_SIZE = 16
+TOKEN_RMS = 0.02
+Output = Callable[[EncoderBatch], torch.Tensor]
+
+
+class EncoderSubject(ComponentContract):
+    """Builds and fits the encoder on a tiny dataset.
+
+    Attributes:
+        component: The record under test.
+        settings: Fields of its config that the tests set; defaults otherwise. Small sizes keep the tests quick.
+        fit_steps: Optimiser steps that stand for one phase of a fit.
+        unused_parameters: Names of parameters that the loss may leave alone, with a reason in the subclass.
+    """
+
+    settings: ClassVar[Mapping[str, Any]] = {}
+    fit_steps: ClassVar[int] = 3
+    unused_parameters: ClassVar[frozenset[str]] = frozenset()
+
+    def make_config(self) -> EncoderConfig:
+        """Returns the settings under test."""
+        config = super().make_config()
+        expect(isinstance(config, EncoderConfig), f"{type(config).__name__} must be a subclass of EncoderConfig")
+        return config  # type: ignore[return-value]
+
+    def make_data(self) -> EncoderData:
+        """Returns training rows in which the last user and the last item do not appear."""
+        return encoder_data()
+
+    def build(self, seed: int = 0) -> EncoderModule:
+        """Builds the encoder, untrained; one that gives `llm-tokens` is told of a language model."""
+        return self.build_on(self.make_data(), seed=seed)
+
+    def build_on(self, data: EncoderData, *, seed: int = 0) -> EncoderModule:
+        """Builds the encoder on given rows; the one place to override where the factory needs more."""
+        torch.manual_seed(seed)
+        config = self.make_config()
+        encoder = self.component.load_factory()(config, data=data, context=self.context())
+        expect(
+            isinstance(encoder, torch.nn.Module), f"the factory returned {type(encoder).__name__}, not a torch module"
+        )
+        if "llm-tokens" in encoder.gives:
+            encoder.bind_backbone(getattr(config, "hidden_size", None) or UNBOUND_HIDDEN_SIZE, TOKEN_RMS)
+        return encoder  # type: ignore[no-any-return]
+
+    def fitted(self, seed: int = 0) -> EncoderModule:
+        """Builds and fits the encoder; it comes back in eval mode."""
+        encoder = self.build(seed)
+        batch = self.batch(encoder)
+        if encoder.fit_mode == "direct":
+            encoder.fit_direct(self.make_data(), iter([batch]))
+        elif encoder.fit_mode == "gradient":
+            for phase in encoder.fit_phases(self.make_config()):
+                self._run(phase, batch)
+        return encoder.eval()
+
+    def batch(self, encoder: EncoderModule) -> EncoderBatch:
+        """Returns all training rows as a batch, with history and earlier labels where the encoder wants them."""
+        batch = encoder_batch(self.make_data(), history_items=encoder.history_items)
+        return batch if encoder.reads_earlier_labels else replace(batch, earlier=None)
+
+    def outputs(self, encoder: EncoderModule) -> list[tuple[str, Output]]:
+        """Returns what the component gives by name: functions from a batch to a tensor, in eval mode."""
+        found: list[tuple[str, Output]] = []
+        if "scores" in self.component.gives:
+            found.append(("score", lambda batch: score(encoder, batch)))
+        if self.gives_vectors():
+            found.append(("user vector", lambda batch: encode(encoder, batch).user))
+            found.append(("item vector", lambda batch: encode(encoder, batch).item))
+        return found
+
+    def gives_vectors(self) -> bool:
+        """Whether `encode` must answer."""
+        return bool(self.component.gives & {"vectors", "llm-tokens"})
+
+    def check_outputs(self, encoder: EncoderModule, batch: EncoderBatch) -> None:
+        """Expects scores and vectors of the promised shape, dtype and finiteness."""
+        if "scores" in self.component.gives:
+            check_scores(score(encoder, batch), len(batch.user))
+        if self.gives_vectors():
+            check_pair(encoder, encode(encoder, batch), len(batch.user))
+
+    def _run(self, phase: FitPhase, batch: EncoderBatch) -> None:
+        """Takes the phase's optimiser steps on one batch."""
+        module = phase.model
+        assert isinstance(module, torch.nn.Module)
+        optimiser = torch.optim.Adam(module.parameter_groups(phase.fit), lr=phase.fit.learning_rate)
+        module.train()
+        for _ in range(self.fit_steps):
+            optimiser.zero_grad()
+            module.loss(batch).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()

@@ -1,0 +1,127 @@
+"""`collm plugin new` and `collm plugin check` as a user meets them: streams, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from collm.cli import context
+from collm.cli.main import call
+from collm.component import Component
+from collm.contracts.metric import MetricConfig, MetricValue
+from collm.plugins import PluginStatus
+from collm.registry import Registry, build_registry, default_registry, registry_of
+
+
+class AlwaysOne:
+    """A metric that looks at nothing."""
+
+    higher_is_better = True
+    unit = "rows"
+
+    def __init__(self, config) -> None:
+        self.config = config
+
+    def compute(self, rows) -> MetricValue:
+        return MetricValue(1.0, len(rows.user))
+
+    def resample(self, rows, user_weights):
+        raise ZeroDivisionError("no resampling")
+
+
+BROKEN = Component(
+    kind="metric", name="always-one", factory=f"{__name__}:AlwaysOne", config=MetricConfig, summary="Always 1."
+)
+
+
+@pytest.fixture
+def broken_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context.CliState, "registry", lambda self: registry_of([BROKEN], plugin="strange"))
+
+
+def test_new_writes_beside_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(["plugin", "new", "encoder", "my-model"]) == 0
+    captured = capsys.readouterr()
+    written = captured.out.split()
+    assert "collm-my-model/collm_my_model/encoder.py" in written
+    assert sorted(written) == sorted(
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
+    )
+    assert "pip install -e './collm-my-model[dev]'" in captured.err
+    assert call(["plugin", "new", "encoder", "my-model"]) == 2
+    assert "collm-my-model exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["new", "check"])
+def test_unknown_kind(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plugin", command, "enkoder", "x"]) == 2
+    assert "unknown kind 'enkoder'; kinds: dataset, encoder" in capsys.readouterr().err
+
+
+def test_check_of_a_sound_component(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plugin", "check", "metrics", "auc"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("metric auc, plugin 'metrics' (collm ")
+    assert lines[0].endswith("9 of 9 checks pass")
+    assert {line.split()[0] for line in lines[1:]} == {"ok"}
+
+
+def test_check_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plugin", "check", "encoder", "mf", "--set", "embedding_size=4", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["schema"], answer["kind"], answer["name"], answer["ok"]) == (1, "encoder", "mf", True)
+    assert all(each["ok"] and not each["fault"] and each["promise"] for each in answer["checks"])
+    assert {"scores_are_float32_logits_per_row", "padding_and_unseen_ids_are_finite"} <= {
+        each["name"] for each in answer["checks"]
+    }
+
+
+def test_broken_promises_are_named_and_end_with_3(broken_metric: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plugin", "check", "metric", "always-one"]) == 3
+    text = capsys.readouterr().out
+    assert "5 of 9 checks pass" in text
+    assert "higher_is_better=True, but perfect scores give 1.0" in text
+    assert "compute accepted the score nan" in text
+    assert "raised ZeroDivisionError: no resampling (test_plugin_command.py:" in text
+
+
+def test_broken_promises_as_json(broken_metric: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["--debug", "plugin", "check", "metric", "always-one", "--json"]) == 3
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert answer["ok"] is False
+    assert sum(not each["ok"] for each in answer["checks"]) == 4
+    assert "Traceback" in captured.err
+
+
+def test_mistakes_in_settings_are_the_users(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plugin", "check", "encoder", "mf", "--set", "embedding_size=many"]) == 2
+    assert "embedding_size: got 'many', must be a whole number" in capsys.readouterr().err
+    assert call(["plugin", "check", "backbone", "hf"]) == 2
+    assert "path: required field is missing" in capsys.readouterr().err
+
+
+def test_unknown_component(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plugin", "check", "encoder", "mff"]) == 2
+    assert "unknown encoder 'mff' (did you mean 'mf'?)" in capsys.readouterr().err
+
+
+def test_plugin_that_does_not_load_fails_the_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cause = "encoder 'mine': config class MineSettings has fields without a description: depth"
+    monkeypatch.setattr(context.CliState, "registry", lambda self: with_broken_plugin(cause))
+    assert call(["plugin", "check", "encoder", "mine"]) == 3
+    assert f"plugin 'mine' (collm-mine 0.1.0) did not load: {cause}" in capsys.readouterr().err
+
+
+def with_broken_plugin(cause: str) -> Registry:
+    host = default_registry().host
+    status = PluginStatus("mine", "collm-mine", "0.1.0", ok=False, cause=cause, traceback="", module="collm_mine")
+    return build_registry(replace(host, statuses=(*host.statuses, status)))
