@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from collm.ensemble import run_ensembles
 from collm.errors import CollmError
 from collm.registry import Registry
 from collm.runner import RESULTS_SCHEMA, RunOptions, run_spec
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str, Any]:
-    """Runs a suite in the order of its file; stages that several runs need are worked out once.
+    """Runs a suite in the order of its file, then its ensembles; stages that several runs need are worked out once.
 
     Args:
         suite: The expanded suite.
@@ -24,12 +25,21 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
     Returns:
         `{"schema": 1, "suite": name, "runs": [results of each finished run], "failed": {run key: message}}`.
     """
-    results, failed = [], {}
+    results: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
     for number, member in enumerate(suite.runs, start=1):
         logger.info("%s: run %d of %d: %s", suite.name, number, len(suite.runs), member.key)
         try:
-            results.append(run_spec(member.spec, registry, options, run=member.run))
+            results[member.key] = run_spec(member.spec, registry, options, run=member.run)
         except CollmError as error:
             failed[member.key] = str(error)
             logger.error("%s failed: %s", member.key, error)
-    return {"schema": RESULTS_SCHEMA, "suite": suite.name, "runs": results, "failed": failed}
+    mixed, unmade = options.team.from_main(
+        lambda: run_ensembles(suite, results, registry=registry, runs_dir=options.runs_dir)
+    )
+    return {
+        "schema": RESULTS_SCHEMA,
+        "suite": suite.name,
+        "runs": [*results.values(), *mixed.values()],
+        "failed": failed | unmade,
+    }

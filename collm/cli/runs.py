@@ -1,33 +1,137 @@
-"""`collm runs`: the run folders of a directory."""
+"""`collm runs`: the run folders of a directory: listing, comparing, removing."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from collm.cli.context import JsonOption, RunsDirOption, emit, emit_json
+import typer
+import yaml
+
+from collm.cli.context import JsonOption, RunsDirOption, emit, emit_json, emit_table, say, state_of
 from collm.errors import UsageError
-from collm.runs.lock import read_holder
-from collm.runs.store import DONE, LOCK, STAGES
+from collm.runs.store import DONE
+from collm.runs.usage import folder_bytes, is_held, is_run_folder, remove_folder, run_folders, unused_stages
+
+app = typer.Typer(rich_markup_mode=None)
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or its name in --runs-dir.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")]
 
 
-def runs(runs_dir: RunsDirOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """List run folders with their state, age and main metric.
+@app.callback(invoke_without_command=True)
+def runs(context: typer.Context, runs_dir: RunsDirOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """List run folders with their state, age, size and main metric; diff, rm and gc work on them.
 
     Example: collm runs --runs-dir runs
     """
-    if not runs_dir.is_dir():
-        raise UsageError(f"{runs_dir}: no such folder; `collm run SPEC` makes it, --runs-dir chooses another")
-    found = [_describe(path) for path in sorted(runs_dir.iterdir()) if path.is_dir() and path.name != STAGES]
+    if context.invoked_subcommand is not None:
+        return
+    found = [_describe(path) for path in run_folders(_directory(runs_dir))]
     if as_json:
         emit_json({"schema": 1, "runs": found})
         return
     width = max((len(each["folder"]) for each in found), default=0)
     for each in found:
         auc = "" if each["test_auc"] is None else f"test AUC {each['test_auc']:.4f}"
-        emit(f"{each['folder'].ljust(width)}  {each['state']:<10}  {each['age_h']:8.1f} h ago  {auc}".rstrip())
+        size = f"{each['mb']:8.1f} MB"
+        emit(f"{each['folder'].ljust(width)}  {each['state']:<10}  {each['age_h']:8.1f} h ago  {size}  {auc}".rstrip())
+
+
+@app.command("diff")
+def diff(
+    context: typer.Context,
+    first: RunArgument,
+    second: RunArgument,
+    runs_dir: RunsDirOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Show where two finished runs differ: settings, and metrics with paired intervals on the same rows.
+
+    Example: collm runs diff quickstart-mf-bias-7e62ea00aa quickstart-text-only-8b7a287dd1
+    """
+    from collm.report.difference import difference_table, run_difference
+
+    folders = [_find(path, runs_dir) for path in (first, second)]
+    found = run_difference(folders[0], folders[1], state_of(context).registry())
+    if as_json:
+        emit_json(found)
+    else:
+        emit_table(*difference_table(found))
+
+
+@app.command("rm")
+def rm(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their names in --runs-dir.")],
+    runs_dir: RunsDirOption = Path("runs"),
+    dry_run: DryRunOption = False,
+) -> None:
+    """Remove run folders. Stages stay, since other runs may use them: `collm runs gc` frees what no run uses.
+
+    Example: collm runs rm quickstart-mf-bias-7e62ea00aa
+    """
+    folders = [_find(path, runs_dir) for path in runs]
+    _remove(folders, dry_run=dry_run)
+
+
+@app.command("gc")
+def gc(
+    runs_dir: RunsDirOption = Path("runs"),
+    dry_run: DryRunOption = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Interrupted stages too; they could otherwise be continued.")
+    ] = False,
+) -> None:
+    """Remove the stages that no run folder uses.
+
+    Example: collm runs gc --dry-run
+    """
+    _remove([stage.path for stage in unused_stages(_directory(runs_dir), unfinished=unfinished)], dry_run=dry_run)
+
+
+@app.command("replay")
+def replay(context: typer.Context, run: RunArgument, runs_dir: RunsDirOption = Path("runs")) -> None:
+    """Tell the installed trackers of a run of the past, from its folder alone.
+
+    Example: COLLM_TENSORBOARD=logs collm runs replay quickstart-mf-bias-7e62ea00aa
+    """
+    from collm.observers import Observers
+    from collm.runs.store import RunFolder
+
+    folder = RunFolder.at(_find(run, runs_dir))
+    hooks = Observers(state_of(context).registry().host)
+    spec = yaml.safe_load((folder.path / "spec.yaml").read_text(encoding="utf-8"))
+    # Trackers mirror what was logged before `run_started`, so that alone replays every step.
+    hooks.notify("run_started", run_dir=folder.path, spec=spec)
+    if folder.is_done():
+        hooks.notify("run_finished", run_dir=folder.path, results=folder.results())
+    say(f"replayed {sum(1 for _ in folder.logged_steps())} logged steps of {folder.path}")
+
+
+def _remove(folders: Sequence[Path], *, dry_run: bool) -> None:
+    total = 0
+    for folder in folders:
+        size = folder_bytes(folder)
+        if not dry_run:
+            remove_folder(folder)
+        total += size
+        say(f"{'would remove' if dry_run else 'removed'} {folder} ({size / 1e6:.1f} MB)")
+    emit(f"{total / 1e6:.1f} MB in {len(folders)} folders {'would be freed' if dry_run else 'freed'}")
+
+
+def _directory(runs_dir: Path) -> Path:
+    if not runs_dir.is_dir():
+        raise UsageError(f"{runs_dir}: no such folder; `collm run SPEC` makes it, --runs-dir chooses another")
+    return runs_dir
+
+
+def _find(path: Path, runs_dir: Path) -> Path:
+    for candidate in (path, runs_dir / path):
+        if candidate.is_dir() and is_run_folder(candidate):
+            return candidate
+    raise UsageError(f"{path}: not a run folder here or in {runs_dir}; `collm runs` lists them")
 
 
 def _describe(folder: Path) -> dict[str, Any]:
@@ -35,6 +139,7 @@ def _describe(folder: Path) -> dict[str, Any]:
         "folder": str(folder),
         "state": _state(folder),
         "age_h": round((time.time() - folder.stat().st_mtime) / 3600, 2),
+        "mb": round(folder_bytes(folder) / 1e6, 3),
         "test_auc": _test_auc(folder / "results.json"),
     }
 
@@ -42,8 +147,7 @@ def _describe(folder: Path) -> dict[str, Any]:
 def _state(folder: Path) -> str:
     if (folder / DONE).is_file():
         return "done"
-    holder = read_holder(folder / LOCK)
-    return "running" if holder is not None and holder.is_alive() else "unfinished"
+    return "running" if is_held(folder) else "unfinished"
 
 
 def _test_auc(path: Path) -> float | None:

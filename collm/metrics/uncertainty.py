@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collm.contracts.metric import Metric, ScoredRows
-from collm.metrics.grouping import Integers
+from collm.metrics.grouping import Floats, Integers
 
 CHUNK_NUMBERS = 4_000_000  # weights held at a time: 32 MB
 
@@ -48,14 +48,34 @@ def interval(
     Raises:
         DataError: If a score is NaN or infinite.
     """
+    return percentiles(resampled_values(metric, rows, n_resamples=n_resamples, seed=seed), level=level)
+
+
+def resampled_values(metric: Metric, rows: ScoredRows, *, n_resamples: int, seed: int) -> Floats:
+    """Returns a metric under resampled users; equal users, count and seed mean equal draws, so values can be paired.
+
+    Args:
+        metric: The metric.
+        rows: The rows.
+        n_resamples: Resamples.
+        seed: Seed of the draws.
+
+    Returns:
+        float64 [n_resamples], NaN where a resample does not define the metric; empty where there are fewer than two
+        users.
+    """
     n_users = len(np.unique(rows.user))
     if n_users < 2 or n_resamples < 1:
+        return np.zeros(0)
+    return np.concatenate([metric.resample(rows, weights) for weights in _weight_chunks(n_users, n_resamples, seed)])
+
+
+def percentiles(values: Floats, *, level: float = 0.95) -> tuple[float, float] | None:
+    """Returns the ends that hold the share `level` of the values that are not NaN; None where all are."""
+    usable = values[~np.isnan(values)]
+    if usable.size == 0:
         return None
-    values = np.concatenate([metric.resample(rows, weights) for weights in _weight_chunks(n_users, n_resamples, seed)])
-    values = values[~np.isnan(values)]
-    if values.size == 0:
-        return None
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

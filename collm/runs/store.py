@@ -85,6 +85,13 @@ class RunFolder:
         self.path = runs_dir / f"{safe}-{spec_hash}"
         self._events_checked = False
 
+    @classmethod
+    def at(cls, path: Path) -> RunFolder:
+        """Returns the run folder that lies at a path, whatever its name."""
+        folder = cls(path.parent, "run", "hash")
+        folder.path = path
+        return folder
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[RunFolder]:
         """Holds the run for writing; a second live process on the same run is refused.
@@ -138,6 +145,12 @@ class RunFolder:
             return []
         complete, _, _ = path.read_bytes().rpartition(b"\n")
         return [json.loads(line) for line in complete.decode("utf-8").splitlines() if line]
+
+    def logged_steps(self) -> Iterator[tuple[str, int, dict[str, float]]]:
+        """Yields stage, step and values of every logged step so far, for trackers that join late or start again."""
+        for event in self.events():
+            if event["event"] == "step_logged":
+                yield event["stage"], int(event["step"]), event["values"]
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Writes `results.json` after checking its form.

@@ -1,0 +1,150 @@
+"""Runs made of runs: the mean of `score` over the same rows, with a run folder like any other."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from collm.data.wheels import file_sha256
+from collm.errors import CollmError, RunError
+from collm.registry import Registry
+from collm.rescore import FLOORS, SCORES, Measure, mean_score, measure_scores, read_scores
+from collm.runs.store import RunFolder, replacing
+from collm.spec.expand import Suite, SuiteEnsemble
+from collm.spec.fingerprint import fingerprint
+from collm.spec.model import ResolvedSpec
+from collm.stages.evaluate import build_metrics
+
+logger = logging.getLogger(__name__)
+
+
+def ensemble_folder(
+    suite: str, ensemble: SuiteEnsemble, specs: Mapping[str, ResolvedSpec], *, runs_dir: Path
+) -> RunFolder:
+    """Returns the run folder of an ensemble; its hash is of its members' spec hashes.
+
+    Args:
+        suite: Name of the suite.
+        ensemble: The ensemble.
+        specs: Key -> spec of each run of the suite.
+        runs_dir: Directory of runs.
+    """
+    digest = fingerprint({"ensemble": [specs[member].spec_hash for member in ensemble.members]})[:10]
+    return RunFolder(runs_dir, f"{suite}-{ensemble.run}", digest)
+
+
+def run_ensembles(
+    suite: Suite, results: Mapping[str, Mapping[str, Any]], *, registry: Registry, runs_dir: Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Averages the scores of finished runs for every ensemble of a suite.
+
+    Args:
+        suite: The expanded suite.
+        results: Key -> content of `results.json` with `run_dir`, of each finished run.
+        registry: Where metrics come from.
+        runs_dir: Directory of runs.
+
+    Returns:
+        Key -> results of each ensemble, and key -> message of each that could not be made.
+    """
+    specs = {member.key: member.spec for member in suite.runs}
+    made: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    for ensemble in suite.ensembles:
+        try:
+            if lacking := [key for key in ensemble.members if key not in results]:
+                raise RunError(f"needs {', '.join(lacking)}, which did not finish")
+            made[ensemble.key] = run_ensemble(
+                suite.name, ensemble, specs, results, registry=registry, runs_dir=runs_dir
+            )
+        except CollmError as error:
+            failed[ensemble.key] = str(error)
+            logger.error("%s failed: %s", ensemble.key, error)
+    return made, failed
+
+
+def run_ensemble(
+    suite: str,
+    ensemble: SuiteEnsemble,
+    specs: Mapping[str, ResolvedSpec],
+    results: Mapping[str, Mapping[str, Any]],
+    *,
+    registry: Registry,
+    runs_dir: Path,
+) -> dict[str, Any]:
+    """Averages the scores of finished runs, or returns what that gave before for the same scores.
+
+    Args:
+        suite: Name of the suite.
+        ensemble: The ensemble.
+        specs: Key -> spec of each run of the suite.
+        results: Key -> content of `results.json` with `run_dir`, of each member at least.
+        registry: Where metrics come from.
+        runs_dir: Directory of runs.
+
+    Returns:
+        The content of `results.json`, with `run_dir` and `reused` added.
+
+    Raises:
+        RunError: If the members did not score the same rows.
+    """
+    folder = ensemble_folder(suite, ensemble, specs, runs_dir=runs_dir)
+    members = {key: Path(str(results[key]["run_dir"])) for key in ensemble.members}
+    inputs = {key: file_sha256(path / SCORES) for key, path in members.items()}
+    with folder.lock():
+        reused = folder.is_done() and folder.results().get("inputs") == inputs
+        if not reused:
+            folder.reopen()
+            _average(folder, suite, ensemble, specs, results, members, inputs, registry)
+            folder.write_done()
+    return folder.results() | {"run": ensemble.run, "run_dir": str(folder.path), "reused": reused}
+
+
+def _average(
+    folder: RunFolder,
+    suite: str,
+    ensemble: SuiteEnsemble,
+    specs: Mapping[str, ResolvedSpec],
+    results: Mapping[str, Mapping[str, Any]],
+    members: Mapping[str, Path],
+    inputs: dict[str, str],
+    registry: Registry,
+) -> None:
+    first = specs[ensemble.members[0]]
+    frame = mean_score({key: read_scores(path) for key, path in members.items()})
+    measure = Measure(
+        warm=first.slices.warm,
+        cold=first.slices.cold,
+        slices=first.evaluate.slices,
+        metrics=build_metrics(first.evaluate.metrics, registry),
+        resamples=first.evaluate.resamples,
+    )
+    lead, floors = results[ensemble.members[0]], members[ensemble.members[0]] / FLOORS
+    folder.write_spec({"ensemble": {key: specs[key].plain() for key in ensemble.members}})
+    with replacing(folder.path / SCORES) as temporary:
+        frame.write_parquet(temporary)
+    if floors.is_file():
+        with replacing(folder.path / FLOORS) as temporary:
+            shutil.copyfile(floors, temporary)
+    folder.write_results(
+        {
+            "schema": lead["schema"],
+            "name": f"{suite}-{ensemble.run}",
+            "run": ensemble.run,
+            "spec_hash": folder.path.name.rpartition("-")[2],
+            "seed": ensemble.seed,
+            "profile": first.profile,
+            "metrics": measure_scores(frame, measure),
+            "floors": lead.get("floors", {}),
+            "timing": {},
+            "inputs": inputs,
+            "counts": lead.get("counts", {}),
+            "full_counts": lead.get("full_counts", {}),
+            "protocol": lead.get("protocol", {}),
+            "facts": {"ensemble": {key: str(path.name) for key, path in members.items()}},
+            "notes": [f"The mean of the scores of {' and '.join(ensemble.members)}."],
+        }
+    )

@@ -1,0 +1,80 @@
+"""What training and scoring cost, method by method (the paper's Table 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collm.report.collect import ReportRun
+from collm.report.summary import Summary
+
+# Which method the ratios are relative to: the first of these that the report has.
+BASELINES = ("tallrec", "text-only")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one method, mean over its seeds.
+
+    Attributes:
+        method: Its name.
+        training_seconds: Fitting the encoder and all tuning steps, seconds.
+        scoring_seconds: Scoring all evaluated splits, seconds.
+        seconds_per_row: Scoring seconds per scored row.
+        training_ratio: Relative to the text-only method of the same report; None without one.
+        scoring_ratio: Likewise for scoring.
+        machine: Processor or device that it ran on.
+    """
+
+    method: str
+    training_seconds: float
+    scoring_seconds: float
+    seconds_per_row: float
+    training_ratio: float | None
+    scoring_ratio: float | None
+    machine: str
+
+
+def costs(summary: Summary) -> list[Cost]:
+    """Returns the cost of every method that has recorded times."""
+    found: dict[str, tuple[float, float, int, str]] = {}
+    for line in summary.lines:
+        runs = [run for run in line.method.runs if run.results.get("timing")]
+        if runs:
+            seconds = [stage_seconds(run.results) for run in runs]
+            training = sum(sum(v for k, v in each.items() if _is_training(k)) for each in seconds) / len(runs)
+            scoring = sum(each.get("evaluate", 0.0) for each in seconds) / len(runs)
+            found[line.method.name] = (training, scoring, runs[0].scores.height, _machine(runs[0]))
+    base = next((found[name] for name in BASELINES if name in found), None)
+    return [
+        Cost(
+            method=name,
+            training_seconds=training,
+            scoring_seconds=scoring,
+            seconds_per_row=scoring / rows if rows else 0.0,
+            training_ratio=training / base[0] if base and base[0] else None,
+            scoring_ratio=scoring / base[1] if base and base[1] else None,
+            machine=machine,
+        )
+        for name, (training, scoring, rows, machine) in found.items()
+    ]
+
+
+def stage_seconds(results: Mapping[str, Any]) -> dict[str, float]:
+    """Returns stage -> seconds of its work, whether or not this run did it itself."""
+    return {
+        name: float(stage.get("work_seconds") or stage["seconds"]) for name, stage in results.get("timing", {}).items()
+    }
+
+
+def _is_training(stage: str) -> bool:
+    return stage == "fit_encoder" or stage.startswith("tune_")
+
+
+def _machine(run: ReportRun) -> str:
+    devices = run.environment.get("torch", {}).get("devices") or []
+    if devices:
+        first = devices[0]
+        return str(first.get("name", first)) if isinstance(first, Mapping) else str(first)
+    return f"{run.environment.get('processor', 'processor')}, {run.environment.get('cores', '?')} cores"

@@ -1,0 +1,99 @@
+"""Two runs side by side: which settings differ, and which metrics, with paired intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from collm.registry import Registry
+from collm.report.collect import ReportRun, read_run
+from collm.report.compare import compare_all
+from collm.report.methods import Method, measured_cells
+from collm.report.tables import metric_title
+from collm.rescore import Measure, same_rows
+from collm.stages.evaluate import build_metrics
+
+ABSENT = "-"
+
+
+def run_difference(first: Path, second: Path, registry: Registry) -> dict[str, Any]:
+    """Compares two finished runs.
+
+    Args:
+        first: A run folder.
+        second: Another one.
+        registry: Where metrics come from.
+
+    Returns:
+        `{"schema": 1, "first", "second", "settings": {path: [first, second]}, "metrics": {split: {metric: record}}}`;
+        a record has `first`, `second`, `difference`, `low`, `high` (95%, users resampled), `p`.
+
+    Raises:
+        RunError: If a run is not finished, or the two did not score the same rows.
+    """
+    runs = (read_run(first), read_run(second))
+    same_rows({str(run.path): run.scores for run in runs})
+    settings = _differing(dict(_leaves(runs[0].spec)), dict(_leaves(runs[1].spec)))
+    metrics = {split: _metrics(runs, split, registry) for split in runs[0].results["metrics"]}
+    return {"schema": 1, "first": str(first), "second": str(second), "settings": settings, "metrics": metrics}
+
+
+def difference_table(found: Mapping[str, Any]) -> list[RenderableType]:
+    """Returns what `run_difference` found as tables for a terminal."""
+    settings = Table("setting", "first", "second", box=box.SIMPLE_HEAD, pad_edge=False)
+    for path, (one, other) in found["settings"].items():
+        settings.add_row(Text(path), Text(str(one)), Text(str(other)))
+    metrics = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("split", "metric", "first", "second", "second - first", "p"):
+        metrics.add_column(name, justify="left" if name in ("split", "metric") else "right")
+    for split, records in found["metrics"].items():
+        for name, record in records.items():
+            gap = f"{record['difference']:+.4f} [{record['low']:+.4f}, {record['high']:+.4f}]"
+            values = (f"{record['first']:.4f}", f"{record['second']:.4f}")
+            metrics.add_row(split, metric_title(name), *values, gap, f"{record['p']:.3g}")
+    head = [Text(f"first:  {found['first']}"), Text(f"second: {found['second']}")]
+    return [*head, settings if found["settings"] else Text("the same settings"), metrics]
+
+
+def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) -> dict[str, dict[str, float]]:
+    slices = runs[0].results["metrics"][split]
+    part = "all" if "all" in slices else next(iter(slices))
+    rules = next((run.spec["slices"] for run in runs if "slices" in run.spec), {"warm": "at-least-3", "cold": "rest"})
+    measure = Measure(rules["warm"], rules["cold"], (part,), build_metrics(list(slices[part]), registry))
+    draws: dict[str, dict[str, Any]] = {}
+    # The second comes first, so that a positive difference says that it is the higher one.
+    for name, run in (("second", runs[1]), ("first", runs[0])):
+        frame = run.scores.filter(run.scores["split"] == split)
+        method = Method(name, False, (run.seed,), (run,), (frame,))
+        for metric, drawn in measured_cells(method, measure)[1][part].items():
+            draws.setdefault(metric, {})[name] = drawn
+    found: dict[str, dict[str, float]] = {}
+    for metric, pair in draws.items():
+        for each in compare_all(pair, metric):
+            values = {name: float(drawn.values[0]) for name, drawn in pair.items()}
+            interval = {"difference": each.value, "low": each.low, "high": each.high, "p": each.p}
+            found[metric] = {"first": values["first"], "second": values["second"], **interval}
+    return found
+
+
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Any]]:
+    paths = [*first, *(path for path in second if path not in first)]
+    return {
+        path: [first.get(path, ABSENT), second.get(path, ABSENT)]
+        for path in paths
+        if path != "name" and first.get(path, ABSENT) != second.get(path, ABSENT)
+    }
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, each in value.items():
+            yield from _leaves(each, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value

@@ -1,0 +1,164 @@
+"""Shows a summary: on a terminal (rich), as Markdown, LaTeX and HTML (jinja2 templates)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text as RichText
+
+import collm
+from collm.errors import UsageError
+from collm.report.deviations import deviations
+from collm.report.figures import Picture
+from collm.report.summary import Summary
+from collm.report.tables import Grid, report_tables
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "†": r"$^\dagger$",
+}
+MARKDOWN = re.compile(r"([\\`*_|<>#])")
+# Numbers of these tables are for reading on; a terminal shows the rest.
+TERMINAL_LIMIT = 40
+
+
+def terminal_tables(summary: Summary) -> list[RenderableType]:
+    """Returns rich tables, notes and run folders; long lists of comparisons are cut and say so."""
+    shown: list[RenderableType] = []
+    for grid in report_tables(summary):
+        shown.append(_rich_table(grid))
+        hidden = len(grid.rows) - TERMINAL_LIMIT
+        if hidden > 0:
+            shown.append(RichText(f"  ... and {hidden} more rows (--html, --markdown, --csv show all)"))
+        if grid.caption:
+            shown.append(RichText(f"  {grid.caption}", style="dim"))
+    shown.append(RichText("\nnotes:", style="bold"))
+    shown.extend(RichText(f"  {note}") for note in summary.notes)
+    shown.append(RichText("run folders:", style="bold"))
+    shown.extend(RichText(f"  {run.method} (seed {run.seed}): {run.path}", overflow="fold") for run in summary.runs)
+    return shown
+
+
+def to_markdown(summary: Summary) -> str:
+    """Returns the report as Markdown."""
+    return _environment(False).get_template("report.md.j2").render(_context(summary, escape=escape_markdown))
+
+
+def to_latex(summary: Summary) -> str:
+    """Returns the tables as LaTeX; needs the package `booktabs`."""
+    return _environment(False).get_template("report.tex.j2").render(_context(summary, escape=escape_latex))
+
+
+def to_html(summary: Summary, pictures: Sequence[Picture], *, folder: Path) -> str:
+    """Returns one self-contained page: no scripts, nothing loaded from elsewhere.
+
+    Args:
+        summary: What it shows.
+        pictures: Figures; their SVG text is put into the page as it is.
+        folder: Where the page will lie; links to run folders are relative to it.
+    """
+    context = _context(summary, escape=str) | {
+        "pictures": pictures,
+        "runs": [_run_details(run, folder) for run in summary.runs],
+        "link": lambda path: _relative(Path(path), folder),
+    }
+    return _environment(True).get_template("report.html.j2").render(context)
+
+
+def escape_latex(text: str) -> str:
+    """Returns text in which LaTeX finds no commands."""
+    return "".join(LATEX.get(letter, letter) for letter in text.replace("\n", " "))
+
+
+def escape_markdown(text: str) -> str:
+    """Returns text in which Markdown finds no markup."""
+    return MARKDOWN.sub(r"\\\1", text).replace("\n", " ")
+
+
+def _context(summary: Summary, *, escape: Any) -> dict[str, Any]:
+    methods = [line.method.name for line in summary.lines if not line.method.floor]
+    return {
+        "summary": summary,
+        "grids": report_tables(summary),
+        "escape": escape,
+        "methods": methods,
+        "version": collm.__version__,
+    }
+
+
+def _environment(is_html: bool) -> Environment:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise UsageError("reports in files need jinja2: pip install 'collm[report]'") from error
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("collm.report"),
+        autoescape=is_html,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        comment_start_string="<##",
+        comment_end_string="##>",
+    )
+
+
+def _rich_table(grid: Grid) -> Table:
+    table = Table(title=grid.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(grid.header):
+        is_text = index in grid.text_columns
+        justify: Literal["left", "right"] = "left" if is_text else "right"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=not is_text, min_width=None if index else 12)
+    for row, dim in list(zip(grid.rows, grid.dim, strict=True))[:TERMINAL_LIMIT]:
+        cells = [RichText(cell.text, style="bold" if cell.strong else "") for cell in row]
+        table.add_row(*cells, style="dim" if dim else None)
+    return table
+
+
+def _run_details(run: Any, folder: Path) -> dict[str, Any]:
+    return {
+        "id": run.path.name,
+        "method": run.method,
+        "seed": run.seed,
+        "folder": _relative(run.path, folder),
+        "spec": yaml.safe_dump(run.spec, sort_keys=False, allow_unicode=True),
+        "environment": yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True),
+        "facts": yaml.safe_dump(_without_curves(run.results.get("facts", {})), sort_keys=False, allow_unicode=True),
+        "deviations": deviations(run.spec, run.results),
+        "timing": run.results.get("timing", {}),
+    }
+
+
+def _without_curves(facts: Any) -> dict[str, Any]:
+    """Curves are drawn, not listed."""
+    return {
+        stage: {key: value for key, value in values.items() if key != "curve"} if isinstance(values, dict) else values
+        for stage, values in facts.items()
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Returns a link that works from a file and keeps working when both are moved together."""
+    from urllib.parse import quote
+
+    return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())

@@ -1,0 +1,268 @@
+"""The tables of a report as text cells; terminal, Markdown, LaTeX and HTML show the same ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from collm.report.cost import Cost, costs
+from collm.report.methods import Cell
+from collm.report.summary import Line, Summary
+from collm.report.table import METRIC_TITLES
+
+NOT_ABOVE_FLOOR = "†"
+CSV_COLUMNS = (
+    "method",
+    "floor",
+    "made_with",
+    "seeds",
+    "split",
+    "slice",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "smallest",
+    "largest",
+    "n",
+    "paper",
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """One cell: its text, where it links to, whether it stands out."""
+
+    text: str
+    link: str = ""
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One table.
+
+    Attributes:
+        key: Name for links, e.g. `results-all`.
+        title: Heading.
+        header: Names of columns.
+        rows: Cells by row.
+        dim: Whether a row stands back (floors).
+        text_columns: Columns that hold text; the others are right-aligned.
+        caption: What a reader must know of it.
+    """
+
+    key: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Text, ...], ...]
+    dim: tuple[bool, ...]
+    text_columns: frozenset[int] = frozenset({0})
+    caption: str = ""
+
+
+def report_tables(summary: Summary) -> list[Grid]:
+    """Returns all tables of a report in reading order; those without rows are left out."""
+    grids = [_results(summary, part) for part in summary.slices]
+    grids += [_paper(summary), _comparisons(summary), _improvements(summary), _costs(summary), _missing(summary)]
+    return [grid for grid in grids if grid.rows]
+
+
+def to_csv(summary: Summary) -> str:
+    """Returns one line per method, slice and metric; numbers unrounded."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for line in summary.lines:
+        seeds = " ".join(map(str, line.method.seeds))
+        for part, metrics in line.cells.items():
+            for metric, cell in metrics.items():
+                paper = line.paper.get(metric) if part == "all" else None
+                place = (line.method.name, line.method.floor, line.fidelity, seeds, summary.split, part, metric)
+                numbers = (cell.value, cell.low, cell.high, cell.smallest, cell.largest, cell.n, paper)
+                writer.writerow([*place, *numbers])
+    return stream.getvalue()
+
+
+def metric_title(name: str) -> str:
+    """Returns how a metric is written in tables."""
+    return METRIC_TITLES.get(name, name)
+
+
+def cell_text(cell: Cell) -> str:
+    """Returns value, interval, and on a second line the range over seeds where there are several."""
+    if cell.value is None:
+        return cell.reason or "no usable rows"
+    text = f"{cell.value:.4f}"
+    if cell.low is not None and cell.high is not None:
+        text += f" [{cell.low:.3f}, {cell.high:.3f}]"
+    if cell.smallest is not None and cell.largest is not None and cell.smallest != cell.largest:
+        text += f"\n({cell.smallest:.4f}-{cell.largest:.4f})"
+    return text
+
+
+def _results(summary: Summary, part: str) -> Grid:
+    rows, dim = [], []
+    best = _best(summary, part)
+    for line in summary.lines:
+        link = str(line.method.runs[0].path) if line.method.runs else ""
+        cells = []
+        for metric in summary.metrics:
+            mark = NOT_ABOVE_FLOOR if part == summary.slices[0] and line.above_floor.get(metric) is False else ""
+            is_best = best.get(metric) == line.method.name
+            value, *spread = cell_text(line.cells[part][metric]).split("\n")
+            cells.append(Text("\n".join([value + mark, *spread]), link=link, strong=is_best))
+        seeds = "floor" if line.method.floor else _seeds(line)
+        rows.append((Text(line.method.name), *cells, Text(seeds), Text(line.fidelity)))
+        dim.append(line.method.floor)
+    caption = f"[low, high]: 95% interval, users resampled; (smallest-largest) over seeds. {_sizes(summary, part)}"
+    if any(NOT_ABOVE_FLOOR in cell.text for row in rows for cell in row):
+        caption += f" {NOT_ABOVE_FLOOR} not above the best floor that knows as much."
+    header = ("method", *map(metric_title, summary.metrics), "seeds", "made with")
+    title = f"{summary.split}, {part} rows"
+    text_columns = frozenset({0, len(header) - 2, len(header) - 1})
+    return Grid(f"results-{part}", title, header, tuple(rows), tuple(dim), text_columns, caption=caption)
+
+
+def _seeds(line: Line) -> str:
+    seeds = line.method.seeds
+    return f"n=1 ({seeds[0]})" if len(seeds) == 1 else f"n={len(seeds)} ({', '.join(map(str, seeds))})"
+
+
+def _best(summary: Summary, part: str) -> dict[str, str]:
+    best: dict[str, str] = {}
+    for metric in summary.metrics:
+        sign = 1.0 if summary.higher_is_better[metric] else -1.0
+        known = {
+            line.method.name: sign * value
+            for line in summary.lines
+            if not line.method.floor and (value := line.cells[part][metric].value) is not None
+        }
+        if len(known) > 1:
+            best[metric] = max(known, key=known.__getitem__)
+    return best
+
+
+def _sizes(summary: Summary, part: str) -> str:
+    cells = summary.lines[-1].cells[part]
+    shown = []
+    for metric, cell in cells.items():
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in (cell.skipped or {}).items())
+        shown.append(f"{metric_title(metric)} n={cell.n:,}" + (f" (left out: {left_out})" if left_out else ""))
+    return "; ".join(shown) + "."
+
+
+def _paper(summary: Summary) -> Grid:
+    rows = []
+    for line in summary.lines:
+        for metric, paper in line.paper.items():
+            cell = line.cells.get("all", {}).get(metric)
+            if cell is not None and cell.value is not None:
+                rows.append(_paper_row(line, metric, paper, cell))
+    header = ("method", "metric", "measured", "paper", "difference", "in half-intervals", "made with")
+    title = f"Beside the paper ({summary.paper_dataset})"
+    caption = (
+        "The paper used Vicuna-7B (Table 7: Qwen2-1.5B) and one seed. A difference of more than 1 half-interval lies "
+        "outside the 95% interval of the measured value."
+    )
+    return Grid("paper", title, header, tuple(rows), (False,) * len(rows), frozenset({0, 1, 6}), caption=caption)
+
+
+def _paper_row(line: Line, metric: str, paper: float, cell: Cell) -> tuple[Text, ...]:
+    assert cell.value is not None
+    gap = cell.value - paper
+    half = (cell.high - cell.low) / 2 if cell.low is not None and cell.high is not None else 0.0
+    units = f"{gap / half:+.1f}" if half > 0 else "-"
+    return (
+        Text(line.method.name),
+        Text(metric_title(metric)),
+        Text(f"{cell.value:.4f}", link=str(line.method.runs[0].path)),
+        Text(f"{paper:.4f}"),
+        Text(f"{gap:+.4f}"),
+        Text(units),
+        Text(line.fidelity),
+    )
+
+
+def _comparisons(summary: Summary) -> Grid:
+    rows = tuple(
+        (
+            Text(f"{each.first} - {each.second}"),
+            Text(metric_title(each.metric)),
+            Text(f"{each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]", strong=each.significant),
+            Text(f"{each.p:.3g}"),
+            Text(f"{each.p_holm:.3g}"),
+            Text(f"{each.detectable:.4f}"),
+        )
+        for each in summary.comparisons
+    )
+    header = ("methods", "metric", "difference", "p", "p (Holm)", "detectable")
+    caption = (
+        "The same rows; users resampled, and seeds where there are several. Holm: corrected over all pairs of one "
+        "metric. Detectable: the difference that would be found 8 times in 10 at the 5% level, uncorrected."
+    )
+    return Grid(
+        "comparisons",
+        "Differences between methods",
+        header,
+        rows,
+        (False,) * len(rows),
+        frozenset({0, 1}),
+        caption=caption,
+    )
+
+
+def _improvements(summary: Summary) -> Grid:
+    methods = [line.method.name for line in summary.lines if not line.method.floor]
+    baselines = [*dict.fromkeys(summary.best_floors.values()), *methods]
+    rows = tuple(
+        (Text(method), *(Text(_percent(summary.improvements.get((method, other)))) for other in baselines))
+        for method in methods
+        if any((method, other) in summary.improvements for other in baselines)
+    )
+    caption = "Mean over AUC and uAUC of (method - baseline) / baseline, the paper's definition (Table 2)."
+    title = "Relative improvement over"
+    header = ("method", *(f"over {name}" for name in baselines))
+    return Grid("improvement", title, header, rows, (False,) * len(rows), caption=caption)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:+.1f}%"
+
+
+def _costs(summary: Summary) -> Grid:
+    rows = tuple(_cost_row(each) for each in costs(summary))
+    header = ("method", "training s", "scoring s", "scoring ms/row", "training x", "scoring x", "machine")
+    caption = (
+        "Seconds of the work itself, wherever it was reused; mean over seeds. x: relative to text-only (or TALLRec) "
+        "in the same report (the paper's Table 6)."
+    )
+    return Grid("cost", "Time", header, rows, (False,) * len(rows), caption=caption)
+
+
+def _cost_row(cost: Cost) -> tuple[Text, ...]:
+    def ratio(value: float | None) -> str:
+        return "" if value is None else f"{value:.2f}"
+
+    return (
+        Text(cost.method),
+        Text(f"{cost.training_seconds:.1f}"),
+        Text(f"{cost.scoring_seconds:.1f}"),
+        Text(f"{1000 * cost.seconds_per_row:.2f}"),
+        Text(ratio(cost.training_ratio)),
+        Text(ratio(cost.scoring_ratio)),
+        Text(cost.machine),
+    )
+
+
+def _missing(summary: Summary) -> Grid:
+    rows = tuple((Text(each.method), Text(str(each.seed)), Text(each.cause)) for each in summary.missing)
+    return Grid("missing", "Not finished", ("run", "seed", "cause"), rows, (True,) * len(rows), frozenset({0, 1, 2}))
+
+
+def texts(grid: Grid) -> Iterator[tuple[str, ...]]:
+    """Yields the rows of a table as text alone."""
+    for row in grid.rows:
+        yield tuple(cell.text for cell in row)

@@ -1,0 +1,100 @@
+"""Suites with ensembles, and `collm report` on them, through the real command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import polars as pl
+import pytest
+from generated import command, write_data
+
+SUITE = """\
+name: table
+base:
+  name: base
+  dataset: {name: movielens-small, path: data}
+  encoder: {name: mf-bias, embedding_size: 4, fit: {epochs: 3, batch_size: 64}}
+  evaluate: {resamples: 50}
+runs:
+  mf-bias: {}
+  item-knn: {encoder: {name: item-knn}}
+seeds: [0, 1]
+ensembles: {mf-bias+item-knn: [mf-bias, item-knn]}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("reports")
+    write_data(root / "data")
+    (root / "table.yaml").write_text(SUITE, encoding="utf-8")
+    return root
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_a_suite_with_an_ensemble_and_its_report(folder: Path) -> None:
+    done = call(folder, "run", "table.yaml", "--json")
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout)["runs"]
+    assert [(run["run"], run["seed"]) for run in runs] == [
+        (name, seed) for name in ("mf-bias", "item-knn", "mf-bias+item-knn") for seed in (0, 1)
+    ]
+    folders = {(run["run"], run["seed"]): folder / run["run_dir"] for run in runs}
+    scores = {key: pl.read_parquet(path / "scores.parquet") for key, path in folders.items()}
+    expected = (scores["mf-bias", 1]["score"] + scores["item-knn", 1]["score"]) / 2
+    mixed = scores["mf-bias+item-knn", 1]
+    assert (mixed["score"] - expected).abs().max() < 1e-12
+    assert mixed["logit"].is_null().all()
+    floors = pl.read_parquet(folders["mf-bias", 0] / "floors.parquet")
+    assert floors.height == mixed.height
+    assert {"item-mean", "item-user-mean", "bias-logistic"} <= set(floors.columns)
+
+    again = call(folder, "run", "table.yaml", "--json")
+    assert all(run["reused"] for run in json.loads(again.stdout)["runs"])
+
+    files = ("--html", "out/r.html", "--csv", "r.csv", "--markdown", "r.md", "--latex", "r.tex")
+    report = call(folder, "report", "table.yaml", *files)
+    assert report.returncode == 0, report.stderr
+    assert "wrote out/r.html" in report.stderr
+    assert "mf-bias+item-knn" in report.stdout
+    rows = pl.read_csv(folder / "r.csv").filter(pl.col("slice") == "all", pl.col("metric") == "auc")
+    values = [run["metrics"]["test"]["all"]["auc"]["value"] for run in runs if run["run"] == "mf-bias"]
+    assert rows.filter(pl.col("method") == "mf-bias")["value"].item() == pytest.approx(sum(values) / 2)
+    assert (folder / "out" / "r.html").read_text().startswith("<!doctype html>")
+
+    other = call(folder, "report", "table.yaml", "--protocol", "reference", "--metrics", "auc,logloss")
+    assert other.returncode == 0, other.stderr
+    assert "logloss" in other.stdout
+
+    metrics = json.loads((folders["mf-bias", 0] / "results.json").read_text())["floors"]["test"]["all"]
+    (shown,) = [line for line in report.stdout.splitlines() if line.strip().startswith("bias-logistic")][:1]
+    assert f"{metrics['bias-logistic']['auc']['value']:.4f}" in shown
+
+
+def test_two_runs_are_compared(folder: Path) -> None:
+    first, second = sorted(path.name for path in (folder / "runs").iterdir() if path.name.startswith("table-mf-bias-"))[
+        :2
+    ]
+    found = json.loads(call(folder, "runs", "diff", first, second, "--json").stdout)
+    assert found["settings"]["seed"] in ([0, 1], [1, 0])
+    record = found["metrics"]["test"]["auc"]
+    assert record["difference"] == pytest.approx(record["second"] - record["first"])
+    assert record["low"] <= record["difference"] <= record["high"]
+    assert "second - first" in call(folder, "runs", "diff", first, second).stdout
+    listed = json.loads(call(folder, "runs", "--json").stdout)["runs"]
+    assert all(run["state"] == "done" and run["mb"] > 0 for run in listed)
+    assert "0.0 MB in 0 folders would be freed" in call(folder, "runs", "gc", "--dry-run").stdout
+
+
+def test_unfinished_and_unknown_runs_are_named(folder: Path) -> None:
+    missing = call(folder, "report", "table.yaml", "--runs-dir", "elsewhere")
+    assert missing.returncode == 1
+    assert "nothing is finished in elsewhere: mf-bias: not run yet" in missing.stderr
+    unknown = call(folder, "report", "tabel.yaml")
+    assert unknown.returncode == 2
+    assert "neither a run folder" in unknown.stderr
