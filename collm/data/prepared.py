@@ -7,7 +7,9 @@ them.
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,6 +161,7 @@ class PreparedData:
         self._start: Array = table["history_start"].to_numpy()
         self._end: Array = table["history_end"].to_numpy()
         self._table = table
+        self._frames = frames
 
     @classmethod
     def open(cls, folder: Path) -> PreparedData:
@@ -201,6 +204,31 @@ class PreparedData:
         repeats = int(self.manifest["history"]["repeats"])
         index = HistoryIndex(self._positives, self._start[rows.index], self._end[rows.index], repeats)
         return last_positives(index, rows.item, max_items)
+
+    def interactions(self) -> pl.DataFrame:
+        """Returns all rows: `user`, `item`, `label`, `timestamp`, `split`, `order` and what the recipe kept beside."""
+        return self._table
+
+    def user_table(self) -> pl.DataFrame:
+        """Returns `user` (dense id), `id` (raw id), `train_rows`; padding included."""
+        return self._frames["users"]
+
+    def item_table(self) -> pl.DataFrame:
+        """Returns `item` (dense id), `id` (raw id), `train_rows`, `title`; padding included."""
+        return self._frames["items"]
+
+    def with_histories(self, index: HistoryIndex, titles: Sequence[str]) -> PreparedData:
+        """Returns the same users and items with other rows: `Rows.index` then counts in `index`.
+
+        Args:
+            index: Histories of the other rows.
+            titles: Titles by item id; may hold more than the dataset's items, which encoders see as padding.
+        """
+        view = copy.copy(self)
+        view._positives, view._start, view._end = index.positives, index.start, index.end
+        view.titles = list(titles)
+        view.manifest = self.manifest | {"history": self.manifest["history"] | {"repeats": index.repeats}}
+        return view
 
     def counts(self) -> dict[str, int]:
         """Returns rows per split after `limit`, and the users and items of the whole table."""

@@ -1,0 +1,180 @@
+"""`collm score`, `recommend` and `export`: what a finished run says of pairs and users, and its weights."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from collm.cli.context import JsonOption, RunsDirOption, cache_dir, emit, emit_json, emit_table, say, state_of
+from collm.errors import UsageError
+
+if TYPE_CHECKING:
+    from collm.trained.recommend import Recommendations
+
+
+class ExportDtype(enum.StrEnum):
+    """Number formats of an export."""
+
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float32 = "float32"
+
+
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A finished run's folder, or its name in --runs-dir.", show_default=False)
+]
+DeviceOption = Annotated[str | None, typer.Option(help="Device. Default: the first CUDA device, else the processor.")]
+
+
+def score(
+    context: typer.Context,
+    run: RunArgument,
+    pairs: Annotated[
+        Path, typer.Argument(metavar="PAIRS", help="CSV: user, item, optional time and title.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV to write. Default: stdout.")
+    ] = None,
+    runs_dir: RunsDirOption = Path("runs"),
+    device: DeviceOption = None,
+) -> None:
+    """Score pairs of raw ids with a finished run.
+
+    `time` is in seconds since 1970 UTC; without it a pair is asked after everything that is known. Unknown ids are
+    scored as cold and marked (user_known, item_known), never dropped; `title` gives the text of an unknown item.
+
+    Example: collm score runs/quickstart-mf-bias-7e62ea00aa pairs.csv -o scores.csv
+    """
+    from collm.trained.pairs_file import read_pairs
+
+    found = read_pairs(pairs)
+    folder = find_run(run, runs_dir)
+    from collm.trained.model import open_run
+    from collm.trained.pairs_file import scored_frame
+
+    model = open_run(folder, cache_dir=cache_dir(), registry=state_of(context).registry(), device=device)
+    scores = model.score(found.users, found.items, found.times, titles=found.titles)
+    frame = scored_frame(found, scores, model.data)
+    if output is None:
+        emit(frame.write_csv().rstrip("\n"))
+    else:
+        from collm.runs.store import write_atomically
+
+        write_atomically(output, frame.write_csv())
+        users, items = (int((~frame[name]).sum()) for name in ("user_known", "item_known"))
+        say(f"wrote {output}: {frame.height} rows, {users} of unknown users, {items} of unknown items")
+
+
+def recommend(
+    context: typer.Context,
+    run: RunArgument,
+    user: Annotated[str, typer.Option("--user", help="Raw user id.", show_default=False)],
+    k: Annotated[int, typer.Option("-k", min=1, help="Items to show.")] = 10,
+    candidates: Annotated[str, typer.Option(help="`all`, or a text file with one raw item id per line.")] = "all",
+    shortlist: Annotated[
+        int, typer.Option(min=0, help="Items that the language model ranks at most; 0 = all candidates.")
+    ] = 100,
+    time: Annotated[int | None, typer.Option(help="Seconds since 1970 UTC. Default: after everything known.")] = None,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Items that the user has rated too.")] = False,
+    runs_dir: RunsDirOption = Path("runs"),
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend items to a user: the encoder makes a short list, the language model ranks it.
+
+    Example: collm recommend runs/quickstart-collm-mf-bias-c303b1089d --user 15 -k 10
+    """
+    chosen = None if candidates == "all" else _read_candidates(Path(candidates))
+    folder = find_run(run, runs_dir)
+    from collm.trained.model import open_run
+    from collm.trained.recommend import recommend as find_items
+
+    model = open_run(folder, cache_dir=cache_dir(), registry=state_of(context).registry(), device=device)
+    found = find_items(model, user, k=k, candidates=chosen, shortlist=shortlist, time=time, include_seen=include_seen)
+    if not found.user_known:
+        say(f"user {user} is unknown: no history, ranked as a cold user")
+    if as_json:
+        emit_json({"schema": 1, "run": str(folder), **asdict(found)})
+    else:
+        _show(found)
+
+
+def export(
+    context: typer.Context,
+    run: RunArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder to write.", show_default=False)],
+    dtype: Annotated[
+        ExportDtype | None, typer.Option(help="Number format of the merged weights. Default: the run's.")
+    ] = None,
+    max_gap: Annotated[
+        float | None,
+        typer.Option(min=0, help="Largest difference of probabilities on probe rows. Default: by number format."),
+    ] = None,
+    runs_dir: RunsDirOption = Path("runs"),
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a finished run as plain files: merged language model, mapping, encoder, vectors, ids.
+
+    The merged model must score like the run on probe rows; otherwise nothing is written.
+
+    Example: collm export runs/quickstart-collm-mf-bias-c303b1089d exported
+    """
+    found = find_run(run, runs_dir)
+    from collm.trained.export import export_run
+    from collm.trained.model import open_run
+
+    model = open_run(found, cache_dir=cache_dir(), registry=state_of(context).registry(), device=device)
+    exported = export_run(model, folder, dtype=dtype.value if dtype else None, max_gap=max_gap)
+    say(
+        f"wrote {folder}: {exported.merged_modules} modules merged; probabilities differ by at most "
+        f"{exported.largest_gap:.2g} on {exported.probe_rows} probe rows (allowed {exported.allowed_gap:.2g})"
+    )
+    if as_json:
+        emit_json({"schema": 1, **asdict(exported), "folder": str(folder)})
+
+
+def find_run(run: Path, runs_dir: Path) -> Path:
+    """Returns a run folder given by path or by its name in the runs directory.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    for folder in (run, runs_dir / run):
+        if folder.is_dir():
+            return folder
+    raise UsageError(f"{run}: no run folder here or in {runs_dir}; `collm runs` lists them")
+
+
+def _read_candidates(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise UsageError(f"--candidates {path}: cannot be read ({error.strerror}); give `all` or a file") from error
+    found = [line for line in lines if line]
+    if not found:
+        raise UsageError(f"--candidates {path}: holds no item id")
+    return found
+
+
+def _show(found: Recommendations) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", justify="right")
+    table.add_column("title", overflow="fold")
+    table.add_column("item")
+    for name in ("probability", "rank in short list", "training rows"):
+        table.add_column(name, justify="right")
+    for place, item in enumerate(found.items, start=1):
+        numbers = (f"{item.probability:.4f}", str(item.shortlist_rank), str(item.train_rows))
+        table.add_row(str(place), Text(item.title), Text(item.item), *numbers)
+    shown = "; ".join(found.history) or "none"
+    how = "" if found.shortlist_by == "none" else f", short list of {found.n_ranked} by {found.shortlist_by}"
+    emit_table(Text(f"user {found.user}: {found.n_candidates} candidates{how}"), Text(f"history used: {shown}"), table)

@@ -1,0 +1,81 @@
+"""Histories of (user, item, time) triples that are no rows of the dataset: what a recommender would see right then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from collm.data.history import HistoryIndex
+from collm.data.prepared import PreparedData, Rows
+
+Array = np.ndarray[Any, Any]
+LATEST = np.iinfo(np.int64).max
+
+
+def pair_rows(
+    data: PreparedData, user: Array, item: Array, time: Array | None, *, titles: Sequence[str] | None = None
+) -> tuple[PreparedData, Rows]:
+    """Makes rows of pairs, each with the positives that its user had strictly before its time.
+
+    Under `as-of-split` only training rows count. The target is left out of its own history except under `all`, as for
+    rows of the dataset. Of `all`, earlier rows of the very same second are not seen: a pair has no place among them.
+
+    Args:
+        data: The prepared dataset.
+        user: int64 [n] dense ids, 0 = unknown.
+        item: int64 [n] dense ids, 0 = unknown; ids above `n_items` count into `titles` only.
+        time: int64 [n] seconds since 1970 UTC; None = after everything that is known.
+        titles: Titles by item id, the dataset's first; default: the dataset's own.
+
+    Returns:
+        The data with the histories of these pairs, and the rows (labels are 0 and mean nothing).
+    """
+    n = len(user)
+    moment = np.full(n, LATEST) if time is None else np.asarray(time, dtype=np.int64)
+    index = _index(data, np.asarray(user, dtype=np.int64), moment)
+    rows = Rows(
+        user=np.asarray(user, dtype=np.int64),
+        item=np.asarray(item, dtype=np.int64),
+        label=np.zeros(n, dtype=np.int8),
+        timestamp=moment,
+        row=np.arange(n, dtype=np.int64),
+        index=np.arange(n, dtype=np.int64),
+    )
+    return data.with_histories(index, data.titles if titles is None else titles), rows
+
+
+def dense_ids(raw: Sequence[str], known: Sequence[str]) -> Array:
+    """Returns int64 [n] positions of raw ids in `known`, 0 where an id is not there (index 0 is padding)."""
+    places: Mapping[str, int] = {name: place for place, name in enumerate(known) if place}
+    return np.array([places.get(name, 0) for name in raw], dtype=np.int64)
+
+
+def _index(data: PreparedData, user: Array, moment: Array) -> HistoryIndex:
+    table = data.interactions()
+    visible = table.filter(pl.col("label") == 1)
+    if data.visibility == "as-of-split":
+        visible = visible.filter(pl.col("split") == "train")
+    visible = visible.sort("user", "order")
+    owner, when = visible["user"].to_numpy().astype(np.int64), visible["timestamp"].to_numpy()
+    start = np.searchsorted(owner, user, side="left")
+    end = _first_not_before(owner, when, user, moment)
+    repeats = 0
+    if data.visibility != "all" and visible.height:
+        repeats = int(visible.group_by("user", "item").len()["len"].max() or 0)
+    return HistoryIndex(visible["item"].to_numpy().astype(np.int32), start, end, repeats)
+
+
+def _first_not_before(owner: Array, when: Array, user: Array, moment: Array) -> Array:
+    """Returns the place after each user's last positive before `moment`; rows are sorted by owner, then time."""
+    merged = np.concatenate([owner, user])
+    times = np.concatenate([when, moment])
+    is_query = np.concatenate([np.zeros(len(owner), dtype=bool), np.ones(len(user), dtype=bool)])
+    # Queries come before rows of their own second, so those are not seen.
+    order = np.lexsort((~is_query, times, merged))
+    rows_before = np.cumsum(~is_query[order])
+    place = np.empty(len(merged), dtype=np.int64)
+    place[order] = rows_before
+    return place[len(owner) :]

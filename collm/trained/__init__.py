@@ -1,0 +1,5 @@
+"""Using a finished run: scoring pairs, recommending, exporting. `open_run` is where Python code begins."""
+
+from collm.trained.model import TrainedModel, open_run
+
+__all__ = ["TrainedModel", "open_run"]

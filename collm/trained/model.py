@@ -1,0 +1,251 @@
+"""A finished run as a model: its stages are read, nothing is trained again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator
+
+from collm.component import BuildContext
+from collm.data.pairs import dense_ids, pair_rows
+from collm.data.prepared import PreparedData, Rows
+from collm.engine.device import choose_device, prepare_machine
+from collm.engine.encoder_task import EncoderBatcher, encoder_logits
+from collm.engine.language_task import recommender_logits
+from collm.errors import RunError, SpecError, UnknownName
+from collm.model.encoder import EncoderModule
+from collm.model.recommender import Recommender
+from collm.registry import Registry, default_registry
+from collm.runs.store import RunFolder
+from collm.spec.model import ResolvedSpec
+from collm.spec.resolve import load_spec
+from collm.stages.evaluate import probabilities
+from collm.stages.fit_encoder import load_encoder
+from collm.stages.stage import StageResult, StageRunner, Work
+from collm.stages.tune import LanguageModelRun
+
+Array = np.ndarray[Any, Any]
+
+
+class RecordedStages(StageRunner):
+    """Gives the stages that a run recorded, and never works."""
+
+    def __init__(self, runs_dir: Path, fingerprints: Mapping[str, str]) -> None:
+        """Takes the runs directory and stage -> fingerprint of `results.json`."""
+        super().__init__(runs_dir, finished=lambda _: None)
+        self._runs_dir, self._fingerprints = runs_dir, fingerprints
+
+    def run(
+        self,
+        name: str,
+        payload: Mapping[str, Any],  # noqa: ARG002
+        work: Work,  # noqa: ARG002
+        *,
+        shared: bool = False,  # noqa: ARG002
+    ) -> StageResult:
+        """Returns the recorded stage.
+
+        Raises:
+            RunError: If the run did not record it, or its folder is gone.
+        """
+        return self.recorded(name)
+
+    def recorded(self, name: str) -> StageResult:
+        """Returns a recorded stage by name."""
+        digest = self._fingerprints.get(name)
+        if digest is None:
+            raise RunError(f"the run recorded no stage '{name}': it is of another version; repeat its `collm run`")
+        if not self._store.is_done(name, digest):
+            raise RunError(
+                f"{self._store.folder(name, digest)}: missing or unfinished, and the run needs it; "
+                "repeat its `collm run`"
+            )
+        return self._report(name, digest, time.monotonic(), reused=True)
+
+
+class TrainedModel:
+    """A finished run, ready to score.
+
+    Attributes:
+        path: The run folder.
+        results: Content of `results.json`.
+        spec: The resolved spec.
+        data: The prepared data.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        results: Mapping[str, Any],
+        spec: ResolvedSpec,
+        registry: Registry,
+        context: BuildContext,
+        device: torch.device,
+    ) -> None:
+        """Takes what `open_run` read; weights load when they are first needed."""
+        self.path, self.results, self.spec = path, results, spec
+        self._registry, self._context, self._device = registry, context, device
+        self._stages = RecordedStages(path.parent, results.get("stages", {}))
+        self._prepared = self._stages.recorded("prepare_data")
+        self.data = PreparedData.open(self._prepared.folder)
+
+    @cached_property
+    def encoder(self) -> EncoderModule | None:
+        """Returns the fitted encoder; None for a text-only run, or one whose encoder was not fitted."""
+        if self.spec.encoder is None or "fit_encoder" not in self.results.get("stages", {}):
+            return None
+        fitted = self._stages.recorded("fit_encoder")
+        encoder = load_encoder(
+            fitted, self.spec.encoder, self.data, self.spec, registry=self._registry, context=self._context
+        )
+        return encoder.to(self._device).eval()
+
+    @cached_property
+    def language(self) -> LanguageModelRun | None:
+        """Returns the language-model part with its finished steps; None where the encoder alone recommends."""
+        if self.spec.backbone is None:
+            return None
+        run = LanguageModelRun(
+            self.spec,
+            self.data,
+            data_fingerprint=self._prepared.fingerprint,
+            fitted=self._stages.recorded("fit_encoder") if self.spec.encoder is not None else None,
+            registry=self._registry,
+            runner=self._stages,
+            context=self._context,
+            accelerator=Accelerator(cpu=self._device.type == "cpu"),
+            observer=lambda *_: None,
+        )
+        for _ in run.tune():
+            pass
+        return run
+
+    @cached_property
+    def recommender(self) -> Recommender:
+        """Returns the tuned language model.
+
+        Raises:
+            RunError: If the encoder alone recommends.
+        """
+        if self.language is None:
+            raise RunError(f"{self.path}: the run has no language model")
+        return self.language.recommender()
+
+    def score(
+        self,
+        users: Sequence[str],
+        items: Sequence[str],
+        times: Sequence[int] | None = None,
+        *,
+        titles: Mapping[str, str] | None = None,
+    ) -> Array:
+        """Scores pairs of raw ids.
+
+        Args:
+            users: Raw user ids; unknown ones have no history and the padding vector.
+            items: Raw item ids; unknown ones have the padding vector.
+            times: Seconds since 1970 UTC, when each pair is asked; default: after everything that is known.
+            titles: Raw item id -> title, for items that the dataset does not know; without one the id stands in its
+                place in the prompt.
+
+        Returns:
+            float64 [n] probabilities of a positive label.
+        """
+        known = dense_ids(items, self.data.item_ids)
+        extra = sorted({name for name, place in zip(items, known, strict=True) if place == 0})
+        item = self._with_extra(items, known, extra)
+        all_titles = [*self.data.titles, *((titles or {}).get(name, name) for name in extra)]
+        moments = None if times is None else np.asarray(times, dtype=np.int64)
+        data, rows = pair_rows(self.data, dense_ids(users, self.data.user_ids), item, moments, titles=all_titles)
+        return probabilities(self.logits(data, rows))
+
+    def logits(self, data: PreparedData, rows: Rows) -> Array:
+        """Returns float32 [n] logits of rows of `data` (see `collm.data.pairs`), by the run's final model."""
+        if self.language is None:
+            return self.encoder_logits(data, rows)
+        assert self.spec.tuning is not None
+        prompts = self.language.source(data).encode(rows)
+        return recommender_logits(self.recommender, prompts, max_tokens=self.spec.tuning.micro_batch_tokens)
+
+    def encoder_logits(self, data: PreparedData, rows: Rows) -> Array:
+        """Returns float32 [n] logits of the fitted encoder alone.
+
+        Raises:
+            RunError: If the run has no encoder that scores.
+        """
+        if self.encoder is None or "scores" not in self.encoder.gives:
+            raise RunError(f"{self.path}: the run has no encoder that scores")
+        batcher = EncoderBatcher.of(self.encoder, data, self._device)
+        return encoder_logits(self.encoder, batcher, rows)
+
+    def _with_extra(self, items: Sequence[str], known: Array, extra: Sequence[str]) -> Array:
+        """Gives items that the dataset does not know ids after its own: their titles stand there."""
+        place = {name: self.data.n_items + 1 + number for number, name in enumerate(extra)}
+        return np.array([found or place[name] for name, found in zip(items, known, strict=True)], dtype=np.int64)
+
+
+def open_run(
+    path: Path,
+    *,
+    cache_dir: Path,
+    registry: Registry | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> TrainedModel:
+    """Opens a finished run for scoring.
+
+    Args:
+        path: The run folder; its stages lie beside it in `stages/`.
+        cache_dir: User cache, where backbone weights lie.
+        registry: Where components come from; default: what is installed.
+        device: Device name; None = the first CUDA device, else the processor.
+        threads: Processor threads; None = torch's own choice.
+
+    Returns:
+        The model.
+
+    Raises:
+        RunError: If the run is not finished, is an ensemble, or is of another version.
+    """
+    folder = RunFolder.at(path)
+    if not folder.is_done():
+        raise RunError(f"{path}: not a finished run; `collm runs` lists them")
+    results = folder.results()
+    plain = yaml.safe_load((path / "spec.yaml").read_text(encoding="utf-8"))
+    if "ensemble" in plain:
+        raise RunError(f"{path}: an ensemble has no model of its own; use its members: {', '.join(plain['ensemble'])}")
+    found = registry or default_registry()
+    spec = _spec(path, found, str(results["spec_hash"]))
+    prepare_machine(threads)
+    return TrainedModel(
+        path,
+        results=results,
+        spec=spec,
+        registry=found,
+        context=BuildContext(cache_dir=cache_dir, find=found.get),
+        device=choose_device(device),
+    )
+
+
+def _spec(path: Path, registry: Registry, spec_hash: str) -> ResolvedSpec:
+    file = path / "spec.yaml"
+    try:
+        spec = load_spec(file, [], registry, cwd=path)
+    except (SpecError, UnknownName) as error:
+        raise RunError(
+            f"{file}: this version cannot read the run's settings; repeat its `collm run`:\n{error}"
+        ) from error
+    if spec.spec_hash != spec_hash:
+        raise RunError(
+            f"{file}: its settings hash to {spec.spec_hash}, the run's to {spec_hash}: it is of another version of "
+            "collm, or the file was edited; repeat its `collm run`"
+        )
+    return spec
