@@ -1,0 +1,59 @@
+"""Dropout of adapters: rate, scale, gradient, seeding; merging adapters into the weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from collm.contracts.tuning import LoraConfig
+from collm.model.lora import LoraLinear, drop, merge_lora
+from collm.model.parameters import add_lora, lora_parameters
+from collm.testing.fakes import tiny_language_model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rate_scale_and_gradient(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(1000, 300, dtype=dtype, requires_grad=True)
+    y = drop(nn.Dropout(0.25).train(), x)
+    is_dropped = y.detach() == 0
+    assert float(is_dropped.float().mean()) == pytest.approx(0.25, abs=0.005)
+    assert float(y.detach()[~is_dropped].unique()) == pytest.approx(1 / 0.75, rel=0.01)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    # Neither rows nor columns are dropped together.
+    assert is_dropped.float().mean(0).max() < 0.33
+    assert is_dropped.float().mean(1).max() < 0.4
+
+
+def test_the_global_seed_decides_the_mask() -> None:
+    dropout, x = nn.Dropout(0.5).train(), torch.ones(50, 50)
+    torch.manual_seed(3)
+    first, second = drop(dropout, x), drop(dropout, x)
+    torch.manual_seed(3)
+    assert torch.equal(first, drop(dropout, x))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout(0.5).eval(), nn.Dropout(0.0).train(), nn.Identity()])
+def test_nothing_is_dropped_where_nothing_should_be(dropout: nn.Module) -> None:
+    state = torch.get_rng_state()
+    assert torch.equal(drop(dropout, torch.ones(9, 9)), torch.ones(9, 9))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_merging_keeps_the_function_and_leaves_no_adapter() -> None:
+    torch.manual_seed(0)
+    lm = tiny_language_model()
+    add_lora(lm, LoraConfig(dropout=0.0), ("q_proj", "v_proj"))
+    for parameter in lora_parameters(lm).values():
+        nn.init.normal_(parameter, std=0.1)
+    ids = torch.tensor([[1, 5, 9, 4]])
+    with torch.no_grad():
+        before = lm(input_ids=ids).logits
+        assert merge_lora(lm) == 4
+        after = lm(input_ids=ids).logits
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, LoraLinear) for module in lm.modules())
+    assert merge_lora(lm) == 0
