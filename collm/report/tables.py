@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from collm.report.cost import Cost, costs
 from collm.report.methods import Cell
+from collm.report.paper import paper_numbers
 from collm.report.summary import Line, Summary
 from collm.report.table import METRIC_TITLES
 
 NOT_ABOVE_FLOOR = "†"
+COUNTS = ("train", "valid", "test", "users", "items")
 CSV_COLUMNS = (
     "method",
     "floor",
@@ -66,7 +68,8 @@ class Grid:
 def report_tables(summary: Summary) -> list[Grid]:
     """Returns all tables of a report in reading order; those without rows are left out."""
     grids = [_results(summary, part) for part in summary.slices]
-    grids += [_paper(summary), _comparisons(summary), _improvements(summary), _costs(summary), _missing(summary)]
+    grids += [_paper(summary), _comparisons(summary), _improvements(summary), _costs(summary)]
+    grids += [_data(summary), _missing(summary)]
     return [grid for grid in grids if grid.rows]
 
 
@@ -255,6 +258,23 @@ def _cost_row(cost: Cost) -> tuple[Text, ...]:
         Text(ratio(cost.scoring_ratio)),
         Text(cost.machine),
     )
+
+
+def _data(summary: Summary) -> Grid:
+    """Rows per split, users and items of every dataset, beside the paper's Table 1 where the splits are the paper's."""
+    rows: list[tuple[Text, ...]] = []
+    for run in summary.runs:
+        full = run.results.get("full_counts", {})
+        name = str((run.spec.get("dataset") or {}).get("name", ""))
+        cells = (Text(name), *(Text(f"{full[key]:,}" if key in full else "") for key in COUNTS))
+        if name and cells not in rows:
+            rows.append(cells)
+    if summary.paper_dataset:
+        counts = paper_numbers()["table1"][summary.paper_dataset]
+        rows.append((Text(f"the paper's {summary.paper_dataset}"), *(Text(f"{counts[key]:,}") for key in COUNTS)))
+    caption = "Before any limit. The paper's numbers of users and items count the padding id (fact 26)."
+    header = ("dataset", "training rows", "validation rows", "test rows", "users", "items")
+    return Grid("data", "Data", header, tuple(rows), (False,) * len(rows), caption=caption)
 
 
 def _missing(summary: Summary) -> Grid:

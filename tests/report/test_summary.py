@@ -16,6 +16,7 @@ from collm.registry import Registry
 from collm.report.collect import Collected, collect
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.summary import Line, Summary, summarise
+from collm.report.tables import report_tables
 from collm.rescore import Measure
 
 
@@ -119,3 +120,13 @@ def test_bad_targets(write_run: WriteRun, registry: Registry, measure: Measure, 
     scores(1.0).drop("item").write_parquet(broken / "scores.parquet")
     with pytest.raises(RunError, match="lacks the columns item"):
         summarise(gather(registry, broken), measure)
+
+
+def test_counts_of_the_data_stand_beside_table_1(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
+    full = {"train": 33891, "valid": 10401, "test": 7331, "users": 838, "items": 3255}
+    run = write_run("mf", full_counts=full, spec={"dataset": {"name": "released"}})
+    (grid,) = [each for each in report_tables(summarise(gather(registry, run), measure)) if each.key == "data"]
+    assert [[cell.text for cell in row] for row in grid.rows] == [
+        ["released", "33,891", "10,401", "7,331", "838", "3,255"],
+        ["the paper's ml-1m", "33,891", "10,401", "7,331", "839", "3,256"],
+    ]
