@@ -95,6 +95,9 @@ def load_any(path: Path, overrides: Sequence[str], registry: Registry, *, cwd: P
         SpecError: With every problem of the file, its base and the overrides.
     """
     document = read_file(path)
+    if "study" in document.fields and "base" in document.fields:
+        message = f"is a study file, which is run with `collm study {path}`"
+        raise SpecError([document.fields["study"].where.problem(message, "study")])
     if not document.fields.keys() & set(SUITE_KEYS):
         return resolve_document(apply_overrides(document, overrides, cwd=cwd), registry)
     suite = read_suite(document, path)

@@ -150,9 +150,13 @@ class ResolvedSpec:
     evaluate: EvaluateConfig
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
-    def plain(self) -> dict[str, Any]:
-        """Returns the whole spec as plain data that can be read again as a spec; absent sections are left out."""
-        return self._dump(locations=True)
+    def plain(self, *, locations: bool = True) -> dict[str, Any]:
+        """Returns the whole spec as plain data that can be read again as a spec; absent sections are left out.
+
+        Args:
+            locations: Whether fields that say only where something lies are kept.
+        """
+        return self._dump(locations=locations)
 
     @property
     def spec_hash(self) -> str:

@@ -17,6 +17,7 @@ from collm.spec.model import Profile
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
+
 @dataclass(frozen=True)
 class Choice:
     """One choice that decides numbers.

@@ -1,4 +1,4 @@
-"""JSON Schema (draft 2020-12) of specs and suites over every installed component, for editors.
+"""JSON Schema (draft 2020-12) of specs, suites and studies over every installed component, for editors.
 
 It accepts every file that resolves; rules across sections are left to `collm validate`.
 """
@@ -15,6 +15,7 @@ from collm.component import KINDS, Component
 from collm.registry import Registry
 from collm.spec.model import COMPONENT_SECTIONS, CORE_SECTIONS, NAME_PATTERN, Head
 from collm.spec.profiles import PROFILES, component_defaults
+from collm.spec.study_section import StudySection
 
 Schema = dict[str, Any]
 # Marks the field of a component inside whose name a profile fills, until `_point_to_sections` reads it.
@@ -22,13 +23,14 @@ NAME_FILLED = "x-collm-name-filled"
 
 
 def json_schema(registry: Registry) -> Schema:
-    """Returns the schema of a spec or, where the file has `base`, of a suite.
+    """Returns the schema of a spec or, where the file has `base`, of a suite, with `study` too of a study.
 
     Args:
         registry: Whose components are covered.
     """
     components = [component for component in registry.components() if component.kind != "metric"]
-    models: list[type[BaseModel]] = [Head, *CORE_SECTIONS.values(), *(component.config for component in components)]
+    models: list[type[BaseModel]] = [Head, *CORE_SECTIONS.values(), StudySection]
+    models += [component.config for component in components]
     unique = list(dict.fromkeys(models))
     references, shared = models_json_schema([(model, "validation") for model in unique])
     bodies = {model: _body(references[(model, "validation")], shared["$defs"]) for model in unique}
@@ -38,12 +40,17 @@ def json_schema(registry: Registry) -> Schema:
     defs |= {f"section.{kind}": _choice(kind, registry) for kind in kinds}
     defs["spec"] = _spec_schema(bodies, registry)
     defs["suite"] = _suite_schema(registry)
+    defs["study"] = _study_schema(bodies[StudySection])
     _point_to_sections(defs)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "collm spec or suite",
+        "title": "collm spec, suite or study",
         "if": {"required": ["base"]},
-        "then": {"$ref": "#/$defs/suite"},
+        "then": {
+            "if": {"required": ["study"]},
+            "then": {"$ref": "#/$defs/study"},
+            "else": {"$ref": "#/$defs/suite"},
+        },
         "else": {"$ref": "#/$defs/spec"},
         "$defs": defs,
     }
@@ -151,6 +158,24 @@ def _suite_schema(registry: Registry) -> Schema:
         "additionalProperties": False,
         "required": ["name", "base"],
         "properties": properties,
+    }
+
+
+def _study_schema(section: Schema) -> Schema:
+    """What is searched is any path of a spec, so only the form of an entry is checked."""
+    return {
+        "type": "object",
+        "title": "collm study",
+        "additionalProperties": False,
+        "required": ["name", "base", "study"],
+        "properties": {
+            "name": {"type": "string", "pattern": NAME_PATTERN, "description": "Name of the study, also in Optuna."},
+            "base": {
+                "description": "A spec's file name, relative to this file, or a spec written out.",
+                "anyOf": [{"type": "string"}, {"type": "object"}],
+            },
+            "study": {"description": "What is searched, how, and where trials are kept.", **section},
+        },
     }
 
 

@@ -1,0 +1,194 @@
+"""`collm study`: runs a study, shows it, and writes the spec of its best trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from collm.cli.context import (
+    JsonOption,
+    RunsDirOption,
+    SetOption,
+    cache_dir,
+    emit,
+    emit_json,
+    emit_table,
+    say,
+    state_of,
+)
+from collm.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from collm.study.check import CheckedStudy
+    from collm.study.ledger import Ledger
+    from collm.study.run import StudyRequest
+
+
+class StudyGroup(TyperGroup):
+    """`collm study FILE` is `collm study run FILE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts `run` before anything that is no command of the group and no request for help."""
+        if args and args[0] not in self.commands and args[0] not in ("--help",):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=StudyGroup, rich_markup_mode=None, no_args_is_help=True)
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of a study.", show_default=False)]
+
+
+@app.callback()
+def study() -> None:
+    """Search over encoders, backbones, tuning strategies and their settings with Optuna.
+
+    `collm study FILE` is short for `collm study run FILE`.
+
+    Example: collm study experiments/studies/mf-bias.yaml
+    """
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    file: FileArgument,
+    overrides: SetOption = None,
+    runs_dir: RunsDirOption = Path("runs"),
+    workers: Annotated[int, typer.Option(min=1, help="Local worker processes; more may run on other machines.")] = 1,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Device, e.g. cpu or cuda:0. Default: CUDA devices in turn, else the processor."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads per trial. Default: the cores, shared by the workers.")
+    ] = None,
+    migrate: Annotated[
+        bool,
+        typer.Option("--migrate", help="After a changed search space: carry over the trials that lie in it."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the trials that are missing, then show the study.
+
+    The same command continues a study, also while it runs elsewhere: all workers share the storage.
+
+    Example: collm study run experiments/studies/mf-bias.yaml --workers 2 --set dataset.path=split.zip
+    """
+    request, checked = _checked(context, file, overrides, runs_dir, workers, device, threads)
+    if migrate:
+        _migrate(checked)
+    from collm.study.run import run_study
+
+    ledger = run_study(checked, request, state_of(context).registry())
+    _show(checked, ledger, as_json=as_json, tracebacks=False)
+    if not any(trial.state.name == "COMPLETE" for trial in ledger.trials()):
+        say("no trial was completed; `collm study show FILE` says why")
+        raise typer.Exit(RunError.exit_code)
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    file: FileArgument,
+    overrides: SetOption = None,
+    runs_dir: RunsDirOption = Path("runs"),
+    tracebacks: Annotated[bool, typer.Option("--tracebacks", help="Show every failed trial's traceback.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained page.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the trials, what matters in them (importances), the history, and why trials failed.
+
+    Example: collm study show experiments/studies/mf-bias.yaml --html study.html
+    """
+    _, checked = _checked(context, file, overrides, runs_dir)
+    ledger = _stored(checked)
+    if html is not None:
+        from collm.runs.store import write_atomically
+        from collm.study.page import study_page
+
+        write_atomically(html, study_page(ledger.study, checked.file.objectives, ledger.trials()))
+        say(f"wrote {html}")
+    _show(checked, ledger, as_json=as_json, tracebacks=tracebacks)
+
+
+@app.command("best")
+def best(
+    context: typer.Context,
+    file: FileArgument,
+    overrides: SetOption = None,
+    runs_dir: RunsDirOption = Path("runs"),
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the spec there.")] = None,
+    trial: Annotated[int | None, typer.Option(min=0, help="This trial instead of the best one.")] = None,
+) -> None:
+    """Write the complete spec of the best trial: `collm run` on it repeats the trial and adds the test numbers.
+
+    Example: collm study best experiments/studies/mf-bias.yaml -o best.yaml
+    """
+    _, checked = _checked(context, file, overrides, runs_dir)
+    from collm.study.best import best_spec
+
+    text, about = best_spec(checked, _stored(checked), trial)
+    if output is None:
+        emit(text.rstrip("\n"))
+    else:
+        from collm.runs.store import write_atomically
+
+        write_atomically(output, text)
+        say(f"wrote {output}: {about}")
+
+
+def _checked(
+    context: typer.Context,
+    file: Path,
+    overrides: list[str] | None,
+    runs_dir: Path,
+    workers: int = 1,
+    device: str | None = None,
+    threads: int | None = None,
+) -> tuple[StudyRequest, CheckedStudy]:
+    if not file.is_file():
+        what = "is a folder, not a YAML file" if file.is_dir() else "no such file"
+        raise UsageError(f"{file}: {what}; the working directory is {Path.cwd()}")
+    import os
+
+    from collm.study.run import StudyRequest, load_study_file
+    from collm.study.worker import WorkerOptions
+
+    if threads is None:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+    options = WorkerOptions(runs_dir.absolute(), cache_dir(), threads=threads)
+    request = StudyRequest(file, tuple(overrides or ()), Path.cwd(), options, device=device, workers=workers)
+    return request, load_study_file(request, state_of(context).registry())
+
+
+def _stored(checked: CheckedStudy) -> Ledger:
+    from collm.study.definition import existing_study
+    from collm.study.ledger import Ledger
+    from collm.study.storage import StudyStorage
+
+    storage = StudyStorage(checked.file.storage)
+    return Ledger(checked, storage, existing_study(checked.file.name, storage))
+
+
+def _migrate(checked: CheckedStudy) -> None:
+    from collm.study.migrate import migrate
+    from collm.study.storage import StudyStorage
+
+    carried, left, archive = migrate(checked, StudyStorage(checked.file.storage))
+    if archive:
+        say(f"{checked.file.name}: {carried} trials carried over, {left} left behind; the old study is {archive}")
+    else:
+        say(f"{checked.file.name}: the search space is as stored; there is nothing to migrate")
+
+
+def _show(checked: CheckedStudy, ledger: Ledger, *, as_json: bool, tracebacks: bool) -> None:
+    from collm.study.show import study_data, study_tables
+
+    objectives, trials = checked.file.objectives, ledger.trials()
+    if as_json:
+        emit_json(study_data(ledger.study, objectives, trials))
+    else:
+        emit_table(*study_tables(ledger.study, objectives, trials, all_tracebacks=tracebacks))

@@ -1,0 +1,174 @@
+"""What must stay the same for trials to be comparable: kept in the storage, compared at every start, never mixed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from optuna import create_study, load_study
+from optuna.exceptions import ExperimentalWarning
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from collm.errors import SpecError, UsageError
+from collm.study import records
+from collm.study.check import CheckedStudy
+from collm.study.storage import StudyStorage
+from collm.study.trial_spec import flat
+
+_SHOWN = 6
+
+
+def definition(checked: CheckedStudy) -> dict[str, Any]:
+    """Returns what makes trials of a study comparable, as plain data.
+
+    Args:
+        checked: The study.
+
+    Returns:
+        `objectives`, `space`, and `fixed`: every field of the first point's spec that is not searched.
+    """
+    file = checked.file
+    searched = [parameter.path for parameter in file.space.all()]
+    plain = checked.specs.trial(file.space.first()).plain(locations=False)
+    fixed = {
+        path: value
+        for path, value in flat(plain).items()
+        if path != "name" and not any(path == each or path.startswith(f"{each}.") for each in searched)
+    }
+    objectives = [[objective.text, objective.direction] for objective in file.objectives]
+    return {"schema": 1, "objectives": objectives, "space": file.space.describe(), "fixed": fixed}
+
+
+def open_study(checked: CheckedStudy, storage: StudyStorage) -> Study:
+    """Opens the study, or makes it.
+
+    Args:
+        checked: The study.
+        storage: Its open storage.
+
+    Raises:
+        SpecError: If the storage holds a study of this name that asks something else; says what differs and what to do.
+    """
+    file, wanted = checked.file, definition(checked)
+    with storage.lock(file.name):
+        study = find_study(file.name, storage)
+        if study is None:
+            study = new_study(checked, storage, file.name, wanted)
+        stored = study.user_attrs.get(records.DEFINITION)
+    differences = compare(stored, wanted)
+    if differences:
+        raise SpecError([file.place.problem(_refusal(file.name, storage, differences, stored, wanted))])
+    return study
+
+
+def find_study(name: str, storage: StudyStorage) -> Study | None:
+    """Returns a stored study, None where there is none of that name."""
+    with storage.guard():
+        try:
+            return load_study(study_name=name, storage=storage.optuna)
+        except KeyError:
+            return None
+
+
+def existing_study(name: str, storage: StudyStorage) -> Study:
+    """Returns a stored study.
+
+    Raises:
+        UsageError: If the storage has none of that name.
+    """
+    study = find_study(name, storage)
+    if study is None:
+        raise UsageError(f"{storage.address} holds no study '{name}' yet: start it with `collm study run FILE`")
+    return study
+
+
+def new_study(checked: CheckedStudy, storage: StudyStorage, name: str, wanted: Mapping[str, Any]) -> Study:
+    """Makes a study with its definition; call it under the study's lock.
+
+    Args:
+        checked: The study.
+        storage: Its open storage.
+        name: Name in the storage.
+        wanted: Its definition.
+    """
+    directions = [objective.direction for objective in checked.file.objectives]
+    study = create_study(study_name=name, storage=storage.optuna, directions=directions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([objective.text for objective in checked.file.objectives])
+    study.set_user_attr(records.DEFINITION, dict(wanted))
+    return study
+
+
+def compare(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list[str]:
+    """Returns one sentence per difference between a stored definition and the file's.
+
+    Args:
+        stored: What the storage has; None where the study was not made by `collm study`.
+        wanted: What the file asks.
+    """
+    if stored is None:
+        return ["it was not made by `collm study`"]
+    found = []
+    if stored["objectives"] != wanted["objectives"]:
+        found.append(f"objectives: {_objectives(stored)} there, {_objectives(wanted)} here")
+    for name in sorted({*stored["space"], *wanted["space"]}):
+        before, now = stored["space"].get(name), wanted["space"].get(name)
+        if before != now:
+            found.append(f"search.{name}: {_shown(before)} there, {_shown(now)} here")
+    # A field that only one of them searches is named above.
+    known = stored["fixed"].keys() & wanted["fixed"].keys()
+    if stored["space"] == wanted["space"]:
+        known = stored["fixed"].keys() | wanted["fixed"].keys()
+    for path in sorted(known):
+        before, now = stored["fixed"].get(path), wanted["fixed"].get(path)
+        if before != now:
+            found.append(f"{path}: {before} there, {now} here")
+    return found
+
+
+def is_space_change(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """Whether two definitions differ in the search space alone, so that trials can be carried over."""
+    if stored is None or stored["objectives"] != wanted["objectives"]:
+        return False
+    common = stored["fixed"].keys() & wanted["fixed"].keys()
+    return all(stored["fixed"][path] == wanted["fixed"][path] for path in common)
+
+
+def n_running(study: Study) -> int:
+    """Returns how many trials are under way."""
+    return sum(trial.state == TrialState.RUNNING for trial in study.get_trials(deepcopy=False))
+
+
+def _refusal(
+    name: str,
+    storage: StudyStorage,
+    differences: list[str],
+    stored: Mapping[str, Any] | None,
+    wanted: Mapping[str, Any],
+) -> str:
+    shown = "; ".join(differences[:_SHOWN])
+    if len(differences) > _SHOWN:
+        shown += f"; and {len(differences) - _SHOWN} more"
+    advice = "give this one another `name`"
+    if is_space_change(stored, wanted):
+        advice += ", or carry over the finished trials that lie in the new space: collm study run FILE --migrate"
+    return (
+        f"{storage.address} holds a study '{name}' that asks something else, and their trials cannot be mixed: "
+        f"{shown}. To go on, {advice}"
+    )
+
+
+def _objectives(content: Mapping[str, Any]) -> str:
+    return ", ".join(f"{direction} {text}" for text, direction in content["objectives"])
+
+
+def _shown(described: Any) -> str:
+    if described is None:
+        return "not searched"
+    if "choices" in described:
+        return f"choices {described['choices']}"
+    extra = " log" if described["log"] else f" step {described['step']}" if described["step"] else ""
+    return f"{described['low']} to {described['high']}{extra}"

@@ -1,0 +1,294 @@
+"""The study in its storage: who works on what, decided under one lock, so that no trial is lost or done twice."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from collm.errors import SpecError
+from collm.runs.lock import Holder
+from collm.spec.model import ResolvedSpec
+from collm.study import records
+from collm.study.check import CheckedStudy
+from collm.study.records import Outcome, Owner, attempts_of, is_waiting_for, owner_of, same_spec
+from collm.study.rules import make_pruner, make_sampler
+from collm.study.storage import StudyStorage
+
+BEAT_S = 20.0
+# An owner on another host whose beat stands still this long, as seen from here, is taken for dead.
+STALE_S = 180.0
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One trial that this worker is to run.
+
+    Attributes:
+        number: Number of the trial.
+        spec: What it runs.
+        attempt: 1 for the first time.
+        previous: Who worked on it before; None for the first time or after an orderly stop.
+    """
+
+    number: int
+    spec: ResolvedSpec
+    attempt: int
+    previous: Holder | None
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """There is nothing to run now.
+
+    Attributes:
+        over: Whether every trial is finished; otherwise others are still at work, and may die.
+    """
+
+    over: bool
+
+
+class Ledger:
+    """What one worker knows and does about a study in its storage."""
+
+    def __init__(self, checked: CheckedStudy, storage: StudyStorage, study: Study) -> None:
+        """Takes the checked study, its open storage and Optuna's study in it."""
+        self._checked, self._file, self._storage = checked, checked.file, storage
+        self.study = study
+        self.study.pruner = make_pruner(self._file.section.pruner)
+        self._me = Owner(Holder.this_process())
+        self._ids: dict[int, int] = {}
+        self._seen_beats: dict[int, tuple[int, float]] = {}
+        self._grid = list(self._file.space.grid()) if self._file.section.sampler.name == "grid" else []
+
+    @property
+    def total(self) -> int:
+        """Trials in total."""
+        limits = [len(self._grid)] if self._grid else []
+        limits += [self._file.section.trials] if self._file.section.trials is not None else []
+        return min(limits)
+
+    def trials(self) -> list[FrozenTrial]:
+        """Returns all trials, by number."""
+        with self._storage.guard():
+            found = list(self.study.get_trials(deepcopy=False))
+        self._ids = {trial.number: trial._trial_id for trial in found}
+        return found
+
+    def claim(self, *, start_new: bool = True) -> Claim | Nothing:
+        """Decides what this worker does next: a trial whose worker is gone first, then a new one.
+
+        Args:
+            start_new: Whether a new trial may be started; False once the time is up.
+        """
+        with self._storage.lock(self._file.name):
+            # Nobody else changes what counts here while the lock is held, so one look is enough for one decision.
+            trials = self._settled(self.trials())
+            for trial in trials:
+                if trial.state == TrialState.RUNNING and self._is_free(trial):
+                    claim = self._take_over(trial, trials)
+                    if claim is not None:
+                        return claim
+                    trials = self.trials()
+            while start_new and sum(trial.state != TrialState.WAITING for trial in trials) < self.total:
+                claim = self._begin(trials)
+                if claim is not None:
+                    return claim
+                trials = self.trials()
+            return Nothing(over=not any(trial.state == TrialState.RUNNING for trial in trials))
+
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Stores a validation value.
+
+        Args:
+            number: Number of the trial.
+            step: Optimiser step of the validation within the last training stage.
+            value: Best validation AUC so far.
+
+        Returns:
+            Whether the trial should stop.
+        """
+        if len(self._file.objectives) > 1:
+            return False  # Optuna keeps validation values of single objectives only
+        with self._storage.guard():
+            last_index, last_step = self._frozen(number).user_attrs.get(records.REPORTED, (0, 0))
+            if step <= last_step:
+                return False
+            index = last_index + 1
+            self._set(number, records.REPORTED, [index, step])
+            if not is_kept(index):
+                return False
+            trial = self._running(number)
+            trial.report(value, index)
+            return bool(trial.should_prune())
+
+    def beat(self, number: int) -> None:
+        """Says that this worker still works on a trial."""
+        self._me = replace(self._me, beat=self._me.beat + 1)
+        with self._storage.guard():
+            if self._is_mine(self._frozen(number)):
+                self._set(number, records.OWNER, self._me.plain())
+
+    def finish(self, number: int, outcome: Outcome) -> FrozenTrial | None:
+        """Stores how an attempt ended.
+
+        Args:
+            number: Number of the trial.
+            outcome: How it ended. After `killed` the trial is free again, until its attempts are used up.
+
+        Returns:
+            The finished trial; None where it goes on, or is in other hands by now.
+        """
+        with self._storage.lock(self._file.name):
+            trial = self._frozen(number)
+            if trial.state.is_finished() or not self._is_mine(trial):
+                return None
+            if outcome.kind == "killed" and attempts_of(trial) < self._file.section.attempts:
+                self._set(number, records.CAUSE, outcome.cause)
+                self._set(number, records.OWNER, None)
+                return None
+            return self._tell(number, outcome)
+
+    def release(self, number: int) -> None:
+        """Gives an unfinished trial back in good order; it is continued by whoever asks next."""
+        with self._storage.lock(self._file.name):
+            trial = self._frozen(number)
+            if not trial.state.is_finished() and self._is_mine(trial):
+                self._set(number, records.ATTEMPTS, attempts_of(trial) - 1)
+                self._set(number, records.OWNER, None)
+
+    def _begin(self, trials: Sequence[FrozenTrial]) -> Claim | None:
+        """Starts a new trial; None where it was answered at once and another may follow."""
+        if self._grid and not any(trial.state == TrialState.WAITING for trial in trials):
+            tried = [{name: trial.params.get(name) for name in self._grid[0]} for trial in trials]
+            point = next(point for point in self._grid if point not in tried)
+            self.study.enqueue_trial(point)
+        self.study.sampler = make_sampler(self._file.section.sampler, len(trials))
+        trial = self.study.ask()
+        self._ids[trial.number] = trial._trial_id
+        return self._prepare(trial, {}, trials, previous=None)
+
+    def _take_over(self, frozen: FrozenTrial, trials: Sequence[FrozenTrial]) -> Claim | None:
+        owner = owner_of(frozen)
+        if attempts_of(frozen) >= self._file.section.attempts:
+            cause = frozen.user_attrs.get(records.CAUSE) or "its worker was killed"
+            self._tell(frozen.number, Outcome("failed", cause=f"begun {attempts_of(frozen)} times: {cause}"))
+            return None
+        self.study.sampler = make_sampler(self._file.section.sampler, frozen.number)
+        previous = owner.holder if owner else None
+        return self._prepare(self._running(frozen.number), frozen.user_attrs, trials, previous=previous)
+
+    def _prepare(
+        self, trial: Trial, attributes: Mapping[str, Any], trials: Sequence[FrozenTrial], *, previous: Holder | None
+    ) -> Claim | None:
+        """Samples what is not sampled yet and resolves; answers duplicates and points that do not validate."""
+        number = trial.number
+        try:
+            spec = self._checked.specs.trial(self._file.space.suggest(trial))
+        except SpecError as error:
+            cause = f"does not validate: {str(error).splitlines()[0]}"
+            self._tell(number, Outcome("failed", cause=cause, traceback=str(error)))
+            return None
+        twin = same_spec(trials, spec.spec_hash, number)
+        if twin is not None and twin.state == TrialState.RUNNING:
+            self._set(number, records.WAITS_FOR, twin.number)
+            self._set(number, records.OWNER, None)
+            return None
+        if twin is not None:
+            self._answer(number, twin)
+            return None
+        attempt = records.n_attempts(attributes) + 1
+        self._set(number, records.OWNER, self._me.plain())
+        if attempt > 1 or records.ATTEMPTS in attributes:
+            self._set(number, records.ATTEMPTS, attempt)
+        # The hash comes last: with it, the trial counts as begun.
+        self._set(number, records.SPEC_HASH, spec.spec_hash)
+        return Claim(number, spec, attempt, previous)
+
+    def _settled(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Answers trials whose twin is finished; where the twin failed, they are free to run themselves."""
+        changed = False
+        for trial in trials:
+            twin = is_waiting_for(trial)
+            if trial.state != TrialState.RUNNING or twin is None or not trials[twin].state.is_finished():
+                continue
+            changed = True
+            if trials[twin].state == TrialState.FAIL:
+                self._set(trial.number, records.WAITS_FOR, None)
+            else:
+                self._answer(trial.number, trials[twin])
+        return self.trials() if changed else trials
+
+    def _answer(self, number: int, twin: FrozenTrial) -> None:
+        facts = {key: twin.user_attrs[key] for key in (records.RUN_DIR,) if key in twin.user_attrs}
+        facts |= {records.DUPLICATE_OF: twin.number, records.SECONDS: 0.0}
+        if twin.state == TrialState.PRUNED:
+            for step, value in twin.intermediate_values.items():
+                self._running(number).report(value, step)
+            self._tell(number, Outcome("pruned", cause=f"same spec as trial {twin.number}", facts=facts))
+        else:
+            self._tell(number, Outcome("complete", values=tuple(twin.values), facts=facts))
+
+    def _tell(self, number: int, outcome: Outcome) -> FrozenTrial:
+        clean = self._storage.address.clean
+        facts: dict[str, Any] = dict(outcome.facts)
+        if outcome.kind != "complete":
+            facts[records.CAUSE] = clean(outcome.cause)
+        if outcome.traceback:
+            facts[records.TRACEBACK] = clean(outcome.traceback)[-records.MAX_TRACEBACK :]
+        for key, value in facts.items():
+            self._set(number, key, value)
+        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+        values: Sequence[float] | None = outcome.values or None
+        return self.study.tell(number, values, state=states.get(outcome.kind, TrialState.FAIL))
+
+    def _is_free(self, trial: FrozenTrial) -> bool:
+        """Whether nobody works on a running trial."""
+        if is_waiting_for(trial) is not None:
+            return False
+        owner = owner_of(trial)
+        if owner is None:
+            return True
+        if owner.holder.host == socket.gethostname():
+            return not owner.holder.is_alive()
+        now = time.monotonic()
+        beat, since = self._seen_beats.get(trial.number, (owner.beat, now))
+        if beat != owner.beat:
+            since = now
+        self._seen_beats[trial.number] = (owner.beat, since)
+        return now - since > STALE_S
+
+    def _is_mine(self, trial: FrozenTrial) -> bool:
+        owner = owner_of(trial)
+        return owner is not None and owner.holder == self._me.holder
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self.trials()[number]
+
+    def _running(self, number: int) -> Trial:
+        return Trial(self.study, self._id(number))
+
+    def _set(self, number: int, key: str, value: Any) -> None:
+        self._storage.optuna.set_trial_user_attr(self._id(number), key, value)
+
+    def _id(self, number: int) -> int:
+        if number not in self._ids:
+            self.trials()
+        return self._ids[number]
+
+
+def is_kept(index: int) -> bool:
+    """Whether the n-th validation value is stored: all of the first 20, then ever fewer, so that curves stay small.
+
+    Args:
+        index: Number of the validation from 1; the same ones are kept in every trial, so that they can be compared.
+    """
+    if index <= 20:
+        return True
+    return index % (5 if index <= 100 else 25 if index <= 500 else 100) == 0

@@ -1,0 +1,128 @@
+"""Carries finished trials over to a changed search space: those, and only those, whose spec is a point of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from optuna import create_study, delete_study, load_study
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from collm.errors import SpecError, UsageError
+from collm.study import records
+from collm.study.check import CheckedStudy
+from collm.study.definition import compare, definition, find_study, is_space_change, n_running, new_study
+from collm.study.space import label_of
+from collm.study.storage import StudyStorage
+
+KEPT = (TrialState.COMPLETE, TrialState.PRUNED)
+_UNFINISHED = "migrating_from"
+
+
+def migrate(checked: CheckedStudy, storage: StudyStorage) -> tuple[int, int, str]:
+    """Starts the study anew under its name, with the trials that lie in the new space.
+
+    The old study stays in the storage as `NAME@TIME`. A migration that was interrupted is done again from there.
+
+    Args:
+        checked: The study as the file has it now.
+        storage: Its open storage.
+
+    Returns:
+        Trials carried over, trials left behind, and the old study's new name; (0, 0, "") where nothing differs.
+
+    Raises:
+        UsageError: If there is nothing to carry over, a trial is under way, or more than the search space changed.
+    """
+    file, wanted = checked.file, definition(checked)
+    with storage.lock(file.name):
+        study = find_study(file.name, storage)
+        archive = _interrupted(file.name, storage) if study is None else study.user_attrs.get(_UNFINISHED)
+        if archive is None:
+            if study is None:
+                raise UsageError(f"{storage.address} holds no study '{file.name}': there is nothing to migrate")
+            stored = study.user_attrs.get(records.DEFINITION)
+            if not compare(stored, wanted):
+                return 0, 0, ""
+            if not is_space_change(stored, wanted):
+                raise SpecError([file.place.problem(_more_than_space(compare(stored, wanted)))])
+            if n_running(study):
+                raise UsageError(f"{n_running(study)} trials of '{file.name}' are under way: stop their workers first")
+            archive = _archive(study, storage)
+        if find_study(file.name, storage) is not None:
+            delete_study(study_name=file.name, storage=storage.optuna)
+        old = load_study(study_name=archive, storage=storage.optuna)
+        return (*_carry_over(checked, storage, old, wanted), archive)
+
+
+def _more_than_space(differences: list[str]) -> str:
+    return "more than the search space changed, so no trial can be carried over: " + "; ".join(differences[:6])
+
+
+def _archive(study: Study, storage: StudyStorage) -> str:
+    """Copies the study under another name."""
+    name = f"{study.study_name}@{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    copy = create_study(study_name=name, storage=storage.optuna, directions=study.directions)
+    for key, value in study.user_attrs.items():
+        copy.set_user_attr(key, value)
+    copy.add_trials(study.get_trials(deepcopy=False))
+    copy.set_user_attr("complete", True)
+    return name
+
+
+def _interrupted(name: str, storage: StudyStorage) -> str | None:
+    """Returns the newest archive of a study that is missing itself."""
+    names = [each.study_name for each in storage.optuna.get_all_studies()]
+    found = sorted(each for each in names if each.startswith(f"{name}@"))
+    return found[-1] if found else None
+
+
+def _carry_over(checked: CheckedStudy, storage: StudyStorage, old: Study, wanted: dict[str, Any]) -> tuple[int, int]:
+    study = new_study(checked, storage, checked.file.name, wanted)
+    study.set_user_attr(_UNFINISHED, old.study_name)
+    finished = [trial for trial in old.get_trials(deepcopy=False) if trial.state in KEPT]
+    carried = 0
+    for trial in finished:
+        point = _point_of(checked, old, trial)
+        if point is None:
+            continue
+        distributions = {
+            parameter.name: parameter.distribution()
+            for parameter, _ in checked.file.space.active(point)
+            if not parameter.fixed
+        }
+        attributes = {**trial.user_attrs, records.MIGRATED_FROM: f"{old.study_name} trial {trial.number}"}
+        attributes.pop(records.DUPLICATE_OF, None)
+        study.add_trial(
+            create_trial(
+                state=trial.state,
+                values=trial.values,
+                params=point,
+                distributions=distributions,
+                user_attrs=attributes,
+                intermediate_values=trial.intermediate_values,
+            )
+        )
+        carried += 1
+    study.set_user_attr(_UNFINISHED, None)
+    return carried, len(finished) - carried
+
+
+def _point_of(checked: CheckedStudy, old: Study, trial: FrozenTrial) -> dict[str, Any] | None:
+    """Returns the trial as a point of the new space; None where it is none. The spec's hash decides."""
+    specs, space = checked.specs, checked.file.space
+    searched = {name.partition("@")[0]: value for name, value in trial.params.items()}
+    values = {**old.user_attrs[records.DEFINITION]["fixed"], **searched}
+    known = {each.name: label_of(values[each.path]) for each in space.all() if each.path in values}
+    try:
+        point = space.first({**known, **trial.params})
+    except KeyError:
+        return None
+    if not space.contains(point):
+        return None
+    try:
+        spec = specs.trial(point)
+    except SpecError:
+        return None
+    return point if spec.spec_hash == trial.user_attrs.get(records.SPEC_HASH) else None

@@ -1,0 +1,161 @@
+"""Live progress of a study on stderr: one display on a terminal, one line per finished trial elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from collm.study import records
+from collm.study.objective import Objective
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_LAST = 5
+
+
+class StudyProgress:
+    """Shows how far a study has come."""
+
+    def __init__(self, name: str, total: int, objectives: tuple[Objective, ...], *, workers: int) -> None:
+        """Takes the study's name, its trials in total, its objectives and the number of local workers."""
+        self._name, self._total, self._objectives, self._workers = name, total, objectives, workers
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._known: set[int] = set()
+        self._looked = 0.0
+
+    def __enter__(self) -> StudyProgress:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, transient=True, refresh_per_second=4)
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look again."""
+        return time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS
+
+    def start(self, trials: Sequence[FrozenTrial]) -> None:
+        """Takes what was finished before this command."""
+        self._known = {trial.number for trial in trials if trial.state.is_finished()}
+        if self._known:
+            sys.stderr.write(f"{self._name}: {len(self._known)} of {self._total} trials were finished before\n")
+
+    def show(self, trials: Sequence[FrozenTrial]) -> None:
+        """Shows the study as it is now.
+
+        Args:
+            trials: All trials.
+        """
+        self._looked = time.monotonic()
+        for trial in trials:
+            if trial.state.is_finished() and trial.number not in self._known:
+                self._known.add(trial.number)
+                if self._live is None:
+                    sys.stderr.write(f"{self._name}: {self._line(trial, trials)}\n")
+        if self._live is not None:
+            self._live.update(self._table(trials))
+
+    def _line(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> str:
+        how = {TrialState.COMPLETE: shown_values(trial), TrialState.PRUNED: "pruned"}.get(trial.state, "failed")
+        seconds = trial.user_attrs.get(records.SECONDS)
+        cause = f": {trial.user_attrs.get(records.CAUSE, '')}" if trial.state == TrialState.FAIL else ""
+        time_taken = f", {seconds:.1f} s" if seconds is not None else ""
+        return f"trial {trial.number} {how}{cause}{time_taken}; {self._summary(trials)}"
+
+    def _summary(self, trials: Sequence[FrozenTrial]) -> str:
+        counts = count_states(trials)
+        finished = sum(trial.state.is_finished() for trial in trials)
+        parts = [f"{finished}/{self._total}", *(f"{n} {state}" for state, n in counts.items() if n)]
+        best = best_trials(trials, self._objectives)
+        if len(self._objectives) == 1 and best:
+            parts.append(f"best {shown_values(best[0])} (trial {best[0].number})")
+        elif best:
+            parts.append(f"{len(best)} on the Pareto front")
+        left = seconds_left(trials, self._total, self._workers)
+        if left is not None:
+            parts.append(f"about {_duration(left)} left")
+        return ", ".join(parts)
+
+    def _table(self, trials: Sequence[FrozenTrial]) -> Table:
+        table = Table(title=f"{self._name}: {self._summary(trials)}", box=None, title_justify="left")
+        for column in ("trial", "state", *(each.text for each in self._objectives), "parameters"):
+            table.add_column(column)
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        finished = [trial for trial in trials if trial.state.is_finished()]
+        for trial in [*finished[-_LAST:], *running]:
+            values = [f"{value:.4f}" for value in trial.values or ()] or [""] * len(self._objectives)
+            values += [""] * (len(self._objectives) - len(values))
+            state = trial.state.name.lower().replace("fail", "failed")
+            if trial.state == TrialState.RUNNING and trial.intermediate_values:
+                state += f" (validation AUC {trial.intermediate_values[max(trial.intermediate_values)]:.4f})"
+            parameters = ", ".join(f"{name}={value}" for name, value in trial.params.items())
+            table.add_row(str(trial.number), state, *values, parameters)
+        return table
+
+
+def shown_values(trial: FrozenTrial) -> str:
+    """Returns a trial's values for a line of text."""
+    return " ".join(f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.3g}" for value in trial.values or ())
+
+
+def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """Returns how many trials are in each state, in words."""
+    words = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+        TrialState.WAITING: "waiting",
+    }
+    return {word: sum(trial.state == state for trial in trials) for state, word in words.items()}
+
+
+def best_trials(trials: Sequence[FrozenTrial], objectives: tuple[Objective, ...]) -> list[FrozenTrial]:
+    """Returns the best trial, or with several objectives all that no other trial beats in every one.
+
+    Args:
+        trials: All trials.
+        objectives: What is better.
+    """
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    signs = [1.0 if objective.direction == "maximize" else -1.0 for objective in objectives]
+    scored = [(tuple(s * v for s, v in zip(signs, trial.values, strict=True)), trial) for trial in complete]
+    if len(objectives) == 1:
+        return [max(scored, key=lambda each: (each[0], -each[1].number))[1]] if scored else []
+    front: dict[tuple[float, ...], FrozenTrial] = {}
+    for score, trial in scored:
+        beaten = any(all(o >= s for o, s in zip(other, score, strict=True)) and other != score for other, _ in scored)
+        if not beaten:
+            front.setdefault(score, trial)
+    return [front[score] for score in sorted(front, reverse=True)]
+
+
+def seconds_left(trials: Sequence[FrozenTrial], total: int, workers: int) -> float | None:
+    """Returns a guess of the seconds left, None before the first trial that took time."""
+    finished = [trial for trial in trials if trial.state.is_finished()]
+    taken = [float(trial.user_attrs.get(records.SECONDS, 0)) for trial in finished]
+    taken = [seconds for seconds in taken if seconds]
+    if not taken:
+        return None
+    running = sum(trial.state == TrialState.RUNNING for trial in trials)
+    left = total - len(finished)
+    return float(left * sum(taken) / len(taken) / max(workers, running, 1))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

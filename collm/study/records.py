@@ -1,0 +1,106 @@
+"""What is kept of each trial beside Optuna's own fields: user attributes, which every tool on the storage shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from collm.runs.lock import Holder
+
+OWNER = "owner"
+ATTEMPTS = "attempts"
+SPEC_HASH = "spec_hash"
+WAITS_FOR = "waits_for"
+DUPLICATE_OF = "duplicate_of"
+CAUSE = "cause"
+TRACEBACK = "traceback"
+REPORTED = "reported"
+SECONDS = "seconds"
+STAGES = "stages"
+RUN_DIR = "run_dir"
+MIGRATED_FROM = "migrated_from"
+DEFINITION = "collm"
+
+OutcomeKind = Literal["complete", "pruned", "failed", "killed"]
+# A traceback longer than this keeps its end, where the cause stands.
+MAX_TRACEBACK = 16_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt at a trial ended.
+
+    Attributes:
+        kind: `killed` = its process was ended from outside, so it may be begun again.
+        values: One per objective where complete.
+        cause: One line where pruned, failed or killed.
+        traceback: Where one is known.
+        facts: Attributes to keep: seconds, stages, run folder.
+    """
+
+    kind: OutcomeKind
+    values: tuple[float, ...] = ()
+    cause: str = ""
+    traceback: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The worker that works on a trial.
+
+    Attributes:
+        holder: Its process.
+        beat: Counts up while it lives, for workers on other hosts.
+    """
+
+    holder: Holder
+    beat: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the owner as JSON data."""
+        return {**asdict(self.holder), "beat": self.beat}
+
+
+def owner_of(trial: FrozenTrial) -> Owner | None:
+    """Returns who works on a trial, None where nobody does."""
+    content = trial.user_attrs.get(OWNER)
+    if not content:
+        return None
+    return Owner(Holder(int(content["pid"]), str(content["host"]), float(content["start"])), int(content["beat"]))
+
+
+def attempts_of(trial: FrozenTrial) -> int:
+    """Returns how often a trial was begun."""
+    return n_attempts(trial.user_attrs)
+
+
+def n_attempts(attributes: Mapping[str, Any]) -> int:
+    """Returns how often a trial with these attributes was begun.
+
+    Once is not written down, because every write costs milliseconds.
+    """
+    return int(attributes.get(ATTEMPTS, 1 if SPEC_HASH in attributes else 0))
+
+
+def is_waiting_for(trial: FrozenTrial) -> int | None:
+    """Returns the number of the running trial with the same spec that this one waits for."""
+    number = trial.user_attrs.get(WAITS_FOR)
+    return None if number is None else int(number)
+
+
+def same_spec(trials: Sequence[FrozenTrial], spec_hash: str, number: int) -> FrozenTrial | None:
+    """Returns another trial with this spec that is finished with a value or under way itself; finished ones first."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    found = [
+        each
+        for each in trials
+        if each.user_attrs.get(SPEC_HASH) == spec_hash
+        and each.number != number
+        and each.state in states
+        and is_waiting_for(each) is None
+    ]
+    return min(found, key=lambda each: (states.index(each.state), each.number), default=None)

@@ -1,0 +1,197 @@
+"""A study as tables and as plain data: trials, best, importances, history."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.importance import get_param_importances
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from collm.study import records
+from collm.study.objective import Objective
+from collm.study.progress import best_trials, count_states
+
+SCHEMA = 1
+_BARS = "▁▂▃▄▅▆▇█"
+_MOST_TRACEBACKS = 3
+
+
+def study_data(study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """Returns the study as plain data for `--json`.
+
+    Args:
+        study: The stored study.
+        objectives: Its objectives.
+        trials: Its trials.
+    """
+    best = [trial.number for trial in best_trials(trials, objectives)]
+    return {
+        "schema": SCHEMA,
+        "study": study.study_name,
+        "objectives": [{"name": each.text, "direction": each.direction} for each in objectives],
+        "counts": count_states(trials),
+        "best": best if len(objectives) > 1 else (best[0] if best else None),
+        "importances": importances(study, objectives, trials),
+        "trials": [trial_data(trial) for trial in trials],
+    }
+
+
+def trial_data(trial: FrozenTrial) -> dict[str, Any]:
+    """Returns one trial as plain data."""
+    hidden = (records.REPORTED, records.OWNER)
+    attributes = {key: value for key, value in trial.user_attrs.items() if key not in hidden}
+    values = [value if math.isfinite(value) else None for value in trial.values or ()]
+    if trial.state == TrialState.PRUNED:
+        values = []
+    return {
+        "number": trial.number,
+        "state": {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
+        "values": values,
+        "params": dict(trial.params),
+        "validations": {str(step): value for step, value in sorted(trial.intermediate_values.items())},
+        **attributes,
+        records.ATTEMPTS: records.attempts_of(trial),
+    }
+
+
+def importances(
+    study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial]
+) -> dict[str, dict[str, float]]:
+    """Returns objective -> parameter -> share of the variance that it explains (fANOVA); empty with too few trials.
+
+    Args:
+        study: The stored study.
+        objectives: Its objectives.
+        trials: Its trials.
+    """
+    found: dict[str, dict[str, float]] = {}
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    for index, objective in enumerate(objectives):
+        values = {trial.values[index] for trial in complete}
+        if len(complete) < 4 or len(values) < 2:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            shares = get_param_importances(study, target=lambda trial, index=index: trial.values[index])
+        found[objective.text] = {name: round(float(share), 4) for name, share in shares.items()}
+    return found
+
+
+def study_tables(
+    study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial], *, all_tracebacks: bool = False
+) -> list[RenderableType]:
+    """Returns what `collm study show` prints.
+
+    Args:
+        study: The stored study.
+        objectives: Its objectives.
+        trials: Its trials.
+        all_tracebacks: Whether every failed trial is shown with its traceback, not the last few alone.
+    """
+    counts = ", ".join(f"{number} {state}" for state, number in count_states(trials).items() if number) or "no trial"
+    parts: list[RenderableType] = [Text(f"{study.study_name}: {counts}", style="bold")]
+    parts.append(_trial_table("trials", trials, objectives, best_trials(trials, objectives)))
+    if len(objectives) > 1 and best_trials(trials, objectives):
+        parts.append(_trial_table("Pareto front", best_trials(trials, objectives), objectives, ()))
+    for name, shares in importances(study, objectives, trials).items():
+        parts.append(_importance_table(name, shares))
+    if len(objectives) == 1 and (history := best_so_far(trials, objectives[0])):
+        parts.append(Text(f"best {objectives[0].text} so far: {_bars(history)}  {history[0]:.4f} to {history[-1]:.4f}"))
+    failed = [trial for trial in trials if trial.user_attrs.get(records.TRACEBACK)]
+    shown = failed if all_tracebacks else failed[-_MOST_TRACEBACKS:]
+    parts += [_traceback(trial) for trial in shown]
+    if len(shown) < len(failed):
+        parts.append(Text(f"{len(failed) - len(shown)} earlier tracebacks: --tracebacks shows all"))
+    return parts
+
+
+def best_so_far(trials: Sequence[FrozenTrial], objective: Objective) -> list[float]:
+    """Returns the best value after each complete trial."""
+    better = max if objective.direction == "maximize" else min
+    history: list[float] = []
+    for trial in trials:
+        if trial.state == TrialState.COMPLETE:
+            history.append(better(history[-1], trial.values[0]) if history else trial.values[0])
+    return history
+
+
+def _trial_table(
+    title: str, trials: Sequence[FrozenTrial], objectives: tuple[Objective, ...], best: Sequence[FrozenTrial]
+) -> Table:
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
+    names = sorted({name for trial in trials for name in trial.params})
+    table.add_column("trial", justify="right")
+    table.add_column("state")
+    for objective in objectives:
+        table.add_column(objective.text, justify="right")
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("seconds", justify="right")
+    table.add_column("note", overflow="fold")
+    numbers = {trial.number for trial in best}
+    for trial in trials:
+        data = trial_data(trial)
+        values = [f"{value:.4g}" if abs(value) < 0.01 else f"{value:.4f}" for value in data["values"]]
+        values += [""] * (len(objectives) - len(values))
+        seconds = trial.user_attrs.get(records.SECONDS)
+        table.add_row(
+            str(trial.number) + ("*" if trial.number in numbers else ""),
+            data["state"],
+            *values,
+            *(_cell(trial.params.get(name, "")) for name in names),
+            "" if seconds is None else f"{seconds:.1f}",
+            _note(trial),
+            style="bold" if trial.number in numbers else "",
+        )
+    return table
+
+
+def _note(trial: FrozenTrial) -> str:
+    notes = []
+    twin = trial.user_attrs.get(records.DUPLICATE_OF)
+    if twin is not None:
+        notes.append(f"same spec as trial {twin}: answered from the storage")
+    if trial.state == TrialState.FAIL:
+        notes.append(str(trial.user_attrs.get(records.CAUSE, "failed without a cause on record")))
+    if trial.state == TrialState.PRUNED and trial.intermediate_values:
+        last = max(trial.intermediate_values)
+        notes.append(f"at validation {last}, AUC {trial.intermediate_values[last]:.4f}")
+    if records.attempts_of(trial) > 1:
+        notes.append(f"begun {records.attempts_of(trial)} times")
+    if records.MIGRATED_FROM in trial.user_attrs:
+        notes.append(f"carried over from {trial.user_attrs[records.MIGRATED_FROM]}")
+    return "; ".join(notes)
+
+
+def _importance_table(objective: str, shares: dict[str, float]) -> Table:
+    table = Table(title=f"importances for {objective} (fANOVA)", box=box.SIMPLE, title_justify="left", pad_edge=False)
+    table.add_column("parameter")
+    table.add_column("share", justify="right")
+    table.add_column("")
+    for name, share in shares.items():
+        table.add_row(name, f"{share:.3f}", "█" * round(30 * share))
+    return table
+
+
+def _traceback(trial: FrozenTrial) -> RenderableType:
+    title = Text(f"trial {trial.number} failed: {trial.user_attrs.get(records.CAUSE, '')}", style="bold")
+    return Group(title, Text(str(trial.user_attrs[records.TRACEBACK]).rstrip()))
+
+
+def _bars(history: Sequence[float]) -> str:
+    low, high = min(history), max(history)
+    if high == low:
+        return _BARS[0] * len(history)
+    return "".join(_BARS[round((value - low) / (high - low) * (len(_BARS) - 1))] for value in history)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

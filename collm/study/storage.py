@@ -1,0 +1,251 @@
+"""Where a study's trials are kept: an address without its password in any text, Optuna's storage, and one lock over it.
+
+The lock is held while a worker decides what to do next, so counts, duplicates and takeovers are decided once. Both
+kinds of lock (a locked file, a lock of the database session) end with the process that holds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+from urllib.parse import unquote
+
+import optuna
+import sqlalchemy
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from collm.errors import Problem, RunError, UsageError
+from collm.spec.node import Node
+
+StorageKind = Literal["journal", "sqlite", "postgresql"]
+FORMS = "journal:PATH, sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+_CREDENTIALS = re.compile(r"(://[^:/@\s]*):[^\s]*@")
+_SECRET_OPTION = re.compile(r"((?:password|sslpassword|passfile)=)[^&\s]*", re.IGNORECASE)
+_LOCK_SUFFIX = ".claim"
+_POLL_S = 0.02
+_LONGEST_LINE = 1 << 20
+
+
+def redacted(text: str) -> str:
+    """Returns a text with the passwords of any address in it replaced by `***`."""
+    return _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(r"\1:***@", text))
+
+
+@dataclass(frozen=True)
+class StorageAddress:
+    """An address that can be shown: the password is left out of `str` and `repr`.
+
+    Attributes:
+        kind: Which storage.
+        path: File of a journal or sqlite storage.
+        url: Address for SQLAlchemy, password included; never show it.
+    """
+
+    kind: StorageKind
+    path: Path | None = None
+    url: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        if self.kind == "journal":
+            return f"journal:{self.path}"
+        return f"sqlite:///{self.path}" if self.kind == "sqlite" else redacted(self.url)
+
+    def __repr__(self) -> str:
+        return f"StorageAddress({self})"
+
+    def clean(self, text: str) -> str:
+        """Returns a text without this address's password, however it is written."""
+        text = redacted(text)
+        secret = re.search(r"://[^:/@\s]*:([^\s]*)@", self.url)
+        for password in {secret.group(1), unquote(secret.group(1))} if secret else ():
+            if password:
+                text = text.replace(password, "***")
+        return text
+
+
+def read_address(node: Node | None, default: Path, problems: list[Problem]) -> StorageAddress:
+    """Reads `study.storage`.
+
+    Args:
+        node: The value; None where it is left out.
+        default: Journal file that is used then.
+        problems: Takes what is wrong, without any password.
+    """
+    if node is None or not isinstance(node.value, str):
+        return StorageAddress("journal", default)
+    text, folder = node.value, node.place.folder
+    if text.startswith("journal:") and text != "journal:":
+        return StorageAddress("journal", _absolute(folder, text.removeprefix("journal:")))
+    if text.startswith("sqlite:///") and text != "sqlite:///":
+        path = _absolute(folder, text.removeprefix("sqlite:///"))
+        return StorageAddress("sqlite", path, f"sqlite:///{path}")
+    if re.match(r"postgresql(\+\w+)?://", text):
+        try:
+            url = sqlalchemy.make_url(text)
+        # Raised with parts of the address in its message, the password among them.
+        except (ArgumentError, ValueError):
+            url = None
+        if url is not None and url.database:
+            driver = "postgresql+psycopg" if url.drivername == "postgresql" else url.drivername
+            return StorageAddress("postgresql", None, url.set(drivername=driver).render_as_string(hide_password=False))
+        message = "cannot be read as an address: write %40 for @, %3A for : and %2F for / in user and password"
+        problems.append(node.place.problem(f"'{redacted(text)}' {message}", "study.storage"))
+    else:
+        problems.append(node.place.problem(f"'{redacted(text)}' must be {FORMS}", "study.storage"))
+    return StorageAddress("journal", default)
+
+
+def _absolute(folder: Path, text: str) -> Path:
+    return Path(os.path.abspath(folder / Path(text).expanduser()))
+
+
+class StudyStorage:
+    """An open storage."""
+
+    def __init__(self, address: StorageAddress) -> None:
+        """Opens the storage, which is made where it does not exist.
+
+        Raises:
+            RunError: If it cannot be reached or read; the message holds no password.
+            UsageError: If the database driver is not installed.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.address = address
+        self._depth = 0
+        with self.guard():
+            self.optuna, self._engine = _open(address)
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Turns errors of the storage into a `RunError` without password or chained traceback."""
+        try:
+            yield
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, json.JSONDecodeError) as error:
+            cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+            reason = self.address.clean(f"{type(cause).__name__}: {cause}").split("\n(Background", maxsplit=1)[0]
+            raise RunError(f"study storage {self.address}: {reason}") from None
+
+    @contextlib.contextmanager
+    def lock(self, study: str) -> Iterator[None]:
+        """Holds the study: nobody else decides about its trials meanwhile. May be entered again by the holder.
+
+        Args:
+            study: Name of the study.
+        """
+        if self._depth:
+            yield
+            return
+        with self.guard(), self._lock(study):
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+
+    def _lock(self, study: str) -> contextlib.AbstractContextManager[None]:
+        if self._engine is not None and self.address.kind == "postgresql":
+            return _session_lock(self._engine, study)
+        assert self.address.path is not None
+        return _file_lock(_lock_path(self.address.path))
+
+
+def _open(address: StorageAddress) -> tuple[BaseStorage, Any]:
+    """Opens the storage; tables are made under a lock, because workers may start at the same moment."""
+    if address.kind == "postgresql":
+        try:
+            engine = sqlalchemy.create_engine(address.url, poolclass=sqlalchemy.NullPool)
+        except ImportError as error:
+            raise UsageError(
+                f"{address}: the database driver is missing ({error}); install it: pip install 'collm[postgresql]'"
+            ) from None
+        with _session_lock(engine, ""):
+            # Connections are tried before use: a study outlives restarts of its database.
+            storage = RDBStorage(address.url, engine_kwargs={"pool_pre_ping": True, "pool_size": 4})
+        return get_storage(storage), storage.engine
+    assert address.path is not None
+    address.path.parent.mkdir(parents=True, exist_ok=True)
+    path = str(address.path)
+    if address.kind == "sqlite":
+        with _file_lock(_lock_path(address.path)):
+            storage = RDBStorage(address.url, engine_kwargs={"connect_args": {"timeout": 60}})
+        return get_storage(storage), storage.engine
+    return JournalStorage(JournalFileBackend(path, lock_obj=_JournalLock(path))), None
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + _LOCK_SUFFIX)
+
+
+class _JournalLock(BaseJournalFileLock):  # type: ignore[misc]
+    """Guards appends to a journal; a killed writer's lock is free at once and its torn last line is cut off.
+
+    Optuna's own lock is a link that stays behind when its holder is killed, and a torn line would join the next one.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        self._descriptor = os.open(f"{self._path}.append", os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        _cut_torn_line(self._path)
+        return True
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _cut_torn_line(path: str) -> None:
+    with open(path, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size == 0 or _ends_a_line(file, size):
+            return
+        start = max(0, size - _LONGEST_LINE)
+        file.seek(start)
+        file.truncate(start + file.read().rfind(b"\n") + 1)
+
+
+def _ends_a_line(file: BinaryIO, size: int) -> bool:
+    file.seek(size - 1)
+    return file.read(1) == b"\n"
+
+
+@contextlib.contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _session_lock(engine: Any, study: str) -> Iterator[None]:
+    number = int.from_bytes(hashlib.sha256(f"collm study {study}".encode()).digest()[:8], "big", signed=True)
+    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        # Tried again and again instead of waited for: an interrupt must get through.
+        while not connection.execute(sqlalchemy.text("SELECT pg_try_advisory_lock(:n)"), {"n": number}).scalar():
+            time.sleep(_POLL_S)
+        yield
+    finally:
+        # A session that went away has given its lock back already.
+        with contextlib.suppress(SQLAlchemyError):
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:n)"), {"n": number})
+        connection.close()

@@ -1,0 +1,77 @@
+"""Studies on files and registries of the tests; nothing is fitted here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collm.errors import Problem, SpecError
+from collm.registry import Registry
+from collm.study.check import CheckedStudy, check_study
+from collm.study.definition import open_study
+from collm.study.ledger import Ledger
+from collm.study.storage import StudyStorage
+from collm.study.study_file import StudyFile, read_study
+
+BASE = """\
+name: base
+dataset: {name: movielens-small, path: data}
+encoder: {name: mf-bias, embedding_size: 4, fit: {epochs: 3}}
+"""
+STUDY = """\
+name: search
+base: base.yaml
+study:
+  objective: valid.auc
+  trials: 6
+  sampler: {name: random, seed: 1}
+  storage: journal:studies.log
+  search:
+    encoder.embedding_size: {choices: [2, 4, 8]}
+    encoder.fit.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}
+"""
+
+
+class Studies:
+    """Reads study files written into a folder."""
+
+    def __init__(self, folder: Path, registry: Registry) -> None:
+        self.folder, self.registry = folder, registry
+        (folder / "base.yaml").write_text(BASE, encoding="utf-8")
+
+    def read(self, text: str = STUDY, *overrides: str) -> StudyFile:
+        path = self.folder / "study.yaml"
+        path.write_text(text, encoding="utf-8")
+        return read_study(path, overrides, self.registry, cwd=self.folder, runs_dir=self.folder / "runs")
+
+    def check(self, text: str = STUDY, *overrides: str) -> CheckedStudy:
+        return check_study(self.read(text, *overrides), self.registry)
+
+    def ledger(self, text: str = STUDY) -> Ledger:
+        checked = self.check(text)
+        storage = StudyStorage(checked.file.storage)
+        return Ledger(checked, storage, open_study(checked, storage))
+
+    def problems(self, text: str, *overrides: str) -> Sequence[Problem]:
+        with pytest.raises(SpecError, match=r".") as caught:
+            self.check(text, *overrides)
+        return caught.value.problems
+
+    def only_problem(self, text: str, *overrides: str) -> str:
+        (problem,) = self.problems(text, *overrides)
+        return str(problem).replace(str(self.folder) + "/", "")
+
+
+def results(auc: float | None, **changes: Any) -> dict[str, Any]:
+    """The part of a run's results that a study reads."""
+    record = {"value": auc, "n": 10, "skipped": {}, "reason": "one class only" if auc is None else None}
+    timing = {
+        "fit_encoder": {"seconds": 2.0, "reused": False, "work_seconds": 2.0},
+        "tune_1": {"seconds": 0.0, "reused": True, "work_seconds": 5.0},
+        "evaluate": {"seconds": 1.0, "reused": False, "work_seconds": 1.0},
+    }
+    metrics = {"valid": {"all": {"auc": record, "logloss": record}, "warm": {"auc": record}}}
+    return {"metrics": metrics, "timing": timing, "counts": {"valid": 50}, "run_dir": "runs/x", **changes}

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from optuna import create_trial
+from optuna.trial import TrialState
+from rich.console import Console
+from study_fakes import STUDY, Studies
+
+from collm.errors import RunError, UsageError
+from collm.study import records
+from collm.study.best import best_spec
+from collm.study.ledger import Ledger
+from collm.study.objective import Objective
+from collm.study.page import study_page
+from collm.study.progress import StudyProgress, best_trials
+from collm.study.show import best_so_far, study_data, study_tables
+
+BOTH = STUDY.replace("valid.auc", "[valid.auc, cost.seconds_per_sample]")
+RATE = "encoder.fit.learning_rate"
+
+
+@pytest.fixture
+def ledger(studies: Studies) -> Ledger:
+    return filled(studies, STUDY, [(0.5,), (0.7,), (0.6,), (0.65,), (0.7,)])
+
+
+def filled(studies: Studies, text: str, values: list[tuple[float, ...]]) -> Ledger:
+    ledger = studies.ledger(text)
+    space = {each.name: each.distribution() for each in ledger._file.space.all()}
+    sizes = (2, 4, 8)
+    for index, each in enumerate(values):
+        params = {"encoder.embedding_size": sizes[index % 3], RATE: 1e-4 * (index + 1)}
+        attributes = {records.SECONDS: 1.5}
+        ledger.study.add_trial(
+            create_trial(params=params, distributions=space, values=list(each), user_attrs=attributes)
+        )
+    return ledger
+
+
+def failed(ledger: Ledger) -> None:
+    facts = {records.CAUSE: "MemoryError: no memory", records.TRACEBACK: "Traceback: <deep> in fit", "attempts": 2}
+    ledger.study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=facts))
+
+
+def shown(ledger: Ledger) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    for each in study_tables(ledger.study, ledger._file.objectives, ledger.trials()):
+        console.print(each)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_the_table_names_the_best_and_the_cause_of_failures(ledger: Ledger) -> None:
+    failed(ledger)
+    text = shown(ledger)
+    assert "search: 5 complete, 1 failed" in text
+    assert "1*" in text
+    assert "MemoryError: no memory; begun 2 times" in text
+    assert "Traceback: <deep> in fit" in text
+    assert "importances for valid.auc (fANOVA)" in text
+    assert "best valid.auc so far: ▁████  0.5000 to 0.7000" in text
+
+
+def test_the_data_can_be_read_by_scripts(ledger: Ledger) -> None:
+    failed(ledger)
+    data = json.loads(json.dumps(study_data(ledger.study, ledger._file.objectives, ledger.trials()), allow_nan=False))
+    assert data["best"] == 1
+    assert data["counts"]["complete"] == 5
+    assert data["trials"][5]["traceback"] == "Traceback: <deep> in fit"
+    assert set(data["importances"]["valid.auc"]) == {"encoder.embedding_size", RATE}
+
+
+def test_the_pareto_front_is_what_nothing_beats(studies: Studies) -> None:
+    both = filled(studies, BOTH, [(0.7, 3.0), (0.6, 1.0), (0.6, 2.0), (0.8, 5.0), (0.7, 3.0)])
+    front = best_trials(both.trials(), both._file.objectives)
+    # Computed by hand; the fifth repeats the first.
+    assert [trial.number for trial in front] == [3, 0, 1]
+    assert [trial.values for trial in front] == [trial.values for trial in reversed(sorted_front(both))]
+    assert "Pareto front" in shown(both)
+    assert "<h2>Pareto front</h2>" in study_page(both.study, both._file.objectives, both.trials())
+
+
+def sorted_front(ledger: Ledger) -> list[object]:
+    unique = {tuple(trial.values): trial for trial in ledger.study.best_trials}
+    return [unique[key] for key in sorted(unique)]
+
+
+def test_the_history_follows_the_direction(ledger: Ledger) -> None:
+    better = Objective("valid.auc", "all", "auc", "maximize")
+    worse = Objective("valid.logloss", "all", "logloss", "minimize")
+    assert best_so_far(ledger.trials(), better) == [0.5, 0.7, 0.7, 0.7, 0.7]
+    assert best_so_far(ledger.trials(), worse) == [0.5] * 5
+
+
+def test_the_page_stands_alone(ledger: Ledger) -> None:
+    failed(ledger)
+    page = study_page(ledger.study, ledger._file.objectives, ledger.trials())
+    assert page.startswith("<!doctype html>")
+    for words in ("Optimisation history", "Importances", "Slices", "<svg", "MemoryError: no memory"):
+        assert words in page
+    assert "<script" not in page
+    assert 'src="http' not in page
+
+
+def test_the_best_spec_is_complete(ledger: Ledger, studies: Studies, tmp_path: Path) -> None:
+    text, about = best_spec(ledger._checked, ledger, None)
+    assert about == "trial 1 of study search, valid.auc 0.7000"
+    assert "embedding_size: 4" in text
+    assert "test" in text
+    other, _ = best_spec(ledger._checked, ledger, 2)
+    assert "embedding_size: 8" in other
+    with pytest.raises(UsageError, match="there is no trial 9: the study has 5"):
+        best_spec(ledger._checked, ledger, 9)
+
+
+def test_there_may_be_no_best(studies: Studies) -> None:
+    empty = studies.ledger()
+    with pytest.raises(RunError, match="no trial is complete yet"):
+        best_spec(empty._checked, empty, None)
+
+
+def test_several_best_trials_must_be_chosen_from(studies: Studies) -> None:
+    both = filled(studies, BOTH, [(0.7, 3.0), (0.6, 1.0)])
+    with pytest.raises(UsageError, match=r"several trials are best, each in its way \(0, 1\)"):
+        best_spec(both._checked, both, None)
+
+
+def test_progress_off_a_terminal_is_a_line_per_trial(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = StudyProgress("search", 6, ledger._file.objectives, workers=1)
+    progress.start(ledger.trials()[:4])
+    with progress:
+        progress.show(ledger.trials())
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "search: 4 of 6 trials were finished before"
+    assert lines[1] == "search: trial 4 0.7000, 1.5 s; 5/6, 5 complete, best 0.7000 (trial 1), about 2 s left"
