@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
 from collm.component import BuildContext, Component
 from collm.contracts.encoder import EncoderConfig
 from collm.data.prepared import PreparedData
-from collm.engine.device import choose_device, prepare_machine
+from collm.engine.device import choose_device, prepare_machine, start_accelerator
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.finished import input_hashes, outcome, stored_outcome
 from collm.observers import Observers
 from collm.registry import Registry
 from collm.runs.environment import describe_environment
 from collm.runs.store import RunFolder, replacing
+from collm.runs.team import ALONE, Team
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, scores_frame
+from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floors_frame, scores_frame
 from collm.stages.fit_encoder import fit_encoder, load_encoder
 from collm.stages.prepare_data import prepare_data
 from collm.stages.stage import StageResult, StageRunner
@@ -40,12 +40,14 @@ class RunOptions:
         cache_dir: User cache for downloads and converted weights.
         device: Device name; None = the first CUDA device, else the processor.
         threads: Processor threads; None = torch's own choice.
+        team: The processes that work on the run together; each calls `run_spec` with the same arguments.
     """
 
     runs_dir: Path
     cache_dir: Path
     device: str | None = None
     threads: int | None = None
+    team: Team = ALONE
 
 
 def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run: str | None = None) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run
     Args:
         spec: The resolved spec.
         registry: Where components come from.
-        options: Directories, device, threads.
+        options: Directories, device, threads, processes.
         run: Key of the run within its suite; default: the spec's name.
 
     Returns:
@@ -63,20 +65,29 @@ def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run
     Raises:
         CollmError: Of the kind that stopped the run; what is finished stays and is reused by the same command.
     """
-    key, context = run or spec.name, BuildContext(cache_dir=options.cache_dir)
+    key, context = run or spec.name, BuildContext(cache_dir=options.cache_dir, find=registry.get)
+    team, folder = options.team, RunFolder(options.runs_dir, spec.name, spec.spec_hash)
 
     def stored() -> dict[str, Any] | None:
         return stored_outcome(spec, registry, runs_dir=options.runs_dir, context=context, run=key)
 
-    if (before := stored()) is not None:
+    if (before := team.from_main(stored)) is not None:
         logger.info("%s: finished before, nothing to do (%s)", key, before["run_dir"])
         return before
-    folder = RunFolder(options.runs_dir, spec.name, spec.spec_hash)
-    with folder.lock():
-        # Another process may have finished it while this one waited for the lock.
-        if stored() is None:
-            _Run(spec, registry, options, folder, key).execute()
-    return outcome(folder, key, reused=False)
+
+    def work() -> None:
+        with contextlib.ExitStack() as held:
+
+            def claim() -> bool:
+                held.enter_context(folder.lock())
+                # Another command may have finished it while this one waited for the lock.
+                return stored() is None
+
+            if team.from_main(claim):
+                _Run(spec, registry, options, folder, key).execute()
+
+    team.together(work)
+    return team.from_main(lambda: outcome(folder, key, reused=False))
 
 
 def default_config(component: Component) -> EncoderConfig:
@@ -91,20 +102,26 @@ class _Run:
         self, spec: ResolvedSpec, registry: Registry, options: RunOptions, folder: RunFolder, run: str
     ) -> None:
         self.spec, self.registry, self.folder, self.run = spec, registry, folder, run
+        self.team = options.team
         prepare_machine(options.threads)
-        device = choose_device(options.device)
-        self.accelerator = Accelerator(cpu=device.type == "cpu")
-        self.context = BuildContext(cache_dir=options.cache_dir)
+        self.accelerator = start_accelerator(choose_device(options.device))
+        self.context = BuildContext(cache_dir=options.cache_dir, find=registry.get)
         self.timing: dict[str, dict[str, Any]] = {}
-        self._stage = ""
-        self.runner = StageRunner(options.runs_dir, finished=self._stage_finished)
+        self.stages: dict[str, str] = {}
+        self.runner = StageRunner(options.runs_dir, finished=self._stage_finished, team=self.team)
         self.hooks = Observers(registry.host)
 
     def execute(self) -> None:
+        """Does the run; of several processes the main one keeps the run folder."""
+        if not self.team.is_main:
+            self._work()
+            return
         spec, folder = self.spec, self.folder
         folder.reopen()
         folder.write_spec(spec.plain())
-        folder.write_environment(describe_environment())
+        folder.write_environment(
+            describe_environment() | {"processes": self.team.size, "sharded_weights": self.team.shards}
+        )
         folder.append_event("run_started", name=spec.name, spec_hash=spec.spec_hash)
         self.hooks.notify("run_started", run_dir=folder.path, spec=spec.plain())
         try:
@@ -137,8 +154,12 @@ class _Run:
             "reused": evaluated.reused,
             "work_seconds": evaluated.scoring.work_seconds,
         }
+        if not self.team.is_main:
+            return {}
         with replacing(self.folder.path / "scores.parquet") as temporary:
             scores_frame(spec, data, evaluated.logits).write_parquet(temporary)
+        with replacing(self.folder.path / "floors.parquet") as temporary:
+            floors_frame(data, floors).write_parquet(temporary)
         return self._results(data, evaluated, floors, facts, notes)
 
     def _language_model(
@@ -163,7 +184,6 @@ class _Run:
         for stage in language.tune():
             self._record(stage)
             facts[stage.name] = dict(stage.facts)
-        self._stage = "evaluate"
         evaluated = evaluate_model(
             self.spec,
             data,
@@ -171,13 +191,13 @@ class _Run:
             model=language.fingerprint_payload(),
             registry=self.registry,
             runner=self.runner,
+            shared=True,
         )
         facts["backbone"] = language.describe()
         notes.extend(language.notes())
         return evaluated
 
     def _fit(self, config: EncoderConfig, data: PreparedData, prepared: StageResult) -> StageResult:
-        self._stage = "fit_encoder"
         return fit_encoder(
             self.spec,
             config,
@@ -201,7 +221,7 @@ class _Run:
         def scorer() -> Scorer:
             encoder = load_encoder(fitted, config, data, self.spec, registry=self.registry, context=self.context)
             encoder.to(self.accelerator.device)
-            batcher = EncoderBatcher(data, history_items=encoder.history_items, device=self.accelerator.device)
+            batcher = EncoderBatcher.of(encoder, data, self.accelerator.device)
             return lambda rows: encoder_logits(encoder, batcher, rows)
 
         model = {"encoder": fitted.fingerprint}
@@ -233,6 +253,7 @@ class _Run:
                 for split in spec.evaluate.splits
             },
             "timing": self.timing,
+            "stages": self.stages,
             "inputs": input_hashes(spec, self.registry, self.context),
             "counts": data.counts(),
             "full_counts": data.full_counts(),
@@ -241,19 +262,35 @@ class _Run:
                 "tie_rule": data.tie_rule,
                 "warm": spec.slices.warm,
                 "cold": spec.slices.cold,
+                "sees_earlier_rows": self._sees_earlier_rows(),
             },
+            "floor_needs": {floor.name: sorted(floor.needs) for floor in self.registry.floors()},
             "facts": facts,
             "notes": notes,
         }
 
+    def _sees_earlier_rows(self) -> bool:
+        """Whether a row's score may depend on what its user did in the evaluation period before it."""
+        if self.spec.history.visibility == "as-of-split":
+            return False
+        if self.spec.backbone is not None:
+            return True
+        assert self.spec.encoder is not None  # the resolver refuses a spec with neither encoder nor backbone
+        needs = self.registry.get("encoder", self.spec.encoder.name).needs
+        return bool(needs & {"history", "earlier-labels"})
+
     def _record(self, stage: StageResult) -> None:
+        self.stages[stage.name] = stage.fingerprint
         self.timing[stage.name] = {"seconds": stage.seconds, "reused": stage.reused, "work_seconds": stage.work_seconds}
 
     def _stage_finished(self, stage: StageResult) -> None:
+        if not self.team.is_main:
+            return
         values = {"stage": stage.name, "seconds": stage.seconds, "reused": stage.reused}
         self.folder.append_event("stage_finished", fingerprint=stage.fingerprint, **values)
         self.hooks.notify("stage_finished", run_dir=self.folder.path, **values)
 
     def _observer(self, step: int, values: Mapping[str, float]) -> None:
-        self.folder.append_event("step_logged", stage=self._stage, step=step, values=dict(values))
-        self.hooks.notify("step_logged", run_dir=self.folder.path, stage=self._stage, step=step, values=dict(values))
+        logged = {"stage": self.runner.current, "step": step, "values": dict(values)}
+        self.folder.append_event("step_logged", **logged)
+        self.hooks.notify("step_logged", run_dir=self.folder.path, **logged)

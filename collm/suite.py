@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from collm.ensemble import run_ensembles
 from collm.errors import CollmError
 from collm.registry import Registry
 from collm.runner import RESULTS_SCHEMA, RunOptions, run_spec
+from collm.runs.store import RunFolder
 from collm.spec.expand import Suite
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
     Returns:
         `{"schema": 1, "suite": name, "runs": [results of each finished run], "failed": {run key: message}}`.
     """
+    _say_plan(suite, options.runs_dir)
     results: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     for number, member in enumerate(suite.runs, start=1):
@@ -43,3 +46,18 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
         "runs": [*results.values(), *mixed.values()],
         "failed": failed | unmade,
     }
+
+
+def _say_plan(suite: Suite, runs_dir: Path) -> None:
+    """Says what is finished and what is to do; whether code or files changed is looked at in each one's turn."""
+    folders = {each.key: RunFolder(runs_dir, each.spec.name, each.spec.spec_hash) for each in suite.runs}
+    done = [key for key, folder in folders.items() if folder.is_done()]
+    missing = [member.key for member in suite.runs if member.key not in done]
+    logger.info(
+        "%s: %d runs, %d ensembles; finished before: %s; to do: %s",
+        suite.name,
+        len(suite.runs),
+        len(suite.ensembles),
+        ", ".join(done) or "none",
+        ", ".join(missing) or "none",
+    )

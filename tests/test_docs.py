@@ -14,10 +14,13 @@ import pytest
 
 from collm import hookspecs
 from collm.cli.main import command_tree
-from collm.component import KINDS
+from collm.component import KINDS, BuildContext, Component
 from collm.plugins import load_plugins
 from collm.registry import build_registry, default_registry
+from collm.spec.component_config import component_config
 from collm.spec.expand import load_any
+from collm.testing.plugin_check import check_component
+from collm.testing.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -63,18 +66,42 @@ def test_spec_in_docs_resolves(body: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", [body for _, body in PLUGINS], ids=[name for name, _ in PLUGINS])
-def test_plugin_in_docs_loads(body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugin_in_docs_keeps_its_contract(
+    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
+) -> None:
+    module, components = documented_components(body, tmp_path, monkeypatch)
+    for component in components:
+        settings = {"path": str(tiny_model)} if component.kind == "backbone" else {}
+        results = check_component(component, registry=default_registry(), settings=settings, cache_dir=tmp_path)
+        assert [(each.name, each.fault) for each in results if not each.ok] == []
+    sys.modules.pop(module, None)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_tiny_model(folder)
+    return folder
+
+
+def documented_components(
+    body: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, tuple[Component, ...]]:
+    """Loads a one-file plugin through its entry point, as an installed one."""
     match = re.match(r'"""(collm_\w+): ', body)
     assert match is not None, "the first line names the module"
     module = match.group(1)
-    (tmp_path / f"{module}.py").write_text(body, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    (folder / f"{module}.py").write_text(body, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
     host = load_plugins([EntryPoint(name=module, value=module, group="collm")], strict=True)
-    registry = build_registry(host)
-    for component in registry.components():
-        component.config(name=component.name)
-        assert callable(component.load_factory())
-    sys.modules.pop(module, None)
+    return module, build_registry(host).components()
+
+
+def test_every_kind_has_a_one_file_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {each.kind for _, body in PLUGINS for each in documented_components(body, tmp_path, monkeypatch)[1]}
+    assert shown == set(KINDS)
+    guide = (DOCS / "plugins.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"| {kind} |" not in guide] == []
 
 
 def test_documented_tuning_strategy_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +127,23 @@ def test_documented_metric_agrees_with_a_count_by_hand(tmp_path: Path, monkeypat
     )
     assert metric.compute(rows).value == 0.5
     assert metric.resample(rows, np.array([[2, 0], [0, 2]])).tolist() == [0.0, 1.0]
+
+
+def test_documented_encoder_around_another_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from collm.testing.fakes import encoder_batch, encoder_data
+
+    (tmp_path / "collm_shifted.py").write_text(dict(PLUGINS)["encoders.md-1"], encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = build_registry(load_plugins([EntryPoint("m", "collm_shifted", "collm")], strict=True))
+    component, installed = registry.get("encoder", "shifted"), default_registry()
+    config = component_config(component, {"shift": 2.0}, installed)
+    context = BuildContext(cache_dir=tmp_path, find=installed.get)
+    encoder = component.load_factory()(config, data=encoder_data(), context=context)
+    batch = encoder_batch(encoder_data())
+    torch.testing.assert_close(encoder.score(batch), encoder.inner.score(batch) + 2.0)
+    assert [phase.fit for phase in encoder.fit_phases(config)] == [config.encoder.fit]
 
 
 def hook_signatures() -> list[str]:

@@ -12,7 +12,8 @@ from collm.spec.expand import Suite, load_any
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
-FILES = sorted(EXPERIMENTS.rglob("*.yaml"))
+# Studies have tests of their own.
+FILES = sorted(path for path in EXPERIMENTS.rglob("*.yaml") if path.parent.name != "studies")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(EXPERIMENTS)))

@@ -24,10 +24,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data", "prompt", "model", "metrics", "runs"),
     ("engine",),
     ("stages",),
-    ("finished",),
+    ("finished", "rescore"),
     ("runner",),
+    ("ensemble", "trained"),
     ("suite",),
-    ("study", "report", "bench"),
+    ("study", "report", "bench", "scaffold"),
     ("cli",),
 )
 LEVEL = {area: level for level, areas in enumerate(LAYERS) for area in areas}
@@ -37,6 +38,10 @@ TORCH_FREE = ("errors", "component", "hookspecs", "plugins", "registry", "contra
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sklearn", "optuna", "polars"}
 # Where a function may import the own package: the command line, so that `collm --help` stays free of torch.
 LAZY_OWN_IMPORTS = ("cli",)
+# The one use of the contract suites outside tests: `collm plugin check` runs them on an installed component.
+TESTING_USERS = ("plugin.py",)
+# Where a tracker writes is a matter of the machine, not of the experiment: it is no part of a spec.
+TRACKERS = ("collm_mlflow", "collm_tensorboard")
 
 
 def modules(root: Path) -> list[Path]:
@@ -111,7 +116,8 @@ def test_core_imports_go_down(path: Path) -> None:
             continue
         target = parts[1]
         if target == "testing" and area != "testing":
-            faults.append(f"{shown(path, line)}: nothing imports collm.testing")
+            if not (area == "cli" and path.name in TESTING_USERS):
+                faults.append(f"{shown(path, line)}: only `collm plugin check` imports collm.testing")
         elif area == "testing" and target in LEVEL and LEVEL[target] > LEVEL["runner"]:
             faults.append(f"{shown(path, line)}: testing may import up to runner, not {target}")
         elif area in LEVEL and target in LEVEL and upward(area, target):
@@ -126,7 +132,9 @@ def test_every_area_has_a_layer() -> None:
 
 @pytest.mark.parametrize("path", modules(PLUGINS), ids=lambda path: str(path.relative_to(ROOT)))
 def test_plugins_do_not_import_each_other(path: Path) -> None:
-    own = path.relative_to(PLUGINS).parts[0]
+    parts = path.relative_to(PLUGINS).parts
+    # An example is a distribution of its own: plugins/examples/collm-name/collm_name.
+    own = parts[1].replace("-", "_") if parts[0] == "examples" else parts[0]
     faults = [
         f"{shown(path, line)}: imports {name}"
         for name, line in imports(path)
@@ -175,7 +183,7 @@ def test_only_the_command_line_reads_process_wide_state() -> None:
     faults = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in [*modules(CORE), *modules(PLUGINS)]
-        if not (path.is_relative_to(CORE) and area_of(path) in ("cli", "testing"))
+        if not (path.is_relative_to(CORE) and area_of(path) in ("cli", "testing")) and path.parent.name not in TRACKERS
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
         if pattern.search(line) and not line.lstrip().startswith(("#", '"'))
     ]

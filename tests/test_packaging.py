@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def test_every_plugin_has_a_readme() -> None:
 def test_constraints_pin_every_dependency() -> None:
     content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     needed = content["project"]["dependencies"] + content["project"]["optional-dependencies"]["dev"]
-    names = {requirement.split(">")[0].split("=")[0].strip().lower() for requirement in needed}
+    names = {re.split(r"[\[<>=]", requirement)[0].strip().lower() for requirement in needed}
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0].strip().lower() for line in lines if "==" in line and not line.startswith("#")}
     assert names - pinned - {"setuptools", "wheel"} == set()
@@ -69,6 +70,8 @@ def test_wheel_holds_core_plugins_and_licence_and_nothing_else(wheel: Path) -> N
     assert "collm/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {f"{plugin}/README.md" for plugin in plugin_folders()} <= set(names)
+    templates = (ROOT / "collm" / "scaffold" / "templates").rglob("*.tmpl")
+    assert {path.relative_to(ROOT).as_posix() for path in templates} <= set(names)
 
 
 def test_installed_wheel_lists_its_plugins_outside_the_tree(wheel: Path, tmp_path: Path) -> None:

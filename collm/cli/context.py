@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from collm.cli.processes import is_main_process
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -90,8 +92,9 @@ def cache_dir() -> Path:
 
 
 def say(message: str) -> None:
-    """Writes a line to stderr as it is: no wrapping, no colour."""
-    print(message, file=sys.stderr, flush=True)
+    """Writes a line to stderr as it is: no wrapping, no colour. Of several processes the main one speaks."""
+    if is_main_process():
+        print(message, file=sys.stderr, flush=True)
 
 
 def emit(text: str) -> None:

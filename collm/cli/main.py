@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -12,12 +13,17 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import collm
-from collm.cli import doctor, fetch, plugins, prompt, run, runs, schema, validate
+from collm.cli import doctor, fetch, plugin, plugins, prompt, report, run, runs, schema, score, study, validate
 from collm.cli.context import CliState, say
-from collm.errors import CollmError
+from collm.cli.processes import is_main_process, n_processes
+from collm.errors import CollmError, UsageError
+from collm.runs.team import ProcessFailed
 
 INTERRUPTED = 130
 FAILED = 1
+# A launcher ends all processes as soon as one has failed: those that are silent leave after the one that speaks.
+LINGER_S = 1.0
+SHARED_COMMANDS = ("run",)
 
 # Plain help: it reads the same on a terminal, in a pipe and in the docs copy.
 app = typer.Typer(name="collm", rich_markup_mode=None, add_completion=True, no_args_is_help=True)
@@ -25,9 +31,15 @@ app = typer.Typer(name="collm", rich_markup_mode=None, add_completion=True, no_a
 app.command("run")(run.run)
 app.command("validate")(validate.validate)
 app.command("prompt")(prompt.prompt)
+app.add_typer(study.app, name="study")
+app.command("report")(report.report)
+app.command("score")(score.score)
+app.command("recommend")(score.recommend)
+app.command("export")(score.export)
 app.command("plugins")(plugins.plugins)
+app.add_typer(plugin.app, name="plugin")
 app.command("fetch")(fetch.fetch)
-app.command("runs")(runs.runs)
+app.add_typer(runs.app, name="runs")
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
 
@@ -56,6 +68,9 @@ def options(
 
     Example: collm run experiments/quickstart.yaml
     """
+    command = context.invoked_subcommand
+    if command not in SHARED_COMMANDS and n_processes() > 1:
+        raise UsageError(f"`collm {command}` works in one process: start it without a launcher")
     context.obj = CliState(debug=debug, strict_plugins=strict_plugins)
 
 
@@ -86,7 +101,13 @@ def call(arguments: Sequence[str]) -> int:
         if debug:
             traceback.print_exc()
         say(str(error))
-        return error.exit_code
+        return _left_last(error.exit_code)
+    except ProcessFailed as error:
+        if debug:
+            traceback.print_exc()
+        if not error.told:
+            print(error, file=sys.stderr, flush=True)
+        return _left_last(FAILED)
     except BrokenPipeError:
         # The reader went away (`| head`): not an error. Closing what is left must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,13 +116,19 @@ def call(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001
         if debug:
             traceback.print_exc()
-        say(f"unexpected {type(error).__name__}: {error}")
+        print(f"unexpected {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         if not debug:
             say("this is a bug in collm or in a plugin; repeat with `collm --debug ...` to see where")
         return FAILED
     if code == INTERRUPTED:
         say("interrupted; the same command continues from the last checkpoint")
     return code if isinstance(code, int) else 0
+
+
+def _left_last(code: int) -> int:
+    if not is_main_process():
+        time.sleep(LINGER_S)
+    return code
 
 
 def _usage_error(error: typer.TyperException) -> int:

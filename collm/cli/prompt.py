@@ -78,7 +78,7 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
     from collm.stages.stage import StageRunner
 
     assert spec.backbone is not None and spec.prompt is not None and spec.tuning is not None
-    build_context = BuildContext(cache_dir=cache_dir())
+    build_context = BuildContext(cache_dir=cache_dir(), find=registry.get)
     runner = StageRunner(runs_dir, finished=lambda _: None)
     _, data = prepare_data(spec, registry=registry, runner=runner, context=build_context)
     split, found = _find(data, row)

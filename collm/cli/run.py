@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from pathlib import Path
@@ -21,9 +22,11 @@ from collm.cli.context import (
     say,
     state_of,
 )
+from collm.cli.processes import meet, started_less_than_asked
 from collm.component import BuildContext
 from collm.errors import RunError
 from collm.finished import stored_outcome
+from collm.runs.team import Team
 
 if TYPE_CHECKING:
     from collm.spec.expand import Suite
@@ -47,53 +50,75 @@ def run(
 
     Example: collm run experiments/quickstart.yaml --set tuning.max_rows=200
     """
-    state = state_of(context)
-    loaded = state.load(spec, overrides)
-    outcome = _finished(loaded, state, runs_dir)
+    state, team = state_of(context), meet(device)
+    if started_less_than_asked():
+        say("warning: one process works: `accelerate launch --cpu` starts more only with MPI (docs/cluster.md)")
+    loaded = team.together(lambda: state.load(spec, overrides))
+    # Several processes would look at different moments and might not see the same.
+    outcome = _finished(loaded, state, runs_dir) if team.size == 1 else None
     if outcome is not None:
         say("everything was finished before; nothing was run")
     else:
-        _log_to_stderr(debug=state.debug)
-        outcome = _work(loaded, state, runs_dir=runs_dir, device=device, threads=threads)
+        if team.is_main:
+            _log_to_stderr(debug=state.debug)
+        work = functools.partial(_work, loaded, state, runs_dir=runs_dir, device=device, threads=threads, team=team)
+        outcome = team.together(work)
+    team.close()
     failed = dict(outcome.get("failed", {}))
     for key, message in failed.items():
         say(f"{key} failed: {message}")
+    if team.is_main:
+        _show(outcome, as_json=as_json)
+    if failed:
+        raise typer.Exit(RunError.exit_code)
+
+
+def _show(outcome: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         emit_json(outcome)
     else:
         from collm.report.table import results_table
 
         emit_table(*results_table(outcome.get("runs", [outcome])))
-    if failed:
-        raise typer.Exit(RunError.exit_code)
 
 
 def _finished(loaded: ResolvedSpec | Suite, state: CliState, runs_dir: Path) -> dict[str, Any] | None:
     """Returns the stored outcome where there is nothing left to do: without torch this takes a moment, not seconds."""
     from collm.spec.expand import Suite
 
-    members = [(each.run, each.spec) for each in loaded.runs] if isinstance(loaded, Suite) else [(loaded.name, loaded)]
-    results: list[dict[str, Any]] = []
-    for run, spec in members:
-        before = stored_outcome(
-            spec, state.registry(), runs_dir=runs_dir, context=BuildContext(cache_dir=cache_dir()), run=run
-        )
+    if not isinstance(loaded, Suite):
+        return _stored(loaded, loaded.name, state, runs_dir)
+    results: dict[str, dict[str, Any]] = {}
+    for member in loaded.runs:
+        before = _stored(member.spec, member.run, state, runs_dir)
         if before is None:
             return None
-        results.append(before)
-    if isinstance(loaded, Suite):
-        return {"schema": 1, "suite": loaded.name, "runs": results, "failed": {}}
-    return results[0]
+        results[member.key] = before
+    from collm.ensemble import run_ensembles
+
+    made, failed = run_ensembles(loaded, results, registry=state.registry(), runs_dir=runs_dir)
+    return {"schema": 1, "suite": loaded.name, "runs": [*results.values(), *made.values()], "failed": failed}
+
+
+def _stored(spec: ResolvedSpec, run: str, state: CliState, runs_dir: Path) -> dict[str, Any] | None:
+    context = BuildContext(cache_dir=cache_dir(), find=state.registry().get)
+    return stored_outcome(spec, state.registry(), runs_dir=runs_dir, context=context, run=run)
 
 
 def _work(
-    loaded: ResolvedSpec | Suite, state: CliState, *, runs_dir: Path, device: str | None, threads: int | None
+    loaded: ResolvedSpec | Suite,
+    state: CliState,
+    *,
+    runs_dir: Path,
+    device: str | None,
+    threads: int | None,
+    team: Team,
 ) -> dict[str, Any]:
     """Runs what is missing; torch and everything above it load only now, after the spec is known to be good."""
     from collm.runner import RunOptions, run_spec
     from collm.spec.expand import Suite
 
-    options = RunOptions(runs_dir=runs_dir, cache_dir=cache_dir(), device=device, threads=threads)
+    options = RunOptions(runs_dir=runs_dir, cache_dir=cache_dir(), device=device, threads=threads, team=team)
     if isinstance(loaded, Suite):
         from collm.suite import run_suite
 

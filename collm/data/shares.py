@@ -1,56 +1,28 @@
-"""How the rows of one global batch are shared out to several processes; knows lengths and groups, nothing of rows."""
+"""How the micro-batches of one global batch are dealt out to several processes."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-Array = np.ndarray[Any, Any]
+from collections.abc import Sequence
 
 
-def share_rows(lengths: Array, shared: Array, groups: Array, n_processes: int) -> list[Array]:
-    """Gives every process about the same number of distinct tokens.
+def deal(costs: Sequence[float], n_processes: int) -> list[list[int]]:
+    """Gives every process about the same work: the heaviest piece first, to whoever has least.
 
-    Rows of one group stay together, because their shared tokens are computed once per process that has any of them;
-    only a group that is more than one process's due is cut. The heaviest piece goes first, to whoever has least.
+    Pieces are dealt whole, so that what is computed together does not depend on the number of processes.
 
     Args:
-        lengths: int [n] tokens per row.
-        shared: int [n] leading tokens that a row shares with its group.
-        groups: int [n] group numbers.
+        costs: Work of each piece, at least 0.
         n_processes: Processes, at least 1.
 
     Returns:
-        Row numbers of each process, int64 each, rising; every row once. With fewer rows than processes some get none.
-        A function of the arguments alone, so that every process knows all shares.
+        Numbers of each process's pieces, rising; every piece once. With fewer pieces than processes some get none. A
+        function of the arguments alone, so that every process knows all shares.
     """
-    lengths, shared = np.asarray(lengths, dtype=np.int64), np.asarray(shared, dtype=np.int64)
-    due = _cost(np.arange(len(lengths)), lengths, shared, np.asarray(groups)) / n_processes
-    pieces: list[tuple[int, Array]] = []
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        for piece in _pieces(rows, lengths, shared, due):
-            pieces.append((_cost(piece, lengths, shared), piece))
-    loads = np.zeros(n_processes, dtype=np.int64)
-    shares: list[list[Array]] = [[] for _ in range(n_processes)]
-    for cost, piece in sorted(pieces, key=lambda each: (-each[0], int(each[1][0]))):
-        lightest = int(loads.argmin())
-        loads[lightest] += cost
+    loads = [0.0] * n_processes
+    shares: list[list[int]] = [[] for _ in range(n_processes)]
+    for piece in sorted(range(len(costs)), key=lambda piece: (-costs[piece], piece)):
+        # Among equals the one with fewest pieces, so that pieces without cost do not pile up.
+        lightest = min(range(n_processes), key=lambda process: (loads[process], len(shares[process]), process))
+        loads[lightest] += costs[piece]
         shares[lightest].append(piece)
-    nothing = np.zeros(0, dtype=np.int64)
-    return [np.sort(np.concatenate([nothing, *share])) for share in shares]
-
-
-def _pieces(rows: Array, lengths: Array, shared: Array, due: float) -> list[Array]:
-    """Cuts a group that costs more than `due` into as many pieces as it holds dues, if it has the rows."""
-    n_pieces = min(len(rows), max(1, int(np.ceil(_cost(rows, lengths, shared) / due)))) if due else 1
-    return [np.asarray(piece) for piece in np.array_split(rows, n_pieces)]
-
-
-def _cost(rows: Array, lengths: Array, shared: Array, groups: Array | None = None) -> int:
-    """Returns the distinct tokens of rows: of one group, or of each group that `groups` names."""
-    if groups is not None:
-        members = (np.flatnonzero(groups == group) for group in np.unique(groups))
-        return sum(_cost(each, lengths, shared) for each in members)
-    return int((lengths[rows] - shared[rows]).sum() + shared[rows].max(initial=0))
+    return [sorted(share) for share in shares]

@@ -1,4 +1,4 @@
-"""Puts a recommender together from its parts, and proves that saved parts give the same scores."""
+"""Puts a recommender together from its parts, saves what was trained, and proves that the files give its scores."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import torch
 
 from collm.contracts.backbone import Backbone, Dtype
 from collm.contracts.tuning import Group, LoraConfig
-from collm.engine.checkpoint import load_tensors
+from collm.engine.checkpoint import load_tensors, save_tensors
 from collm.engine.device import DTYPES
 from collm.engine.seeding import derive_seed, seed_torch
+from collm.engine.sharding import move_small_parts
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule
 from collm.model.hybrid import embedding_rms
 from collm.model.parameters import add_lora
 from collm.model.projector import Projector
 from collm.model.recommender import PromptBatch, Readout, Recommender
+from collm.runs.team import Team
 
 
 @dataclass(frozen=True)
@@ -73,18 +75,65 @@ def assemble(parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout
     return recommender.to(device).eval()
 
 
-def verify_saved_parts(recommender: Recommender, folder: Path, groups: Sequence[Group], probe: PromptBatch) -> None:
-    """Scores a probe batch, wipes the saved groups, loads them from their files and scores again.
+def assemble_in_team(
+    parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout, device: torch.device, team: Team
+) -> Recommender:
+    """Puts the recommender together in every process, first in the main one: loading may leave converted files.
+
+    Weights that are to be split over the processes pass through the processor's memory, because no device may hold
+    them all; adapters, mapping and encoder are on the device in any case.
 
     Args:
-        recommender: The trained model.
-        folder: Holds `<group>.safetensors`.
-        groups: Groups that were saved.
-        probe: A few encoded rows.
+        parts: What is in the model and where its values come from.
+        backbone: The language model.
+        dtype: Number format of the frozen weights.
+        readout: How the answer is read.
+        device: Where it will run.
+        team: The processes.
+
+    Returns:
+        The recommender in eval mode, nothing trainable yet.
 
     Raises:
-        RunError: If the reloaded model's logits differ in any bit.
+        RunError: If saved weights do not fit.
     """
+    place = torch.device("cpu") if team.shards else device
+    recommender = team.main_first(lambda: assemble(parts, backbone, dtype=dtype, readout=readout, device=place))
+    if team.shards:
+        move_small_parts(recommender, device)
+    return recommender
+
+
+def save_parts(
+    recommender: Recommender, folder: Path, groups: Sequence[Group], probe: PromptBatch, *, step: str, team: Team
+) -> None:
+    """Saves trained groups from the main process, and proves in every process that the files give its scores.
+
+    Replicas that had drifted apart would not pass for the saved one.
+
+    Args:
+        recommender: The trained model; put into eval mode.
+        folder: Takes `<group>.safetensors`.
+        groups: Groups to save.
+        probe: A few encoded rows.
+        step: Name of the tuning step, kept in the files.
+        team: The processes.
+
+    Raises:
+        RunError: If the disk cannot take the files, or the reloaded model's logits differ in any bit.
+    """
+
+    def save() -> None:
+        for group in groups:
+            facts = {"group": group, "step": step}
+            save_tensors(folder / f"{group}.safetensors", recommender.part_state(group), facts)
+
+    team.from_main(save)
+    _verify(recommender, folder, groups, probe)
+
+
+def _verify(recommender: Recommender, folder: Path, groups: Sequence[Group], probe: PromptBatch) -> None:
+    """Scores a probe batch, wipes the saved groups, loads them from their files and scores again."""
     recommender.eval()
     with torch.no_grad():
         before = recommender(probe)

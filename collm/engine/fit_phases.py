@@ -109,9 +109,7 @@ def fit_in_phases(
         steps_before = sum(course.steps for course in courses)
         watch = _naming_the_value(observer, phase, steps_before)
         draws = derive_seed(seed, "draws", shown)
-        courses.append(
-            _run(task, phase, seed=draws, checkpoint_in=folder, accelerator=accelerator, observer=watch)
-        )
+        courses.append(_run(task, phase, seed=draws, checkpoint_in=folder, accelerator=accelerator, observer=watch))
     return courses
 
 

@@ -13,10 +13,12 @@ from collm.data.prepared import Rows
 from collm.engine.encoder_task import validation_auc
 from collm.engine.prompt_rows import PromptRows
 from collm.engine.schedule import schedule_factor
+from collm.engine.score import score_batches
 from collm.engine.seeding import derive_seed
 from collm.engine.train import LoopSettings
 from collm.model.parameters import optimiser_groups
 from collm.model.recommender import Recommender
+from collm.runs.team import ALONE, Team
 
 Array = np.ndarray[Any, Any]
 # Rows of one user and history that stay together in training: they share a prefix, and a batch of 32 still mixes users.
@@ -24,22 +26,21 @@ ROWS_KEPT_TOGETHER = 4
 
 
 @torch.no_grad()
-def recommender_logits(recommender: Recommender, prompts: PromptRows, *, max_tokens: int) -> Array:
+def recommender_logits(recommender: Recommender, prompts: PromptRows, *, max_tokens: int, team: Team = ALONE) -> Array:
     """Scores rows, those of one user and history together.
 
     Args:
         recommender: Put into eval mode.
         prompts: Encoded rows.
         max_tokens: Tokens per forward pass, padding included.
+        team: The processes that share the work; each gets all logits.
 
     Returns:
         float32 [n_rows] logits in the order of the rows.
     """
     recommender.eval()
-    logits = np.zeros(len(prompts), dtype=np.float32)
-    for rows in prompts.scoring_batches(max_tokens):
-        logits[rows] = recommender(prompts.batch(rows)).float().cpu().numpy()
-    return logits
+    batches = prompts.scoring_batches(max_tokens)
+    return score_batches(lambda rows: recommender(prompts.batch(rows)), batches, len(prompts), team=team)
 
 
 class LanguageTask:
@@ -55,11 +56,12 @@ class LanguageTask:
         train: PromptRows,
         valid: PromptRows,
         seed: int,
+        team: Team = ALONE,
     ) -> None:
-        """Takes the model, the step and the encoded rows; `seed` decides the order of batches."""
+        """Takes the model, the step and the encoded rows; `seed` decides the order of batches and what is drawn."""
         self.title = title
         self._recommender, self._step, self._tuning = recommender, step, tuning
-        self._train, self._valid, self._seed = train, valid, seed
+        self._train, self._valid, self._seed, self._team = train, valid, seed, team
         self._trained: tuple[Group, ...] = tuple(group for group, plan in step.groups.items() if plan.trains)
         self._lead = step.optimiser[self._trained[0]]
 
@@ -76,6 +78,7 @@ class LanguageTask:
             patience=self._lead.patience,
             clip_norm=self._tuning.clip_norm,
             checkpoint_seconds=self._tuning.checkpoint_seconds,
+            seed=derive_seed(self._seed, "draws"),
         )
 
     def optimiser(self) -> torch.optim.Optimizer:
@@ -105,6 +108,22 @@ class LanguageTask:
         cuts = [order[start : start + size] for start in range(0, len(order), size)]
         return [self._train.micro_batches(rows, self._tuning.micro_batch_tokens) for rows in cuts]
 
+    def advice(self) -> str | None:
+        """Returns a sentence where most global batches make fewer micro-batches than there are processes."""
+        steps, n = self.batches(0), self._team.size
+        idle = sum(len(micro_batches) < n for micro_batches in steps)
+        if 2 * idle <= len(steps):
+            return None
+        tokens = int(np.median([sum(map(self.cost, micro_batches)) for micro_batches in steps]))
+        return (
+            f"{self.title}: most global batches make fewer micro-batches than the {n} processes, so some idle; with "
+            f"tuning.micro_batch_tokens={max(64, tokens // n)} all would have work (about {tokens} tokens per batch)"
+        )
+
+    def cost(self, rows: Array) -> float:
+        """Returns the tokens of a micro-batch, by which micro-batches are dealt out to processes."""
+        return self._train.n_tokens(rows)
+
     def loss_sum(self, rows: Array) -> torch.Tensor:
         """Returns the summed binary cross-entropy of these rows (fact 1)."""
         self._recommender.train()
@@ -115,7 +134,8 @@ class LanguageTask:
 
     def validate(self) -> float:
         """Returns the AUC on the selection rows (fact 34)."""
-        logits = recommender_logits(self._recommender, self._valid, max_tokens=self._tuning.micro_batch_tokens)
+        max_tokens = self._tuning.micro_batch_tokens
+        logits = recommender_logits(self._recommender, self._valid, max_tokens=max_tokens, team=self._team)
         return validation_auc(self._valid.rows.label, logits, what=self.title)
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -67,15 +67,24 @@ class _Lines:
             )
 
 
+class _Silence:
+    def advance(self, amount: int, values: Mapping[str, float] | None = None) -> None:
+        pass
+
+
 @contextmanager
-def progress(title: str, total: int, unit: str = "steps") -> Iterator[Ticker]:
+def progress(title: str, total: int, unit: str = "steps", *, shown: bool = True) -> Iterator[Ticker]:
     """Shows one piece of work while the block runs.
 
     Args:
         title: What runs, e.g. `tune_1 text`.
         total: Units at most.
         unit: What is counted.
+        shown: Whether anything is shown; off in processes that leave speaking to another.
     """
+    if not shown:
+        yield _Silence()
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(title, total, unit)

@@ -45,7 +45,7 @@ class PromptSource:
         tokens_per_slot = (1, 1)
         if encoder is not None:
             tokens_per_slot = encoder.tokens_per_slot
-            self._batcher = EncoderBatcher(data, history_items=encoder.history_items, device=device)
+            self._batcher = EncoderBatcher.of(encoder, data, device)
             self._user_depends_on_item = encoder.user_depends_on_item
         self._prompt_encoder = PromptEncoder(
             template, backbone.tokenizer(), data.titles, tokens_per_slot=tokens_per_slot, max_tokens=max_tokens
@@ -113,6 +113,12 @@ class PromptRows:
         groups = self.prefix_group[positions]
         cuts = grouped_batches(self._lengths[positions], self._shared[positions], groups, max_tokens=max_tokens)
         return [positions[cut] for cut in cuts]
+
+    def n_tokens(self, positions: Array) -> int:
+        """Returns the tokens of these rows, where those that rows of one prefix share count once."""
+        _, first = np.unique(self.prefix_group[positions], return_index=True)
+        own = self._lengths[positions] - self._shared[positions]
+        return int(own.sum() + self._shared[positions][first].sum())
 
     def scoring_batches(self, max_tokens: int) -> list[Array]:
         """Returns all rows in batches of at most `max_tokens` tokens, rows of one prefix together."""

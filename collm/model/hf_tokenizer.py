@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from collm.contracts.backbone import AnswerIds
@@ -43,6 +44,10 @@ class HfTokenizer:
         self.bos_ids = self._find_bos()
         self.pad_id = self._find_pad()
         self.answer = self._find_answer(answer_space)
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer's files into a model folder."""
+        self._tokenizer.save_pretrained(folder)
 
     def encode(self, text: str) -> list[int]:
         """Returns ids of plain text that continues another text."""

@@ -194,6 +194,8 @@ def _user_keys(encoder_batch: EncoderBatch | None, n: int) -> list[bytes]:
     parts = [encoder_batch.user.reshape(n, 1)]
     if encoder_batch.history is not None:
         parts.append(encoder_batch.history)
+    if encoder_batch.earlier is not None:
+        parts.append(encoder_batch.earlier[:, :2].long())  # the item's counts are no part of a user vector
     return [row.tobytes() for row in np.ascontiguousarray(torch.cat(parts, dim=1).cpu().numpy())]
 
 

@@ -56,6 +56,9 @@ class RunResults(BaseModel):
     inputs: dict[str, str] = Field(
         default_factory=dict, description="What decides the results beside the spec, hashed: code, dataset, backbone."
     )
+    stages: dict[str, str] = Field(
+        default_factory=dict, description="Stage -> fingerprint of the stages that made the scores."
+    )
     notes: list[str] = Field(default_factory=list, description="Sentences that every table of this run must state.")
 
     @classmethod

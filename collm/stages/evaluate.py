@@ -58,6 +58,7 @@ def evaluate_model(
     registry: Registry,
     runner: StageRunner,
     stage: str = "evaluate",
+    shared: bool = False,
 ) -> Evaluated:
     """Scores the evaluation splits and computes all metrics.
 
@@ -69,6 +70,7 @@ def evaluate_model(
         registry: Where metrics come from.
         runner: Runs or skips the stages.
         stage: Name of the scoring stage.
+        shared: Whether all processes score together; otherwise the main one does. Metrics are computed once.
 
     Returns:
         Scores and metrics.
@@ -81,13 +83,13 @@ def evaluate_model(
     def score(folder: Path) -> dict[str, Any]:
         score_rows = scorer()
         frames = [_score_split(split, data.rows(split), score_rows) for split in splits]
-        with replacing(folder / SCORES) as temporary:
-            pl.concat(frames).write_parquet(temporary)
+        if not shared or runner.team.is_main:
+            with replacing(folder / SCORES) as temporary:
+                pl.concat(frames).write_parquet(temporary)
         return {"rows": {split: len(data.rows(split)) for split in splits}}
 
-    scoring = runner.run(
-        stage, {"model": dict(model), "splits": splits, "core": core_hash("model", "engine", "prompt")}, score
-    )
+    core = core_hash("model", "engine", "prompt")
+    scoring = runner.run(stage, {"model": dict(model), "splits": splits, "core": core}, score, shared=shared)
     logits = _read_logits(scoring.folder / SCORES, splits, data)
     payload = {
         "scores": scoring.fingerprint,
@@ -139,10 +141,20 @@ def scores_frame(spec: ResolvedSpec, data: PreparedData, logits: Mapping[str, Ar
     return pl.concat(frames)
 
 
-def build_metrics(spec: ResolvedSpec, registry: Registry) -> dict[str, Metric]:
-    """Builds the metrics that a spec names, with their default settings."""
+def floors_frame(data: PreparedData, floors: Mapping[str, Evaluated]) -> pl.DataFrame:
+    """Returns the content of a run's `floors.parquet`: a column of scores per floor beside `split` and `row`."""
+    frames = []
+    for split in next(iter(floors.values())).logits if floors else ():
+        scores = {name: probabilities(floor.logits[split]) for name, floor in floors.items()}
+        rows = np.asarray(data.rows(split).row, dtype=np.int64)
+        frames.append(pl.DataFrame({"split": [split] * len(rows), "row": rows, **scores}))
+    return pl.concat(frames) if frames else pl.DataFrame({"split": [], "row": []})
+
+
+def build_metrics(names: Sequence[str], registry: Registry) -> dict[str, Metric]:
+    """Builds metrics by name, with their default settings."""
     metrics = {}
-    for name in spec.evaluate.metrics:
+    for name in names:
         component = registry.get("metric", name)
         metrics[name] = component.load_factory()(component.config(name=name))
     return metrics
@@ -176,7 +188,7 @@ def _slices(spec: ResolvedSpec, data: PreparedData, rows: Rows) -> dict[str, Arr
 
 
 def _metrics(spec: ResolvedSpec, data: PreparedData, rows: Rows, logits: Array, registry: Registry) -> dict[str, Any]:
-    metrics = build_metrics(spec, registry)
+    metrics = build_metrics(spec.evaluate.metrics, registry)
     score = probabilities(logits)
     content = {}
     for name, mask in _slices(spec, data, rows).items():

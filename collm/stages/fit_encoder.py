@@ -11,22 +11,22 @@ import torch
 from accelerate import Accelerator
 
 from collm.component import BuildContext, Component
-from collm.contracts.encoder import EncoderBatch, EncoderConfig, EncoderData, FitConfig, TrainRows
+from collm.contracts.encoder import EncoderBatch, EncoderConfig, EncoderData, TrainRows
 from collm.data.prepared import PreparedData
 from collm.engine.checkpoint import load_tensors, save_tensors
-from collm.engine.encoder_task import EncoderBatcher, EncoderTask, encoder_logits, validation_auc
+from collm.engine.encoder_task import EncoderBatcher, encoder_logits, validation_auc
+from collm.engine.fit_phases import CHECKPOINT, fit_in_phases
 from collm.engine.seeding import derive_seed, seed_torch
-from collm.engine.train import LoopSettings, Observer, train
+from collm.engine.train import Observer
 from collm.errors import PluginError, RunError
 from collm.model.encoder import EncoderModule
 from collm.registry import Registry
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
+from collm.stages.inner_components import inner_payload
 from collm.stages.stage import StageResult, StageRunner, core_hash
 
 WEIGHTS = "encoder.safetensors"
-CHECKPOINT = "checkpoint.safetensors"
-CHECKPOINT_SECONDS = 15.0
 DIRECT_BATCH_ROWS = 65_536
 
 
@@ -102,6 +102,7 @@ def fit_encoder(
         "seed": spec.seed,
         "data": upstream,
         "plugin": registry.source_hash("encoder", config.name),
+        "inner": inner_payload(config, registry, context),
         "core": core_hash("model", "engine"),
     }
 
@@ -112,7 +113,8 @@ def fit_encoder(
             encoder, config, data, spec, folder=folder, accelerator=accelerator, observer=observer, stage=stage
         )
         save_tensors(folder / WEIGHTS, encoder.state_dict())
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        for checkpoint in folder.glob(CHECKPOINT.format("*")):
+            checkpoint.unlink()
         return facts
 
     return runner.run(stage, payload, work)
@@ -157,7 +159,7 @@ def _fit(
     observer: Observer,
     stage: str,
 ) -> dict[str, Any]:
-    batcher = EncoderBatcher(data, history_items=encoder.history_items, device=accelerator.device)
+    batcher = EncoderBatcher.of(encoder, data, accelerator.device)
     n_parameters = sum(parameter.numel() for parameter in encoder.parameters())
     if encoder.fit_mode == "none":
         return {"n_parameters": n_parameters}
@@ -165,36 +167,29 @@ def _fit(
         encoder.fit_direct(encoder_data(data, spec.history.max_items), _train_batches(data, batcher))
         encoder.to(accelerator.device)
         return {"n_parameters": n_parameters}
-    fit: FitConfig = config.fit  # type: ignore[attr-defined]
+    # Before the phases are made: they may draw parameters of their own.
     seed_torch(derive_seed(spec.seed, "fit", config.name))
-    task = EncoderTask(
+    title = f"{stage} {config.name}"
+    *earlier, last = fit_in_phases(
         encoder,
-        fit,
-        title=f"{stage} {config.name}",
+        encoder.fit_phases(config),
+        data,
         batcher=batcher,
-        train=data.rows("train"),
-        valid=data.rows("valid"),
+        title=title,
         seed=spec.seed,
+        folder=folder,
+        accelerator=accelerator,
+        observer=observer,
     )
-    settings = LoopSettings(
-        max_steps=fit.epochs * task.steps_per_epoch,
-        validate_every=task.steps_per_epoch,
-        patience=fit.patience,
-        clip_norm=None,
-        checkpoint_seconds=CHECKPOINT_SECONDS,
-    )
-    state = train(task, settings, accelerator=accelerator, checkpoint=folder / CHECKPOINT, observer=observer)
-    check = validation_auc(
-        data.rows("valid").label, encoder_logits(encoder, batcher, data.rows("valid")), what=task.title
-    )
-    return {
+    check = validation_auc(data.rows("valid").label, encoder_logits(encoder, batcher, data.rows("valid")), what=title)
+    facts: dict[str, Any] = {
         "n_parameters": n_parameters,
-        "best_valid_auc": state.best_value,
         "valid_auc_reloaded": check,
-        "best_epoch": state.best_step // task.steps_per_epoch,
-        "epochs": state.step // task.steps_per_epoch,
         "train_rows": len(data.rows("train")),
     }
+    if earlier:
+        facts["earlier_phases"] = {course.name: course.facts() | {"seconds": course.seconds} for course in earlier}
+    return facts | last.facts()
 
 
 def _train_batches(data: PreparedData, batcher: EncoderBatcher) -> Iterator[EncoderBatch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import collm
+from collm.errors import RunError
 from collm.runs.store import StageStore, write_atomically
+from collm.runs.team import ALONE, Team
 from collm.spec.fingerprint import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -47,40 +50,81 @@ Work = Callable[[Path], Mapping[str, Any]]
 
 
 class StageRunner:
-    """Runs stages in one runs directory."""
+    """Runs stages in one runs directory.
 
-    def __init__(self, runs_dir: Path, *, finished: Callable[[StageResult], None]) -> None:
-        """Takes the runs directory and what to call after each stage."""
+    Attributes:
+        current: Name of the stage that is being worked on, or was last.
+        team: The processes that work on the run.
+    """
+
+    def __init__(self, runs_dir: Path, *, finished: Callable[[StageResult], None], team: Team = ALONE) -> None:
+        """Takes the runs directory, what to call after each stage, and the processes that work on it."""
         self._store = StageStore(runs_dir)
         self._finished = finished
+        self.current = ""
+        self.team = team
 
-    def run(self, name: str, payload: Mapping[str, Any], work: Work) -> StageResult:
+    def run(self, name: str, payload: Mapping[str, Any], work: Work, *, shared: bool = False) -> StageResult:
         """Runs `work(folder)` unless a stage with this payload is finished.
+
+        The main process holds the lock, writes the record and, unless the work is shared, does it; the others wait.
 
         Args:
             name: Stage name, e.g. `fit_encoder`.
             payload: Everything that decides the output, as plain data.
             work: Does the work into the folder, which may hold an interrupted attempt; returns facts for the results.
+            shared: Whether all processes do the work together; it must write in the main process only.
 
         Returns:
             The finished stage.
+
+        Raises:
+            RunError: If the processes see other code, data or folders than the main one.
         """
+        self.current = name
         digest = fingerprint({"stage": name, "collm": collm.__version__, **payload})
         start = time.monotonic()
-        if self._store.is_done(name, digest):
-            return self._report(name, digest, start, reused=True)
-        with self._store.claim(name, digest, on_wait=logger.warning) as folder:
-            reused = self._store.is_done(name, digest)
+        self._compare(name, digest)
+        with contextlib.ExitStack() as held:
+            reused = self.team.from_main(lambda: self._claim(held, name, digest))
             if not reused:
-                logger.info("%s: working in %s", name, folder.name)
-                facts = dict(work(folder))
-                record = {"work_seconds": round(time.monotonic() - start, 3), "facts": facts, "payload": dict(payload)}
-                write_atomically(folder / RECORD, json.dumps(record, indent=2, default=str) + "\n")
+                self._work(name, digest, payload, work, shared=shared)
+            # The main process marks the stage as done when it lets go of it, and the others read it after that.
+            self.team.from_main(held.close)
         return self._report(name, digest, start, reused=reused)
+
+    def _claim(self, held: contextlib.ExitStack, name: str, digest: str) -> bool:
+        """Takes the stage for this process unless it is finished; returns whether it is."""
+        if self._store.is_done(name, digest):
+            return True
+        held.enter_context(self._store.claim(name, digest, on_wait=logger.warning))
+        # Another command may have finished it while this one waited.
+        return self._store.is_done(name, digest)
+
+    def _work(self, name: str, digest: str, payload: Mapping[str, Any], work: Work, *, shared: bool) -> None:
+        folder = self._store.folder(name, digest)
+        logger.info("%s: working in %s", name, folder.name)
+        start = time.monotonic()
+        facts: dict[str, Any] = dict(work(folder)) if shared else {}
+
+        def finish() -> None:
+            stated = facts if shared else dict(work(folder))
+            record = {"work_seconds": round(time.monotonic() - start, 3), "facts": stated, "payload": dict(payload)}
+            write_atomically(folder / RECORD, json.dumps(record, indent=2, default=str) + "\n")
+
+        self.team.from_main(finish)
+
+    def _compare(self, name: str, digest: str) -> None:
+        """Makes sure that all processes speak of the same stage."""
+        if (main := self.team.from_main(lambda: digest)) != digest:
+            raise RunError(
+                f"{name}: process {self.team.index} sees other code or data than the main process ({digest}, {main}); "
+                "install the same versions on every machine and give all the same files"
+            )
 
     def _report(self, name: str, digest: str, start: float, *, reused: bool) -> StageResult:
         folder = self._store.folder(name, digest)
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(self._read_record(folder / RECORD))
         result = StageResult(
             name=name,
             fingerprint=digest,
@@ -92,6 +136,17 @@ class StageRunner:
         )
         self._finished(result)
         return result
+
+    def _read_record(self, path: Path) -> str:
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            if self.team.is_main:
+                raise
+            raise RunError(
+                f"{path}: process {self.team.index} does not see what the main process wrote; put --runs-dir on a file "
+                "system that all machines share"
+            ) from error
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ import numpy as np
 from accelerate import Accelerator
 
 from collm.component import BuildContext
-from collm.contracts.backbone import Backbone
+from collm.contracts.backbone import Backbone, Dtype
 from collm.contracts.prompt import PromptTemplate, Variant
 from collm.contracts.tuning import Group, TuneStep, TuningStrategy
 from collm.data.prepared import PreparedData, Rows, draw_whole_users
-from collm.engine.assemble import Parts, assemble, verify_saved_parts
-from collm.engine.checkpoint import save_tensors
+from collm.engine.assemble import Parts, assemble_in_team, save_parts
 from collm.engine.language_task import LanguageTask, recommender_logits, selection_rows
 from collm.engine.prompt_rows import PromptSource
 from collm.engine.seeding import derive_seed, seed_torch
+from collm.engine.sharding import shard_frozen_weights
 from collm.engine.train import Observer, train
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Recommender
@@ -31,8 +32,11 @@ from collm.stages.evaluate import Scorer
 from collm.stages.fit_encoder import build_encoder, load_encoder
 from collm.stages.stage import StageResult, StageRunner, core_hash
 
+logger = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
 PROBE_ROWS = 4
+LOOP_FIELDS = {"batch_size", "micro_batch_tokens", "max_rows", "max_valid_rows"}
+LOOP_FIELDS |= {"schedule", "frozen_lora_dropout", "clip_norm"}
 CORE = ("data", "engine", "model", "prompt")
 
 
@@ -58,7 +62,7 @@ class LanguageModelRun:
         self._data_fingerprint = data_fingerprint
         self._registry, self._runner, self._context = registry, runner, context
         self._accelerator, self._observer = accelerator, observer
-        self._tuning = spec.tuning
+        self._tuning, self._max_prompt_tokens = spec.tuning, spec.backbone.max_prompt_tokens
         self._strategy: TuningStrategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
         self._template: PromptTemplate = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
         self._backbone: Backbone = registry.get("backbone", spec.backbone.name).load_factory()(
@@ -72,20 +76,44 @@ class LanguageModelRun:
         """Runs the steps in order, each skipped where its fingerprint is finished."""
         for number, step in enumerate(self._steps, start=1):
             name = f"tune_{number}"
-            result = self._runner.run(name, self._payload(step), functools.partial(self._work, step, name))
+            work = functools.partial(self._work, step, name)
+            result = self._runner.run(name, self._payload(step), work, shared=True)
             self._finished.append(result)
             yield result
 
     def scorer(self) -> Scorer:
         """Loads the finished model and returns the function that scores rows."""
-        recommender = self._assemble(self._parts(self._final_groups()))
-        variant = self._strategy.variant
+        recommender, variant = self.recommender(), self._strategy.variant
 
         def score(rows: Rows) -> np.ndarray[Any, Any]:
             prompts = self._source(variant).encode(rows)
-            return recommender_logits(recommender, prompts, max_tokens=self._tuning.micro_batch_tokens)
+            return recommender_logits(
+                recommender, prompts, max_tokens=self._tuning.micro_batch_tokens, team=self._runner.team
+            )
 
         return score
+
+    def recommender(self, dtype: Dtype | None = None) -> Recommender:
+        """Returns the finished model with the weights of the last step, in evaluation mode.
+
+        Args:
+            dtype: Number format of the frozen weights; None = the spec's.
+        """
+        recommender = self._assemble(self._parts(self._steps[-1].groups if self._steps else {}), dtype)
+        return shard_frozen_weights(recommender, self._accelerator, team=self._runner.team)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The language model without its weights."""
+        return self._backbone
+
+    def wording(self) -> list[str]:
+        """Returns the final prompt's segments in words, for whoever builds prompts from an export."""
+        return [repr(segment) for segment in self._template.segments(self._strategy.variant)]
+
+    def source(self, data: PreparedData) -> PromptSource:
+        """Returns what encodes rows of other data with the same ids as the finished model reads them."""
+        return self._new_source(self._strategy.variant, data)
 
     def fingerprint_payload(self) -> dict[str, Any]:
         """Returns what decides the scores, as plain data."""
@@ -117,18 +145,7 @@ class LanguageModelRun:
             "step": dataclasses.asdict(step)
             | {"optimiser": {g: s.model_dump(mode="json") for g, s in step.optimiser.items()}},
             "lora": tuning.lora.model_dump(mode="json"),
-            "loop": tuning.model_dump(
-                mode="json",
-                include={
-                    "batch_size",
-                    "micro_batch_tokens",
-                    "max_rows",
-                    "max_valid_rows",
-                    "schedule",
-                    "frozen_lora_dropout",
-                    "clip_norm",
-                },
-            ),
+            "loop": tuning.model_dump(mode="json", include=LOOP_FIELDS),
             "select": self._spec.select.model_dump(mode="json"),
             "seed": self._spec.seed,
             "encoder": self._fitted.fingerprint if uses_encoder and self._fitted is not None else None,
@@ -161,6 +178,8 @@ class LanguageModelRun:
         train_prompts, valid_prompts = source.encode(self._train_rows()), source.encode(self._valid_rows())
         if step.groups.get("projector") is not None and step.groups["projector"].start == "scratch":
             recommender.calibrate_projector(train_prompts.encoder_batches())
+        team = self._runner.team
+        shard_frozen_weights(recommender, self._accelerator, team=team)
         task = LanguageTask(
             recommender,
             step,
@@ -169,24 +188,24 @@ class LanguageModelRun:
             train=train_prompts,
             valid=valid_prompts,
             seed=seed,
+            team=team,
         )
-        seed_torch(derive_seed(seed, "dropout"))
+        if advice := task.advice():
+            logger.warning(advice)
         state = train(
             task,
             task.loop_settings(),
             accelerator=self._accelerator,
             checkpoint=folder / CHECKPOINT,
             observer=self._observer,
+            team=team,
         )
-        for group in trained:
-            save_tensors(
-                folder / f"{group}.safetensors", recommender.part_state(group), {"group": group, "step": step.name}
-            )
-        verify_saved_parts(
-            recommender, folder, trained, valid_prompts.batch(np.arange(min(PROBE_ROWS, len(valid_prompts))))
-        )
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        probe = valid_prompts.batch(np.arange(min(PROBE_ROWS, len(valid_prompts))))
+        save_parts(recommender, folder, trained, probe, step=step.name, team=team)
+        if team.is_main:
+            (folder / CHECKPOINT).unlink(missing_ok=True)
         return {
+            "processes": team.size,
             "rows": len(train_prompts),
             "valid_rows": len(valid_prompts),
             "optimiser_steps": state.step,
@@ -199,13 +218,10 @@ class LanguageModelRun:
         }
 
     def _train_rows(self) -> Rows:
-        rows = self._data.rows("train")
-        limit = self._tuning.max_rows
-        return (
-            rows
-            if limit is None or limit >= len(rows)
-            else draw_whole_users(rows, limit, derive_seed(self._spec.seed, "tune"))
-        )
+        rows, limit = self._data.rows("train"), self._tuning.max_rows
+        if limit is None or limit >= len(rows):
+            return rows
+        return draw_whole_users(rows, limit, derive_seed(self._spec.seed, "tune"))
 
     def _valid_rows(self) -> Rows:
         return selection_rows(
@@ -218,31 +234,30 @@ class LanguageModelRun:
 
     def _source(self, variant: Variant) -> PromptSource:
         if variant not in self._sources:
-            encoder = self._new_encoder() if variant == "hybrid" else None
-            self._sources[variant] = PromptSource(
-                self._data,
-                self._template,
-                self._backbone,
-                variant=variant,
-                max_tokens=self._prompt_tokens(),
-                history_items=self._spec.history.max_items,
-                encoder=encoder,
-                device=self._accelerator.device,
-            )
+            self._sources[variant] = self._new_source(variant, self._data)
         return self._sources[variant]
 
-    def _prompt_tokens(self) -> int:
-        assert self._spec.backbone is not None
-        return min(self._spec.backbone.max_prompt_tokens, self._backbone.max_length)
+    def _new_source(self, variant: Variant, data: PreparedData) -> PromptSource:
+        return PromptSource(
+            data,
+            self._template,
+            self._backbone,
+            variant=variant,
+            max_tokens=min(self._max_prompt_tokens, self._backbone.max_length),
+            history_items=self._spec.history.max_items,
+            encoder=self._new_encoder() if variant == "hybrid" else None,
+            device=self._accelerator.device,
+        )
 
-    def _assemble(self, parts: Parts) -> Recommender:
+    def _assemble(self, parts: Parts, dtype: Dtype | None = None) -> Recommender:
         assert self._spec.backbone is not None
-        return assemble(
+        return assemble_in_team(
             parts,
             self._backbone,
-            dtype=self._spec.backbone.dtype,
+            dtype=dtype or self._spec.backbone.dtype,
             readout=self._spec.answer.readout,
             device=self._accelerator.device,
+            team=self._runner.team,
         )
 
     def _new_encoder(self) -> EncoderModule:
@@ -256,22 +271,16 @@ class LanguageModelRun:
             self._fitted, self._spec.encoder, self._data, self._spec, registry=self._registry, context=self._context
         )
 
-    def _final_groups(self) -> Mapping[Group, Any]:
-        return self._steps[-1].groups if self._steps else {}
-
     def _parts(self, groups: Mapping[Group, Any], current: TuneStep | None = None) -> Parts:
         """Says where each group's values come from: files of finished steps, the fitted encoder, or fresh ones."""
         files: dict[Group, Path] = {}
         for step, result in zip(self._steps, self._finished, strict=False):
             if step is current:
                 break
-            files |= {
-                group: result.folder / f"{group}.safetensors" for group, plan in step.groups.items() if plan.trains
-            }
+            trained = [group for group, plan in step.groups.items() if plan.trains and group in groups]
+            files |= {group: result.folder / f"{group}.safetensors" for group in trained}
         if current is not None:
-            files = {
-                group: path for group, path in files.items() if groups.get(group) and groups[group].start == "previous"
-            }
+            files = {group: path for group, path in files.items() if groups[group].start == "previous"}
         encoder = None
         if "encoder" in groups:
             fresh = groups["encoder"].start == "scratch"
@@ -280,6 +289,6 @@ class LanguageModelRun:
             lora=self._tuning.lora if "lora" in groups else None,
             encoder=encoder,
             projector="projector" in groups,
-            files={group: path for group, path in files.items() if group in groups},
+            files=files,
             seed=derive_seed(self._spec.seed, "parts"),
         )

@@ -61,7 +61,14 @@ class Toy:
 
 
 def settings(**changes) -> LoopSettings:
-    values = {"max_steps": 40, "validate_every": 5, "patience": 100, "clip_norm": 1.0, "checkpoint_seconds": 0.0}
+    values = {
+        "max_steps": 40,
+        "validate_every": 5,
+        "patience": 100,
+        "clip_norm": 1.0,
+        "checkpoint_seconds": 0.0,
+        "seed": 3,
+    }
     return LoopSettings(**{**values, **changes})
 
 

@@ -1,0 +1,54 @@
+"""Scoring batch by batch, by one process or several: every row once, whoever scored it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from collm.errors import RunError
+from collm.runs.team import Team
+
+Array = np.ndarray[Any, Any]
+
+
+def score_batches(
+    score: Callable[[Array], torch.Tensor], batches: Sequence[Array], n_rows: int, *, team: Team
+) -> Array:
+    """Scores every batch in one of the processes and gives the whole to all.
+
+    The batches do not depend on the number of processes, so neither does a row's score. Nothing is padded: a process
+    that has fewer batches has fewer, or, where the processes must run the model equally often, drops what it repeats.
+
+    Args:
+        score: Returns the float32 [batch] logits of some row numbers.
+        batches: int64 row numbers each; together every row once.
+        n_rows: Number of rows.
+        team: Who scores.
+
+    Returns:
+        float32 [n_rows] logits.
+
+    Raises:
+        RunError: If a row stands in no batch, or in two.
+    """
+    # Row 0 holds the logits, row 1 how often a row was scored. Adding zeros to a logit leaves its bits alone.
+    filled = np.zeros((2, n_rows), dtype=np.float32)
+    for rows in batches[team.index :: team.size]:
+        filled[0, rows] = score(rows).float().cpu().numpy()
+        np.add.at(filled[1], rows, 1)
+    if team.shards:
+        for _ in range(n_idle_turns(len(batches), team)):
+            score(batches[0])
+    filled = team.sum(filled)
+    if n_bad := int((filled[1] != 1).sum()):
+        raise RunError(f"scoring: {n_bad} of {n_rows} rows were not scored exactly once")
+    logits: Array = filled[0]
+    return logits
+
+
+def n_idle_turns(n_batches: int, team: Team) -> int:
+    """Returns how many batches fewer this process has than the first one, where they are dealt out in turn."""
+    return -(-n_batches // team.size) - len(range(team.index, n_batches, team.size))
