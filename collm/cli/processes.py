@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 import warnings
 
 from collm.runs.parent import end_with_parent
@@ -37,7 +39,10 @@ def meet(device: str | None) -> Team:
     end_with_parent(os.getppid())
     # Accelerate's default for FSDP makes transformers load empty weights in all processes but one.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
-    if not is_main_process():
+    if is_main_process():
+        # Launchers and batch systems end processes this way: the locks go with it, whatever machine comes next.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    else:
         logging.getLogger().addHandler(logging.NullHandler())
         warnings.simplefilter("ignore")
     from collm.engine.launched import join_team

@@ -207,6 +207,7 @@ def test_when_one_process_is_killed_all_end_and_the_run_can_be_continued(folder:
     assert not any(worker.is_running() for worker in workers.values())
     assert "unexpected" not in stderr
     assert list((folder / "killed").glob("*/done")) == []
+    assert list((folder / "killed").rglob("lock")) == []
     again = call(folder, [*words, "killed"])
     assert again.returncode == 0, again.stderr
     first, second = (scores(folder, json.loads(done.stdout)) for done in (whole, again))
