@@ -90,7 +90,8 @@ def test_results_have_the_documented_form(folder: Path, uninterrupted: dict[str,
     RunResults.check(uninterrupted, place="stdout")
     assert set(uninterrupted["metrics"]) == {"valid", "test"}
     assert set(uninterrupted["metrics"]["test"]) == {"all", "warm", "cold"}
-    assert set(uninterrupted["floors"]["test"]["all"]) == {"item-mean", "item-user-mean", "bias-logistic"}
+    floors = {"item-mean", "item-user-mean", "bias-logistic", "online-user-item"}
+    assert set(uninterrupted["floors"]["test"]["all"]) == floors
     assert {"prepare_data", "fit_encoder", "tune_1", "tune_2", "evaluate"} <= set(uninterrupted["timing"])
     run_dir = folder / uninterrupted["run_dir"]
     names = {path.name for path in run_dir.iterdir()}
