@@ -123,22 +123,20 @@ def train(
     A checkpoint at `checkpoint` is continued from: weights, best weights, optimiser and position come from it. Random
     draws are a function of seed, step and micro-batch, so that nothing of them needs to be kept.
 
-    Processes are dealt whole micro-batches, which are cut without regard to how many processes there are: what one
-    process computes, several compute bit by bit, and only the order in which gradients are added up differs.
+    Processes are dealt whole micro-batches, cut without regard to their number: only the order of adding up differs.
 
     Args:
         task: What is trained; a `SharedTask` where the team has several processes.
         settings: How long and how carefully.
         accelerator: Backward pass and clipping.
-        checkpoint: File of the main process, read by all.
+        checkpoint: Written by the main process, read by all.
         observer: Called in the main process.
         team: The processes that train together; each works on some micro-batches of every global batch.
 
     Raises:
         RunError: If a loss or validation value is not finite, or the checkpoint does not fit.
     """
-    loop = _Loop(task, settings, accelerator, checkpoint, observer, team)
-    return loop.run()
+    return _Loop(task, settings, accelerator, checkpoint, observer, team).run()
 
 
 class _Loop:

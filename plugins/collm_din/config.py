@@ -37,6 +37,10 @@ class DINConfig(VectorEncoderConfig):
     attention_layers: tuple[int, ...] = Field(
         default=(64, 16), min_length=1, description="Widths of the attention network."
     )
+    norm_padding: bool = Field(
+        default=False,
+        description="Let padding enter the statistics of the attention's batch norms in training, as in the reference.",
+    )
     layers: tuple[int, ...] = Field(default=(200, 80), min_length=1, description="Widths of the scoring network.")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="Dropout probability in the scoring network.")
     biases: bool = Field(
@@ -52,6 +56,7 @@ REFERENCE: Mapping[str, Any] = {
     "target_aware": True,
     "max_length": 10,
     "attention_layers": [64, 16],
+    "norm_padding": True,
     "layers": [200, 80],
     "dropout": 0.2,
     "biases": False,

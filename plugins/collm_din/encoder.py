@@ -43,6 +43,7 @@ class DIN(EncoderModule):
         target_aware: bool,
         max_length: int | None,
         attention_layers: Sequence[int],
+        norm_padding: bool,
         layers: Sequence[int],
         dropout: float,
         biases: bool,
@@ -57,6 +58,7 @@ class DIN(EncoderModule):
             target_aware: Whether the history is pooled with the target in view.
             max_length: History items at most; None = the spec's `history.max_items`.
             attention_layers: Widths of the attention network.
+            norm_padding: Whether padding enters the statistics of the attention's norms in training.
             layers: Widths of the scoring network.
             dropout: Dropout probability in the scoring network.
             biases: Whether the score has biases.
@@ -72,7 +74,11 @@ class DIN(EncoderModule):
         self.user_embedding = xavier_table(data.n_users + 1, embedding_size)
         self.item_embedding = xavier_table(data.n_items + 1, embedding_size)
         self.history_embedding = xavier_table(data.n_items + 1, embedding_size)
-        self.attention = AttentionPooling(embedding_size, widths=attention_layers) if target_aware else None
+        self.attention = (
+            AttentionPooling(embedding_size, widths=attention_layers, norm_padding=norm_padding)
+            if target_aware
+            else None
+        )
         self.network = dice_network([3 * embedding_size, *layers, 1], dropout=dropout)
         self.user_bias = nn.Parameter(torch.zeros(data.n_users + 1)) if biases else None
         self.item_bias = nn.Parameter(torch.zeros(data.n_items + 1)) if biases else None

@@ -58,14 +58,16 @@ def dice_network(widths: Sequence[int], *, dropout: float) -> nn.Sequential:
 class AttentionPooling(nn.Module):
     """Weighted sum of the history; a weight comes from a small network on (target, item), without softmax (fact 20)."""
 
-    def __init__(self, dim: int, *, widths: Sequence[int]) -> None:
+    def __init__(self, dim: int, *, widths: Sequence[int], norm_padding: bool = False) -> None:
         """Builds the weight network.
 
         Args:
             dim: Length of one embedding.
             widths: Widths of its layers before the single output.
+            norm_padding: Whether padding enters the norms' statistics in training, as in the reference.
         """
         super().__init__()
+        self.norm_padding = norm_padding
         self.network = dice_network([4 * dim, *widths], dropout=0.0)
         self.weight = nn.Linear(widths[-1], 1)
         nn.init.xavier_normal_(self.weight.weight)
@@ -74,7 +76,8 @@ class AttentionPooling(nn.Module):
     def forward(self, target: Tensor, items: Tensor, real: Tensor) -> Tensor:
         """Pools.
 
-        Padding enters neither the sum nor the norms' statistics: only real positions pass the network.
+        Padding never enters the sum. Into the norms' statistics it goes only with `norm_padding`; otherwise only real
+        positions pass the network.
 
         Args:
             target: float [batch, dim].
@@ -84,11 +87,13 @@ class AttentionPooling(nn.Module):
         Returns:
             float [batch, dim]; 0 for a row without history.
         """
-        row, _ = real.nonzero(as_tuple=True)
-        seen, wanted = items[real], target[row]  # [n_real, dim] each
+        # Evaluation norms by the running statistics, so there padding has no say in either case.
+        passed = torch.ones_like(real) if self.norm_padding and self.training else real
+        row, _ = passed.nonzero(as_tuple=True)
+        seen, wanted = items[passed], target[row]  # [n_passed, dim] each
         pooled = torch.zeros_like(target)
         if row.numel() == 0:
             return pooled
         pair = torch.cat([wanted, seen, wanted - seen, wanted * seen], dim=-1)
-        weight = self.weight(self.network(pair))
+        weight = self.weight(self.network(pair)) * real[passed].unsqueeze(1)
         return pooled.index_add(0, row, (weight * seen).to(pooled.dtype))

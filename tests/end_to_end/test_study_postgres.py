@@ -129,6 +129,7 @@ def n_begun(folder: Path) -> int:
     return len(list(folder.glob("runs/studies/*/trial-*.log")))
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("base", "search"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from collm.data.prepared import Rows, draw_whole_users
 from collm.engine.encoder_task import validation_auc
 from collm.engine.language_task import selection_rows, shuffled_in_chunks
-from collm.engine.prompt_rows import group_rows
+from collm.engine.prompt_rows import PromptRows, group_rows
 from collm.engine.seeding import derive_seed
 from collm.errors import RunError
 
@@ -41,6 +43,16 @@ def test_group_rows_gives_equal_keys_one_number() -> None:
     groups = group_rows(np.array([[1, 2], [3, 4], [1, 2]]))
     assert groups[0] == groups[2] != groups[1]
     assert len(group_rows(np.zeros((0, 3), dtype=np.int64))) == 0
+
+
+def test_shared_tokens_of_a_micro_batch_count_once() -> None:
+    # Rows 0 and 2 share 4 tokens and add 2 and 3; row 1 has 5 tokens of its own.
+    prompts = SimpleNamespace(offsets=np.array([0, 6, 11, 18]), shared=np.array([4, 2, 4]), before_user=np.zeros(3))
+    encoded = PromptRows(
+        rows(3), prompts, prefix_group=np.array([7, 8, 7]), batcher=None, user_depends_on_item=False, device="cpu"
+    )
+    assert encoded.n_tokens(np.array([0, 1, 2])) == 4 + 2 + 3 + 5
+    assert encoded.n_tokens(np.array([2])) == 7
 
 
 def test_selection_takes_half_and_whole_users() -> None:

@@ -26,7 +26,7 @@ class TestDIN(EncoderContract):
 
 class TestDINReference(EncoderContract):
     component = COMPONENT
-    settings: ClassVar = {**SMALL, "biases": False}
+    settings: ClassVar = {**SMALL, "biases": False, "norm_padding": True}
 
 
 class TestDINWithoutTarget(EncoderContract):
@@ -70,6 +70,23 @@ def test_pooling_is_the_weighted_sum_of_the_real_items() -> None:
         pair = torch.cat([wanted, item, wanted - item, wanted * item])[None]
         expected[row] += pooling.weight(pooling.network(pair))[0] * item
     assert torch.allclose(pooling(target, items, real), expected, atol=1e-5)
+
+
+def test_padding_enters_the_norms_only_where_asked_and_never_the_sum() -> None:
+    torch.manual_seed(0)
+    kept, normed = AttentionPooling(4, widths=[5, 3]), AttentionPooling(4, widths=[5, 3], norm_padding=True)
+    normed.load_state_dict(kept.state_dict())
+    target, items = torch.randn(3, 4), torch.randn(3, 2, 4)
+    real = torch.tensor([[0, 1], [0, 0], [1, 1]], dtype=torch.bool)
+    items = items * real.unsqueeze(-1)
+    assert torch.equal(kept.eval()(target, items, real), normed.eval()(target, items, real))
+    assert not torch.allclose(kept.train()(target, items, real), normed.train()(target, items, real))
+    pair = torch.cat(
+        [target[:, None].expand_as(items), items, target[:, None] - items, target[:, None] * items], dim=-1
+    )
+    weight = normed.weight(normed.network(pair.flatten(0, 1))).unflatten(0, (3, 2))
+    expected = (weight * items).sum(dim=1)
+    assert torch.allclose(normed(target, items, real), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("target_aware", [True, False])

@@ -30,12 +30,17 @@ def test_study_in_docs_resolves(text: str, installed: Registry, tmp_path: Path) 
     assert check_study(read_study(path, overrides, installed, cwd=tmp_path, runs_dir=tmp_path), installed)
 
 
+@pytest.fixture(scope="module")
+def schema(installed: Registry) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json_schema(installed))
+
+
 @pytest.mark.parametrize("text", [*BLOCKS, *SHIPPED])
-def test_the_schema_accepts_every_study(text: str, installed: Registry) -> None:
-    jsonschema.Draft202012Validator(json_schema(installed)).validate(yaml.safe_load(text))
+def test_the_schema_accepts_every_study(text: str, schema: jsonschema.Draft202012Validator) -> None:
+    schema.validate(yaml.safe_load(text))
 
 
-def test_the_schema_refuses_an_unknown_field(installed: Registry) -> None:
+def test_the_schema_refuses_an_unknown_field(schema: jsonschema.Draft202012Validator) -> None:
     content = yaml.safe_load(BLOCKS[0].replace("trials:", "trails:"))
     with pytest.raises(jsonschema.ValidationError, match="trails"):
-        jsonschema.Draft202012Validator(json_schema(installed)).validate(content)
+        schema.validate(content)
