@@ -95,7 +95,8 @@ def test_results_have_the_documented_form(folder: Path, uninterrupted: dict[str,
     assert {"prepare_data", "fit_encoder", "tune_1", "tune_2", "evaluate"} <= set(uninterrupted["timing"])
     run_dir = folder / uninterrupted["run_dir"]
     names = {path.name for path in run_dir.iterdir()}
-    assert names == {"spec.yaml", "environment.json", "events.jsonl", "results.json", "scores.parquet", "done"}
+    documented = {"spec.yaml", "environment.json", "events.jsonl", "results.json", "scores.parquet", "floors.parquet"}
+    assert names == documented | {"done"}
     assert json.loads((run_dir / "results.json").read_text())["metrics"] == uninterrupted["metrics"]
 
 
