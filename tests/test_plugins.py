@@ -96,6 +96,7 @@ def test_a_strangers_distribution_is_found_by_the_same_loader(install: Install) 
         ),
         (GOOD.replace("register_encoders", "register_metrics"), "register_metrics returned '{name}' of kind 'encoder'"),
         (GOOD.replace("{name}", "MyEncoder"), "the name must be lower-case letters and digits with single hyphens"),
+        (GOOD.replace("{name}", "my.encoder"), "the name must be lower-case letters and digits with single hyphens"),
         (GOOD.replace('"encoder", "{name}"', '"metric", "{name}"'), "must be a subclass of MetricConfig"),
         (GOOD.replace("EncoderConfig,", "dict,"), "must be a subclass of EncoderConfig"),
         (GOOD.replace('["scores"]', '["score"]'), "gives must be a non-empty subset of"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 Dtype = Literal["bfloat16", "float16", "float32"]
+DeviceMap = Literal["auto", "balanced", "sequential"]
 
 
 class BackboneConfig(ComponentConfig):
@@ -22,6 +23,30 @@ class BackboneConfig(ComponentConfig):
     dtype: Dtype = Field(default="bfloat16", description="Number format of the frozen weights and activations.")
     max_prompt_tokens: int = Field(
         default=1024, ge=32, description="Tokens per prompt at most; history is shortened first."
+    )
+
+
+class ModelFolderConfig(BackboneConfig):
+    """Fields of every backbone that is a Hugging Face model folder."""
+
+    answer_space: bool | None = Field(
+        default=None,
+        description="Whether the answer words carry a leading space (' Yes'); null = yes, unless the tokenizer cannot "
+        "tell them apart then. The reference reads the plain word for Qwen (fact 3): false.",
+    )
+    four_bit: bool = Field(
+        default=False,
+        description="Load the frozen decoder weights in 4 bits (NF4); needs a CUDA device and bitsandbytes.",
+    )
+    device_map: DeviceMap | None = Field(
+        default=None,
+        description="Spread the decoder layers of one process over its CUDA devices, as Accelerate places them; null = "
+        "all on one device.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Keep only the inputs of decoder layers in training and compute the rest again: about a third more "
+        "time, a fraction of the memory, the same gradients.",
     )
 
 

@@ -16,7 +16,8 @@ from collm.contracts.metric import MetricConfig
 from collm.contracts.prompt import PromptConfig
 from collm.contracts.tuning import TuningConfig
 
-COMPONENT_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+# A point stands between digits alone, as in qwen2-1.5b.
+COMPONENT_NAME = re.compile(r"[a-z0-9]+((-|(?<=[0-9])\.(?=[0-9]))[a-z0-9]+)*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 CONFIG_BASES: Mapping[str, type[ComponentConfig]] = {
@@ -55,7 +56,10 @@ def _record_faults(component: Component) -> Iterator[str]:
     if component.kind not in KINDS:
         yield f"unknown kind; kinds: {', '.join(KINDS)}"
     if not COMPONENT_NAME.fullmatch(component.name):
-        yield "the name must be lower-case letters and digits with single hyphens between, e.g. 'light-gcn'"
+        yield (
+            "the name must be lower-case letters and digits with single hyphens between (points inside numbers), "
+            "e.g. 'light-gcn'"
+        )
     if not component.summary.strip() or "\n" in component.summary:
         yield "the summary must be one non-empty line"
     for role, reference in (("factory", component.factory), ("fetch", component.fetch)):

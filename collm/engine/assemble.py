@@ -16,6 +16,7 @@ from collm.engine.seeding import derive_seed, seed_torch
 from collm.engine.sharding import move_small_parts
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule
+from collm.model.hf_loading import is_spread
 from collm.model.hybrid import embedding_rms
 from collm.model.parameters import add_lora
 from collm.model.projector import Projector
@@ -72,7 +73,12 @@ def assemble(parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout
     )
     for group, path in parts.files.items():
         recommender.load_part_state(group, load_tensors(path)[0])
-    return recommender.to(device).eval()
+    if not is_spread(lm):
+        return recommender.to(device).eval()
+    for part in (recommender.encoder, recommender.projector):
+        if part is not None:
+            part.to(device)
+    return recommender.eval()
 
 
 def assemble_in_team(

@@ -13,8 +13,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from collm.component import BuildContext
+from collm.contracts.backbone import ModelFolderConfig
 from collm.errors import DataError
+from collm.model.hf_loading import Loading, check_placement, placement
 from collm.model.hf_tokenizer import HfTokenizer
+from collm.model.recompute import recompute_layers
 from collm.model.weight_files import check_model_folder, converted_bins, folder_hash, has_safetensors
 
 LORA_TARGETS = ("q_proj", "v_proj")
@@ -31,7 +35,13 @@ class HfBackbone:
     """
 
     def __init__(
-        self, folder: Path, *, cache_dir: Path, answer_space: bool | None = None, quantisation: str | None = None
+        self,
+        folder: Path,
+        *,
+        cache_dir: Path,
+        answer_space: bool | None = None,
+        quantisation: str | None = None,
+        loading: Loading = Loading(),  # noqa: B008 - frozen
     ) -> None:
         """Reads the config.
 
@@ -40,6 +50,7 @@ class HfBackbone:
             cache_dir: Where pickled weights are converted to.
             answer_space: See `HfTokenizer`.
             quantisation: What the weights went through, for results; None = what the config says of them.
+            loading: How the weights are held.
 
         Raises:
             DataError: If the folder lacks a part or needs code of its own.
@@ -47,6 +58,7 @@ class HfBackbone:
         check_model_folder(folder)
         self._folder, self._cache_dir = folder, cache_dir
         self._answer_space, self._quantisation = answer_space, quantisation
+        self._loading = loading
         self._config = _read_config(folder)
         text_config = self._config.get_text_config()
         self.hidden_size = int(text_config.hidden_size)
@@ -60,7 +72,7 @@ class HfBackbone:
     def describe(self) -> dict[str, Any]:
         """Returns architecture, parameter counts and how the weights were made."""
         return describe_model(self._config, tokenizer=self._tokenizer) | {
-            "quantisation": self._quantisation or _quantisation(self._config),
+            "quantisation": self._loading.quantisation or self._quantisation or _quantisation(self._config),
         }
 
     def tokenizer(self) -> HfTokenizer:
@@ -75,8 +87,10 @@ class HfBackbone:
             device: Where they go.
 
         Raises:
-            DataError: If the weight files lack a parameter of the architecture, or hold one of another shape.
+            DataError: If the weight files lack a parameter of the architecture, or hold one of another shape; if the
+                machine cannot hold the weights in the way asked for.
         """
+        placed = placement(self._loading, dtype=dtype, device=device)
         folder = self._folder
         if not has_safetensors(folder):
             folder = converted_bins(folder, self._cache_dir / "converted" / self._hash[:16])
@@ -89,6 +103,7 @@ class HfBackbone:
                 attn_implementation="sdpa",
                 use_safetensors=True,
                 output_loading_info=True,
+                **placed,
                 **_LOCAL,
             )
         except (OSError, ValueError, RuntimeError) as error:
@@ -98,8 +113,13 @@ class HfBackbone:
             found = "; ".join(f"{kind}: {sorted(map(str, keys))[:3]}" for kind, keys in faults.items() if keys)
             raise DataError(f"{self._folder}: weights and {type(model).__name__} do not fit together ({found})")
         _check_ids(self._tokenizer, model, self._folder)
-        frozen: torch.nn.Module = model.requires_grad_(False).eval().to(device)
-        return frozen
+        frozen: torch.nn.Module = model.requires_grad_(False).eval()
+        if self._loading.gradient_checkpointing:
+            recompute_layers(frozen)
+        if placed:
+            check_placement(frozen, label=str(self._folder))
+            return frozen
+        return frozen.to(device)
 
     @cached_property
     def _hash(self) -> str:
@@ -117,6 +137,29 @@ class HfBackbone:
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{self._folder}: the tokenizer cannot be loaded: {error}") from error
         return HfTokenizer(tokenizer, answer_space=self._answer_space, label=f"{self._folder}: tokenizer")
+
+
+def open_folder(folder: Path, config: ModelFolderConfig, *, context: BuildContext) -> HfBackbone:
+    """Opens a model folder as a backbone's settings say; weights load later.
+
+    Args:
+        folder: Model folder.
+        config: The backbone's settings.
+        context: Where the cache is.
+
+    Raises:
+        DataError: If the folder lacks a part or needs code of its own.
+    """
+    return HfBackbone(
+        folder,
+        cache_dir=context.cache_dir,
+        answer_space=config.answer_space,
+        loading=Loading(
+            four_bit=config.four_bit,
+            device_map=config.device_map,
+            gradient_checkpointing=config.gradient_checkpointing,
+        ),
+    )
 
 
 def describe_model(config: Any, *, tokenizer: HfTokenizer) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from collm.model.prompt_batch import Slots
+from collm.model.prompt_tree import Slots
 
 
 def hybrid_embeddings(

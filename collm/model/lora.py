@@ -14,6 +14,8 @@ from peft.tuners.lora.layer import Linear as PeftLoraLinear
 from torch import nn
 from torch.nn import functional
 
+from collm.errors import RunError
+
 MASK_STEPS = 1 << 16
 
 
@@ -73,10 +75,17 @@ def merge_lora(lm: nn.Module) -> int:
 
     Returns:
         How many modules were merged.
+
+    Raises:
+        RunError: If the weights are quantised.
     """
     adapted = [(name, module) for name, module in lm.named_modules() if isinstance(module, LoraLinear)]
     for name, module in adapted:
         base: nn.Linear = module.get_base_layer()
+        if not base.weight.is_floating_point():
+            raise RunError(
+                f"{name}: 4-bit weights take no adapter; load the model with backbone.four_bit: false to merge it"
+            )
         for adapter in module.active_adapters:
             update = module.lora_B[adapter].weight.float() @ module.lora_A[adapter].weight.float()
             base.weight.copy_(base.weight.float() + module.scaling[adapter] * update)

@@ -18,11 +18,13 @@ class Projector(nn.Module):
 
     One module serves user and item where both vectors have one length, else there are two (`shared` says which).
 
-    With `init="token-norm"`, `calibrate` must be called before training: it standardises each side's input dimensions
-    over sample rows (buffers, kept for good) and scales the last layer so that its outputs start with the token
-    embeddings' root mean square. Raw encoder vectors differ in scale by orders of magnitude between encoders, and a
-    default-initialised mapping would start far from what the language model reads. `torch-default` is the reference:
-    no standardisation, torch's own initialisation.
+    With `init="token-norm"`, `calibrate` must be called before training: it centres each side's vectors over sample
+    rows and divides them by their root mean square deviation (buffers, kept for good), and scales the last layer so
+    that its outputs start with the token embeddings' root mean square. Raw encoder vectors differ in scale by orders of
+    magnitude between encoders, and a default-initialised mapping would start far from what the language model reads.
+    All dimensions of a side share one scale: which of them vary most is what the encoder learnt (mf-bias spreads its
+    biases a hundred times wider than its factors), and equal variances would bury it. `torch-default` is the
+    reference: no standardisation, torch's own initialisation.
     """
 
     def __init__(
@@ -93,7 +95,8 @@ class Projector(nn.Module):
                     f"projector: {side} vectors to calibrate on are {'missing' if not len(vectors) else 'not finite'}"
                 )
             getattr(self, f"{side}_mean").copy_(vectors.mean(0))
-            getattr(self, f"{side}_std").copy_(vectors.std(0, correction=0).clamp_min(_SMALLEST_STD))
+            spread = vectors.var(0, correction=0).mean().sqrt()
+            getattr(self, f"{side}_std").fill_(spread.clamp_min(_SMALLEST_STD))
         outputs = self(user, item)
         by_module = {"both": torch.cat(outputs)} if self.shared else dict(zip(("user", "item"), outputs, strict=True))
         for side, output in by_module.items():

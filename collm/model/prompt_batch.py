@@ -11,6 +11,7 @@ import torch
 
 from collm.contracts.encoder import EncoderBatch
 from collm.errors import RunError
+from collm.model.prompt_tree import Slots, TreeLevel, split_common
 
 Array = np.ndarray[Any, Any]
 Share = Literal["none", "before-user", "through-user", "both"]
@@ -48,40 +49,6 @@ class Prompts(Protocol):
     def shared(self) -> Array:
         """Int [n] leading tokens that do not depend on the target item, user slot included."""
         ...
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Which token embeddings are replaced.
-
-    Attributes:
-        at: int64 [m] flat token positions.
-        source: int64 [m] index into the vectors [batch * k, hidden].
-    """
-
-    at: torch.Tensor
-    source: torch.Tensor
-
-
-@dataclass(frozen=True)
-class TreeLevel:
-    """Nodes of one depth; a node is a run of tokens shared by all rows below it. Tokens are packed without padding.
-
-    Attributes:
-        ids: int64 [n_tokens], node after node.
-        lengths: int64 [n_nodes]; zero is possible.
-        starts: int64 [n_nodes] position of the node's first token in the prompt.
-        parent: int64 [n_nodes] node of the level above; zeros in the first level.
-        user: Slots among `ids` that take user vectors.
-        item: Slots among `ids` that take item vectors.
-    """
-
-    ids: torch.Tensor
-    lengths: torch.Tensor
-    starts: torch.Tensor
-    parent: torch.Tensor
-    user: Slots
-    item: Slots
 
 
 @dataclass(frozen=True)
@@ -138,7 +105,8 @@ def build_batch(
         label: float32 [batch].
         share: What is run once: `none`; `before-user` = tokens before the user slot; `through-user` = tokens before the
             target title (not for an encoder whose user vector depends on the item); `both` = two levels, so that the
-            first can be run without gradient where the language model and its adapters are frozen.
+            first can be run without gradient where the language model and its adapters are frozen. The words with
+            which all prompts begin are a level of their own before these.
         device: Where the tensors go.
 
     Returns:
@@ -161,7 +129,9 @@ def build_batch(
     tree = None
     if share != "none":
         cuts = _cuts(prompts, rows, share, slots)
-        tree = _tree(sequences, cuts, _user_keys(encoder_batch, len(rows)), slots, device)
+        before_slots = int(np.asarray(prompts.before_user)[rows].min())
+        levels = _tree(sequences, cuts, _user_keys(encoder_batch, len(rows)), slots, device)
+        tree = levels if len(levels) < 2 else (*split_common(levels[0], before_slots), *levels[1:])
     return PromptBatch(
         ids=_tensor(ids, device),
         lengths=_tensor(lengths, device),

@@ -5,7 +5,8 @@ Knows nothing of data files, prompts as text, or training. No [batch, length, vo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,11 +18,13 @@ from collm.contracts.tuning import Group
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule
 from collm.model.hybrid import embedding_rms, hybrid_embeddings
+from collm.model.last_tokens import run_for_positions
 from collm.model.lora import is_lora_dropout
 from collm.model.parameters import load_strictly, lora_parameters, lora_state
 from collm.model.projector import Projector
-from collm.model.prompt_batch import PromptBatch, TreeLevel, build_batch
-from collm.model.shared_prefix import enable_trees, run_tree
+from collm.model.prompt_batch import PromptBatch, build_batch
+from collm.model.prompt_tree import TreeLevel
+from collm.model.shared_prefix import Cache, enable_trees, run_tree
 
 Readout = Literal["yes_logit", "yes_minus_no"]
 
@@ -63,6 +66,7 @@ class Recommender(nn.Module):
         self._free = {} if encoder is None else {n for n, p in encoder.named_parameters() if p.requires_grad}
         self._trainable: frozenset[Group] = frozenset()
         self._frozen_lora_dropout = False
+        self._prefix_cache: Cache | None = None
         self.set_trainable(())
 
     def forward(self, batch: PromptBatch) -> torch.Tensor:
@@ -82,7 +86,7 @@ class Recommender(nn.Module):
             hidden = self._run_tree(batch.tree, user, item)
         else:
             hidden = self._run_rows(batch, user, item)
-        return self._read_answer(hidden)
+        return self._read_answer(hidden).to(batch.ids.device)
 
     def parts(self) -> dict[Group, dict[str, nn.Parameter]]:
         """Returns every group's parameters by name; a group that the model lacks is empty.
@@ -181,48 +185,32 @@ class Recommender(nn.Module):
             states: torch.Tensor = output.last_hidden_state
             return states
 
-        return self._final_states(last, run)
+        return run_for_positions(self._decoder(), last, run)
 
     def _run_tree(
         self, tree: tuple[TreeLevel, ...], user: torch.Tensor | None, item: torch.Tensor | None
     ) -> torch.Tensor:
-        root = tree[0]
         lora_moves = any(parameter.requires_grad for parameter in lora_parameters(self.lm).values())
-        has_slot = root.user.at.numel() or root.item.at.numel()
+        constant = [not level.has_slots for level in tree[:-1]]
+        n_constant = constant.index(False) if False in constant else len(constant)
+        keeps = torch.is_grad_enabled() or self._prefix_cache is not None
+        decoder = self._decoder()
         return run_tree(
-            self._decoder(),
+            decoder,
             tree,
             lambda level: hybrid_embeddings(
                 self._embedding(), level.ids, user=(level.user, user), item=(level.item, item)
             ),
-            constant_root=len(tree) > 1 and torch.is_grad_enabled() and not lora_moves and not has_slot,
-            read=self._final_states,
+            n_constant=0 if lora_moves or not keeps else n_constant,
+            read=partial(run_for_positions, decoder),
+            cache=self._prefix_cache,
         )
-
-    def _final_states(self, last: torch.Tensor, run: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Runs the decoder and returns its states at flat positions `last`, float32 [batch, hidden].
-
-        The final norm is computed for these positions alone and in float32: half precision leaves about 400 distinct
-        scores (fact 37).
-        """
-
-        def select(states: torch.Tensor) -> torch.Tensor:
-            return states.reshape(-1, states.shape[-1]).index_select(0, last).float()
-
-        norm = getattr(self._decoder(), "norm", None)
-        if norm is None or not type(norm).__name__.endswith("RMSNorm"):
-            return select(run())
-        handle = norm.register_forward_pre_hook(lambda _module, args: (select(args[0])[None], *args[1:]))
-        try:
-            states: torch.Tensor = run()[0].float()
-            return states
-        finally:
-            handle.remove()
 
     def _read_answer(self, hidden: torch.Tensor) -> torch.Tensor:
         head = self.lm.get_output_embeddings()  # type: ignore[operator]
         ids = [self.answer.positive, self.answer.negative]
-        logits: torch.Tensor = hidden @ head.weight[ids].float().T
+        # Layers may lie on several devices.
+        logits: torch.Tensor = hidden.to(head.weight.device) @ head.weight[ids].float().T
         if getattr(head, "bias", None) is not None:
             logits = logits + head.bias[ids].float()
         return logits[:, 0] if self.readout == "yes_logit" else logits[:, 0] - logits[:, 1]

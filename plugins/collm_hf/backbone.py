@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collm.component import BuildContext
-from collm.model.hf_backbone import HfBackbone
+from collm.model.hf_backbone import HfBackbone, open_folder
 from collm_hf.config import HfConfig
 
 
@@ -13,4 +13,4 @@ def build(config: HfConfig, *, context: BuildContext) -> HfBackbone:
     Raises:
         DataError: If the folder is missing or lacks config, tokenizer or weights.
     """
-    return HfBackbone(config.path, cache_dir=context.cache_dir, answer_space=config.answer_space)
+    return open_folder(config.path, config, context=context)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import random
 import re
 import shutil
 from pathlib import Path
@@ -13,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from model_folders import SHAPE, write_llama, write_qwen2
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -31,78 +28,18 @@ from collm.model.hf_tokenizer import HfTokenizer
 from collm.prompt.encode import PromptEncoder
 from collm.prompt.show import show_prompts
 
-WORDS = (
-    "Question A user has given high ratings to the following movies Using all available information make prediction "
-    "whether would enjoy titled with feature Answer Yes No Heat Toy Story Alien item Additionally encoded"
-)
-SHAPE = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-}
 TEXT = '#Question: A user: "Heat (1995)", "Alien (1979)". item titled "Toy Story (1995)"? #Answer:'
 CPU = torch.device("cpu")
 
 
-def corpus() -> list[str]:
-    generator = random.Random(0)
-    return [
-        f'#Question: {" ".join(generator.choices(WORDS.split(), k=8))} "Heat (1995)", "Alien (1979)". #Answer: '
-        + generator.choice(["Yes", "No"])
-        for _ in range(300)
-    ]
-
-
-def save(folder: Path, model: torch.nn.Module) -> None:
-    model.save_pretrained(folder)
-
-
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama whose tokenizer is one SentencePiece file, as Vicuna's is."""
-    sentencepiece = pytest.importorskip("sentencepiece")
-    folder = tmp_path_factory.mktemp("llama")
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus()),
-        model_writer=written,
-        vocab_size=420,
-        hard_vocab_limit=False,
-        model_type="bpe",
-        byte_fallback=True,
-        split_digits=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        pad_id=-1,
-        minloglevel=2,
-    )
-    (folder / "tokenizer.model").write_bytes(written.getvalue())
-    settings = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": False, "pad_token": "<unk>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    torch.manual_seed(0)
-    save(folder, LlamaForCausalLM(LlamaConfig(vocab_size=420, bos_token_id=1, eos_token_id=2, **SHAPE)))
-    return folder
+    return write_llama(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
 def qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Qwen2 with byte-level BPE and special tokens outside of the vocabulary; tied embeddings."""
-    folder = tmp_path_factory.mktemp("qwen2")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=420, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
-    )
-    tokenizer.train_from_iterator(corpus(), trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>")
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    save(folder, Qwen2ForCausalLM(Qwen2Config(vocab_size=len(fast), tie_word_embeddings=True, **SHAPE)))
-    return folder
+    return write_qwen2(tmp_path_factory.mktemp("qwen2"))
 
 
 @pytest.fixture(params=["llama", "qwen2"])
@@ -295,7 +232,7 @@ def test_weights_that_lack_a_parameter_are_refused(llama: Path, tmp_path: Path) 
 
 def test_a_tokenizer_of_another_model_is_refused(qwen2: Path, tmp_path: Path) -> None:
     folder = copy_of(qwen2, tmp_path / "small", without="*.safetensors")
-    save(folder, Qwen2ForCausalLM(Qwen2Config(vocab_size=64, **SHAPE)))
+    Qwen2ForCausalLM(Qwen2Config(vocab_size=64, **SHAPE)).save_pretrained(folder)
     with pytest.raises(DataError, match=r"the tokenizer uses id .* but the model has 64 token embeddings"):
         HfBackbone(folder, cache_dir=tmp_path).load(dtype=torch.float32, device=CPU)
 

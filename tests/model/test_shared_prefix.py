@@ -83,7 +83,7 @@ def test_the_constant_history_is_run_without_gradient(monkeypatch):
     run_tree = recommender_module.run_tree
 
     def spy(*args, **kwargs):
-        seen.append(kwargs["constant_root"])
+        seen.append(kwargs["n_constant"] > 0)
         return run_tree(*args, **kwargs)
 
     monkeypatch.setattr(recommender_module, "run_tree", spy)

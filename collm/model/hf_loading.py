@@ -1,0 +1,114 @@
+"""How the weights of a model folder are held: in 4 bits, over several devices, with activations computed again."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig
+
+from collm.contracts.backbone import DeviceMap
+from collm.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+FOUR_BIT = "4-bit NF4 (bitsandbytes), quantised when loaded"
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How weights are held.
+
+    Attributes:
+        four_bit: Frozen decoder weights in 4 bits.
+        device_map: How layers are spread over the CUDA devices; None = all on one device.
+        gradient_checkpointing: Whether layers keep their inputs alone in training.
+    """
+
+    four_bit: bool = False
+    device_map: DeviceMap | None = None
+    gradient_checkpointing: bool = False
+
+    @property
+    def quantisation(self) -> str | None:
+        """What results say of the weights; None where loading leaves them as they are."""
+        return FOUR_BIT if self.four_bit else None
+
+
+def placement(loading: Loading, *, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Returns what the loader must be told beyond the number format; nothing where all goes to one device as it is.
+
+    Args:
+        loading: How weights are to be held.
+        dtype: Number format of computation.
+        device: The process's own device.
+
+    Raises:
+        DataError: If the machine lacks what it takes.
+    """
+    options: dict[str, Any] = {}
+    if loading.device_map is not None:
+        if device.type != "cuda":
+            raise DataError(
+                f"backbone.device_map: '{loading.device_map}' spreads layers over CUDA devices, but this runs on "
+                f"'{device}'; set backbone.device_map to null"
+            )
+        options["device_map"] = loading.device_map
+    if loading.four_bit:
+        options |= {"quantization_config": _four_bit(dtype, device)}
+        options.setdefault("device_map", {"": device})
+    return options
+
+
+def check_placement(lm: nn.Module, *, label: str) -> None:
+    """Refuses weights that were left outside of the devices for want of room; says what several devices cost.
+
+    Args:
+        lm: A model loaded with `placement`.
+        label: What messages call it.
+
+    Raises:
+        DataError: If a part lies in main memory or on disk, where it cannot train.
+    """
+    outside = [part for part, place in device_map(lm).items() if str(place) in ("cpu", "disk")]
+    if outside:
+        raise DataError(
+            f"{label}: {len(outside)} parts (first: {outside[0]}) do not fit on the CUDA devices; use more devices, "
+            "backbone.four_bit, or a smaller model"
+        )
+    if is_spread(lm):
+        logger.warning(
+            "%s: its layers lie on several devices, so prompts that begin alike are computed one by one", label
+        )
+
+
+def device_map(lm: nn.Module) -> dict[str, Any]:
+    """Returns where the loader put which part; empty where it was told nothing."""
+    return dict(getattr(lm, "hf_device_map", None) or {})
+
+
+def is_spread(lm: nn.Module) -> bool:
+    """Whether the model's layers lie on several devices."""
+    return len(set(map(str, device_map(lm).values()))) > 1
+
+
+def is_four_bit(lm: nn.Module) -> bool:
+    """Whether the model's weights are quantised by bitsandbytes, so that they cannot be moved or merged as numbers."""
+    return bool(getattr(lm, "is_loaded_in_4bit", False))
+
+
+def _four_bit(dtype: torch.dtype, device: torch.device) -> BitsAndBytesConfig:
+    if device.type != "cuda":
+        raise DataError(
+            f"backbone.four_bit: needs a CUDA device, but this runs on '{device}'; set it to false, and use "
+            "backbone.dtype: bfloat16 or a smaller model"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise DataError("backbone.four_bit: needs bitsandbytes: pip install 'collm[four-bit]'; or set it to false")
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )

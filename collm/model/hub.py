@@ -1,0 +1,141 @@
+"""Models of the Hugging Face hub: fetched once into the user cache, or read from a folder that the user names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+from collm.component import BuildContext
+from collm.errors import DataError
+from collm.model.weight_files import check_model_folder
+
+logger = logging.getLogger(__name__)
+
+# Config and tokenizer; no code, and nothing that another framework reads.
+_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+)
+# The first kind that the repository has is taken: many hold the same weights in several.
+_WEIGHTS = (
+    ("model*.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
+)
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model of the hub.
+
+    Attributes:
+        component: Name of the backbone, as in `collm fetch NAME`.
+        repository: `owner/name` on the hub.
+        size_gb: About how much is downloaded, in 10^9 bytes.
+    """
+
+    component: str
+    repository: str
+    size_gb: float
+
+    @property
+    def folder(self) -> str:
+        """Name of the model's folder in the cache."""
+        return self.repository.replace("/", "--")
+
+
+def fetch_model(model: HubModel, context: BuildContext) -> Path:
+    """Returns the model's folder in the cache, downloading it where it is not there yet.
+
+    What a broken download left is kept, and the next one goes on from there.
+
+    Args:
+        model: What to fetch.
+        context: Where the cache is.
+
+    Raises:
+        DataError: If the hub cannot be reached, does not give the model, or the disk cannot take it.
+    """
+    target = _cached(model, context)
+    if target.is_dir():
+        return target
+    partial = target.with_name(f".{target.name}.partial")
+    logger.info("fetching %s from the Hugging Face hub, about %g GB", model.repository, model.size_gb)
+    try:
+        wanted = files_to_fetch(HfApi().list_repo_files(model.repository))
+        snapshot_download(model.repository, local_dir=partial, allow_patterns=wanted)
+        check_model_folder(partial)
+        partial.rename(target)
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise DataError(
+            f"{model.repository}: the hub does not give this model without permission ({_first_line(error)}); accept "
+            f"its licence there and log in with 'hf auth login', or {_by_hand(model)}"
+        ) from error
+    except (OSError, ValueError) as error:
+        if target.is_dir():
+            return target
+        raise DataError(
+            f"{model.repository}: cannot be fetched from the Hugging Face hub ({_first_line(error)}); what has arrived "
+            f"is kept, so try again, or {_by_hand(model)}"
+        ) from error
+    return target
+
+
+def model_folder(model: HubModel, path: Path | None, context: BuildContext) -> Path:
+    """Returns the folder to read a model from; nothing is downloaded.
+
+    Args:
+        model: The model of the hub.
+        path: The user's own folder; None = what `collm fetch` left in the cache.
+        context: Where the cache is.
+
+    Raises:
+        DataError: If there is neither.
+    """
+    if path is not None:
+        return path
+    target = _cached(model, context)
+    if not target.is_dir():
+        raise DataError(
+            f"backbone '{model.component}': its weights are not on this machine; run 'collm fetch {model.component}' "
+            f"(about {model.size_gb:g} GB from the Hugging Face hub), or {_by_hand(model)}"
+        )
+    return target
+
+
+def files_to_fetch(names: Sequence[str]) -> list[str]:
+    """Chooses files of a repository: config, tokenizer, and the weights in one format, safetensors where there are any.
+
+    Args:
+        names: All files of the repository.
+
+    Raises:
+        ValueError: If it has no weights in either format.
+    """
+    for patterns in _WEIGHTS:
+        if any(fnmatch(name, patterns[0]) for name in names):
+            return [name for name in names if any(fnmatch(name, pattern) for pattern in (*_FILES, *patterns))]
+    raise ValueError("the repository holds no model*.safetensors and no pytorch_model*.bin")
+
+
+def _cached(model: HubModel, context: BuildContext) -> Path:
+    return context.cache_dir / "weights" / model.folder
+
+
+def _by_hand(model: HubModel) -> str:
+    spec = f"backbone: {{name: {model.component}, path: FOLDER}}"
+    return f"put a copy of {model.repository} into a folder and name it: {spec}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")

@@ -1,0 +1,30 @@
+"""Builds the `qwen2-1.5b` backbone, and fetches its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from collm.component import BuildContext
+from collm.model.hf_backbone import HfBackbone, open_folder
+from collm.model.hub import HubModel, fetch_model, model_folder
+from collm_qwen2.config import Qwen2Config
+
+MODEL = HubModel(component="qwen2-1.5b", repository="Qwen/Qwen2-1.5B-Instruct", size_gb=3.1)
+
+
+def build(config: Qwen2Config, *, context: BuildContext) -> HfBackbone:
+    """Opens the user's folder, or the fetched one; weights load later.
+
+    Raises:
+        DataError: If there is neither, or the folder lacks config, tokenizer or weights.
+    """
+    return open_folder(model_folder(MODEL, config.path, context), config, context=context)
+
+
+def fetch(context: BuildContext) -> Path:
+    """Returns the folder with the model, downloading it where it is not there yet.
+
+    Raises:
+        DataError: If the hub does not give it.
+    """
+    return fetch_model(MODEL, context)

@@ -1,0 +1,24 @@
+"""`vicuna-7b`: the backbone of the paper's main experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from collm.component import Component
+from collm.hookspecs import hookimpl
+from collm_vicuna.config import VicunaConfig
+
+
+@hookimpl
+def register_backbones() -> Sequence[Component]:
+    """Returns the backbone."""
+    return [
+        Component(
+            kind="backbone",
+            name="vicuna-7b",
+            factory="collm_vicuna.backbone:build",
+            config=VicunaConfig,
+            summary="Vicuna-7B v1.5 (Llama 2 licence), from the Hugging Face hub or a local folder.",
+            fetch="collm_vicuna.backbone:fetch",
+        )
+    ]
