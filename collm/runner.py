@@ -23,6 +23,7 @@ from collm.runs.team import ALONE, Team
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floors_frame, scores_frame
 from collm.stages.fit_encoder import fit_encoder, load_encoder
+from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share
 from collm.stages.prepare_data import prepare_data
 from collm.stages.stage import StageResult, StageRunner
 from collm.stages.tune import LanguageModelRun
@@ -167,7 +168,7 @@ class _Run:
     ) -> Evaluated:
         fitted = None
         if self.spec.encoder is not None:
-            fitted = self._fit(self.spec.encoder, data, prepared)
+            fitted = self._fit(self.spec.encoder, data, prepared, held_out_share(self.spec, self.registry))
             self._record(fitted)
             facts["encoder"] = dict(fitted.facts)
         language = LanguageModelRun(
@@ -197,12 +198,14 @@ class _Run:
         notes.extend(language.notes())
         return evaluated
 
-    def _fit(self, config: EncoderConfig, data: PreparedData, prepared: StageResult) -> StageResult:
+    def _fit(
+        self, config: EncoderConfig, data: PreparedData, prepared: StageResult, held_out: float = 0.0
+    ) -> StageResult:
         return fit_encoder(
             self.spec,
             config,
-            data,
-            upstream=prepared.fingerprint,
+            encoder_view(data, held_out),
+            upstream=encoder_upstream(prepared.fingerprint, held_out),
             registry=self.registry,
             runner=self.runner,
             context=self.context,

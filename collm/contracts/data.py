@@ -36,6 +36,17 @@ class DatasetConfig(ComponentConfig):
     limit: Limit = Field(default=Limit(), description="Row limits per split; whole users are drawn.")
 
 
+class RawRowsConfig(DatasetConfig):
+    """Fields of datasets whose reader sorts out rows that cannot be used (`collm.data.bad_rows`)."""
+
+    max_bad_rows: int = Field(
+        default=0,
+        ge=0,
+        description="Unusable rows (wrong types, missing fields, broken text) that the run accepts and leaves out; "
+        "with more it stops. They are listed in `quarantine.csv` with file, line and reason either way.",
+    )
+
+
 @dataclass(frozen=True)
 class InteractionTable:
     """All labelled interactions of one dataset, split, with dense ids.
@@ -53,6 +64,8 @@ class InteractionTable:
         notes: Sentences that every results table must state, e.g. leakage of a split.
         expected: Count name (`train`, `valid`, `test`, `users`, `items`) -> what the recipe says it must be. A mismatch
             is an error that names both numbers.
+        bad_rows: Rows of the source that were left out, columns `file`, `line`, `reason`, `text`; written to
+            `quarantine.csv`. None where the source had none.
     """
 
     frame: pl.DataFrame
@@ -62,6 +75,7 @@ class InteractionTable:
     tie_rule: str
     notes: tuple[str, ...] = ()
     expected: Mapping[str, int] = field(default_factory=dict)
+    bad_rows: pl.DataFrame | None = None
 
 
 class DatasetSource(Protocol):
@@ -79,6 +93,7 @@ class DatasetSource(Protocol):
         """Reads everything.
 
         Raises:
-            DataError: If a file is malformed or unsafe, or counts differ from the recipe's.
+            DataError: If a file is malformed or unsafe, or counts differ from the recipe's; `BadRowsError` with
+                the rows where more of them are unusable than the spec allows.
         """
         ...

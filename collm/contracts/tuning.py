@@ -13,6 +13,7 @@ from collm.contracts.prompt import Variant
 
 Group = Literal["lora", "projector", "encoder"]
 Start = Literal["scratch", "previous", "pretrained"]
+StepRows = Literal["all", "held-out"]
 ScheduleName = Literal["linear-warmup-cosine", "reference-sawtooth", "constant"]
 
 
@@ -40,6 +41,11 @@ class StepConfig(BaseModel):
     warmup_steps: int = Field(default=20, ge=0, description="Optimiser steps of linear warm-up.")
     validations_per_epoch: float = Field(default=4, gt=0, description="Validations per pass over the training rows.")
     patience: int = Field(default=5, ge=1, description="Validations without a better AUC before stopping.")
+    rows: StepRows = Field(
+        default="all",
+        description="Training rows of the step. all: every one, the encoder's own among them (the paper); held-out: "
+        "the latest `tuning.held_out_share` of them, without which the encoder is then fitted.",
+    )
 
 
 class TuningConfig(ComponentConfig):
@@ -49,10 +55,15 @@ class TuningConfig(ComponentConfig):
     batch_size: int = Field(default=32, ge=1, description="Global batch: rows per optimiser step over all devices.")
     micro_batch_tokens: int = Field(default=4096, ge=64, description="Tokens, padding included, per forward pass.")
     max_rows: int | None = Field(
-        default=None, ge=1, description="Training rows of the language model at most; whole users are drawn."
+        default=None,
+        ge=1,
+        description="Training rows of the language model at most; rows of one user and history are drawn together.",
     )
     max_valid_rows: int | None = Field(
         default=None, ge=2, description="Validation rows used for selection at most; whole users are drawn."
+    )
+    held_out_share: float = Field(
+        default=0.2, gt=0, lt=1, description="Share of training rows, the latest, that `held-out` steps tune on."
     )
     schedule: ScheduleName = Field(default="linear-warmup-cosine", description="Learning-rate schedule (fact 39).")
     frozen_lora_dropout: bool = Field(default=False, description="Keep LoRA dropout on where LoRA is frozen (fact 45).")
@@ -81,8 +92,8 @@ class TuneStep:
         name: Short name, e.g. `text` or `collaborative`.
         variant: Which prompt variant it trains on.
         groups: Group -> plan; a group that is absent is not part of the model in this step.
-        optimiser: Group -> optimisation settings, for each group that trains. Epochs, warm-up, validations and patience
-            are those of the first group that trains.
+        optimiser: Group -> optimisation settings, for each group that trains. Epochs, warm-up, validations, patience
+            and rows are those of the first group that trains.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """A prepared dataset: a folder of parquet files and a manifest, written once, then only read.
 
 Files: `interactions.parquet` (one line per row of the table, with the offsets of its history), `positives.parquet` (the
-flat array that they point into), `users.parquet`, `items.parquet`, `manifest.json`. Anything that reads parquet can use
-them.
+flat array that they point into), `users.parquet`, `items.parquet`, `manifest.json`, and `quarantine.csv` where rows of
+the source were left out. Anything that reads parquet can use them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import SPLITS, DatasetSource, InteractionTable, Limit, Visibility
+from collm.data.bad_rows import QUARANTINE
 from collm.data.checks import check_table, table_counts
 from collm.data.history import HistoryIndex, index_histories, last_positives
 from collm.data.wheels import file_sha256
@@ -80,13 +81,30 @@ def draw_whole_users(rows: Rows, n: int, seed: int) -> Rows:
     Returns:
         All rows of the drawn users, in their order; `rows` itself where it holds `n` rows or fewer.
     """
+    return draw_whole_groups(rows, rows.user, n, seed)
+
+
+def draw_whole_groups(rows: Rows, groups: Array, n: int, seed: int) -> Rows:
+    """Draws groups of rows at random until their rows number at least `n`.
+
+    A smaller `n` with the same seed draws a subset of the same groups.
+
+    Args:
+        rows: Where to draw from.
+        groups: int64 [n_rows] group of each row.
+        n: Rows wanted, at least 1; the last group drawn may go beyond it.
+        seed: Decides the draw.
+
+    Returns:
+        All rows of the drawn groups, in their order; `rows` itself where it holds `n` rows or fewer.
+    """
     if n >= len(rows):
         return rows
-    _, which, n_rows = np.unique(rows.user, return_inverse=True, return_counts=True)
+    _, which, n_rows = np.unique(groups, return_inverse=True, return_counts=True)
     drawn = np.random.default_rng(seed).permutation(len(n_rows))
-    n_users = int(np.searchsorted(np.cumsum(n_rows[drawn]), n)) + 1
+    n_groups = int(np.searchsorted(np.cumsum(n_rows[drawn]), n)) + 1
     is_drawn = np.zeros(len(n_rows), dtype=bool)
-    is_drawn[drawn[:n_users]] = True
+    is_drawn[drawn[:n_groups]] = True
     return rows.take(is_drawn[which])
 
 
@@ -122,6 +140,8 @@ def prepare(source: DatasetSource, *, limit: Limit, history: HistoryRule, seed: 
     items = _entities(table.item_ids, train["item"], "item")
     items.with_columns(pl.Series("title", list(table.titles))).write_parquet(folder / "items.parquet")
     manifest = _manifest(table, frame, limit=limit, seed=seed, visibility=history.visibility, repeats=index.repeats)
+    if table.bad_rows is not None:
+        table.bad_rows.write_csv(folder / QUARANTINE)
     manifest["source_sha256"] = source.content_hash()
     manifest["files"] = {name: _file_facts(folder / name) for name in FILES}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -204,6 +224,24 @@ class PreparedData:
         repeats = int(self.manifest["history"]["repeats"])
         index = HistoryIndex(self._positives, self._start[rows.index], self._end[rows.index], repeats)
         return last_positives(index, rows.item, max_items)
+
+    def history_groups(self, rows: Rows) -> Array:
+        """Returns int64 [n_rows]: rows of one user that see the same history share a number."""
+        return rows.user.astype(np.int64) * (len(self._positives) + 1) + self._end[rows.index]
+
+    def trained_on(self, rows: Rows) -> PreparedData:
+        """Returns the same data with these rows as its training split.
+
+        Counts of training rows per user and item, which decide warm and cold, stay those of the whole split.
+
+        Args:
+            rows: Some of the rows of the training split.
+        """
+        kept = (self._table["split"] != "train").fill_null(True).to_numpy() & self._table["kept"].to_numpy()
+        kept[rows.index] = True
+        view = copy.copy(self)
+        view._table = self._table.with_columns(pl.Series("kept", kept))
+        return view
 
     def interactions(self) -> pl.DataFrame:
         """Returns all rows: `user`, `item`, `label`, `timestamp`, `split`, `order` and what the recipe kept beside."""

@@ -170,7 +170,7 @@ def describe_model(config: Any, *, tokenizer: HfTokenizer) -> dict[str, Any]:
         tokenizer: Its tokenizer.
 
     Returns:
-        Architecture, numbers of parameters (tied ones once), layers, width, answer words and leading ids.
+        Architecture, numbers of parameters (tied ones once), layers, widths, heads, answer words and leading ids.
     """
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(config)
@@ -185,6 +185,8 @@ def describe_model(config: Any, *, tokenizer: HfTokenizer) -> dict[str, Any]:
         "non_embedding_parameters": n_parameters - sum(tables.values()),
         "layers": int(text_config.num_hidden_layers),
         "hidden_size": int(text_config.hidden_size),
+        "intermediate_size": int(getattr(text_config, "intermediate_size", 4 * text_config.hidden_size)),
+        "attention_heads": int(text_config.num_attention_heads),
         "answer_words": {answer.positive_word: answer.positive, answer.negative_word: answer.negative},
         "bos_ids": list(tokenizer.bos_ids),
     }

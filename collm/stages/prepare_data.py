@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from collm.component import BuildContext
+from collm.data.bad_rows import BadRowsError
 from collm.data.prepared import PreparedData, prepare
 from collm.registry import Registry
+from collm.runs.store import write_atomically
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
 from collm.stages.stage import StageResult, StageRunner, core_hash
@@ -27,7 +29,8 @@ def prepare_data(
         The stage and its opened output.
 
     Raises:
-        DataError: If the source is missing, malformed, or its counts differ from its recipe's.
+        DataError: If the source is missing, malformed, or its counts differ from its recipe's. Where too many rows are
+            bad, they are listed in `<runs-dir>/quarantine/<stage>.csv`, which the message names.
     """
     source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)
     payload = {
@@ -40,11 +43,21 @@ def prepare_data(
     }
 
     def work(folder: Path) -> dict[str, int]:
-        prepare(source, limit=spec.dataset.limit, history=spec.history, seed=spec.seed, folder=folder)
+        try:
+            prepare(source, limit=spec.dataset.limit, history=spec.history, seed=spec.seed, folder=folder)
+        except BadRowsError as error:
+            raise error.located(_write_quarantine(error, folder)) from error
         return PreparedData.open(folder).counts()
 
     result = runner.run("prepare_data", payload, work)
     return result, PreparedData.open(result.folder)
+
+
+def _write_quarantine(error: BadRowsError, folder: Path) -> Path:
+    """Writes the bad rows beside the stages: a stage that failed may be cleared away, its list must outlast it."""
+    path = folder.parent.parent / "quarantine" / f"{folder.name}.csv"
+    write_atomically(path, error.rows.write_csv())
+    return path
 
 
 def _draws_rows(spec: ResolvedSpec) -> bool:

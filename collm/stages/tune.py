@@ -19,6 +19,7 @@ from collm.contracts.tuning import Group, TuneStep, TuningStrategy
 from collm.data.prepared import PreparedData, Rows, draw_whole_users
 from collm.engine.assemble import Parts, assemble_in_team, save_parts
 from collm.engine.language_task import LanguageTask, recommender_logits, selection_rows
+from collm.engine.memory import Shape, describe, free_gb, plan_of
 from collm.engine.prompt_rows import PromptSource
 from collm.engine.seeding import derive_seed, seed_torch
 from collm.engine.sharding import shard_frozen_weights
@@ -30,6 +31,7 @@ from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Scorer
 from collm.stages.fit_encoder import build_encoder, load_encoder
+from collm.stages.held_out import encoder_view, held_out_share, rows_of, training_rows
 from collm.stages.stage import StageResult, StageRunner, core_hash
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,8 @@ class LanguageModelRun:
             spec.backbone, context=context
         )
         self._steps = tuple(self._strategy.plan())
+        self._held_out = held_out_share(spec, registry)
+        self._encoder_data = encoder_view(data, self._held_out)
         self._finished: list[StageResult] = []
         self._sources: dict[Variant, PromptSource] = {}
 
@@ -131,11 +135,13 @@ class LanguageModelRun:
         """Returns the sentences that every table of this run must state."""
         if not self._steps:
             return ["The language model was not tuned."]
-        n_train, full = len(self._train_rows()), len(self._data.rows("train"))
-        rows = f"all {full:,}" if n_train == full else f"{n_train:,} of {full:,}"
-        return [
-            f"The language model was tuned on {rows} training rows; encoders and floors were fitted on all {full:,}."
-        ]
+        full = len(self._data.rows("train"))
+        counts = [len(self._train_rows(step)) for step in self._steps]
+        rows = " and then ".join(f"{n:,}" for n in dict.fromkeys(counts))
+        fitted = "encoders and floors were fitted on all"
+        if self._held_out:
+            fitted = f"the encoder was fitted on the earliest {len(self._encoder_data.rows('train')):,}, floors on all"
+        return [f"The language model was tuned on {rows} of {full:,} training rows; {fitted} {full:,}."]
 
     def _payload(self, step: TuneStep) -> dict[str, Any]:
         uses_encoder = "encoder" in step.groups
@@ -149,6 +155,7 @@ class LanguageModelRun:
             "select": self._spec.select.model_dump(mode="json"),
             "seed": self._spec.seed,
             "encoder": self._fitted.fingerprint if uses_encoder and self._fitted is not None else None,
+            "held_out": self._held_out if rows_of(step) == "held-out" else None,
             "previous": self._finished[-1].fingerprint if continues else None,
         }
 
@@ -171,11 +178,12 @@ class LanguageModelRun:
     def _work(self, step: TuneStep, stage: str, folder: Path) -> dict[str, Any]:
         seed = derive_seed(self._spec.seed, step.name)
         seed_torch(seed)
+        self._tell_memory(f"{stage} {step.name}")
         recommender = self._assemble(self._parts(step.groups, step))
         trained: list[Group] = [group for group, plan in step.groups.items() if plan.trains]
         recommender.set_trainable(trained, frozen_lora_dropout=self._tuning.frozen_lora_dropout)
         source = self._source(step.variant)
-        train_prompts, valid_prompts = source.encode(self._train_rows()), source.encode(self._valid_rows())
+        train_prompts, valid_prompts = source.encode(self._train_rows(step)), source.encode(self._valid_rows())
         if step.groups.get("projector") is not None and step.groups["projector"].start == "scratch":
             recommender.calibrate_projector(train_prompts.encoder_batches())
         team = self._runner.team
@@ -217,11 +225,21 @@ class LanguageModelRun:
             "curve": state.curve,
         }
 
-    def _train_rows(self) -> Rows:
-        rows, limit = self._data.rows("train"), self._tuning.max_rows
-        if limit is None or limit >= len(rows):
-            return rows
-        return draw_whole_users(rows, limit, derive_seed(self._spec.seed, "tune"))
+    def _tell_memory(self, title: str) -> None:
+        """Says before weights load what the step takes; adapters decide what is kept, their own number is small."""
+        spec, device = self._spec, self._accelerator.device
+        shape = Shape.of(self._backbone.describe())
+        if shape is None or spec.backbone is None:
+            return
+        trained = 4 * self._tuning.lora.r * shape.width * shape.layers
+        plan = plan_of(
+            spec.backbone, self._tuning, trained=trained, device=device, max_length=self._backbone.max_length
+        )
+        fits, said = describe(title, shape, plan, free_gb(device))
+        logger.log(logging.INFO if fits else logging.WARNING, said)
+
+    def _train_rows(self, step: TuneStep) -> Rows:
+        return training_rows(self._data, step, self._tuning, seed=self._spec.seed)
 
     def _valid_rows(self) -> Rows:
         return selection_rows(
@@ -263,12 +281,17 @@ class LanguageModelRun:
     def _new_encoder(self) -> EncoderModule:
         assert self._spec.encoder is not None
         component = self._registry.get("encoder", self._spec.encoder.name)
-        return build_encoder(component, self._spec.encoder, self._data, self._spec, self._context)
+        return build_encoder(component, self._spec.encoder, self._encoder_data, self._spec, self._context)
 
     def _fitted_encoder(self) -> EncoderModule:
         assert self._spec.encoder is not None and self._fitted is not None
         return load_encoder(
-            self._fitted, self._spec.encoder, self._data, self._spec, registry=self._registry, context=self._context
+            self._fitted,
+            self._spec.encoder,
+            self._encoder_data,
+            self._spec,
+            registry=self._registry,
+            context=self._context,
         )
 
     def _parts(self, groups: Mapping[Group, Any], current: TuneStep | None = None) -> Parts:

@@ -28,6 +28,7 @@ from collm.spec.model import ResolvedSpec
 from collm.spec.resolve import load_spec
 from collm.stages.evaluate import probabilities
 from collm.stages.fit_encoder import load_encoder
+from collm.stages.held_out import encoder_view, held_out_share
 from collm.stages.stage import StageResult, StageRunner, Work
 from collm.stages.tune import LanguageModelRun
 
@@ -103,8 +104,9 @@ class TrainedModel:
         if self.spec.encoder is None or "fit_encoder" not in self.results.get("stages", {}):
             return None
         fitted = self._stages.recorded("fit_encoder")
+        fitted_on = encoder_view(self.data, held_out_share(self.spec, self._registry))
         encoder = load_encoder(
-            fitted, self.spec.encoder, self.data, self.spec, registry=self._registry, context=self._context
+            fitted, self.spec.encoder, fitted_on, self.spec, registry=self._registry, context=self._context
         )
         return encoder.to(self._device).eval()
 

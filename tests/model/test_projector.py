@@ -53,6 +53,16 @@ def test_calibration_does_nothing_for_the_reference_and_survives_constant_inputs
     assert torch.isfinite(projector(torch.ones(2, 4), torch.ones(2, 4))[0]).all()
 
 
+def test_calibration_keeps_which_dimensions_vary_most():
+    torch.manual_seed(0)
+    vectors = torch.randn(400, 4) * torch.tensor([5.0, 0.01, 0.01, 0.01]) + 7
+    projector = Projector(4, 4, 8)
+    projector.calibrate(vectors, vectors, target_rms=0.1)
+    standard = (vectors - projector.user_mean) / projector.user_std
+    assert standard.square().mean().sqrt().item() == pytest.approx(1, rel=1e-4)
+    assert standard.std(0)[0] / standard.std(0)[1] == pytest.approx(500, rel=0.2)
+
+
 @pytest.mark.parametrize(
     ("vectors", "said"), [(torch.empty(0, 4), "missing"), (torch.full((2, 4), torch.nan), "not finite")]
 )

@@ -1,0 +1,105 @@
+"""Rows of a source that cannot be used: counted, named by file, line and reason, and never dropped in silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from collm.errors import DataError
+
+QUARANTINE = "quarantine.csv"
+SCHEMA = {"file": pl.String, "line": pl.Int64, "reason": pl.String, "text": pl.String}
+_TEXT_CHARACTERS = 500
+_SHOWN = 5
+
+
+class BadRowsError(DataError):
+    """More rows are unusable than the spec allows.
+
+    Attributes:
+        rows: The listed bad rows, columns as in `SCHEMA`.
+    """
+
+    def __init__(self, summary: str, advice: str, rows: pl.DataFrame, *, path: Path | None = None) -> None:
+        """Takes what is wrong, what to do, and the bad rows; `path` is where they were written."""
+        listed = f" All are listed in {path}." if path is not None else ""
+        super().__init__(f"{summary}.{listed} {advice}")
+        self.rows = rows
+        self._summary, self._advice = summary, advice
+
+    def located(self, path: Path) -> BadRowsError:
+        """Returns the same error that names the file in which the rows are listed."""
+        return BadRowsError(self._summary, self._advice, self.rows, path=path)
+
+
+@dataclass
+class BadRows:
+    """Collects what a reader could not use.
+
+    Attributes:
+        allowed: Bad rows that the run accepts (`dataset.max_bad_rows`).
+        listed: Rows kept with their text at most; beyond it they are counted only.
+    """
+
+    allowed: int = 0
+    listed: int = 10_000
+    _rows: list[tuple[str, int, str, str]] = field(default_factory=list)
+    _counts: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def add(self, file: str, line: int, reason: str, text: str = "") -> None:
+        """Notes one row.
+
+        Args:
+            file: File name without folder.
+            line: Line in the (decompressed) file, from 1; 0 where the whole file is meant.
+            reason: What is wrong, in a few words that are equal for rows with the same fault.
+            text: The row as found; cut after 500 characters.
+        """
+        self._counts[file, reason] = self._counts.get((file, reason), 0) + 1
+        if len(self._rows) < self.listed:
+            self._rows.append((file, line, reason, text[:_TEXT_CHARACTERS]))
+
+    def __len__(self) -> int:
+        """Returns the number of bad rows, listed or not."""
+        return sum(self._counts.values())
+
+    def counts(self) -> dict[str, int]:
+        """Returns the bad rows by reason, most frequent first."""
+        reasons: dict[str, int] = {}
+        for (_, reason), n in self._counts.items():
+            reasons[reason] = reasons.get(reason, 0) + n
+        return dict(sorted(reasons.items(), key=lambda entry: -entry[1]))
+
+    def frame(self) -> pl.DataFrame:
+        """Returns the listed rows as text columns and a line number, in the order they were found."""
+        return pl.DataFrame(self._rows, schema=SCHEMA, orient="row")
+
+    def notes(self) -> tuple[str, ...]:
+        """Returns the sentence that every results table must state, or nothing where all rows were usable."""
+        if not len(self):
+            return ()
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in self.counts().items())
+        return (f"{self._number()} left out ({reasons}); listed in {QUARANTINE}",)
+
+    def check(self) -> None:
+        """Stops when there are too many.
+
+        Raises:
+            BadRowsError: If there are more than `allowed`; names counts by reason, the first rows, and what to do.
+        """
+        if len(self) <= self.allowed:
+            return
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in self.counts().items())
+        first = "; ".join(
+            f"{file}{f' line {line}' if line else ''}: {reason}" for file, line, reason, _ in self._rows[:_SHOWN]
+        )
+        raise BadRowsError(
+            f"{self._number()}, dataset.max_bad_rows allows {self.allowed} ({reasons}). First: {first}",
+            f"Mend the file, or set dataset.max_bad_rows: {len(self)} to go on without them",
+            self.frame(),
+        )
+
+    def _number(self) -> str:
+        return f"{len(self)} bad row{'s' if len(self) != 1 else ''}"

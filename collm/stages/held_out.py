@@ -1,0 +1,77 @@
+"""Which training rows an encoder is fitted on, and which a tuning step is left to itself.
+
+An encoder has seen the labels of its own training rows, so its vectors say more of those rows than of any other, and a
+mapping tuned on them learns to trust the vectors too much. A step with `rows: held-out` tunes on the latest training
+rows, and the encoder is fitted without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from collm.contracts.tuning import StepRows, TuneStep, TuningConfig
+from collm.data.prepared import PreparedData, Rows, draw_whole_groups
+from collm.engine.seeding import derive_seed
+from collm.registry import Registry
+from collm.spec.model import ResolvedSpec
+
+
+def rows_of(step: TuneStep) -> StepRows:
+    """Returns which training rows a step tunes on: the setting of the first group that trains."""
+    lead = next(group for group, plan in step.groups.items() if plan.trains)
+    return step.optimiser[lead].rows
+
+
+def held_out_share(spec: ResolvedSpec, registry: Registry) -> float:
+    """Returns the share of training rows that the spec's encoder does not see; 0 where it sees all of them."""
+    if spec.tuning is None or spec.encoder is None:
+        return 0.0
+    steps: Sequence[TuneStep] = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning).plan()
+    return spec.tuning.held_out_share if any(rows_of(step) == "held-out" for step in steps) else 0.0
+
+
+def training_rows(data: PreparedData, step: TuneStep, tuning: TuningConfig, *, seed: int) -> Rows:
+    """Returns the rows that a step tunes on, in source order.
+
+    Args:
+        data: Prepared data with its whole training split.
+        step: The step.
+        tuning: Says how many rows at most, and which share is held out.
+        seed: The run's seed.
+    """
+    rows = data.rows("train")
+    if rows_of(step) == "held-out":
+        rows = rows.take(is_held_out(rows, tuning.held_out_share))
+    if tuning.max_rows is None or tuning.max_rows >= len(rows):
+        return rows
+    # Whole users would be few, and each of one taste; rows that share a prefix cost least together.
+    return draw_whole_groups(rows, data.history_groups(rows), tuning.max_rows, derive_seed(seed, "tune"))
+
+
+def encoder_view(data: PreparedData, share: float) -> PreparedData:
+    """Returns the data as the encoder is fitted on it: without the latest `share` of training rows."""
+    if not share:
+        return data
+    rows = data.rows("train")
+    return data.trained_on(rows.take(~is_held_out(rows, share)))
+
+
+def is_held_out(rows: Rows, share: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Marks the latest rows; a second is never divided, so they may be a few more than the share.
+
+    Args:
+        rows: Training rows.
+        share: Share of them, in (0, 1).
+
+    Returns:
+        bool [n_rows].
+    """
+    cut = np.sort(rows.timestamp)[min(len(rows) - 1, int(np.floor(len(rows) * (1 - share))))]
+    return np.asarray(rows.timestamp >= cut)
+
+
+def encoder_upstream(fingerprint: str, share: float) -> str:
+    """Returns what an encoder's fit builds on: the data's fingerprint, and the share that it does not see."""
+    return f"{fingerprint} without the latest {share:g} of training rows" if share else fingerprint
