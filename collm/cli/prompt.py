@@ -21,10 +21,16 @@ from collm.contracts.data import SPLITS
 from collm.errors import UsageError
 
 if TYPE_CHECKING:
+    from collm.component import BuildContext
+    from collm.contracts.backbone import Backbone
+    from collm.contracts.prompt import Variant
+    from collm.contracts.tuning import TuningStrategy
     from collm.data.prepared import PreparedData, Rows
+    from collm.model.encoder import EncoderModule
     from collm.registry import Registry
     from collm.spec.expand import Suite
     from collm.spec.model import ResolvedSpec
+    from collm.stages.prompt_sources import PromptSources
 
 
 def prompt(
@@ -39,7 +45,7 @@ def prompt(
     runs_dir: RunsDirOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Show the prompt of one row: text, slots, tokens, label and the words that the answer is read from.
+    """Show the prompts of one row, text-only and full: words, token ids, slots, lengths, label and answer words.
 
     Example: collm prompt experiments/quickstart.yaml --row 20
     """
@@ -49,11 +55,12 @@ def prompt(
     if as_json:
         emit_json({"schema": 1, **shown})
         return
-    emit(shown["text"])
-    emit("")
-    for key, value in shown.items():
-        if key not in ("text", "tokens"):
-            emit(f"{key}: {value}")
+    for variant, facts in shown.pop("variants").items():
+        emit(f"--- {variant} ---")
+        emit(facts.pop("text"))
+        facts["tokens"] = " ".join(str(number) for number, _ in facts["tokens"])
+        emit("".join(f"\n{key}: {value}" for key, value in facts.items()) + "\n")
+    emit("\n".join(f"{key}: {value}" for key, value in shown.items()))
 
 
 def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: Path) -> dict[str, Any]:
@@ -66,39 +73,63 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
         runs_dir: Where the prepared data lies, or is put.
 
     Returns:
-        What `collm.prompt.show.describe_prompt` gives, with split, user, item, label and answer words.
+        Split, user, item, label, answer words, the variant that is scored, and under `variants` what
+        `collm.prompt.show.describe_prompt` gives of each that the spec has.
 
     Raises:
         UsageError: If no split holds that row.
     """
     from collm.component import BuildContext
-    from collm.prompt.encode import PromptEncoder
     from collm.prompt.show import describe_prompt
     from collm.stages.prepare_data import prepare_data
     from collm.stages.stage import StageRunner
 
-    assert spec.backbone is not None and spec.prompt is not None and spec.tuning is not None
+    assert spec.backbone is not None and spec.tuning is not None
     build_context = BuildContext(cache_dir=cache_dir(), find=registry.get)
     runner = StageRunner(runs_dir, finished=lambda _: None)
     _, data = prepare_data(spec, registry=registry, runner=runner, context=build_context)
     split, found = _find(data, row)
     strategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
-    template = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
     backbone = registry.get("backbone", spec.backbone.name).load_factory()(spec.backbone, context=build_context)
+    sources = _sources(spec, data, backbone, strategy, registry=registry, context=build_context)
+    variants: tuple[Variant, ...] = ("text",) if spec.encoder is None else ("text", "hybrid")
     tokenizer = backbone.tokenizer()
-    max_tokens = min(spec.backbone.max_prompt_tokens, backbone.max_length)
-    histories = data.history(found, spec.history.max_items)
-    encoder = PromptEncoder(template, tokenizer, data.titles, max_tokens=max_tokens)
-    encoded = encoder.encode(found.item, histories, strategy.variant)
     answer = tokenizer.answer
-    return describe_prompt(encoded, 0, tokenizer) | {
+    return {
         "split": split,
-        "variant": strategy.variant,
         "user": data.user_ids[int(found.user[0])],
         "item": data.item_ids[int(found.item[0])],
         "label": int(found.label[0]),
         "answer_words": {answer.positive_word: answer.positive, answer.negative_word: answer.negative},
+        "scored_variant": strategy.variant,
+        "variants": {
+            variant: describe_prompt(sources.source(variant).encode(found).prompts, 0, tokenizer)
+            for variant in variants
+        },
     }
+
+
+def _sources(
+    spec: ResolvedSpec,
+    data: PreparedData,
+    backbone: Backbone,
+    strategy: TuningStrategy,
+    *,
+    registry: Registry,
+    context: BuildContext,
+) -> PromptSources:
+    import torch
+
+    from collm.stages.fit_encoder import build_encoder
+    from collm.stages.prompt_sources import PromptSources
+
+    def new_encoder() -> EncoderModule:
+        assert spec.encoder is not None
+        return build_encoder(registry.get("encoder", spec.encoder.name), spec.encoder, data, spec, context)
+
+    return PromptSources(
+        spec, data, backbone, strategy, registry=registry, new_encoder=new_encoder, device=torch.device("cpu")
+    )
 
 
 def _find(data: PreparedData, row: int) -> tuple[str, Rows]:

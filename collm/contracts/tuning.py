@@ -108,10 +108,12 @@ class TuningStrategy(Protocol):
     Attributes:
         needs_encoder: True: an encoder must be given; False: none may be.
         variant: Prompt variant that the finished model is evaluated with.
+        n_examples: Answered questions about training rows before every prompt (in-context learning).
     """
 
     needs_encoder: bool
     variant: Variant
+    n_examples: int = 0
 
     def plan(self) -> Sequence[TuneStep]:
         """Returns the steps in order; empty where nothing is tuned."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from collm.contracts.prompt import PromptTemplate, Variant
 from collm.data.batches import grouped_batches
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher
+from collm.engine.examples import examples_preamble
 from collm.model.encoder import EncoderModule
 from collm.model.prompt_batch import PromptBatch, Share, build_batch
 from collm.prompt.encode import EncodedPrompts, PromptEncoder
@@ -36,8 +37,23 @@ class PromptSource:
         history_items: int,
         encoder: EncoderModule | None,
         device: torch.device,
+        n_examples: int = 0,
+        seed: int = 0,
     ) -> None:
-        """Takes what decides a prompt; `encoder` says which history its vectors want and is not run here."""
+        """Takes what decides a prompt.
+
+        Args:
+            data: Prepared data.
+            template: What is said.
+            backbone: Supplies the tokenizer.
+            variant: Prompt variant.
+            max_tokens: Tokens per prompt at most.
+            history_items: Titles per prompt at most.
+            encoder: Says which history its vectors want; it is not run here.
+            device: Where batches go.
+            n_examples: Answered questions before every prompt.
+            seed: Decides which training rows those are about.
+        """
         self._data, self._variant, self._history_items = data, variant, history_items
         self._device = device
         self._batcher = None
@@ -47,9 +63,22 @@ class PromptSource:
             tokens_per_slot = encoder.tokens_per_slot
             self._batcher = EncoderBatcher.of(encoder, data, device)
             self._user_depends_on_item = encoder.user_depends_on_item
-        self._prompt_encoder = PromptEncoder(
-            template, backbone.tokenizer(), data.titles, tokens_per_slot=tokens_per_slot, max_tokens=max_tokens
+        tokenizer = backbone.tokenizer()
+
+        def prompt_encoder(preamble: Sequence[int] = ()) -> PromptEncoder:
+            return PromptEncoder(
+                template,
+                tokenizer,
+                data.titles,
+                tokens_per_slot=tokens_per_slot,
+                max_tokens=max_tokens,
+                preamble=preamble,
+            )
+
+        preamble = examples_preamble(
+            data, prompt_encoder(), tokenizer, n=n_examples, history_items=history_items, seed=seed
         )
+        self._prompt_encoder = prompt_encoder(preamble)
 
     def encode(self, rows: Rows) -> PromptRows:
         """Returns the prompts of these rows."""

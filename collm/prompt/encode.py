@@ -77,9 +77,9 @@ class EncodedPrompts:
 class PromptEncoder:
     """Encodes rows for one template and tokenizer; each distinct title and template part is tokenised once.
 
-    A prompt is the tokenizer's `bos_ids` and then its pieces (`collm.prompt.template.cut`). It ends with the template's
-    last word, so the next token is the answer. Where it would exceed `max_tokens`, the oldest history titles are left
-    out, at worst all of them; then the template's `empty_history` stands there. Nothing else is ever cut.
+    A prompt is the tokenizer's `bos_ids`, the preamble and then its pieces (`collm.prompt.template.cut`). It ends with
+    the template's last word, so the next token is the answer. Where it would exceed `max_tokens`, the oldest history
+    titles are left out, at worst all of them; then the template's `empty_history` stands there. Nothing else is cut.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class PromptEncoder:
         *,
         tokens_per_slot: tuple[int, int] = (1, 1),
         max_tokens: int,
+        preamble: Sequence[int] = (),
     ) -> None:
         """Checks the template and encodes its fixed parts.
 
@@ -98,7 +99,8 @@ class PromptEncoder:
             tokenizer: Text to ids.
             titles: Title by item id; index 0 stands for an unknown item.
             tokens_per_slot: Vectors per user slot and per item slot.
-            max_tokens: Tokens per prompt at most.
+            max_tokens: Tokens per prompt at most, preamble included.
+            preamble: Ids that stand between the tokenizer's `bos_ids` and every prompt, e.g. answered examples.
 
         Raises:
             SpecError: If the template is unsound or asks for other answer words than the tokenizer reads.
@@ -117,7 +119,7 @@ class PromptEncoder:
         }
         self._store = PieceStore(tokenizer)
         bos, user, item = self._store.add_ids(
-            [tokenizer.bos_ids, *([tokenizer.pad_id] * self._n_slot[side] for side in ("user", "item"))]
+            [[*tokenizer.bos_ids, *preamble], *([tokenizer.pad_id] * self._n_slot[side] for side in ("user", "item"))]
         )
         self._bos, self._slot_piece = int(bos), {"user": int(user), "item": int(item)}
         self._fixed: dict[str, int] = {}

@@ -14,6 +14,7 @@ import polars as pl
 from collm.contracts.metric import Metric, ScoredRows
 from collm.data.prepared import PreparedData, Rows
 from collm.data.slices import slice_masks
+from collm.data.texts import as_series
 from collm.errors import RunError
 from collm.metrics.evaluate import evaluate
 from collm.registry import Registry
@@ -117,7 +118,7 @@ def probabilities(logits: Array) -> Array:
 
 def scores_frame(spec: ResolvedSpec, data: PreparedData, logits: Mapping[str, Array]) -> pl.DataFrame:
     """Returns the content of a run's `scores.parquet` (docs/run-folder.md)."""
-    users, items = pl.Series(data.user_ids), pl.Series(data.item_ids)
+    users, items = as_series(data.user_ids), as_series(data.item_ids)
     frames = []
     for split, values in logits.items():
         rows = data.rows(split)

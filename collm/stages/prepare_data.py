@@ -44,7 +44,14 @@ def prepare_data(
 
     def work(folder: Path) -> dict[str, int]:
         try:
-            prepare(source, limit=spec.dataset.limit, history=spec.history, seed=spec.seed, folder=folder)
+            prepare(
+                source,
+                limit=spec.dataset.limit,
+                history=spec.history,
+                seed=spec.seed,
+                folder=folder,
+                recipe=config_payload(spec.dataset),
+            )
         except BadRowsError as error:
             raise error.located(_write_quarantine(error, folder)) from error
         return PreparedData.open(folder).counts()

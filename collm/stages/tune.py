@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from collm.component import BuildContext
 from collm.contracts.backbone import Backbone, Dtype
-from collm.contracts.prompt import PromptTemplate, Variant
+from collm.contracts.prompt import Variant
 from collm.contracts.tuning import Group, TuneStep, TuningStrategy
 from collm.data.prepared import PreparedData, Rows, draw_whole_users
 from collm.engine.assemble import Parts, assemble_in_team, save_parts
@@ -32,6 +32,7 @@ from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Scorer
 from collm.stages.fit_encoder import build_encoder, load_encoder
 from collm.stages.held_out import encoder_view, held_out_share, rows_of, training_rows
+from collm.stages.prompt_sources import PromptSources
 from collm.stages.stage import StageResult, StageRunner, core_hash
 
 logger = logging.getLogger(__name__)
@@ -64,9 +65,8 @@ class LanguageModelRun:
         self._data_fingerprint = data_fingerprint
         self._registry, self._runner, self._context = registry, runner, context
         self._accelerator, self._observer = accelerator, observer
-        self._tuning, self._max_prompt_tokens = spec.tuning, spec.backbone.max_prompt_tokens
+        self._tuning = spec.tuning
         self._strategy: TuningStrategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
-        self._template: PromptTemplate = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
         self._backbone: Backbone = registry.get("backbone", spec.backbone.name).load_factory()(
             spec.backbone, context=context
         )
@@ -74,7 +74,15 @@ class LanguageModelRun:
         self._held_out = held_out_share(spec, registry)
         self._encoder_data = encoder_view(data, self._held_out)
         self._finished: list[StageResult] = []
-        self._sources: dict[Variant, PromptSource] = {}
+        self._prompts = PromptSources(
+            spec,
+            data,
+            self._backbone,
+            self._strategy,
+            registry=registry,
+            new_encoder=self._new_encoder,
+            device=accelerator.device,
+        )
 
     def tune(self) -> Iterator[StageResult]:
         """Runs the steps in order, each skipped where its fingerprint is finished."""
@@ -90,7 +98,7 @@ class LanguageModelRun:
         recommender, variant = self.recommender(), self._strategy.variant
 
         def score(rows: Rows) -> np.ndarray[Any, Any]:
-            prompts = self._source(variant).encode(rows)
+            prompts = self._prompts.source(variant).encode(rows)
             return recommender_logits(
                 recommender, prompts, max_tokens=self._tuning.micro_batch_tokens, team=self._runner.team
             )
@@ -113,11 +121,11 @@ class LanguageModelRun:
 
     def wording(self) -> list[str]:
         """Returns the final prompt's segments in words, for whoever builds prompts from an export."""
-        return [repr(segment) for segment in self._template.segments(self._strategy.variant)]
+        return self._prompts.wording(self._strategy.variant)
 
     def source(self, data: PreparedData) -> PromptSource:
         """Returns what encodes rows of other data with the same ids as the finished model reads them."""
-        return self._new_source(self._strategy.variant, data)
+        return self._prompts.source_of(data, self._strategy.variant)
 
     def fingerprint_payload(self) -> dict[str, Any]:
         """Returns what decides the scores, as plain data."""
@@ -134,7 +142,9 @@ class LanguageModelRun:
     def notes(self) -> list[str]:
         """Returns the sentences that every table of this run must state."""
         if not self._steps:
-            return ["The language model was not tuned."]
+            n = self._prompts.n_examples
+            shown = f", but shown {n} answered training rows before every question" if n else ""
+            return [f"The language model was not tuned{shown}."]
         full = len(self._data.rows("train"))
         counts = [len(self._train_rows(step)) for step in self._steps]
         rows = " and then ".join(f"{n:,}" for n in dict.fromkeys(counts))
@@ -166,9 +176,7 @@ class LanguageModelRun:
             "backbone": config_payload(spec.backbone),
             "weights": self._backbone.content_hash(),
             "backbone_plugin": self._registry.source_hash("backbone", spec.backbone.name),
-            # The segments' types are part of what a template means, so its repr is hashed, not its fields alone.
-            "prompt": repr(self._template.segments(variant)),
-            "wording": {k: v for k, v in vars(self._template).items() if k not in ("hybrid", "text")},
+            **self._prompts.payload(variant),
             "answer": spec.answer.model_dump(mode="json"),
             "history": spec.history.model_dump(mode="json"),
             "data": self._data_fingerprint,
@@ -182,7 +190,7 @@ class LanguageModelRun:
         recommender = self._assemble(self._parts(step.groups, step))
         trained: list[Group] = [group for group, plan in step.groups.items() if plan.trains]
         recommender.set_trainable(trained, frozen_lora_dropout=self._tuning.frozen_lora_dropout)
-        source = self._source(step.variant)
+        source = self._prompts.source(step.variant)
         train_prompts, valid_prompts = source.encode(self._train_rows(step)), source.encode(self._valid_rows())
         if step.groups.get("projector") is not None and step.groups["projector"].start == "scratch":
             recommender.calibrate_projector(train_prompts.encoder_batches())
@@ -248,23 +256,6 @@ class LanguageModelRun:
             max_rows=self._tuning.max_valid_rows,
             seed=self._spec.seed,
             draw=draw_whole_users,
-        )
-
-    def _source(self, variant: Variant) -> PromptSource:
-        if variant not in self._sources:
-            self._sources[variant] = self._new_source(variant, self._data)
-        return self._sources[variant]
-
-    def _new_source(self, variant: Variant, data: PreparedData) -> PromptSource:
-        return PromptSource(
-            data,
-            self._template,
-            self._backbone,
-            variant=variant,
-            max_tokens=min(self._max_prompt_tokens, self._backbone.max_length),
-            history_items=self._spec.history.max_items,
-            encoder=self._new_encoder() if variant == "hybrid" else None,
-            device=self._accelerator.device,
         )
 
     def _assemble(self, parts: Parts, dtype: Dtype | None = None) -> Recommender:

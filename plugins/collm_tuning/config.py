@@ -10,6 +10,12 @@ from collm.contracts.tuning import StepConfig, TuningConfig
 class UntunedConfig(TuningConfig):
     """No step at all."""
 
+    examples: int = Field(
+        default=0,
+        ge=0,
+        description="Answered questions about training rows of other users, half of them liked, before every prompt.",
+    )
+
 
 class TextOnlyConfig(TuningConfig):
     """One step on the text-only prompt."""

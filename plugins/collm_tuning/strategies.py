@@ -17,15 +17,16 @@ class Strategy:
     needs_encoder: bool
     variant: Variant
     steps: tuple[TuneStep, ...]
+    n_examples: int = 0
 
     def plan(self) -> tuple[TuneStep, ...]:
         """Returns the steps in order."""
         return self.steps
 
 
-def untuned(config: UntunedConfig) -> Strategy:  # noqa: ARG001 - every strategy is built alike
+def untuned(config: UntunedConfig) -> Strategy:
     """In-context learning: the model as it is, asked with the text prompt."""
-    return Strategy(needs_encoder=False, variant="text", steps=())
+    return Strategy(needs_encoder=False, variant="text", steps=(), n_examples=config.examples)
 
 
 def text_only(config: TextOnlyConfig) -> Strategy:

@@ -241,12 +241,32 @@ def test_missing_data_says_what_to_do(folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_examples_stand_before_the_prompt_of_an_untuned_model(folder: Path) -> None:
+    untuned = ("--set", "encoder=null", "--set", "tuning={name: none, examples: 2}")
+    done = collm(folder, "prompt", "tiny.yaml", "--row", "12", "--runs-dir", "runs", *untuned)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("#Question") == 3
+    assert done.stdout.count("#Answer: Yes") == done.stdout.count("#Answer: No") == 1
+    result = run_json(folder, "tiny.yaml", "--runs-dir", "runs", *untuned)
+    assert "shown 2 answered training rows" in " ".join(result["notes"])
+    plain = run_json(folder, "tiny.yaml", "--runs-dir", "runs", *untuned[:2], "--set", "tuning={name: none}")
+    assert scores(folder, plain)["logit"].to_list() != scores(folder, result)["logit"].to_list()
+
+
 def test_prompt_shows_what_the_model_reads(folder: Path) -> None:
     done = collm(folder, "prompt", "tiny.yaml", "--row", "12", "--runs-dir", "runs")
     assert done.returncode == 0, done.stderr
     assert "Film, The" in done.stdout
     assert "<user>" in done.stdout
     assert "<item>" in done.stdout
+    text, hybrid = done.stdout.split("--- hybrid ---")
+    assert "--- text ---" in text
+    assert "<user>" not in text
+    assert "<user>" in hybrid
+    assert "scored_variant: hybrid" in hybrid
+    facts = json.loads(collm(folder, "prompt", "tiny.yaml", "--row", "12", "--runs-dir", "runs", "--json").stdout)
+    for variant in facts["variants"].values():
+        assert len(variant["tokens"]) == variant["n_tokens"]
     none = collm(folder, "prompt", "tiny.yaml", "--row", "99999", "--runs-dir", "runs")
     assert none.returncode == 2
     assert "99999" in none.stderr

@@ -1,0 +1,76 @@
+"""The prompts of a spec, per variant: one place where template, tokenizer, limits and examples come together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from collm.contracts.backbone import Backbone
+from collm.contracts.prompt import PromptTemplate, Variant
+from collm.contracts.tuning import TuningStrategy
+from collm.data.prepared import PreparedData
+from collm.engine.prompt_rows import PromptSource
+from collm.model.encoder import EncoderModule
+from collm.registry import Registry
+from collm.spec.model import ResolvedSpec
+
+
+class PromptSources:
+    """Encodes rows for either variant; what a variant needs is made when it is first asked for."""
+
+    def __init__(
+        self,
+        spec: ResolvedSpec,
+        data: PreparedData,
+        backbone: Backbone,
+        strategy: TuningStrategy,
+        *,
+        registry: Registry,
+        new_encoder: Callable[[], EncoderModule],
+        device: torch.device,
+    ) -> None:
+        """Takes a spec with a backbone, and what builds its encoder: vectors per slot and histories are read off it."""
+        assert spec.prompt is not None and spec.backbone is not None
+        self._spec, self._data, self._backbone = spec, data, backbone
+        self._new_encoder, self._device = new_encoder, device
+        self._template: PromptTemplate = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
+        self._max_tokens = min(spec.backbone.max_prompt_tokens, backbone.max_length)
+        # Strategies of other packages may know nothing of examples.
+        self.n_examples: int = getattr(strategy, "n_examples", 0)
+        self._sources: dict[Variant, PromptSource] = {}
+
+    def source(self, variant: Variant) -> PromptSource:
+        """Returns what encodes rows of the spec's own data."""
+        if variant not in self._sources:
+            self._sources[variant] = self.source_of(self._data, variant)
+        return self._sources[variant]
+
+    def source_of(self, data: PreparedData, variant: Variant) -> PromptSource:
+        """Returns what encodes rows of other data with the same ids."""
+        return PromptSource(
+            data,
+            self._template,
+            self._backbone,
+            variant=variant,
+            max_tokens=self._max_tokens,
+            history_items=self._spec.history.max_items,
+            encoder=self._new_encoder() if variant == "hybrid" else None,
+            device=self._device,
+            n_examples=self.n_examples,
+            seed=self._spec.seed,
+        )
+
+    def wording(self, variant: Variant) -> list[str]:
+        """Returns the variant's segments in words, for whoever builds prompts from an export."""
+        return [repr(segment) for segment in self._template.segments(variant)]
+
+    def payload(self, variant: Variant) -> dict[str, Any]:
+        """Returns what decides a variant's prompts, as plain data."""
+        return {
+            # The segments' types are part of what a template means, so its repr is hashed, not its fields alone.
+            "prompt": repr(self._template.segments(variant)),
+            "wording": {k: v for k, v in vars(self._template).items() if k not in ("hybrid", "text")},
+            "examples": [self.n_examples, self._spec.seed] if self.n_examples else None,
+        }
