@@ -2,8 +2,8 @@
 
 `runs`, `matrix` and `seeds` cross; `exclude` takes cells out; `ensembles` name runs whose scores are averaged, once per
 matrix cell and seed. Each run is resolved like a spec of its own.
-A run that changes a component's `name` replaces that section whole: the old component's fields do not stay behind. Only
-what `--set` gave stays where the new component has that field too, so that `--set tuning.max_rows=9` reaches every run.
+A run that changes a component's `name` replaces that section whole: the old component's fields do not stay behind. What
+`--set` gave stays where the new component has that field too, so that `--set tuning.max_rows=9` reaches every run.
 """
 
 from __future__ import annotations
@@ -199,13 +199,21 @@ def _cells(suite: SuiteFile, base: Node, registry: Registry) -> list[_Cell]:
 
 
 def keep_set(base: Node, document: Node, registry: Registry) -> Node:
-    """Puts values of `--set` back into sections that a run replaced, where the new component has the field."""
+    """Puts values of `--set` into sections that a run replaced, where the new component has the field.
+
+    They also stand above what the run itself says there: it restates what its new section would have lost, and a budget
+    set on the command line must reach all rows of a table alike. In a section that keeps its component the run's own
+    value stands, because varying it is what the run is for.
+    """
     for path, node in leaves(base):
         kind, *rest = (str(part) for part in path)
         if node.place.origin != SET or kind not in COMPONENT_SECTIONS or not rest:
             continue
-        name = document.find((kind, "name"))
-        if document.find(path) is not None or name is None or name.value not in registry.names(cast(Kind, kind)):
+        name, before = document.find((kind, "name")), base.find((kind, "name"))
+        replaced = name is not None and before is not None and name.value != before.value and rest != ["name"]
+        if document.find(path) is not None and not replaced:
+            continue
+        if name is None or name.value not in registry.names(cast(Kind, kind)):
             continue
         if config_field(registry.get(cast(Kind, kind), str(name.value)).config, ".".join(rest)):
             document = set_at(document, (kind, *rest), node)

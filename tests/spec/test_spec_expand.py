@@ -94,6 +94,15 @@ def test_set_changes_the_base_and_reaches_replaced_sections(expand: Callable[...
     assert text.sources["tuning.max_rows"] == "--set"
 
 
+def test_set_stands_above_what_a_replaced_section_restates(expand: Callable[..., Suite]) -> None:
+    runs = "name: s\nbase: base.yaml\nruns:\n  default: {}\n  varied: {tuning.max_rows: 3}\n"
+    runs += "  text: {encoder: null, tuning: {name: text-only, max_rows: 5, clip_norm: 2.0}}\n"
+    default, varied, text = (run.spec.tuning for run in expand(runs, "tuning.max_rows=9").runs)
+    assert [default.max_rows, varied.max_rows, text.max_rows] == [9, 3, 9]
+    assert text.clip_norm == 2.0
+    assert text.name == "text-only"
+
+
 def test_matrix_crosses_and_exclude_takes_out(expand: Callable[..., Suite]) -> None:
     text = RUNS.replace("  mf: {backbone: null, prompt: null, tuning: null}\n", "")
     text += "matrix: {backbone.name: [tiny, large], encoder.embedding_size: [4]}\nseeds: [0, 1]\n"
