@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart test test-all lint docs
+.PHONY: help env quickstart bench test test-all lint docs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,11 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: $(STAMP) ## get weights and data, run experiments/quickstart.yaml, print its table
 	@$(BIN)/collm fetch smollm2-135m movielens-small
 	@$(BIN)/collm run experiments/quickstart.yaml
+
+# SPEC and BENCH choose another case, e.g. make bench BENCH='--set dataset.path=ml-1m.zip' SPEC=experiments/benchmarks/smollm2.yaml
+SPEC ?= experiments/benchmarks/tiny.yaml
+bench: $(STAMP) ## measure speed and memory beside the plain loop (SPEC=..., BENCH='--sweep ...')
+	@$(BIN)/collm bench $(SPEC) $(BENCH)
 
 test: lint ## lint, types and the fast tests
 	@$(BIN)/python -m pytest -q

@@ -26,6 +26,10 @@ class ComponentConfig(BaseModel):
 
     name: str = Field(description="Registered name of the component.")
 
+    def warnings(self) -> tuple[str, ...]:
+        """Returns sentences that a user should read before running with these settings; none by default."""
+        return ()
+
 
 def location_field(default: Any = None, *, description: str) -> Any:
     """A pydantic field that says where something lies, not what it is.
@@ -105,10 +109,12 @@ class BuildContext:
     Attributes:
         cache_dir: User cache for downloads and converted weights; may not exist yet.
         find: (kind, name) -> component, as `Registry.get`; None where there is no registry.
+        mirror: Base address that `fetch` functions use in place of the published ones; None = the published ones.
     """
 
     cache_dir: Path
     find: Callable[[Kind, str], Component] | None = None
+    mirror: str | None = None
 
     def component(self, kind: Kind, name: str) -> Component:
         """Returns the component that a field made by `component_field` names, so that a factory can build it.
@@ -142,6 +148,8 @@ class Component:
         profiles: Profile name -> dotted field of `config` -> value, used where the user gives none. The config class's
             own defaults are the `recommended` profile.
         fetch: `"package.module:function"` called as `fetch(context: BuildContext) -> Path` by `collm fetch NAME`.
+        fetch_fields: Fields of `config` that decide what is fetched. Where there are any, `fetch` is called as
+            `fetch(context, config)`, and a user gives them as `collm fetch NAME --set FIELD=VALUE`.
     """
 
     kind: Kind
@@ -154,6 +162,7 @@ class Component:
     floor: bool = False
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fetch: str | None = None
+    fetch_fields: tuple[str, ...] = ()
 
     def load_factory(self) -> Callable[..., Any]:
         """Imports and returns the factory.

@@ -28,6 +28,7 @@ def commands_page() -> str:
         "",
         "stdout carries the result, stderr everything else: `collm run SPEC --json > results.json` is safe in scripts.",
         "`COLLM_CACHE` names the folder for downloads and converted weights (default: the platform's user cache).",
+        "`COLLM_MIRROR` names a mirror for `collm fetch`.",
         "",
         "```text",
         _help(group, "collm", None),

@@ -30,7 +30,8 @@ def test_experiment_says_purpose_command_and_time(path: Path) -> None:
     assert header is not None
     lines = header.group(0).splitlines()
     assert re.match(r"# [A-Z]\w+.*[.]$", lines[0]), "the first line says what it is for"
-    assert f"collm run {path.relative_to(ROOT)}" in header.group(0)
+    command = "bench" if path.parent.name == "benchmarks" else "run"
+    assert f"collm {command} {path.relative_to(ROOT)}" in header.group(0)
     assert "# Time:" in header.group(0)
     assert "# Data:" in header.group(0)
 

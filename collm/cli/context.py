@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,7 +73,18 @@ class CliState:
         if not path.is_file():
             what = "is a folder, not a YAML file" if path.is_dir() else "no such file"
             raise UsageError(f"{path}: {what}; the working directory is {Path.cwd()}")
-        return load_any(path, overrides or [], self.registry(), cwd=Path.cwd())
+        loaded = load_any(path, overrides or [], self.registry(), cwd=Path.cwd())
+        for warning in dict.fromkeys(_warnings(loaded)):
+            say(f"warning: {warning}")
+        return loaded
+
+
+def _warnings(loaded: ResolvedSpec | Suite) -> Iterator[str]:
+    specs = [run.spec for run in loaded.runs] if hasattr(loaded, "runs") else [loaded]
+    for spec in specs:
+        for config in (spec.dataset, spec.encoder, spec.backbone, spec.prompt, spec.tuning):
+            if config is not None:
+                yield from config.warnings()
 
 
 def state_of(context: typer.Context) -> CliState:
@@ -89,6 +100,22 @@ def cache_dir() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "collm"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "collm"
+
+
+def mirror() -> str | None:
+    """Returns the base address of a mirror of published files: `COLLM_MIRROR`, None where it is not set.
+
+    Raises:
+        UsageError: If it is not an address.
+    """
+    chosen = os.environ.get("COLLM_MIRROR")
+    if not chosen:
+        return None
+    if not chosen.startswith(("http://", "https://")):
+        from collm.errors import UsageError
+
+        raise UsageError(f"COLLM_MIRROR: '{chosen}' is no address; it begins with http:// or https://")
+    return chosen
 
 
 def say(message: str) -> None:

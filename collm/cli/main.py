@@ -13,7 +13,22 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import collm
-from collm.cli import doctor, fetch, plugin, plugins, prompt, report, run, runs, schema, score, study, validate
+from collm.cli import (
+    bench,
+    data,
+    doctor,
+    fetch,
+    plugin,
+    plugins,
+    prompt,
+    report,
+    run,
+    runs,
+    schema,
+    score,
+    study,
+    validate,
+)
 from collm.cli.context import CliState, say
 from collm.cli.processes import is_main_process, n_processes
 from collm.errors import CollmError, UsageError
@@ -39,8 +54,10 @@ app.command("export")(score.export)
 app.command("plugins")(plugins.plugins)
 app.add_typer(plugin.app, name="plugin")
 app.command("fetch")(fetch.fetch)
+app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.command("schema")(schema.schema)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 
 

@@ -91,7 +91,7 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
     split, found = _find(data, row)
     strategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
     backbone = registry.get("backbone", spec.backbone.name).load_factory()(spec.backbone, context=build_context)
-    sources = _sources(spec, data, backbone, strategy, registry=registry, context=build_context)
+    sources = prompt_sources(spec, data, backbone, strategy, registry=registry, context=build_context)
     variants: tuple[Variant, ...] = ("text",) if spec.encoder is None else ("text", "hybrid")
     tokenizer = backbone.tokenizer()
     answer = tokenizer.answer
@@ -109,7 +109,7 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
     }
 
 
-def _sources(
+def prompt_sources(
     spec: ResolvedSpec,
     data: PreparedData,
     backbone: Backbone,
@@ -118,6 +118,7 @@ def _sources(
     registry: Registry,
     context: BuildContext,
 ) -> PromptSources:
+    """Returns what encodes the rows of a spec with a backbone, on the processor and without its weights."""
     import torch
 
     from collm.stages.fit_encoder import build_encoder

@@ -65,6 +65,11 @@ def _record_faults(component: Component) -> Iterator[str]:
     for role, reference in (("factory", component.factory), ("fetch", component.fetch)):
         if reference is not None and not _REFERENCE.fullmatch(reference):
             yield f"{role} must be 'package.module:function', got '{reference}'"
+    if component.fetch_fields and component.fetch is None:
+        yield "`fetch_fields` without `fetch`"
+    for name in component.fetch_fields:
+        if not (isinstance(component.config, type) and name in component.config.model_fields):
+            yield f"fetch_fields names '{name}', which is no field of its config class"
 
 
 def _fact_faults(component: Component) -> Iterator[str]:

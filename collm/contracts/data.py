@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -95,5 +95,22 @@ class DatasetSource(Protocol):
         Raises:
             DataError: If a file is malformed or unsafe, or counts differ from the recipe's; `BadRowsError` with
                 the rows where more of them are unusable than the spec allows.
+        """
+        ...
+
+
+@runtime_checkable
+class WrittenSource(DatasetSource, Protocol):
+    """A source that may hold its data in the prepared form already: files that are used as they are."""
+
+    def written(self, *, visibility: Visibility, limit: Limit) -> Path | None:
+        """Returns the checked folder (docs/large-data.md), or None where it must be prepared from `load`.
+
+        Args:
+            visibility: Which history every row must have.
+            limit: Rows that the splits must give out at most.
+
+        Raises:
+            DataError: If the folder holds something that is not in the form.
         """
         ...

@@ -54,6 +54,12 @@ class TuningConfig(ComponentConfig):
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapter settings.")
     batch_size: int = Field(default=32, ge=1, description="Global batch: rows per optimiser step over all devices.")
     micro_batch_tokens: int = Field(default=4096, ge=64, description="Tokens, padding included, per forward pass.")
+    prefix_cache_gb: float = Field(
+        default=0,
+        ge=0,
+        description="Memory in 10^9 bytes, on each device, for keys and values of prompt beginnings that no training "
+        "changes (steps where LoRA is frozen), kept over all epochs; what does not fit is computed again. 0 = none.",
+    )
     max_rows: int | None = Field(
         default=None,
         ge=1,

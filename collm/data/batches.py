@@ -45,6 +45,29 @@ def token_budget_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
+def like_sized_batches(lengths: Array, *, size: int, generator: np.random.Generator) -> list[Array]:
+    """Cuts shuffled rows into batches of `size` rows of about the same length.
+
+    Rows are shuffled, sorted by length within pools of `POOL_BATCHES` batches, and the batches shuffled. So every row
+    may stand in any batch of an epoch, and a batch's rows are a random draw among those of their length.
+
+    Args:
+        lengths: int [n] tokens per row.
+        size: Rows per batch; one batch may have fewer.
+        generator: Decides the order.
+
+    Returns:
+        Row numbers, int64 each; every row once; ceil(n / size) batches.
+    """
+    order = generator.permutation(len(lengths))
+    batches: list[Array] = []
+    for start in range(0, len(order), size * POOL_BATCHES):
+        rows = order[start : start + size * POOL_BATCHES]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[first : first + size] for first in range(0, len(rows), size)]
+    return [batches[place] for place in generator.permutation(len(batches))]
+
+
 def grouped_batches(lengths: Array, shared: Array, groups: Array, *, max_tokens: int) -> list[Array]:
     """Cuts rows into batches in which rows of one group stand together and their shared tokens count once.
 

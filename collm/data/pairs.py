@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 
 from collm.data.history import HistoryIndex
 from collm.data.prepared import PreparedData, Rows
+from collm.data.texts import as_series
 
 Array = np.ndarray[Any, Any]
 LATEST = np.iinfo(np.int64).max
@@ -49,8 +50,12 @@ def pair_rows(
 
 def dense_ids(raw: Sequence[str], known: Sequence[str]) -> Array:
     """Returns int64 [n] positions of raw ids in `known`, 0 where an id is not there (index 0 is padding)."""
-    places: Mapping[str, int] = {name: place for place, name in enumerate(known) if place}
-    return np.array([places.get(name, 0) for name in raw], dtype=np.int64)
+    wanted = pl.DataFrame({"id": pl.Series(list(raw), dtype=pl.String)})
+    places = as_series(known, "id").to_frame().with_row_index("place").slice(1)
+    places = places.join(wanted.unique(), on="id", how="semi").unique("id", keep="last", maintain_order=True)
+    found = wanted.join(places, on="id", how="left", maintain_order="left")["place"]
+    places_found: Array = found.fill_null(0).cast(pl.Int64).to_numpy()
+    return places_found
 
 
 def _index(data: PreparedData, user: Array, moment: Array) -> HistoryIndex:

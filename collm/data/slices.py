@@ -50,7 +50,8 @@ def slice_masks(
         raise DataError(
             f"slices: got '{warm}', '{cold}'; allowed are warm {', '.join(WARM_RULES)}; cold {', '.join(COLD_RULES)}"
         )
-    fewest = np.minimum(user_train_rows[rows.user], item_train_rows[rows.item])
-    is_warm = fewest >= WARM_RULES[warm]
-    is_cold = ~is_warm if cold == "rest" else fewest == 0
-    return {"all": np.ones(len(fewest), dtype=bool), "warm": is_warm, "cold": is_cold}
+    least = WARM_RULES[warm]
+    is_warm = (user_train_rows >= least)[rows.user] & (item_train_rows >= least)[rows.item]
+    is_unseen = (user_train_rows == 0)[rows.user] | (item_train_rows == 0)[rows.item]
+    is_cold = ~is_warm if cold == "rest" else is_unseen
+    return {"all": np.ones(len(is_warm), dtype=bool), "warm": is_warm, "cold": is_cold}

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import polars as pl
 
 from collm.contracts.data import InteractionTable
+from collm.data.dense import count_ids, numbered
+from collm.data.texts import Texts
+from collm.data.user_order import user_blocks
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,33 @@ def with_order(raw: pl.DataFrame) -> pl.DataFrame:
     Returns:
         The frame with `order` int64, in the order of `raw`.
     """
-    place = raw.select(pl.arg_sort_by("user", "timestamp", "row")).to_series()
-    ordered = raw.select("user")[place].select(
-        (pl.int_range(pl.len()).over("user")).alias("order"), place.alias("place")
-    )
-    return raw.with_columns(ordered.sort("place")["order"].cast(pl.Int64))
+    numbers, distinct = numbered(raw["user"])
+    user = numbers.to_numpy()
+    counts = count_ids(user, len(distinct) + 1)
+    time, row = raw["timestamp"].to_numpy(), raw["row"].to_numpy()
+    order = np.empty(raw.height, dtype=np.int64)
+    for block in user_blocks(counts):
+        mine = np.flatnonzero((user >= block.first) & (user <= block.last))
+        by_time = _by_time(user[mine], time[mine], row[mine])
+        sizes = counts[block.first : block.last + 1]
+        order[mine[by_time]] = np.arange(len(mine)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return raw.with_columns(pl.Series("order", order))
+
+
+def _by_time(user: Array, time: Array, row: Array) -> Array:
+    """Returns the places of rows by user, time and source row, uint32 [n]."""
+    first_user, first_time = int(user.min()), int(time.min())
+    span = int(time.max()) - first_time + 1
+    fits = (int(user.max()) - first_user + 1) * span <= np.iinfo(np.int64).max
+    if fits and (row[1:] > row[:-1]).all():
+        # One key and a sort that keeps the order of equals takes a third of the time of three keys.
+        key = (user.astype(np.int64) - first_user) * span + (time - first_time)
+        by_key = pl.DataFrame({"key": key}).select(pl.arg_sort_by("key", maintain_order=True))
+    else:
+        keys = pl.DataFrame({"user": user, "time": time, "row": row})
+        by_key = keys.select(pl.arg_sort_by("user", "time", "row"))
+    place: Array = by_key.to_series().to_numpy()
+    return place
 
 
 def with_label(raw: pl.DataFrame, positive_from: float) -> pl.DataFrame:
@@ -60,12 +89,12 @@ def build_table(raw: pl.DataFrame, titles: pl.DataFrame, recipe: Recipe) -> Inte
     Returns:
         The table, rows in the order of `raw`.
     """
-    users, items = (raw.select(pl.col(name).unique().sort()) for name in ("user", "item"))
-    named = items.join(titles.unique("item", keep="first"), on="item", how="left", maintain_order="left")
+    numbers, distinct = zip(*(numbered(raw[name]) for name in ("user", "item")), strict=True)
+    users, items = distinct
+    named = items.to_frame().join(titles.unique("item", keep="first"), on="item", how="left", maintain_order="left")
     title = pl.coalesce(pl.col("title").str.strip_chars().replace("", None), pl.format("item {}", "item"))
     frame = raw.with_columns(
-        pl.col("user").rank("dense").cast(pl.Int32),
-        pl.col("item").rank("dense").cast(pl.Int32),
+        *numbers,
         pl.col("label").cast(pl.Int8),
         pl.col("rating").cast(pl.Float32),
         pl.col("timestamp").cast(pl.Int64),
@@ -74,9 +103,9 @@ def build_table(raw: pl.DataFrame, titles: pl.DataFrame, recipe: Recipe) -> Inte
     )
     return InteractionTable(
         frame=frame,
-        user_ids=["", *users["user"].cast(pl.String).to_list()],
-        item_ids=["", *items["item"].cast(pl.String).to_list()],
-        titles=["", *named.select(title.alias("title"))["title"].to_list()],
+        user_ids=Texts.padded(users),
+        item_ids=Texts.padded(items),
+        titles=Texts.padded(named.select(title.alias("title"))["title"]),
         tie_rule=recipe.tie_rule,
         notes=recipe.notes,
         expected=recipe.expected,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,20 +10,28 @@ import numpy as np
 import torch
 
 from collm.contracts.tuning import Group, TuneStep, TuningConfig
+from collm.data.batches import like_sized_batches
 from collm.data.prepared import Rows
 from collm.engine.encoder_task import validation_auc
+from collm.engine.out_of_memory import InParts
 from collm.engine.prompt_rows import PromptRows
 from collm.engine.schedule import schedule_factor
 from collm.engine.score import score_batches
 from collm.engine.seeding import derive_seed
 from collm.engine.train import LoopSettings
 from collm.model.parameters import optimiser_groups
+from collm.model.prefix_cache import PrefixCache
 from collm.model.recommender import Recommender
 from collm.runs.team import ALONE, Team
 
+logger = logging.getLogger(__name__)
 Array = np.ndarray[Any, Any]
 # Rows of one user and history that stay together in training: they share a prefix, and a batch of 32 still mixes users.
 ROWS_KEPT_TOGETHER = 4
+SMALLER_ROWS = (
+    "lower history.max_items or backbone.max_prompt_tokens, use backbone.dtype: bfloat16 or, for training, set "
+    "backbone.gradient_checkpointing: true"
+)
 
 
 @torch.no_grad()
@@ -39,8 +48,15 @@ def recommender_logits(recommender: Recommender, prompts: PromptRows, *, max_tok
         float32 [n_rows] logits in the order of the rows.
     """
     recommender.eval()
-    batches = prompts.scoring_batches(max_tokens)
-    return score_batches(lambda rows: recommender(prompts.batch(rows)), batches, len(prompts), team=team)
+    batches = prompts.scoring_batches(max_tokens, packed=recommender.takes_trees)
+
+    def score(rows: Array) -> torch.Tensor:
+        logits: torch.Tensor = recommender(prompts.batch(rows))
+        return logits
+
+    # Where weights are split over processes, all of them run the model equally often: none may take smaller batches.
+    fitting = score if team.shards else InParts(score, smaller=SMALLER_ROWS)
+    return score_batches(fitting, batches, len(prompts), team=team)
 
 
 class LanguageTask:
@@ -62,8 +78,11 @@ class LanguageTask:
         self.title = title
         self._recommender, self._step, self._tuning = recommender, step, tuning
         self._train, self._valid, self._seed, self._team = train, valid, seed, team
+        self._micro_batch_tokens = tuning.micro_batch_tokens
         self._trained: tuple[Group, ...] = tuple(group for group, plan in step.groups.items() if plan.trains)
         self._lead = step.optimiser[self._trained[0]]
+        if tuning.prefix_cache_gb and "lora" not in self._trained:
+            self._keep_prefixes()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -103,10 +122,27 @@ class LanguageTask:
     def batches(self, epoch: int) -> Sequence[Sequence[Array]]:
         """Returns global batches of shuffled rows, each cut into micro-batches by tokens."""
         generator = np.random.default_rng(derive_seed(self._seed, "batches", epoch))
-        order = shuffled_in_chunks(self._train.prefix_group, generator, ROWS_KEPT_TOGETHER)
-        size = self._tuning.batch_size
-        cuts = [order[start : start + size] for start in range(0, len(order), size)]
-        return [self._train.micro_batches(rows, self._tuning.micro_batch_tokens) for rows in cuts]
+        size, packed = self._tuning.batch_size, self._recommender.takes_trees
+        if packed:
+            order = shuffled_in_chunks(self._train.prefix_group, generator, ROWS_KEPT_TOGETHER)
+            cuts = [order[start : start + size] for start in range(0, len(order), size)]
+        else:
+            # Rows that are padded, because the model takes no trees, come with others of their length.
+            cuts = like_sized_batches(self._train.lengths, size=size, generator=generator)
+        return [self._train.micro_batches(rows, self._micro_batch_tokens, packed=packed) for rows in cuts]
+
+    def half_size(self, micro_batches: Sequence[Array]) -> int:
+        """Returns half the tokens of the largest of some micro-batches, at least 1."""
+        return max(1, int(min(self._micro_batch_tokens, max(map(self.cost, micro_batches)))) // 2)
+
+    def limit(self, size: int) -> str:
+        """Cuts global batches into micro-batches of at most that many tokens from now on."""
+        self._micro_batch_tokens = size
+        return f"tuning.micro_batch_tokens: {max(64, size)} would begin so"
+
+    def smaller_rows(self) -> str:
+        """Returns what to set where a single prompt does not fit into memory."""
+        return SMALLER_ROWS
 
     def advice(self) -> str | None:
         """Returns a sentence where most global batches make fewer micro-batches than there are processes."""
@@ -122,7 +158,7 @@ class LanguageTask:
 
     def cost(self, rows: Array) -> float:
         """Returns the tokens of a micro-batch, by which micro-batches are dealt out to processes."""
-        return self._train.n_tokens(rows)
+        return self._train.n_tokens(rows, packed=self._recommender.takes_trees)
 
     def loss_sum(self, rows: Array) -> torch.Tensor:
         """Returns the summed binary cross-entropy of these rows (fact 1)."""
@@ -134,7 +170,7 @@ class LanguageTask:
 
     def validate(self) -> float:
         """Returns the AUC on the selection rows (fact 34)."""
-        max_tokens = self._tuning.micro_batch_tokens
+        max_tokens = self._micro_batch_tokens
         logits = recommender_logits(self._recommender, self._valid, max_tokens=max_tokens, team=self._team)
         return validation_auc(self._valid.rows.label, logits, what=self.title)
 
@@ -149,6 +185,27 @@ class LanguageTask:
             prefix = f"{group}."
             part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
             self._recommender.load_part_state(group, part)
+
+    def _keep_prefixes(self) -> None:
+        """Has keys and values of what stands before the user slot kept in memory, for all epochs."""
+        reason = None
+        if self._tuning.frozen_lora_dropout:
+            reason = "LoRA dropout stays on, so they are never the same twice (tuning.frozen_lora_dropout)"
+        elif self._team.shards:
+            reason = "frozen weights are split over processes, which must all run the model equally often"
+        elif not self._recommender.takes_trees:
+            reason = "this backbone runs every prompt by itself"
+        if reason is not None:
+            logger.warning("%s: tuning.prefix_cache_gb has no effect: %s", self.title, reason)
+            return
+        prefixes, uses = self._train.prefixes(ROWS_KEPT_TOGETHER)
+        cache = PrefixCache(
+            prefixes,
+            uses,
+            max_bytes=int(self._tuning.prefix_cache_gb * 1e9),
+            group_tokens=self._tuning.micro_batch_tokens,
+        )
+        self._recommender.keep_prefixes(cache)
 
 
 def shuffled_in_chunks(groups: Array, generator: np.random.Generator, size: int) -> Array:

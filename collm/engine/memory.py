@@ -75,6 +75,7 @@ class Plan:
         four_bit: Whether weights outside the tables are held in 4 bits.
         recomputes: Whether layers keep their input alone.
         on_processor: Whether it runs on the processor.
+        kept_gb: Keys and values of prompt beginnings that are kept over the epochs, 10^9 bytes at most.
     """
 
     dtype: Dtype
@@ -84,6 +85,7 @@ class Plan:
     four_bit: bool = False
     recomputes: bool = False
     on_processor: bool = True
+    kept_gb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,16 +96,18 @@ class Estimate:
         weights: Frozen weights.
         trained: Trained parameters with gradients and the optimiser's state.
         activations: What a training pass keeps; what a layer holds at once when scoring.
+        kept: Keys and values kept over the epochs.
     """
 
     weights: float
     trained: float
     activations: float
+    kept: float = 0.0
 
     @property
     def total(self) -> float:
         """All of it with the process itself."""
-        return self.weights + self.trained + self.activations + _PROCESS_GB
+        return self.weights + self.trained + self.activations + self.kept + _PROCESS_GB
 
 
 def estimate(shape: Shape, plan: Plan) -> Estimate:
@@ -121,7 +125,7 @@ def estimate(shape: Shape, plan: Plan) -> Estimate:
         kept = shape.layers * shape.width * size + 2 * layer
     else:
         kept = shape.layers * layer
-    return Estimate(weights / GB, plan.trained * _BYTES_PER_TRAINED / GB, plan.tokens * kept / GB)
+    return Estimate(weights / GB, plan.trained * _BYTES_PER_TRAINED / GB, plan.tokens * kept / GB, plan.kept_gb)
 
 
 def free_gb(device: torch.device) -> float:
@@ -149,6 +153,8 @@ def advice(shape: Shape, plan: Plan, free: float) -> list[str]:
     if tokens >= max(_FEWEST_TOKENS, plan.prompt_tokens):
         found.append(f"tuning.micro_batch_tokens: {tokens // 64 * 64} (same numbers, smaller passes)")
     changes: list[tuple[str, Plan]] = []
+    if plan.kept_gb:
+        changes.append(("tuning.prefix_cache_gb: 0", replace(plan, kept_gb=0.0)))
     if plan.trained and not plan.recomputes:
         changes.append(("backbone.gradient_checkpointing: true", replace(plan, recomputes=True)))
     if plan.dtype == "float32":
@@ -160,7 +166,13 @@ def advice(shape: Shape, plan: Plan, free: float) -> list[str]:
 
 
 def plan_of(
-    backbone: BackboneConfig, tuning: TuningConfig, *, trained: int, device: torch.device, max_length: int
+    backbone: BackboneConfig,
+    tuning: TuningConfig,
+    *,
+    trained: int,
+    device: torch.device,
+    max_length: int,
+    keeps_prefixes: bool = False,
 ) -> Plan:
     """Returns how a spec's step uses its decoder.
 
@@ -170,6 +182,7 @@ def plan_of(
         trained: Parameters that train; 0 = scoring.
         device: Where it runs.
         max_length: Longest prompt that the model takes.
+        keeps_prefixes: Whether the step is one that leaves what stands before the user slot as it is.
     """
     folder = backbone if isinstance(backbone, ModelFolderConfig) else None
     return Plan(
@@ -180,6 +193,7 @@ def plan_of(
         four_bit=folder is not None and folder.four_bit,
         recomputes=folder is not None and folder.gradient_checkpointing,
         on_processor=device.type == "cpu",
+        kept_gb=tuning.prefix_cache_gb if keeps_prefixes else 0.0,
     )
 
 
@@ -196,9 +210,10 @@ def describe(title: str, shape: Shape, plan: Plan, free: float) -> tuple[bool, s
         Whether it fits, and a sentence with the parts and, where it does not fit, what to set.
     """
     parts = estimate(shape, plan)
+    kept = f"kept beginnings {parts.kept:.1f}, " if parts.kept else ""
     said = (
         f"{title}: about {parts.total:.1f} GB of memory at most (weights {parts.weights:.1f}, trained "
-        f"{parts.trained:.1f}, activations of {plan.tokens:,} tokens {parts.activations:.1f}, process "
+        f"{parts.trained:.1f}, activations of {plan.tokens:,} tokens {parts.activations:.1f}, {kept}process "
         f"{_PROCESS_GB:.1f}), {free:.1f} GB free"
     )
     if parts.total <= free:

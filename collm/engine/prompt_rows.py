@@ -11,7 +11,7 @@ import torch
 from collm.contracts.backbone import Backbone
 from collm.contracts.encoder import EncoderBatch
 from collm.contracts.prompt import PromptTemplate, Variant
-from collm.data.batches import grouped_batches
+from collm.data.batches import grouped_batches, token_budget_batches
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.examples import examples_preamble
@@ -137,21 +137,63 @@ class PromptRows:
             self.prompts, positions, encoder_batch=encoder_batch, label=label, share=share, device=self._device
         )
 
-    def micro_batches(self, positions: Array, max_tokens: int) -> list[Array]:
-        """Cuts rows into batches of at most `max_tokens` tokens, rows of one prefix together."""
+    @property
+    def lengths(self) -> Array:
+        """int64 [n] tokens per prompt."""
+        return self._lengths
+
+    def prefixes(self, rows_together: int) -> tuple[list[Array], Array]:
+        """Returns what stands before the user slot, each distinct run of tokens once.
+
+        Args:
+            rows_together: Rows of one user and history that a batch takes at most.
+
+        Returns:
+            Token ids [length] each, none empty, and int64 [n_prefixes] how often batches of an epoch ask for each.
+        """
+        prompts = self.prompts
+        _, first, n_rows = np.unique(self.prefix_group, return_index=True, return_counts=True)
+        before = np.minimum(prompts.before_user, prompts.shared)
+        found: dict[bytes, tuple[Array, int]] = {}
+        for row, n in zip(first[np.argsort(first)], n_rows[np.argsort(first)], strict=True):
+            ids = prompts.prompt(row)[: before[row]]
+            kept, uses = found.get(name := ids.tobytes(), (ids, 0))
+            found[name] = kept, uses + -(-int(n) // rows_together)
+        some = [each for name, each in found.items() if name]
+        return [ids for ids, _ in some], np.array([uses for _, uses in some], dtype=np.int64)
+
+    def micro_batches(self, positions: Array, max_tokens: int, *, packed: bool = True) -> list[Array]:
+        """Cuts rows into batches of at most `max_tokens` tokens.
+
+        Args:
+            positions: int64 [n] row numbers.
+            max_tokens: Tokens per batch at most; a longer row stands alone.
+            packed: Whether the model packs tokens and runs shared beginnings once: rows of one prefix then stand
+                together. Otherwise padding counts and rows of like length do.
+        """
+        if not packed:
+            cuts = token_budget_batches(self._lengths[positions], max_tokens=max_tokens)
+            return [positions[cut] for cut in cuts]
         groups = self.prefix_group[positions]
         cuts = grouped_batches(self._lengths[positions], self._shared[positions], groups, max_tokens=max_tokens)
         return [positions[cut] for cut in cuts]
 
-    def n_tokens(self, positions: Array) -> int:
-        """Returns the tokens of these rows, where those that rows of one prefix share count once."""
+    def n_tokens(self, positions: Array, *, packed: bool = True) -> int:
+        """Returns the tokens that these rows are in one batch.
+
+        Args:
+            positions: int64 [n] row numbers.
+            packed: Whether those that rows of one prefix share count once; otherwise padding counts.
+        """
+        if not packed:
+            return len(positions) * int(self._lengths[positions].max())
         _, first = np.unique(self.prefix_group[positions], return_index=True)
         own = self._lengths[positions] - self._shared[positions]
         return int(own.sum() + self._shared[positions][first].sum())
 
-    def scoring_batches(self, max_tokens: int) -> list[Array]:
-        """Returns all rows in batches of at most `max_tokens` tokens, rows of one prefix together."""
-        return self.micro_batches(np.arange(len(self)), max_tokens)
+    def scoring_batches(self, max_tokens: int, *, packed: bool = True) -> list[Array]:
+        """Returns all rows in batches; see `micro_batches`."""
+        return self.micro_batches(np.arange(len(self)), max_tokens, packed=packed)
 
     def encoder_batches(self) -> Iterator[EncoderBatch]:
         """Yields the encoder's input of all rows; nothing for the text variant."""

@@ -5,12 +5,12 @@ It knows nothing of recommenders or prompts: a task gives batches of row numbers
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,94 +19,17 @@ from accelerate import Accelerator
 from collm.data.shares import deal
 from collm.engine.checkpoint import flatten_optimiser, load_tensors, restore_optimiser, save_tensors
 from collm.engine.gradients import add_up_gradients
+from collm.engine.out_of_memory import OutOfMemory, attempt
 from collm.engine.progress import progress
 from collm.engine.seeding import derive_seed, seed_draws
+from collm.engine.train_task import DivisibleTask, IndexArray, LoopSettings, LoopState, SharedTask, TrainTask
 from collm.errors import RunError
 from collm.runs.team import ALONE, Team
 
-IndexArray = np.ndarray[Any, Any]
+__all__ = ["LoopSettings", "LoopState", "Observer", "SharedTask", "TrainTask", "train"]
+
+logger = logging.getLogger(__name__)
 Observer = Callable[[int, Mapping[str, float]], None]
-
-
-class TrainTask(Protocol):
-    """What is trained."""
-
-    title: str
-
-    def optimiser(self) -> torch.optim.Optimizer:
-        """Returns the optimiser; each group's `lr` is its peak rate."""
-        ...
-
-    def factor(self, step: int, group: Mapping[str, Any]) -> float:
-        """Returns the schedule's factor on the peak rate of one group at a 0-based step."""
-        ...
-
-    def batches(self, epoch: int) -> Sequence[Sequence[IndexArray]]:
-        """Returns the epoch's optimiser steps, each as micro-batches of row numbers.
-
-        A function of the epoch alone, with as many steps in every epoch: so a resumed run finds its place.
-        """
-        ...
-
-    def loss_sum(self, rows: IndexArray) -> torch.Tensor:
-        """Returns the summed loss of these rows, a scalar with gradient; random draws from torch's generators only."""
-        ...
-
-    def validate(self) -> float:
-        """Returns the validation value, higher is better."""
-        ...
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Returns everything that training changes, by name."""
-        ...
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Puts back what `state` returned; strict keys."""
-        ...
-
-
-@runtime_checkable
-class SharedTask(TrainTask, Protocol):
-    """What several processes can train: its loss is a sum over micro-batches, whoever has them."""
-
-    def cost(self, rows: IndexArray) -> float:
-        """Returns how much work a micro-batch is, in any unit."""
-        ...
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How long and how carefully to train.
-
-    Attributes:
-        max_steps: Optimiser steps at most.
-        validate_every: Optimiser steps between validations.
-        patience: Validations without a strictly better value before stopping.
-        clip_norm: Gradient norm limit, None = no clipping.
-        checkpoint_seconds: Seconds between checkpoints.
-        seed: Decides what is drawn within the steps, e.g. dropout.
-    """
-
-    max_steps: int
-    validate_every: int
-    patience: int
-    clip_norm: float | None
-    checkpoint_seconds: float
-    seed: int
-
-
-@dataclass
-class LoopState:
-    """Where training stands; written into every checkpoint."""
-
-    step: int = 0
-    best_value: float | None = None
-    best_step: int = 0
-    n_since_best: int = 0
-    rows_seen: int = 0
-    seconds: float = 0.0
-    finished: bool = False
-    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 def train(
@@ -125,6 +48,9 @@ def train(
 
     Processes are dealt whole micro-batches, cut without regard to their number: only the order of adding up differs.
 
+    Where a device runs out of memory, the step is begun again with smaller micro-batches, in all processes; the global
+    batch and its gradient stay the same, and so do the sizes after a checkpoint.
+
     Args:
         task: What is trained; a `SharedTask` where the team has several processes.
         settings: How long and how carefully.
@@ -134,7 +60,8 @@ def train(
         team: The processes that train together; each works on some micro-batches of every global batch.
 
     Raises:
-        RunError: If a loss or validation value is not finite, or the checkpoint does not fit.
+        RunError: If a loss or validation value is not finite, the checkpoint does not fit, or memory does not suffice
+            for a single row.
     """
     return _Loop(task, settings, accelerator, checkpoint, observer, team).run()
 
@@ -158,6 +85,7 @@ class _Loop:
         self._best: dict[str, torch.Tensor] = {}
         self._batches: Sequence[Sequence[IndexArray]] = ()
         self._saved = time.monotonic()
+        self._at_work: IndexArray = np.zeros(0, dtype=np.int64)
         self._fault = ""
 
     def run(self) -> LoopState:
@@ -188,16 +116,20 @@ class _Loop:
         state, team = self._state, self._team
         if not self._batches or state.step % len(self._batches) == 0:
             self._load_epoch()
-        micro_batches = self._batches[state.step % len(self._batches)]
-        n_rows = sum(len(rows) for rows in micro_batches)
         rates = self._set_rates(state.step)
-        self._optimiser.zero_grad(set_to_none=True)
-        own = self._accumulate(micro_batches, n_rows, rates)
         due = team.is_main and time.monotonic() - self._saved >= self._settings.checkpoint_seconds
-        total, save = add_up_gradients(self._parameters, (own, float(due)), team=team)
-        if not math.isfinite(total):
-            team.together(self._complain)
-            raise RunError(self._not_finite("summed loss", total, rates, micro_batches[0]))
+        while True:
+            micro_batches = self._batches[state.step % len(self._batches)]
+            n_rows = sum(len(rows) for rows in micro_batches)
+            self._optimiser.zero_grad(set_to_none=True)
+            own, short = self._accumulate_if_it_fits(micro_batches, n_rows, rates)
+            total, save, n_short = add_up_gradients(self._parameters, (own, float(due), float(short)), team=team)
+            if not math.isfinite(total):
+                team.together(self._complain)
+                raise RunError(self._not_finite("summed loss", total, rates, micro_batches[0]))
+            if not n_short:
+                break
+            self._divide(micro_batches)
         if self._settings.clip_norm is not None:
             self._accelerator.clip_grad_norm_(self._parameters, self._settings.clip_norm)
         self._optimiser.step()
@@ -205,12 +137,41 @@ class _Loop:
         state.rows_seen += n_rows
         return {"loss": total / n_rows, "learning_rate": rates[0]}, save > 0
 
+    def _accumulate_if_it_fits(
+        self, micro_batches: Sequence[IndexArray], n_rows: int, rates: Sequence[float]
+    ) -> tuple[float, bool]:
+        """Returns the summed loss of this process's micro-batches, and whether memory ran out over them."""
+        done = attempt(lambda: self._accumulate(micro_batches, n_rows, rates))
+        if not isinstance(done, OutOfMemory):
+            return done, False
+        if self._team.shards:
+            # The others wait within a layer for this process, so no step can be begun again.
+            raise RunError(f"{self._task.title}: {done.said}; lower tuning.micro_batch_tokens")
+        if isinstance(self._task, DivisibleTask) and len(self._at_work) > 1:
+            return 0.0, True
+        advice = self._task.smaller_rows() if isinstance(self._task, DivisibleTask) else "lower its batch size"
+        self._fault = (
+            f"{self._task.title}: {len(self._at_work)} rows at once do not fit into memory ({done.said}); {advice}"
+        )
+        return math.nan, True
+
+    def _divide(self, micro_batches: Sequence[IndexArray]) -> None:
+        """Makes smaller micro-batches of the same global batches; all processes do so by the same numbers."""
+        assert isinstance(self._task, DivisibleTask)
+        self._state.micro_batch_size = size = self._task.half_size(micro_batches)
+        advice = self._task.limit(size)
+        if self._team.is_main:
+            logger.warning(
+                "%s: out of memory; going on with micro-batches half as large (%s)", self._task.title, advice
+            )
+        self._load_epoch()
+
     def _accumulate(self, micro_batches: Sequence[IndexArray], n_rows: int, rates: Sequence[float]) -> float:
         """Adds up the gradients of this process's micro-batches of a global batch; returns their summed loss."""
         own, n_idle = self._dealt(micro_batches)
         total = 0.0
         for number in own:
-            rows = micro_batches[number]
+            rows = self._at_work = micro_batches[number]
             seed_draws(derive_seed(self._settings.seed, "micro-batch", self._state.step, number))
             loss = self._task.loss_sum(rows)
             value = float(loss.detach())
@@ -296,4 +257,6 @@ class _Loop:
         self._best = parts["best"]
         restore_optimiser(self._optimiser, parts["optimiser"])
         self._state = LoopState(**metadata["state"])
+        if self._state.micro_batch_size is not None and isinstance(self._task, DivisibleTask):
+            self._task.limit(self._state.micro_batch_size)
         self._team.from_main(lambda: self._observer(self._state.step, {"resumed": 1.0}))

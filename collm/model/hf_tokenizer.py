@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ POSITIVE, NEGATIVE = "Yes", "No"
 _PROBES = (("Question", " item"), ("item", "."), ("titled", ' "Heat (1995)",'))
 # A line break is one token of its own everywhere, so what follows it is encoded as if in the middle of a text.
 _ANCHOR = "\n"
+# How a space is written in the vocabularies of byte-level and SentencePiece tokenizers.
+_SPACES = ("Ġ", "▁")
 
 
 class HfTokenizer:
@@ -41,6 +44,7 @@ class HfTokenizer:
             self._anchor_ids = self._raw([_ANCHOR])[0]
             if not self._takes_pieces():
                 raise DataError(f"{label}: cannot encode a text in pieces; this kind of tokenizer is not supported")
+        self._check_vocabulary()
         self.bos_ids = self._find_bos()
         self.pad_id = self._find_pad()
         self.answer = self._find_answer(answer_space)
@@ -87,6 +91,23 @@ class HfTokenizer:
 
     def _takes_pieces(self) -> bool:
         return all(self.encode(a + b) == self.encode(a) + self.encode(b) for a, b in _PROBES)
+
+    def _check_vocabulary(self) -> None:
+        """Accepts a tokenizer none of whose tokens reaches over the space before a word: half of the proof in `cut`."""
+        vocabulary = self._tokenizer.get_vocab()
+        mark = self._tokenizer.convert_ids_to_tokens(self.encode(" item"))[0][:1]
+        if mark not in _SPACES:
+            return
+        over = re.compile(f"[^{mark}\\sĊċčĉ]{mark}")
+        found = [token for token in vocabulary if over.search(token)]
+        texts = [str(self._tokenizer.convert_tokens_to_string([token])) for token in found]
+        for token, text, ids in zip(found, texts, self._raw(texts) if texts else [], strict=True):
+            # Some tokens stand in a vocabulary and are never made, because the text is split before.
+            if ids == [vocabulary[token]]:
+                raise DataError(
+                    f"{self._label}: its token {text!r} reaches over a space, so prompts cannot be encoded in pieces; "
+                    "this kind of tokenizer is not supported"
+                )
 
     def _find_bos(self) -> tuple[int, ...]:
         """Returns what the tokenizer itself puts before a text (fact 4)."""

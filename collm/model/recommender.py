@@ -21,10 +21,11 @@ from collm.model.hybrid import embedding_rms, hybrid_embeddings
 from collm.model.last_tokens import run_for_positions
 from collm.model.lora import is_lora_dropout
 from collm.model.parameters import load_strictly, lora_parameters, lora_state
+from collm.model.prefix_cache import PrefixCache, weights_version
 from collm.model.projector import Projector
 from collm.model.prompt_batch import PromptBatch, build_batch
 from collm.model.prompt_tree import TreeLevel
-from collm.model.shared_prefix import Cache, enable_trees, run_tree
+from collm.model.shared_prefix import enable_trees, run_tree
 
 Readout = Literal["yes_logit", "yes_minus_no"]
 
@@ -66,7 +67,7 @@ class Recommender(nn.Module):
         self._free = {} if encoder is None else {n for n, p in encoder.named_parameters() if p.requires_grad}
         self._trainable: frozenset[Group] = frozenset()
         self._frozen_lora_dropout = False
-        self._prefix_cache: Cache | None = None
+        self._prefixes: PrefixCache | None = None
         self.set_trainable(())
 
     def forward(self, batch: PromptBatch) -> torch.Tensor:
@@ -98,6 +99,19 @@ class Recommender(nn.Module):
         if self.bypass:
             encoder, projector = {}, encoder
         return {"lora": lora_parameters(self.lm), "projector": projector, "encoder": encoder}
+
+    @property
+    def takes_trees(self) -> bool:
+        """Whether prompts share what they begin with and are packed without padding."""
+        return self._takes_trees
+
+    def keep_prefixes(self, cache: PrefixCache | None) -> None:
+        """Keeps keys and values of prompt beginnings in a cache from now on, in training steps where LoRA is frozen.
+
+        Args:
+            cache: Takes them; emptied whenever the language model's weights change. None = they are computed each time.
+        """
+        self._prefixes = cache
 
     def part_state(self, group: Group) -> dict[str, torch.Tensor]:
         """Returns a group's tensors by name, buffers included, sharing memory with the model."""
@@ -193,7 +207,6 @@ class Recommender(nn.Module):
         lora_moves = any(parameter.requires_grad for parameter in lora_parameters(self.lm).values())
         constant = [not level.has_slots for level in tree[:-1]]
         n_constant = constant.index(False) if False in constant else len(constant)
-        keeps = torch.is_grad_enabled() or self._prefix_cache is not None
         decoder = self._decoder()
         return run_tree(
             decoder,
@@ -201,10 +214,17 @@ class Recommender(nn.Module):
             lambda level: hybrid_embeddings(
                 self._embedding(), level.ids, user=(level.user, user), item=(level.item, item)
             ),
-            n_constant=0 if lora_moves or not keeps else n_constant,
+            n_constant=0 if lora_moves or not torch.is_grad_enabled() else n_constant,
             read=partial(run_for_positions, decoder),
-            cache=self._prefix_cache,
+            cache=self._kept_prefixes(),
         )
+
+    def _kept_prefixes(self) -> PrefixCache | None:
+        """Returns the cache where what it holds is what the frozen weights give, without any dropout."""
+        if self._prefixes is None or self._frozen_lora_dropout or "lora" in self._trainable:
+            return None
+        self._prefixes.check_weights(weights_version(self.lm))
+        return self._prefixes
 
     def _read_answer(self, hidden: torch.Tensor) -> torch.Tensor:
         head = self.lm.get_output_embeddings()  # type: ignore[operator]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from collm.contracts.backbone import PromptTokenizer
 from collm.contracts.prompt import PromptTemplate, Variant
-from collm.errors import DataError, RunError, SpecError
+from collm.errors import DataError, SpecError
+from collm.prompt.encoded import EncodedPrompts, check_slots, joined
 from collm.prompt.pieces import EMPTY, PieceStore, TitlePieces
 from collm.prompt.template import (
     FixedPiece,
@@ -24,54 +24,12 @@ from collm.prompt.template import (
     split_join,
 )
 
+__all__ = ["EncodedPrompts", "PromptEncoder", "check_slots"]
+
 Array = np.ndarray[Any, Any]
+# Rows that are encoded at a time: index arrays of one go stay at some 20 MB whatever the number of prompts.
+ROWS_AT_ONCE = 8_192
 _SHOWN_TITLE = 80
-
-
-@dataclass(frozen=True)
-class EncodedPrompts:
-    """Prompts as token ids.
-
-    Attributes:
-        ids: int32 [n_tokens] ids of all prompts, one after the other; slots hold the tokenizer's padding id.
-        offsets: int64 [n + 1]: prompt i is ids[offsets[i]:offsets[i + 1]].
-        user_slot: int32 [n, k_user] positions within the prompt that take user vectors; k_user = 0 in the text variant.
-        item_slot: int32 [n, k_item] likewise for the item.
-        shared: int32 [n] leading tokens that do not depend on the target item; user slot included, if it comes first.
-        before_user: int32 [n] leading tokens before the user slot, at most `shared`; `shared` in the text variant.
-        n_history_used: int32 [n] history titles that the prompt holds.
-    """
-
-    ids: Array
-    offsets: Array
-    user_slot: Array
-    item_slot: Array
-    shared: Array
-    before_user: Array
-    n_history_used: Array
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> Array:
-        """int64 [n] tokens per prompt."""
-        return np.diff(self.offsets)
-
-    def prompt(self, index: int) -> Array:
-        """Returns the int32 [length] ids of one prompt."""
-        return np.asarray(self.ids[self.offsets[index] : self.offsets[index + 1]])
-
-    def take(self, rows: Array) -> EncodedPrompts:
-        """Returns the prompts at int64 [m] positions, in that order."""
-        lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        per_row = {
-            name: getattr(self, name)[rows]
-            for name in ("user_slot", "item_slot", "shared", "before_user", "n_history_used")
-        }
-        return EncodedPrompts(ids=self.ids[source], offsets=offsets, **per_row)
 
 
 class PromptEncoder:
@@ -142,6 +100,12 @@ class PromptEncoder:
         items, histories = np.asarray(items, dtype=np.int64), np.asarray(histories, dtype=np.int64)
         self._check_ids(items, histories)
         pieces = cut(self._template.segments(variant))
+        return joined(
+            self._encode(pieces, items[first : first + ROWS_AT_ONCE], histories[first : first + ROWS_AT_ONCE], first)
+            for first in range(0, max(len(items), 1), ROWS_AT_ONCE)
+        )
+
+    def _encode(self, pieces: Sequence[Piece], items: Array, histories: Array, first_row: int) -> EncodedPrompts:
         columns = [np.full((len(items), 1), self._bos)]
         columns += [self._column(piece, items) for piece in pieces]
         n_used = np.zeros(len(items), dtype=np.int64)
@@ -149,7 +113,7 @@ class PromptEncoder:
             if isinstance(piece, HistoryPieces):
                 taken = sum(self._store.lengths(column).sum(axis=1) for column in columns)
                 columns[place], n_used = self._history(piece, histories, self.max_tokens - taken)
-        self._check_fit(items, np.concatenate(columns, axis=1))
+        self._check_fit(items, np.concatenate(columns, axis=1), first_row)
         return self._build(pieces, columns, n_used)
 
     def _column(self, piece: Piece, items: Array) -> Array:
@@ -250,7 +214,7 @@ class PromptEncoder:
             row = int((present[:, :-1] & ~present[:, 1:]).any(axis=1).argmax())
             raise DataError(f"prompt: the history of row {row} must be padded with 0 on the left only")
 
-    def _check_fit(self, items: Array, columns: Array) -> None:
+    def _check_fit(self, items: Array, columns: Array, first_row: int) -> None:
         lengths = self._store.lengths(columns).sum(axis=1)
         too_long = np.flatnonzero(lengths > self.max_tokens)
         if not len(too_long):
@@ -259,27 +223,11 @@ class PromptEncoder:
         title = self._clean[int(items[row])]
         shown = title if len(title) <= _SHOWN_TITLE else f"{title[:_SHOWN_TITLE]}..."
         raise DataError(
-            f"prompt of row {row}, item {int(items[row])} ('{shown}', {len(title):,} characters): the question alone "
-            f"has {int(lengths[row]):,} tokens, at most {self.max_tokens:,} fit ({len(too_long):,} rows like this); "
-            "shorten the title or the template, or raise backbone.max_prompt_tokens as far as the model goes"
+            f"prompt of row {first_row + row}, item {int(items[row])} ('{shown}', {len(title):,} characters): the "
+            f"question alone has {int(lengths[row]):,} tokens, at most {self.max_tokens:,} fit (at least "
+            f"{len(too_long):,} rows like this); shorten the title or the template, or raise "
+            "backbone.max_prompt_tokens as far as the model goes"
         )
-
-
-def check_slots(prompts: EncodedPrompts, pad_id: int) -> None:
-    """Accepts prompts whose slots all lie inside them and hold the placeholder.
-
-    Raises:
-        RunError: If one does not; the prompts must not be used then.
-    """
-    for side, slots in (("user", prompts.user_slot), ("item", prompts.item_slot)):
-        outside = (slots < 0) | (slots >= prompts.lengths[:, None])
-        if outside.any():
-            row = int(outside.any(axis=1).argmax())
-            raise RunError(f"prompt of row {row}: its {side} slot lies outside of its {prompts.lengths[row]} tokens")
-        wrong = prompts.ids[prompts.offsets[:-1, None] + slots] != pad_id
-        if wrong.any():
-            row = int(wrong.any(axis=1).argmax())
-            raise RunError(f"prompt of row {row}: its {side} slot does not hold the placeholder id {pad_id}")
 
 
 def _check_answer(template: PromptTemplate, tokenizer: PromptTokenizer) -> None:

@@ -11,8 +11,6 @@ from collm.contracts.backbone import PromptTokenizer
 
 Array = np.ndarray[Any, Any]
 EMPTY = 0
-# Index arrays of one gather stay at some 20 MB whatever the number of prompts.
-_ROWS_PER_GATHER = 8_192
 
 
 class PieceStore:
@@ -52,14 +50,11 @@ class PieceStore:
         """
         flat, starts, lengths = self._pack()
         offsets = np.concatenate([[0], np.cumsum(lengths[pieces].sum(axis=1))]).astype(np.int64)
-        ids = np.empty(int(offsets[-1]), dtype=np.int32)
-        for row in range(0, len(pieces), _ROWS_PER_GATHER):
-            chunk = pieces[row : row + _ROWS_PER_GATHER].reshape(-1)
-            n = lengths[chunk]
-            ends = np.cumsum(n)
-            source = np.repeat(starts[chunk] - (ends - n), n) + np.arange(ends[-1] if len(ends) else 0)
-            ids[offsets[row] : offsets[row] + len(source)] = flat[source]
-        return ids, offsets
+        chosen = pieces.reshape(-1)
+        n = lengths[chosen]
+        ends = np.cumsum(n)
+        source = np.repeat(starts[chosen] - (ends - n), n) + np.arange(ends[-1] if len(ends) else 0)
+        return flat[source], offsets
 
     def _pack(self) -> tuple[Array, Array, Array]:
         if self._packed is None:

@@ -14,6 +14,8 @@ METRICS = ("auc", "uauc", "ndcg")
 SPLITS = ("train", "valid", "test")
 # Tables that give metrics by method, in the order in which a method is looked for.
 TABLES = ("table2", "table4", "table5", "table7")
+# The paper prints 727,468 training rows; the notebook that made the data has 727,463, which add up with its total.
+COUNTED = {"amazon-book": {"train": 727_463}}
 
 
 @functools.cache
@@ -26,11 +28,14 @@ def paper_numbers() -> Mapping[str, Any]:
 def paper_dataset(full_counts: Mapping[str, int]) -> str | None:
     """Returns the paper's name of a dataset whose splits have exactly the paper's numbers of rows, else None.
 
+    Where the published code counts other rows than the paper prints, both are the paper's.
+
     Args:
         full_counts: Rows per split before any limit.
     """
     for name, counts in paper_numbers()["table1"].items():
-        if all(full_counts.get(split) == counts[split] for split in SPLITS):
+        counted = {**counts, **COUNTED.get(name, {})}
+        if any(all(full_counts.get(split) == each[split] for split in SPLITS) for each in (counts, counted)):
             return str(name)
     return None
 

@@ -164,7 +164,7 @@ def _fit(
     if encoder.fit_mode == "none":
         return {"n_parameters": n_parameters}
     if encoder.fit_mode == "direct":
-        encoder.fit_direct(encoder_data(data, spec.history.max_items), _train_batches(data, batcher))
+        encoder.fit_direct(encoder_data(data, spec.history.max_items), train_batches(data, batcher))
         encoder.to(accelerator.device)
         return {"n_parameters": n_parameters}
     # Before the phases are made: they may draw parameters of their own.
@@ -192,7 +192,8 @@ def _fit(
     return facts | last.facts()
 
 
-def _train_batches(data: PreparedData, batcher: EncoderBatcher) -> Iterator[EncoderBatch]:
+def train_batches(data: PreparedData, batcher: EncoderBatcher) -> Iterator[EncoderBatch]:
+    """Yields all training rows in source order, as encoders that fit in one pass read them."""
     rows = data.rows("train")
     for start in range(0, len(rows), DIRECT_BATCH_ROWS):
         yield batcher(rows.take(np.arange(start, min(start + DIRECT_BATCH_ROWS, len(rows)))))

@@ -38,7 +38,7 @@ from collm.stages.stage import StageResult, StageRunner, core_hash
 logger = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
 PROBE_ROWS = 4
-LOOP_FIELDS = {"batch_size", "micro_batch_tokens", "max_rows", "max_valid_rows"}
+LOOP_FIELDS = {"batch_size", "micro_batch_tokens", "prefix_cache_gb", "max_rows", "max_valid_rows"}
 LOOP_FIELDS |= {"schedule", "frozen_lora_dropout", "clip_norm"}
 CORE = ("data", "engine", "model", "prompt")
 
@@ -186,7 +186,7 @@ class LanguageModelRun:
     def _work(self, step: TuneStep, stage: str, folder: Path) -> dict[str, Any]:
         seed = derive_seed(self._spec.seed, step.name)
         seed_torch(seed)
-        self._tell_memory(f"{stage} {step.name}")
+        self._tell_memory(f"{stage} {step.name}", step)
         recommender = self._assemble(self._parts(step.groups, step))
         trained: list[Group] = [group for group, plan in step.groups.items() if plan.trains]
         recommender.set_trainable(trained, frozen_lora_dropout=self._tuning.frozen_lora_dropout)
@@ -233,7 +233,7 @@ class LanguageModelRun:
             "curve": state.curve,
         }
 
-    def _tell_memory(self, title: str) -> None:
+    def _tell_memory(self, title: str, step: TuneStep) -> None:
         """Says before weights load what the step takes; adapters decide what is kept, their own number is small."""
         spec, device = self._spec, self._accelerator.device
         shape = Shape.of(self._backbone.describe())
@@ -241,7 +241,12 @@ class LanguageModelRun:
             return
         trained = 4 * self._tuning.lora.r * shape.width * shape.layers
         plan = plan_of(
-            spec.backbone, self._tuning, trained=trained, device=device, max_length=self._backbone.max_length
+            spec.backbone,
+            self._tuning,
+            trained=trained,
+            device=device,
+            max_length=self._backbone.max_length,
+            keeps_prefixes="lora" not in step.groups or not step.groups["lora"].trains,
         )
         fits, said = describe(title, shape, plan, free_gb(device))
         logger.log(logging.INFO if fits else logging.WARNING, said)

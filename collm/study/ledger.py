@@ -228,6 +228,8 @@ class Ledger:
     def _answer(self, number: int, twin: FrozenTrial) -> None:
         facts = {key: twin.user_attrs[key] for key in (records.RUN_DIR,) if key in twin.user_attrs}
         facts |= {records.DUPLICATE_OF: twin.number, records.SECONDS: 0.0}
+        # After the line above, because a hash alone says that the trial was begun.
+        facts[records.SPEC_HASH] = twin.user_attrs[records.SPEC_HASH]
         if twin.state == TrialState.PRUNED:
             for step, value in twin.intermediate_values.items():
                 self._running(number).report(value, step)

@@ -18,6 +18,8 @@ from collm.study.storage import StudyStorage
 
 KEPT = (TrialState.COMPLETE, TrialState.PRUNED)
 _UNFINISHED = "migrating_from"
+# Set once every trial is copied: only then may the study itself go.
+_ARCHIVED = "archived"
 
 
 def migrate(checked: CheckedStudy, storage: StudyStorage) -> tuple[int, int, str]:
@@ -67,13 +69,13 @@ def _archive(study: Study, storage: StudyStorage) -> str:
     for key, value in study.user_attrs.items():
         copy.set_user_attr(key, value)
     copy.add_trials(study.get_trials(deepcopy=False))
-    copy.set_user_attr("complete", True)
+    copy.set_user_attr(_ARCHIVED, True)
     return name
 
 
 def _interrupted(name: str, storage: StudyStorage) -> str | None:
     """Returns the newest archive of a study that is missing itself."""
-    names = [each.study_name for each in storage.optuna.get_all_studies()]
+    names = [each.study_name for each in storage.optuna.get_all_studies() if each.user_attrs.get(_ARCHIVED)]
     found = sorted(each for each in names if each.startswith(f"{name}@"))
     return found[-1] if found else None
 
@@ -82,7 +84,7 @@ def _carry_over(checked: CheckedStudy, storage: StudyStorage, old: Study, wanted
     study = new_study(checked, storage, checked.file.name, wanted)
     study.set_user_attr(_UNFINISHED, old.study_name)
     finished = [trial for trial in old.get_trials(deepcopy=False) if trial.state in KEPT]
-    carried = 0
+    numbers: dict[int, int] = {}
     for trial in finished:
         point = _point_of(checked, old, trial)
         if point is None:
@@ -93,7 +95,9 @@ def _carry_over(checked: CheckedStudy, storage: StudyStorage, old: Study, wanted
             if not parameter.fixed
         }
         attributes = {**trial.user_attrs, records.MIGRATED_FROM: f"{old.study_name} trial {trial.number}"}
-        attributes.pop(records.DUPLICATE_OF, None)
+        twin = numbers.get(attributes.pop(records.DUPLICATE_OF, -1))
+        if twin is not None:
+            attributes[records.DUPLICATE_OF] = twin
         study.add_trial(
             create_trial(
                 state=trial.state,
@@ -104,9 +108,9 @@ def _carry_over(checked: CheckedStudy, storage: StudyStorage, old: Study, wanted
                 intermediate_values=trial.intermediate_values,
             )
         )
-        carried += 1
+        numbers[trial.number] = len(numbers)
     study.set_user_attr(_UNFINISHED, None)
-    return carried, len(finished) - carried
+    return len(numbers), len(finished) - len(numbers)
 
 
 def _point_of(checked: CheckedStudy, old: Study, trial: FrozenTrial) -> dict[str, Any] | None:

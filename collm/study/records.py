@@ -81,9 +81,10 @@ def attempts_of(trial: FrozenTrial) -> int:
 def n_attempts(attributes: Mapping[str, Any]) -> int:
     """Returns how often a trial with these attributes was begun.
 
-    Once is not written down, because every write costs milliseconds.
+    Once is not written down, because every write costs milliseconds. An answered duplicate was never begun.
     """
-    return int(attributes.get(ATTEMPTS, 1 if SPEC_HASH in attributes else 0))
+    begun = SPEC_HASH in attributes and DUPLICATE_OF not in attributes
+    return int(attributes.get(ATTEMPTS, 1 if begun else 0))
 
 
 def is_waiting_for(trial: FrozenTrial) -> int | None:
@@ -93,7 +94,7 @@ def is_waiting_for(trial: FrozenTrial) -> int | None:
 
 
 def same_spec(trials: Sequence[FrozenTrial], spec_hash: str, number: int) -> FrozenTrial | None:
-    """Returns another trial with this spec that is finished with a value or under way itself; finished ones first."""
+    """Returns the trial that ran this spec, or runs it now; None where there is none. Duplicates are not it."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
     found = [
         each
@@ -102,5 +103,6 @@ def same_spec(trials: Sequence[FrozenTrial], spec_hash: str, number: int) -> Fro
         and each.number != number
         and each.state in states
         and is_waiting_for(each) is None
+        and DUPLICATE_OF not in each.user_attrs
     ]
     return min(found, key=lambda each: (states.index(each.state), each.number), default=None)

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from collm.data.prepared import PreparedData
+from collm.data.texts import as_series
 from collm.errors import DataError
 
 REQUIRED = ("user", "item")
@@ -77,8 +78,8 @@ def scored_frame(pairs: Pairs, scores: np.ndarray[Any, Any], data: PreparedData)
         either id has no training row.
     """
     places = {
-        "user": pl.Series("user", data.user_ids[1:]).to_frame().with_columns(rows=pl.Series(data.user_train_rows[1:])),
-        "item": pl.Series("item", data.item_ids[1:]).to_frame().with_columns(rows=pl.Series(data.item_train_rows[1:])),
+        "user": as_series(data.user_ids[1:], "user").to_frame().with_columns(rows=pl.Series(data.user_train_rows[1:])),
+        "item": as_series(data.item_ids[1:], "item").to_frame().with_columns(rows=pl.Series(data.item_train_rows[1:])),
     }
     frame = pl.DataFrame({"user": pairs.users, "item": pairs.items})
     if pairs.times is not None:

@@ -25,6 +25,7 @@ def register_datasets() -> list[Component]:
             factory="collm_movielens.source:build_100k",
             config=MovieLens100KConfig,
             summary="MovieLens-100K from GroupLens files: 100,000 ratings, 943 users, 1,682 films.",
+            fetch="collm_movielens.published:fetch_100k",
         ),
         Component(
             kind="dataset",
@@ -32,5 +33,6 @@ def register_datasets() -> list[Component]:
             factory="collm_movielens.source:build_1m",
             config=MovieLens1MConfig,
             summary="MovieLens-1M from GroupLens files, with the paper's split by months.",
+            fetch="collm_movielens.published:fetch_1m",
         ),
     ]

@@ -10,10 +10,12 @@ import polars as pl
 
 from collm.component import BuildContext
 from collm.contracts.data import InteractionTable
+from collm.data.fetched import fetched_paths
+from collm.data.remote_files import RemoteSet
 from collm.data.source_files import SourceFiles
 from collm.data.split import PER_USER_NOTE, split_by_dates, split_by_global_time, split_by_user_time
 from collm.data.table import Recipe, build_table, with_label, with_order
-from collm_movielens import embedded, readers
+from collm_movielens import embedded, published, readers
 from collm_movielens.config import MovieLens1MConfig, MovieLens100KConfig, MovieLensConfig, MovieLensSmallConfig
 
 TIE_RULE = "rows of one user in the same second keep the order of the source file"
@@ -37,6 +39,7 @@ class Edition:
         n_rows: Ratings of the complete edition.
         first: Its first rating: user, item, stars, time. With `n_rows` it tells the edition from a made-up file.
         expected: Users and items of the complete edition; checked where the ratings are that edition's.
+        published: Where `collm fetch` gets it from; None where it is not fetched.
     """
 
     ratings: str
@@ -46,6 +49,7 @@ class Edition:
     n_rows: int
     first: tuple[int, int, float, int]
     expected: Mapping[str, int] = field(default_factory=dict)
+    published: RemoteSet | None = None
 
 
 LATEST_SMALL = Edition(
@@ -65,6 +69,7 @@ ML_100K = Edition(
     n_rows=100_000,
     first=(196, 242, 3.0, 881_250_949),
     expected={"users": 943, "items": 1_682},
+    published=published.ML_100K,
 )
 ML_1M = Edition(
     "ratings.dat",
@@ -74,16 +79,17 @@ ML_1M = Edition(
     n_rows=1_000_209,
     first=(1, 1193, 5.0, 978_300_760),
     expected={"users": 6_040, "items": 3_706},
+    published=published.ML_1M,
 )
 EMBEDDED_ROWS, EMBEDDED_EXPECTED = 100_004, {"users": 671, "items": 9_066}
 
 
 class FileSource:
-    """An edition read from a folder or zip."""
+    """An edition read from a folder or zip: the user's own, or what `collm fetch` left in the cache."""
 
-    def __init__(self, config: MovieLensConfig, edition: Edition) -> None:
-        """Takes the settings and which edition the files are."""
-        self._config, self._edition = config, edition
+    def __init__(self, config: MovieLensConfig, edition: Edition, context: BuildContext) -> None:
+        """Takes the settings, which edition the files are, and where the cache is."""
+        self._config, self._edition, self._context = config, edition, context
 
     def content_hash(self) -> str:
         """Returns a digest of the two files."""
@@ -99,8 +105,12 @@ class FileSource:
         return split_table(ratings, titles, self._config, expected=edition.expected if complete else {})
 
     def _files(self) -> SourceFiles:
-        names = (self._edition.ratings, self._edition.items)
-        return SourceFiles(self._config.path, names, owner=self._config.name)
+        names, path = (self._edition.ratings, self._edition.items), self._config.path
+        if path is None and self._edition.published is not None:
+            needed = f"dataset.path: '{self._config.name}' needs {', '.join(names)}"
+            otherwise = "give the folder, or the zip as published, in dataset.path"
+            path = fetched_paths(self._edition.published, self._context, needed=needed, otherwise=otherwise)[0]
+        return SourceFiles(path, names, owner=self._config.name)
 
 
 class EmbeddedSource:
@@ -158,14 +168,14 @@ def build_small(config: MovieLensSmallConfig, *, context: BuildContext) -> FileS
     """Builds `movielens-small`: the embedded edition without `path` or with its wheel, else CSV files."""
     if config.path is None or embedded.is_wheel(config.path):
         return EmbeddedSource(config, context)
-    return FileSource(config, LATEST_SMALL)
+    return FileSource(config, LATEST_SMALL, context)
 
 
-def build_100k(config: MovieLens100KConfig, *, context: BuildContext) -> FileSource:  # noqa: ARG001 - the factory contract
+def build_100k(config: MovieLens100KConfig, *, context: BuildContext) -> FileSource:
     """Builds `ml-100k`."""
-    return FileSource(config, ML_100K)
+    return FileSource(config, ML_100K, context)
 
 
-def build_1m(config: MovieLens1MConfig, *, context: BuildContext) -> FileSource:  # noqa: ARG001 - the factory contract
+def build_1m(config: MovieLens1MConfig, *, context: BuildContext) -> FileSource:
     """Builds `ml-1m`."""
-    return FileSource(config, ML_1M)
+    return FileSource(config, ML_1M, context)

@@ -307,5 +307,5 @@ def test_module_can_be_run() -> None:
 def test_help_lists_every_command() -> None:
     assert set(main.command_tree().commands) == {
         "run", "validate", "prompt", "report", "score", "recommend", "export", "plugins",
-        "fetch", "schema", "doctor", "study", "plugin", "runs",
+        "fetch", "schema", "bench", "data", "doctor", "study", "plugin", "runs",
     }  # fmt: skip

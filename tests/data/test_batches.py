@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collm.data.batches import grouped_batches, padding_share, token_budget_batches
+from collm.data.batches import grouped_batches, like_sized_batches, padding_share, token_budget_batches
 
 LENGTHS = np.random.default_rng(0).integers(60, 300, 5_000)
 
@@ -73,3 +73,27 @@ def test_groups_stand_together_and_shared_tokens_count_once(rows, budget):
 def test_a_group_above_the_budget_is_split():
     batches = grouped_batches(np.full(10, 8), np.full(10, 5), np.zeros(10), max_tokens=14)
     assert [len(rows) for rows in batches] == [3, 3, 3, 1]
+
+
+def test_like_sized_batches_hold_every_row_once_with_little_padding():
+    for seed in range(3):
+        batches = like_sized_batches(LENGTHS, size=32, generator=np.random.default_rng(seed))
+        assert_every_row_once(batches, len(LENGTHS))
+        assert sorted({len(rows) for rows in batches}) == [5_000 % 32, 32]
+        assert padding_share(LENGTHS, batches) < 0.03
+    assert like_sized_batches(LENGTHS[:0], size=4, generator=np.random.default_rng(0)) == []
+
+
+def test_like_sized_batches_are_no_worse_a_sample_than_shuffled_rows():
+    # Label and length go together, as they may: longer histories belong to other users.
+    generator = np.random.default_rng(1)
+    labels = (generator.random(len(LENGTHS)) < 0.3 + 0.3 * (LENGTHS > 180)).astype(float)
+    first, place = [], np.zeros(len(LENGTHS))
+    for seed in range(200):
+        batches = like_sized_batches(LENGTHS, size=32, generator=np.random.default_rng(seed))
+        first.append(labels[batches[0]].mean())
+        place[np.concatenate(batches)] += np.arange(len(LENGTHS))
+    # Any step sees every label as often as the data do, and any row may come early or late.
+    error = np.std(first) / np.sqrt(len(first))
+    assert abs(np.mean(first) - labels.mean()) < 4 * error
+    assert np.abs(place / 200 / len(LENGTHS) - 0.5).max() < 5 * 0.29 / np.sqrt(200)

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from collm.data import dense
 from collm.data.history import HistoryIndex, index_histories, last_positives
 
 VISIBILITIES = ("all", "strictly-earlier", "as-of-split")
@@ -46,6 +47,24 @@ def test_equals_a_naive_loop(
     index = index_histories(frame, visibility)
     found = last_positives(index, frame["item"].to_numpy().astype(np.int64), max_items)
     np.testing.assert_array_equal(found, naive(frame, visibility, max_items))
+
+
+@pytest.mark.parametrize("visibility", VISIBILITIES)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_users_in_several_blocks_and_orders_with_gaps(
+    make_table: Any, visibility: Any, gaps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = make_table(7, n_rows=150, n_users=40, n_items=6).frame
+    whole = index_histories(frame, visibility)
+    monkeypatch.setattr(dense, "_PIECE_ROWS", 8)
+    if gaps:
+        frame = frame.with_columns(pl.col("order") * 2 + 10)
+    index = index_histories(frame, visibility)
+    assert index.repeats == whole.repeats
+    for name in ("positives", "start", "end"):
+        np.testing.assert_array_equal(getattr(index, name), getattr(whole, name))
+    found = last_positives(index, frame["item"].to_numpy().astype(np.int64), 3)
+    np.testing.assert_array_equal(found, naive(frame, visibility, 3))
 
 
 @pytest.mark.parametrize("visibility", ["strictly-earlier", "as-of-split"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+import pytest
 
+from collm.data import dense
 from collm.data.table import Recipe, build_table, with_label, with_order
 
 RAW = pl.DataFrame(
@@ -19,6 +22,29 @@ RAW = pl.DataFrame(
 
 def test_order_is_by_time_then_source_row_within_a_user() -> None:
     assert with_order(RAW)["order"].to_list() == [1, 0, 2, 0]
+
+
+@pytest.mark.parametrize("in_source_order", [True, False])
+@pytest.mark.parametrize("step", [1, 1 << 45], ids=["seconds", "times too far apart for one key"])
+def test_order_of_many_users_in_several_blocks(
+    in_source_order: bool, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "_PIECE_ROWS", 20)
+    generator = np.random.default_rng(0)
+    row = np.arange(300) * 2 if in_source_order else generator.permutation(300)
+    raw = pl.DataFrame(
+        {
+            "user": [f"u{number}" for number in generator.integers(0, 30, 300)],
+            "timestamp": generator.integers(0, 40, 300) * step,
+            "row": row,
+        }
+    )
+    seen: dict[str, int] = {}
+    expected = {}
+    for user, _, source_row in sorted(raw.iter_rows()):
+        expected[source_row] = seen.get(user, 0)
+        seen[user] = expected[source_row] + 1
+    assert with_order(raw)["order"].to_list() == [expected[each] for each in row]
 
 
 def test_label_includes_the_bound() -> None:

@@ -151,7 +151,10 @@ def test_a_changed_space_is_refused_then_migrated(folder: Path, finished: dict[s
     assert "carried over" in moved.stderr
     kept = [trial for trial in first["trials"] if trial["params"]["encoder.embedding_size"] == 2]
     trials = json.loads(moved.stdout)["trials"]
+    # Repeats are carried over too, and still name the trial that ran.
+    assert any("duplicate_of" in trial for trial in kept)
     assert [trial["values"] for trial in trials[: len(kept)]] == [trial["values"] for trial in kept]
+    assert [trial["params"] for trial in trials[: len(kept)]] == [trial["params"] for trial in kept]
     assert len(trials) == 6
 
 
@@ -247,6 +250,31 @@ def test_local_workers_share_a_study(folder: Path) -> None:
     assert [trial["state"] for trial in content["trials"]] == ["complete"] * 6
     ran = [trial for trial in content["trials"] if "duplicate_of" not in trial]
     assert len(ran) == len({trial["spec_hash"] for trial in ran})
+
+
+def test_a_killed_local_worker_is_replaced(folder: Path) -> None:
+    text = STUDY.replace("name: search", "name: replaced").replace("[1.0e-3, 1.0e-2]", "{low: 1.0e-4, high: 1.0e-2}")
+    text = text.replace("learning_rate: {choices: {low", "learning_rate: {low").replace("1.0e-2}}", "1.0e-2}")
+    (folder / "replaced.yaml").write_text(text.replace("trials: 6", "trials: 12"), encoding="utf-8")
+    process = start(folder, "run", "replaced.yaml", "--workers", "2", "--threads", "1")
+    killed = False
+    for _ in pulse(process):
+        if not killed and list(folder.glob("runs/studies/replaced/trial-*.log")):
+            killed = kill_a_worker(process.pid)
+    _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert killed
+    trials = data(folder, "study", "show", "replaced.yaml")["trials"]
+    assert [trial["state"] for trial in trials] == ["complete"] * 12
+    assert sum(trial["attempts"] - 1 for trial in trials if "duplicate_of" not in trial) <= 1
+
+
+def kill_a_worker(command_pid: int) -> bool:
+    """Kills the first child of the fork server, which is a worker: trials start after it."""
+    below = [each for server in psutil.Process(command_pid).children() for each in server.children()]
+    if below:
+        min(below, key=lambda each: each.create_time()).kill()
+    return bool(below)
 
 
 def test_a_page_is_written(folder: Path, finished: dict[str, Any]) -> None:

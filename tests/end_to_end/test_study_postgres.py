@@ -19,7 +19,15 @@ import pytest
 from generated import command, write_data
 from postgres_server import PASSWORD, QUOTED, Server, start_server
 
+from collm.errors import RunError
+from collm.registry import default_registry
 from collm.runs.lock import read_holder
+from collm.study.check import check_study
+from collm.study.definition import open_study
+from collm.study.ledger import Claim, Ledger
+from collm.study.records import Outcome
+from collm.study.storage import StudyStorage
+from collm.study.study_file import read_study
 
 ENCODER_BASE = """\
   name: killed
@@ -197,6 +205,26 @@ def assert_no_password(folder: Path, output: str) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and path.name != "study.yaml":
             assert secrets.search(path.read_bytes().decode("latin-1")) is None, path
+
+
+def test_a_study_outlives_a_restart_of_its_server(server: Server, tmp_path: Path) -> None:
+    write_data(tmp_path / "data")
+    text = STUDY.format(base=ENCODER_BASE, search=ENCODER_SEARCH, storage=server.url())
+    path = tmp_path / "study.yaml"
+    path.write_text(text.replace("name: killed", "name: restarted", 1), encoding="utf-8")
+    registry = default_registry()
+    checked = check_study(read_study(path, [], registry, cwd=tmp_path, runs_dir=tmp_path), registry)
+    storage = StudyStorage(checked.file.storage)
+    ledger = Ledger(checked, storage, open_study(checked, storage))
+    first = ledger.claim()
+    server.stop()
+    with pytest.raises(RunError, match=r"study storage postgresql.*Connection refused") as caught:
+        ledger.trials()
+    assert "s3cret" not in str(caught.value)
+    server.start()
+    assert isinstance(first, Claim)
+    assert ledger.finish(first.number, Outcome("complete", values=(0.7,))) is not None
+    assert isinstance(ledger.claim(), Claim)
 
 
 def test_a_wrong_password_is_not_shown(server: Server, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -113,6 +115,15 @@ def test_plans_follow_the_spec():
     plan = plan_of(backbone, tuning, trained=5, device=torch.device("cpu"), max_length=512)
     assert plan == Plan("bfloat16", 2048, 512, 5, recomputes=True)
     assert free_gb(torch.device("cpu")) > 0
+    keeping = TuningConfig(name="default", prefix_cache_gb=3)
+    given = {"trained": 5, "device": torch.device("cpu"), "max_length": 512}
+    assert plan_of(backbone, keeping, **given).kept_gb == 0
+    plan = plan_of(backbone, keeping, **given, keeps_prefixes=True)
+    assert estimate(SMOLLM2, plan).total == pytest.approx(estimate(SMOLLM2, replace(plan, kept_gb=0)).total + 3)
+    fits, said = describe("tune_2", SMOLLM2, plan, 4.0)
+    assert not fits
+    assert "kept beginnings 3.0" in said
+    assert "tuning.prefix_cache_gb: 0" in said
 
 
 def test_a_backbone_that_says_too_little_is_not_estimated():

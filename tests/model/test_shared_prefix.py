@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,11 @@ from hypothesis import strategies as st
 from model_fakes import TableEncoder, random_prompts, tiny_recommender
 
 from collm.model import recommender as recommender_module
+from collm.model import shared_prefix
 from collm.model.prompt_batch import build_batch
 
 RECOMMENDERS = {name: tiny_recommender(name, encoder=TableEncoder()) for name in ("llama", "qwen2")}
+TARGET_AWARE = {name: tiny_recommender(name, encoder=TableEncoder(target_aware=True)) for name in RECOMMENDERS}
 
 
 def scores_and_gradients(recommender, prompts, rows, share, groups):
@@ -38,27 +42,38 @@ def assert_equal_to_plain(recommender, prompts, rows, share, groups):
     return padded, tree
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     branches=st.lists(st.integers(1, 6), min_size=1, max_size=5),
     empty_history=st.booleans(),
     share=st.sampled_from(["before-user", "through-user", "both"]),
     architecture=st.sampled_from(["llama", "qwen2"]),
-    groups=st.sampled_from([("projector",), ("lora",), ("projector", "encoder"), ("lora", "projector")]),
+    groups=st.sampled_from(
+        [("projector",), ("lora",), ("projector", "encoder"), ("lora", "projector"), ("lora", "projector", "encoder")]
+    ),
+    target_aware=st.booleans(),
+    longest_in_blocks=st.sampled_from([0, 1_024]),
 )
-def test_scores_and_gradients_equal_those_of_single_prompts(seed, branches, empty_history, share, architecture, groups):
-    recommender = RECOMMENDERS[architecture]
+def test_scores_and_gradients_equal_those_of_single_prompts(
+    seed, branches, empty_history, share, architecture, groups, target_aware, longest_in_blocks
+):
+    recommender = (TARGET_AWARE if target_aware else RECOMMENDERS)[architecture]
     prompts, rows = random_prompts(
         np.random.default_rng(seed), branches, tokens_per_slot=1, empty_history=empty_history
     )
-    assert_equal_to_plain(recommender, prompts, rows, share, groups)
+    # Without blocks the attention is that of GPUs and of very long prompts.
+    with mock.patch.object(shared_prefix, "LONGEST_IN_BLOCKS", longest_in_blocks):
+        assert_equal_to_plain(recommender, prompts, rows, "before-user" if target_aware else share, groups)
 
 
+@pytest.mark.parametrize("longest_in_blocks", [0, 1_024])
+@pytest.mark.parametrize("groups", [("projector", "encoder"), ("lora",)])
 @pytest.mark.parametrize("share", ["before-user", "through-user", "both"])
-def test_hundreds_of_branches_of_one_prefix(share):
+def test_hundreds_of_branches_of_one_prefix(share, groups, longest_in_blocks, monkeypatch):
+    monkeypatch.setattr(shared_prefix, "LONGEST_IN_BLOCKS", longest_in_blocks)
     prompts, rows = random_prompts(np.random.default_rng(0), [300], tokens_per_slot=1)
-    padded, tree = assert_equal_to_plain(RECOMMENDERS["llama"], prompts, rows, share, ("projector",))
+    padded, tree = assert_equal_to_plain(RECOMMENDERS["llama"], prompts, rows, share, groups)
     assert tree.n_tokens < padded.n_tokens
     assert len(tree.tree[0].lengths) == 1
     assert len(tree.tree[-1].lengths) == 300

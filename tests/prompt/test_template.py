@@ -72,7 +72,11 @@ def test_text_variant_joins_what_the_collaborative_parts_separated() -> None:
         ((HistoryTitles(), Text(" "), TargetTitle(), Text("x")), (HistoryPieces("", ""), TargetPiece(" ", "x"))),
         ((TargetTitle(), Text(" "), ItemSlot(), Text("x")), (TargetPiece("", ""), SlotPiece("item"), FixedPiece("x"))),
         ((UserSlot(), ItemSlot(), Text("x")), (SlotPiece("user"), SlotPiece("item"), FixedPiece("x"))),
-        ((Text("a  "), TargetTitle(), Text("\n#A")), (FixedPiece("a "), TargetPiece(" ", "\n#A"))),
+        ((Text("a  "), TargetTitle(), Text("\n#A")), (TargetPiece("a  ", "\n#A"),)),
+        (
+            (Text("a  b c "), TargetTitle(), Text("?  d e")),
+            (FixedPiece("a  b c"), TargetPiece(" ", "?  d"), FixedPiece(" e")),
+        ),
     ],
 )
 def test_cuts_of_odd_templates(segments: tuple, pieces: tuple) -> None:
@@ -80,7 +84,7 @@ def test_cuts_of_odd_templates(segments: tuple, pieces: tuple) -> None:
 
 
 @pytest.mark.parametrize(
-    ("join", "parts"), [(", ", (",", " ")), (" | ", (" |", " ")), (";", (";", "")), ("", ("", ""))]
+    ("join", "parts"), [(", ", (",", " ")), (" | ", (" |", " ")), (";", (";", "")), ("", ("", "")), ("  ", (" ", " "))]
 )
 def test_split_join(join: str, parts: tuple[str, str]) -> None:
     assert split_join(join) == parts

@@ -97,6 +97,9 @@ def test_the_papers_numbers_need_the_papers_rows(write_run: WriteRun, registry: 
     full = {"train": 33891, "valid": 10401, "test": 7331}
     assert paper_dataset(full) == "ml-1m"
     assert paper_dataset(full | {"test": 7330}) is None
+    book = {"train": 727_468, "valid": 25_747, "test": 25_747}
+    assert paper_dataset(book) == paper_dataset(book | {"train": 727_463}) == "amazon-book"
+    assert paper_dataset(book | {"train": 727_464}) is None
     assert paper_values("collm-mf", "ml-1m") == {"auc": 0.7295, "uauc": 0.6875, "ndcg": 0.8714}
     assert paper_values("collm-mf", "amazon-book", title="table4") == {"auc": 0.8133, "uauc": 0.6314}
     assert paper_values("mf+tallrec", "ml-1m", title="table3") == {"auc": 0.7239}

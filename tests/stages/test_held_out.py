@@ -8,6 +8,7 @@ import pytest
 
 from collm.contracts.data import InteractionTable, Limit
 from collm.contracts.tuning import GroupPlan, StepConfig, TuneStep, TuningConfig
+from collm.data.checks import SCHEMA
 from collm.data.prepared import PreparedData, prepare
 from collm.registry import default_registry
 from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, is_held_out, training_rows
@@ -34,16 +35,7 @@ class Source:
                 "row": np.arange(n),
                 "order": np.arange(n) // 4,
             },
-            schema={
-                "user": pl.Int32,
-                "item": pl.Int32,
-                "label": pl.Int8,
-                "rating": pl.Float32,
-                "timestamp": pl.Int64,
-                "split": pl.String,
-                "row": pl.Int64,
-                "order": pl.Int64,
-            },
+            schema=SCHEMA,
         )
         ids = [""] + [str(i) for i in range(1, 13)]
         return InteractionTable(frame, ids[:5], ids, ids, "by order")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from study_fakes import BASE, STUDY, Studies
 
 
@@ -55,11 +56,24 @@ def test_an_objective_that_the_run_does_not_produce(studies: Studies) -> None:
     assert "the base does not measure 'warm'; its evaluate.slices are all" in studies.only_problem(warm)
 
 
-def test_other_kinds_of_components_can_be_searched(studies: Studies) -> None:
-    text = STUDY.replace("encoder.embedding_size: {choices: [2, 4, 8]}", "tuning.name: [default, t1, t2]")
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("dataset", ["movielens-small", "ml-1m"]),
+        ("encoder", ["mf-bias", "sasrec"]),
+        ("backbone", ["tiny", "smollm2-135m"]),
+        ("prompt", ["movie", "book"]),
+        ("tuning", ["default", "t1"]),
+    ],
+)
+def test_every_kind_of_component_can_be_searched(studies: Studies, kind: str, names: list[str]) -> None:
+    choices = f"{kind}.name: [{', '.join(names)}]"
+    text = STUDY.replace("encoder.embedding_size: {choices: [2, 4, 8]}", choices)
     extra = "backbone: {name: tiny}\nprompt: {name: movie}\ntuning: {name: default}\n"
     (studies.folder / "base.yaml").write_text(BASE + extra, encoding="utf-8")
     checked = studies.check(text)
-    spec = checked.specs.trial({"tuning.name": "t1", "encoder.fit.learning_rate": 0.001})
-    assert spec.tuning is not None
-    assert spec.tuning.name == "t1"
+    for name in names:
+        spec = checked.specs.trial({f"{kind}.name": name, "encoder.fit.learning_rate": 0.001})
+        assert getattr(spec, kind).name == name
+    refused = studies.only_problem(text.replace(names[1], "no-such-thing"))
+    assert f"study.search.{kind}.name: unknown {kind} 'no-such-thing'" in refused

@@ -75,6 +75,27 @@ def test_trials_of_the_new_space_are_carried_over(studies: Studies) -> None:
     assert migrate(checked, storage) == (0, 0, "")
 
 
+def test_duplicates_are_carried_over_with_the_trial_that_ran(studies: Studies) -> None:
+    two_points = STUDY.replace("    encoder.fit.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\n", "")
+    work_off(studies, two_points)
+    before = [trial for trial in studies.ledger(two_points).trials() if trial.params["encoder.embedding_size"] != 8]
+    repeats = [trial for trial in before if records.DUPLICATE_OF in trial.user_attrs]
+    assert repeats
+    smaller = two_points.replace("[2, 4, 8]", "[2, 4, 16]")
+    checked = studies.check(smaller)
+    carried, _, _ = migrate(checked, StudyStorage(checked.file.storage))
+    after = studies.ledger(smaller).trials()
+    assert carried == len(before)
+    assert [(trial.params, trial.values) for trial in after] == [(trial.params, trial.values) for trial in before]
+    for old, new in zip(before, after, strict=True):
+        twin = new.user_attrs.get(records.DUPLICATE_OF)
+        assert (twin is None) == (old not in repeats)
+        assert records.attempts_of(new) == (1 if twin is None else 0)
+        if twin is not None:
+            assert records.DUPLICATE_OF not in after[twin].user_attrs
+            assert after[twin].user_attrs[records.SPEC_HASH] == new.user_attrs[records.SPEC_HASH]
+
+
 def open_archive(storage: StudyStorage, name: str) -> list[object]:
     import optuna
 
@@ -96,6 +117,25 @@ def test_an_interrupted_migration_is_done_again(studies: Studies, monkeypatch: p
     carried, left, _ = migrate(smaller, storage)
     assert carried + left == 6
     assert carried > 0
+
+
+def test_a_torn_archive_is_not_taken_for_the_study(studies: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_off(studies)
+    smaller = studies.check(STUDY.replace("[2, 4, 8]", "[2, 4]"))
+    storage = StudyStorage(smaller.file.storage)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.study.Study.add_trials", killed)
+        with pytest.raises(KeyboardInterrupt):
+            migrate(smaller, storage)
+    assert len(studies.ledger().trials()) == 6
+    monkeypatch.setattr("collm.study.migrate.time.strftime", lambda *_: "later")
+    carried, left, archive = migrate(smaller, storage)
+    assert carried + left == 6
+    assert archive == "search@later"
 
 
 def test_running_trials_stop_a_migration(studies: Studies) -> None:

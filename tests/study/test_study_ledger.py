@@ -167,6 +167,8 @@ def test_a_duplicate_is_answered_from_the_storage(studies: Studies) -> None:
         if twin is not None:
             assert trial.values == trials[twin].values
             assert trial.params == trials[twin].params
+            assert trial.user_attrs[records.SPEC_HASH] == trials[twin].user_attrs[records.SPEC_HASH]
+            assert records.DUPLICATE_OF not in trials[twin].user_attrs
 
 
 def test_a_duplicate_of_a_running_trial_waits_for_it(studies: Studies) -> None:
@@ -244,6 +246,19 @@ def test_a_hopeless_trial_is_pruned(studies: Studies) -> None:
     assert ledger.report(number, 1, 0.6)
     ledger.finish(number, Outcome("pruned", cause="stopped at a validation"))
     assert states(ledger) == ["COMPLETE", "COMPLETE", "PRUNED"]
+
+
+def test_hyperband_stops_what_its_bracket_does_not_keep(studies: Studies) -> None:
+    pruner = "{name: hyperband, min_resource: 1, max_resource: 9, reduction_factor: 3}"
+    ledger = studies.ledger(STUDY.replace("  trials: 6", f"  pruner: {pruner}\n  trials: 30"))
+    ends = []
+    for index in range(30):
+        number = claim(ledger).number
+        stopped = any(ledger.report(number, step, 0.9 - index / 100) for step in range(1, 10))
+        ledger.finish(number, Outcome("pruned", cause="stopped") if stopped else complete(0.5))
+        ends.append(stopped)
+    assert not ends[0]
+    assert any(ends)
 
 
 def test_curves_stay_small() -> None:

@@ -8,6 +8,7 @@ import pytest
 from optuna import create_trial
 from optuna.trial import TrialState
 from rich.console import Console
+from rich.table import Table
 from study_fakes import STUDY, Studies
 
 from collm.errors import RunError, UsageError
@@ -126,6 +127,20 @@ def test_several_best_trials_must_be_chosen_from(studies: Studies) -> None:
     both = filled(studies, BOTH, [(0.7, 3.0), (0.6, 1.0)])
     with pytest.raises(UsageError, match=r"several trials are best, each in its way \(0, 1\)"):
         best_spec(both._checked, both, None)
+
+
+def test_live_progress_shows_best_running_pruned_and_time_left(ledger: Ledger) -> None:
+    ledger.study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.4}))
+    running = ledger.study.ask()
+    running.suggest_categorical("encoder.embedding_size", [2, 4, 8])
+    running.report(0.55, 1)
+    table = StudyProgress("search", 9, ledger._file.objectives, workers=1)._table(ledger.trials())
+    assert isinstance(table, Table)
+    console = Console(file=io.StringIO(), width=160)
+    console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "6/9, 5 complete, 1 pruned, 1 running, best 0.7000 (trial 1), about 4 s left" in text
+    assert "running (validation AUC 0.5500)" in text
 
 
 def test_progress_off_a_terminal_is_a_line_per_trial(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,19 @@ def light_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PRELOAD", "collm.study.child")
 
 
-def run(studies: Studies, work: str, *, trials: int = 1, changes: str = "", device: str = "cpu") -> list[FrozenTrial]:
+def run(
+    studies: Studies,
+    work: str,
+    *,
+    trials: int = 1,
+    changes: str = "",
+    device: str = "cpu",
+    deadline: float | None = None,
+) -> list[FrozenTrial]:
     ledger = studies.ledger(STUDY.replace("  trials: 6", f"  trials: {trials}\n{changes}"))
     options = WorkerOptions(studies.folder, studies.folder, work=f"trial_works:{work}")
     starter = Starter([], device=device)
-    Worker(ledger, starter, options, name="search", objectives=ledger._file.objectives).run()
+    Worker(ledger, starter, options, name="search", objectives=ledger._file.objectives).run(deadline)
     return ledger.trials()
 
 
@@ -34,6 +44,17 @@ def test_a_complete_trial_keeps_value_and_facts(studies: Studies, tmp_path: Path
     assert attributes[records.RUN_DIR] == "runs/x"
     log = log_file(tmp_path, "search", 1).read_text()
     assert log == "working on trial 1 with device cpu\n"
+
+
+def test_no_trial_is_started_after_the_time_is_up(studies: Studies) -> None:
+    assert run(studies, "complete", trials=2, deadline=time.monotonic() - 1) == []
+
+
+def test_each_trial_is_a_process_of_its_own(studies: Studies, tmp_path: Path) -> None:
+    run(studies, "name_its_process", trials=3)
+    numbers = {log_file(tmp_path, "search", number).read_text() for number in range(3)}
+    assert len(numbers) == 3
+    assert f"{os.getpid()}\n" not in numbers
 
 
 def test_trials_on_cuda_are_spawned(studies: Studies, tmp_path: Path) -> None:

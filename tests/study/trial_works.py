@@ -18,6 +18,11 @@ def complete(job: Job, connection: Connection) -> dict[str, Any]:
     return results(0.75)
 
 
+def name_its_process(job: Job, connection: Connection) -> dict[str, Any]:
+    sys.stderr.write(f"{os.getpid()}\n")
+    return results(0.75)
+
+
 def no_value(job: Job, connection: Connection) -> dict[str, Any]:
     return results(None)
 

@@ -1,0 +1,198 @@
+"""The plain loop: the usual Hugging Face way of doing the same work, to compare with.
+
+Random batches padded to the longest prompt, prompts tokenised in the loop, every prompt run from its first token, the
+whole output head at every position; PyTorch's attention, peft's adapters and AdamW as their makers ship them.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import get_peft_model
+from torch import nn
+
+from collm.bench.plain_prompts import PlainBatch, PlainPrompts
+from collm.bench.subject import Subject
+from collm.contracts.prompt import Variant
+from collm.contracts.tuning import Group, TuneStep
+from collm.data.prepared import PreparedData, Rows
+from collm.engine.device import DTYPES
+from collm.model.parameters import load_strictly, lora_parameters
+
+Array = np.ndarray[Any, Any]
+BATCH_ROWS = 16
+_PEFT_PREFIX = "base_model.model."
+
+
+class PlainLoop:
+    """The same model with the same weights, run plainly."""
+
+    def __init__(self, subject: Subject) -> None:
+        """Loads the language model again; from then on the measured model reads the same frozen weights."""
+        self._subject = subject
+        spec, recommender = subject.spec, subject.recommender
+        assert spec.backbone is not None
+        lm = subject.backbone.load(dtype=DTYPES[spec.backbone.dtype], device=subject.device)
+        _share_weights(recommender.lm, lm)
+        self._lm = lm
+        if lora_parameters(recommender.lm):
+            self._lm = _with_adapters(lm, subject)
+        self._encoder = copy.deepcopy(recommender.encoder)
+        self._projector = copy.deepcopy(recommender.projector)
+        self._answer = [recommender.answer.positive, recommender.answer.negative]
+        self.take_weights()
+
+    def take_weights(self) -> None:
+        """Copies adapters, encoder and mapping from the measured model, whatever they were trained to meanwhile."""
+        recommender = self._subject.recommender
+        adapters = lora_parameters(self._lm)
+        load_strictly(
+            {name.removeprefix(_PEFT_PREFIX): parameter for name, parameter in adapters.items()},
+            lora_parameters(recommender.lm),
+            what="LoRA",
+        )
+        for own, theirs in ((self._encoder, recommender.encoder), (self._projector, recommender.projector)):
+            if own is not None and theirs is not None:
+                own.load_state_dict(theirs.state_dict())
+
+    @torch.no_grad()
+    def score(
+        self, rows: Rows, variant: Variant, *, data: PreparedData | None = None, history_items: int | None = None
+    ) -> Array:
+        """Scores rows in batches of `BATCH_ROWS` in their order.
+
+        Args:
+            rows: Rows in random order.
+            variant: Prompt variant.
+            data: Where the rows' histories are; None = the prepared data.
+            history_items: Titles per prompt at most; None = the spec's number.
+
+        Returns:
+            float32 [n_rows] logits.
+        """
+        self._set_training(())
+        data = self._subject.data if data is None else data
+        prompts = self._prompts(variant, history_items)
+        logits = [self._logits(prompts, data, rows.take(at)) for at in _batches(len(rows))]
+        return torch.cat(logits).cpu().numpy()
+
+    def train(self, rows: Rows, step: TuneStep) -> None:
+        """Trains on rows: batches of `BATCH_ROWS`, gradients added up to the spec's global batch, clipped, AdamW.
+
+        Args:
+            rows: Rows in random order.
+            step: Which parameters train, and on which prompts.
+        """
+        subject = self._subject
+        groups = tuple(group for group, plan in step.groups.items() if plan.trains)
+        parameters = self._set_training(groups)
+        settings = step.optimiser[groups[0]]
+        optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        prompts = self._prompts(step.variant, None)
+        size = subject.tuning.batch_size
+        for start in range(0, len(rows), size):
+            part = rows.take(np.arange(start, min(start + size, len(rows))))
+            optimiser.zero_grad()
+            for at in _batches(len(part)):
+                taken = part.take(at)
+                label = torch.from_numpy(np.asarray(taken.label, dtype=np.float32)).to(subject.device)
+                logits = self._logits(prompts, subject.data, taken)
+                loss = nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="sum") / len(part)
+                loss.backward()  # type: ignore[no-untyped-call]
+            if subject.tuning.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, subject.tuning.clip_norm)
+            optimiser.step()
+
+    def _prompts(self, variant: Variant, history_items: int | None) -> PlainPrompts:
+        subject = self._subject
+        return PlainPrompts(
+            subject.template,
+            subject.backbone.tokenizer(),
+            variant,
+            history_items=subject.spec.history.max_items if history_items is None else history_items,
+            tokens_per_slot=(1, 1) if subject.encoder is None else subject.encoder.tokens_per_slot,
+            device=subject.device,
+        )
+
+    def _logits(self, prompts: PlainPrompts, data: PreparedData, rows: Rows) -> torch.Tensor:
+        batch = prompts.batch(data, rows)
+        inputs: dict[str, Any] = {"input_ids": batch.ids}
+        if batch.slots["user"].shape[1]:
+            inputs = {"inputs_embeds": self._embeddings(batch, data, rows)}
+        # [batch, length, vocabulary]
+        logits = self._lm(**inputs, attention_mask=batch.mask, use_cache=False).logits
+        last = batch.mask.sum(1) - 1
+        answer: torch.Tensor = logits[torch.arange(len(last), device=last.device), last][:, self._answer].float()
+        readout = self._subject.spec.answer.readout
+        return answer[:, 0] if readout == "yes_logit" else answer[:, 0] - answer[:, 1]
+
+    def _embeddings(self, batch: PlainBatch, data: PreparedData, rows: Rows) -> torch.Tensor:
+        batcher = self._subject.batcher(data)
+        assert self._encoder is not None
+        assert batcher is not None
+        pair = self._encoder.encode(batcher(rows))
+        user, item = (pair.user, pair.item) if self._projector is None else self._projector(pair.user, pair.item)
+        embedded: torch.Tensor = self._lm.get_input_embeddings()(batch.ids).clone()  # type: ignore[operator]
+        row = torch.arange(len(batch.ids), device=batch.ids.device)[:, None]
+        for side, vectors in (("user", user), ("item", item)):
+            embedded[row, batch.slots[side]] = vectors.to(embedded.dtype)
+        return embedded
+
+    def _set_training(self, groups: Sequence[Group]) -> list[nn.Parameter]:
+        """Lets only some groups train; returns their parameters."""
+        parts: dict[Group, tuple[nn.Module | None, list[nn.Parameter]]] = {
+            "lora": (self._lm, list(lora_parameters(self._lm).values())),
+            "projector": (self._projector, [] if self._projector is None else list(self._projector.parameters())),
+            "encoder": (self._encoder, [] if self._encoder is None else list(self._encoder.parameters())),
+        }
+        if self._projector is None:
+            parts["projector"] = parts["encoder"]
+        trained = []
+        for module, parameters in parts.values():
+            if module is not None:
+                module.eval()
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+        for group in groups:
+            module, parameters = parts[group]
+            if module is not None:
+                module.train()
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            trained += parameters
+        return trained
+
+
+def _with_adapters(lm: nn.Module, subject: Subject) -> nn.Module:
+    settings = subject.tuning.lora
+    config = PeftLoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.target_modules or subject.backbone.lora_targets),
+        bias="none",
+    )
+    with warnings.catch_warnings():
+        # peft asks transformers for an attribute by its old name.
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted: nn.Module = get_peft_model(lm, config)
+    return adapted
+
+
+def _batches(n_rows: int) -> list[Array]:
+    return [np.arange(start, min(start + BATCH_ROWS, n_rows)) for start in range(0, n_rows, BATCH_ROWS)]
+
+
+def _share_weights(measured: nn.Module, plain: nn.Module) -> None:
+    """Lets the measured model read the plain one's frozen weights, so that both fit where one does."""
+    theirs = dict(plain.named_parameters())
+    for name, parameter in measured.named_parameters():
+        original = theirs.get(name.replace(".base_layer.", "."))
+        if original is not None and original.shape == parameter.shape:
+            parameter.data = original.data

@@ -1,0 +1,189 @@
+"""What is measured: a spec's data and model, with fresh weights where training would have left others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from collm.component import BuildContext
+from collm.contracts.backbone import Backbone
+from collm.contracts.prompt import PromptTemplate, Variant
+from collm.contracts.tuning import Group, TuneStep, TuningConfig, TuningStrategy
+from collm.data.pairs import pair_rows
+from collm.data.prepared import PreparedData, Rows
+from collm.engine.assemble import Parts, assemble
+from collm.engine.encoder_task import EncoderBatcher
+from collm.engine.prompt_rows import PromptSource
+from collm.engine.seeding import derive_seed
+from collm.errors import RunError
+from collm.model.encoder import EncoderModule
+from collm.model.recommender import Recommender
+from collm.registry import Registry
+from collm.spec.model import ResolvedSpec
+from collm.stages.fit_encoder import build_encoder
+from collm.stages.prepare_data import prepare_data
+from collm.stages.stage import StageRunner
+
+Array = np.ndarray[Any, Any]
+CALIBRATION_ROWS = 4_096
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A spec, ready to be measured.
+
+    Attributes:
+        spec: The spec.
+        tuning: Its tuning section.
+        data: The prepared data.
+        backbone: The language model without its weights.
+        template: What prompts say.
+        steps: The tuning strategy's steps.
+        variant: Prompt variant of the finished model.
+        recommender: The model.
+        device: Where it runs.
+        folder: Takes what the training loop writes.
+    """
+
+    spec: ResolvedSpec
+    tuning: TuningConfig
+    data: PreparedData
+    backbone: Backbone
+    template: PromptTemplate
+    steps: tuple[TuneStep, ...]
+    variant: Variant
+    recommender: Recommender
+    device: torch.device
+    folder: Path
+
+    @property
+    def encoder(self) -> EncoderModule | None:
+        """The encoder in the model; None for text only."""
+        return self.recommender.encoder
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens per prompt at most."""
+        assert self.spec.backbone is not None
+        return min(self.spec.backbone.max_prompt_tokens, self.backbone.max_length)
+
+    def source(
+        self, variant: Variant, *, history_items: int | None = None, data: PreparedData | None = None
+    ) -> PromptSource:
+        """Returns what encodes rows.
+
+        Args:
+            variant: Prompt variant.
+            history_items: Titles per prompt at most; None = the spec's number. With another number the length of a
+                prompt is limited by the model alone.
+            data: Where the rows' histories are; None = the prepared data.
+        """
+        return PromptSource(
+            self.data if data is None else data,
+            self.template,
+            self.backbone,
+            variant=variant,
+            max_tokens=self.max_tokens if history_items is None else self.backbone.max_length,
+            history_items=self.spec.history.max_items if history_items is None else history_items,
+            encoder=self.encoder if variant == "hybrid" else None,
+            device=self.device,
+        )
+
+    def step(self, variant: Variant) -> TuneStep | None:
+        """Returns the first step that trains on a prompt variant; None where there is none."""
+        return next((step for step in self.steps if step.variant == variant), None)
+
+    def train_rows(self) -> Rows:
+        """Returns the training rows."""
+        return self.data.rows("train")
+
+    def requests(self, n_users: int, n_candidates: int, *, history_items: int) -> tuple[PreparedData, list[Rows]]:
+        """Makes requests to rank random unrated items, one per user, for users with long histories.
+
+        Args:
+            n_users: Users, drawn from those with `history_items` earlier positives, or with the most where too few have
+                as many.
+            n_candidates: Items per user at most.
+            history_items: Titles that the prompt may show.
+
+        Returns:
+            The data that knows the histories, and each request's rows.
+        """
+        generator = np.random.default_rng(derive_seed(self.spec.seed, "bench", "requests"))
+        n = self.data.n_users
+        view, rows = pair_rows(self.data, np.arange(1, n + 1), np.zeros(n, dtype=np.int64), None)
+        n_titles = (view.history(rows, history_items) != 0).sum(axis=1)
+        order = generator.permutation(n)
+        users = order[np.argsort(-n_titles[order], kind="stable")][:n_users] + 1
+        rated = self.data.interactions()
+        wanted = []
+        for user in users:
+            seen = rated.filter(pl.col("user") == int(user))["item"].to_numpy()
+            unseen = np.setdiff1d(np.arange(1, self.data.n_items + 1), seen)
+            wanted.append(generator.permutation(unseen)[:n_candidates])
+        sizes = [len(items) for items in wanted]
+        view, rows = pair_rows(self.data, np.repeat(users, sizes), np.concatenate(wanted), None)
+        return view, [rows.take(part) for part in np.split(np.arange(len(rows)), np.cumsum(sizes)[:-1])]
+
+    def batcher(self, data: PreparedData | None = None) -> EncoderBatcher | None:
+        """Returns what gives the encoder its input for rows of some data; None for text only."""
+        if self.encoder is None:
+            return None
+        return EncoderBatcher.of(self.encoder, self.data if data is None else data, self.device)
+
+
+def open_subject(
+    spec: ResolvedSpec, registry: Registry, *, context: BuildContext, device: torch.device, folder: Path
+) -> Subject:
+    """Prepares the data of a spec and puts its model together; nothing is fitted or trained.
+
+    Args:
+        spec: A spec with a language model.
+        registry: Where components come from.
+        context: Cache folder.
+        device: Where the model runs.
+        folder: Takes prepared data and what training writes.
+
+    Raises:
+        DataError: If data or weights are missing.
+    """
+    assert spec.backbone is not None and spec.prompt is not None and spec.tuning is not None
+    runner = StageRunner(folder, finished=lambda _: None)
+    _, data = prepare_data(spec, registry=registry, runner=runner, context=context)
+    strategy: TuningStrategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
+    backbone: Backbone = registry.get("backbone", spec.backbone.name).load_factory()(spec.backbone, context=context)
+    steps = tuple(strategy.plan())
+    groups: set[Group] = {group for step in steps for group in step.groups}
+    encoder = None
+    if "encoder" in groups:
+        if spec.encoder is None:
+            raise RunError(f"{spec.name}: its tuning strategy needs an encoder; add an encoder section")
+        encoder = build_encoder(registry.get("encoder", spec.encoder.name), spec.encoder, data, spec, context)
+    parts = Parts(
+        lora=spec.tuning.lora if "lora" in groups else None,
+        encoder=encoder,
+        projector="projector" in groups,
+        seed=derive_seed(spec.seed, "parts"),
+    )
+    recommender = assemble(parts, backbone, dtype=spec.backbone.dtype, readout=spec.answer.readout, device=device)
+    subject = Subject(
+        spec=spec,
+        tuning=spec.tuning,
+        data=data,
+        backbone=backbone,
+        template=registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt),
+        steps=steps,
+        variant=strategy.variant,
+        recommender=recommender,
+        device=device,
+        folder=folder,
+    )
+    if (batcher := subject.batcher()) is not None:
+        rows = subject.train_rows()
+        recommender.calibrate_projector([batcher(rows.take(np.arange(min(len(rows), CALIBRATION_ROWS))))])
+    return subject

@@ -1,0 +1,121 @@
+"""How the cost of one sample grows: with the titles in its history, and with the candidates ranked at once."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from collm.bench.cases import scorer
+from collm.bench.clock import Clock
+from collm.bench.flops import count_tokens
+from collm.bench.plain import PlainLoop
+from collm.bench.subject import Subject
+
+logger = logging.getLogger(__name__)
+HISTORIES: tuple[int, ...] = (0, 10, 50)
+CANDIDATES: tuple[int, ...] = (1, 10, 100, 1_000)
+# A plain prompt costs the same in every batch of 16, whoever else is in it.
+PLAIN_ROWS = 16
+# Requests beyond this size are measured once: they are as long as many smaller ones.
+REPEATED_UP_TO = 100
+WARM_UP_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Cost of ranking some candidates for one user.
+
+    Attributes:
+        history: Titles per prompt at most.
+        candidates: Items ranked at once.
+        ours_ms: Milliseconds per candidate, median.
+        plain_ms: Milliseconds per candidate in the plain loop, median.
+        tokens: Distinct tokens per candidate, mean.
+        prompt_tokens: Tokens per prompt, mean.
+        users: Users measured.
+    """
+
+    history: int
+    candidates: int
+    ours_ms: float
+    plain_ms: float
+    tokens: float
+    prompt_tokens: float
+    users: int
+
+
+def sweep(
+    subject: Subject,
+    clock: Clock,
+    *,
+    histories: Sequence[int] = HISTORIES,
+    candidates: Sequence[int] = CANDIDATES,
+    repetitions: int = 3,
+) -> list[Cell]:
+    """Measures every combination.
+
+    Args:
+        subject: The spec's model and data.
+        clock: Which time counts.
+        histories: Titles per prompt at most.
+        candidates: Items ranked at once; cut to the items that every user has not rated.
+        repetitions: Users per combination; one beyond `REPEATED_UP_TO` candidates.
+
+    Returns:
+        One cell per combination, histories outermost.
+    """
+    loop = PlainLoop(subject)
+    sizes = sorted({min(each, _most(subject, histories, repetitions)) for each in candidates})
+    cells = []
+    for history in histories:
+        plain_ms = _plain_ms(subject, loop, clock, history, repetitions)
+        for size in sizes:
+            cells.append(_cell(subject, clock, history, size, plain_ms, repetitions if size <= REPEATED_UP_TO else 1))
+            logger.info("%d titles, %d candidates: %.1f ms, plain %.1f ms", history, size, cells[-1].ours_ms, plain_ms)
+    return cells
+
+
+def sweep_content(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Returns cells as JSON."""
+    return {"cells": [asdict(cell) | {"speedup": cell.plain_ms / cell.ours_ms} for cell in cells]}
+
+
+def _cell(subject: Subject, clock: Clock, history: int, size: int, plain_ms: float, n_users: int) -> Cell:
+    view, requests = subject.requests(n_users, size, history_items=history)
+    source = subject.source(subject.variant, history_items=history, data=view)
+    score = scorer(subject, source)
+    prompts = source.encode(requests[0])
+    score(requests[0].take(np.arange(min(size, WARM_UP_ROWS))))
+    tokens = count_tokens(prompts, np.arange(len(prompts)), trains=False, lora_trains=False).forward
+    spent = [clock.seconds(lambda rows=rows: score(rows)) for rows in requests]  # type: ignore[misc]
+    return Cell(
+        history=history,
+        candidates=size,
+        ours_ms=statistics.median(spent) / size * 1e3,
+        plain_ms=plain_ms,
+        tokens=tokens / size,
+        prompt_tokens=len(prompts.prompts.ids) / size,
+        users=len(requests),
+    )
+
+
+def _most(subject: Subject, histories: Sequence[int], n_users: int) -> int:
+    """Returns how many candidates every user of the sweep has."""
+    everything = subject.data.n_items
+    requests = [subject.requests(n_users, everything, history_items=history)[1] for history in histories]
+    return min(len(rows) for each in requests for rows in each)
+
+
+def _plain_ms(subject: Subject, loop: PlainLoop, clock: Clock, history: int, n_users: int) -> float:
+    view, requests = subject.requests(n_users, PLAIN_ROWS, history_items=history)
+    variant = subject.variant
+    loop.score(requests[0], variant, data=view, history_items=history)
+    return statistics.median(
+        clock.seconds(lambda rows=rows: loop.score(rows, variant, data=view, history_items=history)) / len(rows) * 1e3  # type: ignore[misc]
+        for rows in requests
+    )

@@ -1,0 +1,155 @@
+"""The form of a prepared dataset: file names, manifest, and columns read when they are needed (docs/large-data.md)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from collm.contracts.data import SPLITS
+from collm.data.wheels import file_sha256
+from collm.errors import DataError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+INTERACTIONS, POSITIVES, USERS, ITEMS = "interactions.parquet", "positives.parquet", "users.parquet", "items.parquet"
+FILES = (INTERACTIONS, POSITIVES, USERS, ITEMS)
+
+Array = np.ndarray[Any, Any]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads a manifest.
+
+    Raises:
+        DataError: If there is none, or it is of another version.
+    """
+    try:
+        manifest: Any = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: not a prepared dataset, '{MANIFEST}' cannot be read ({error})") from error
+    found = manifest.get("schema") if isinstance(manifest, dict) else None
+    if found != SCHEMA_VERSION:
+        raise DataError(f"{folder / MANIFEST}: schema is {found}, this version reads {SCHEMA_VERSION}")
+    return dict(manifest)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest with the facts of the folder's files."""
+    _write_json(folder, {**manifest, "files": {name: file_facts(folder / name) for name in FILES}})
+
+
+def _write_json(folder: Path, manifest: Mapping[str, Any]) -> None:
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def take_over(written: Path, folder: Path, *, recipe: Mapping[str, Any], source_sha256: str) -> None:
+    """Makes a prepared folder of one that is checked: its files are hard-linked, or copied to another file system.
+
+    Args:
+        written: The checked folder.
+        folder: Where its files shall appear; made if missing.
+        recipe: The dataset's settings, to be stated in the manifest.
+        source_sha256: Digest of the checked content.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+        try:
+            (folder / name).hardlink_to((written / name).resolve())
+        except OSError:
+            shutil.copyfile(written / name, folder / name)
+    manifest = read_manifest(written)
+    stated = {"full_counts": manifest["counts"], "expected": {}, "limit": {}, "seed": None, **manifest}
+    stated |= {"recipe": dict(recipe), "source_sha256": source_sha256}
+    _write_json(folder, stated)
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """Returns what a manifest says of a file: `bytes`, `rows`, `sha256`."""
+    return {"bytes": path.stat().st_size, "rows": n_rows(path), "sha256": file_sha256(path)}
+
+
+def n_rows(path: Path) -> int:
+    """Returns the rows of a parquet file from its footer.
+
+    Raises:
+        DataError: If it is missing or no parquet.
+    """
+    try:
+        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _unreadable(path, error) from error
+
+
+class ColumnFile:
+    """A parquet file whose columns are read when first asked for."""
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        """Checks the file's length against the manifest.
+
+        Raises:
+            DataError: If it is missing, unreadable, or not the one that the manifest describes.
+        """
+        self.path = path
+        self._arrays: dict[str, Array] = {}
+        self._frame: pl.DataFrame | None = None
+        facts = manifest.get("files", {}).get(path.name, {})
+        for name, found in (("rows", n_rows(path)), ("bytes", path.stat().st_size)):
+            if found != facts.get(name):
+                raise DataError(
+                    f"{path}: holds {found} {name}, the manifest says {facts.get(name)}; prepare the dataset again"
+                )
+
+    def array(self, name: str) -> Array:
+        """Returns a column as an array of its own type; kept for the next time.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        if name not in self._arrays:
+            self._arrays[name] = self.series(pl.col(name)).to_numpy()
+        return self._arrays[name]
+
+    def split_places(self) -> Array:
+        """Returns uint8 [n_rows]: the place of each row's split in `SPLITS`, `len(SPLITS)` outside every split."""
+        if "split" not in self._arrays:
+            place = pl.lit(len(SPLITS), dtype=pl.UInt8)
+            for number, name in enumerate(SPLITS):
+                place = pl.when(pl.col("split") == name).then(pl.lit(number, dtype=pl.UInt8)).otherwise(place)
+            self._arrays["split"] = self.series(place).to_numpy()
+        return self._arrays["split"]
+
+    def series(self, expression: pl.Expr) -> pl.Series:
+        """Reads one expression of the file's columns, in a stream.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        try:
+            lazy = pl.scan_parquet(self.path).select(expression.alias("value"))
+            return lazy.collect(engine="streaming").to_series()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise _unreadable(self.path, error) from error
+
+    def frame(self) -> pl.DataFrame:
+        """Returns the whole file; kept for the next time.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        if self._frame is None:
+            try:
+                self._frame = pl.read_parquet(self.path)
+            except (OSError, pl.exceptions.PolarsError) as error:
+                raise _unreadable(self.path, error) from error
+        return self._frame
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: cannot be read ({error}); remove the folder and prepare the dataset again")

@@ -1,0 +1,123 @@
+"""What the training loop takes and keeps: a task, how long to train it, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+IndexArray = np.ndarray[Any, Any]
+
+
+class TrainTask(Protocol):
+    """What is trained."""
+
+    title: str
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Returns the optimiser; each group's `lr` is its peak rate."""
+        ...
+
+    def factor(self, step: int, group: Mapping[str, Any]) -> float:
+        """Returns the schedule's factor on the peak rate of one group at a 0-based step."""
+        ...
+
+    def batches(self, epoch: int) -> Sequence[Sequence[IndexArray]]:
+        """Returns the epoch's optimiser steps, each as micro-batches of row numbers.
+
+        A function of the epoch alone, with as many steps in every epoch: so a resumed run finds its place.
+        """
+        ...
+
+    def loss_sum(self, rows: IndexArray) -> torch.Tensor:
+        """Returns the summed loss of these rows, a scalar with gradient; random draws from torch's generators only."""
+        ...
+
+    def validate(self) -> float:
+        """Returns the validation value, higher is better."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Returns everything that training changes, by name."""
+        ...
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Puts back what `state` returned; strict keys."""
+        ...
+
+
+@runtime_checkable
+class SharedTask(TrainTask, Protocol):
+    """What several processes can train: its loss is a sum over micro-batches, whoever has them."""
+
+    def cost(self, rows: IndexArray) -> float:
+        """Returns how much work a micro-batch is, in any unit."""
+        ...
+
+
+@runtime_checkable
+class DivisibleTask(TrainTask, Protocol):
+    """Whose global batches can be cut into smaller micro-batches; the gradient of a global batch stays the same."""
+
+    def half_size(self, micro_batches: Sequence[IndexArray]) -> int:
+        """Returns half the size of the largest of some micro-batches, in the unit of `limit`."""
+        ...
+
+    def limit(self, size: int) -> str:
+        """Makes `batches` cut no micro-batch larger than that, single rows aside; returns how to ask for it at once."""
+        ...
+
+    def smaller_rows(self) -> str:
+        """Returns what to set where a single row does not fit into memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how carefully to train.
+
+    Attributes:
+        max_steps: Optimiser steps at most.
+        validate_every: Optimiser steps between validations.
+        patience: Validations without a strictly better value before stopping.
+        clip_norm: Gradient norm limit, None = no clipping.
+        checkpoint_seconds: Seconds between checkpoints.
+        seed: Decides what is drawn within the steps, e.g. dropout.
+    """
+
+    max_steps: int
+    validate_every: int
+    patience: int
+    clip_norm: float | None
+    checkpoint_seconds: float
+    seed: int
+
+
+@dataclass
+class LoopState:
+    """Where training stands; written into every checkpoint.
+
+    Attributes:
+        step: Optimiser steps done.
+        best_value: Best validation value.
+        best_step: Step of it.
+        n_since_best: Validations since.
+        rows_seen: Rows trained on, with repetitions.
+        seconds: Wall time.
+        finished: Whether steps or patience ran out.
+        micro_batch_size: What `DivisibleTask.limit` was last told; None = memory never ran out.
+        curve: One entry per validation.
+    """
+
+    step: int = 0
+    best_value: float | None = None
+    best_step: int = 0
+    n_since_best: int = 0
+    rows_seen: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    micro_batch_size: int | None = None
+    curve: list[dict[str, float]] = field(default_factory=list)

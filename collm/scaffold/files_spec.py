@@ -1,0 +1,89 @@
+"""Writes a spec for somebody's own files from what was guessed of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from collm.data.guess_columns import ColumnGuess
+
+_PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
+_RESERVED = {"yes", "no", "true", "false", "on", "off", "null"}
+_ROLES = ("user", "item", "rating", "label", "timestamp", "title", "split", "items_key")
+
+
+def split_rule(guess: ColumnGuess) -> tuple[str, str]:
+    """Returns the split as YAML, and why it was chosen."""
+    if "split" in guess.roles:
+        return "{by: column}", "the file says which row belongs where"
+    if "timestamp" in guess.roles:
+        return (
+            "{by: quantiles, valid: 0.1, test: 0.1}",
+            "test: the newest 10% of all rows; valid: the 10% before them",
+        )
+    return "{by: random, valid: 0.1, test: 0.1}", "there are no times, so rows are drawn at random"
+
+
+def files_spec(interactions: Path, items: Path | None, guess: ColumnGuess, *, spec: Path) -> str:
+    """Returns the text of a spec that `collm validate` accepts.
+
+    Args:
+        interactions: The interactions file.
+        items: The items file, None where there is none.
+        guess: What the columns mean.
+        spec: Where the text will lie; the files are named relative to its folder.
+    """
+    columns = {role: guess.roles[role].column for role in _ROLES if role in guess.roles}
+    label = "{from: label}"
+    comment = "a 0/1 column, taken as it is"
+    if guess.positive_above is not None:
+        label = f"{{from: rating, positive_above: {guess.positive_above:g}}}"
+        comment = guess.why_positive
+    rule, why = split_rule(guess)
+    command = " ".join(["collm data init", interactions.name, *([items.name] if items else [])])
+    lines = [
+        f"# Own data, encoder alone. Written by `{command}`: look over what it guessed, then",
+        f"#   collm validate {spec.name}",
+        f"#   collm run {spec.name}",
+        f"name: {_name(interactions)}",
+        "dataset:",
+        "  name: files",
+        f"  interactions: {_text(_relative(interactions, spec))}",
+        *([f"  items: {_text(_relative(items, spec))}"] if items else []),
+        f"  columns: {_flow(columns)}",
+        f"  label: {label}  # {comment}",
+        f"  split: {rule}  # {why}",
+        "  max_bad_rows: 0  # rows that cannot be used stop the run; raise this to go on without them",
+        "encoder: {name: mf-bias}",
+        "# With a language model on top, add for example:",
+        "# backbone: {name: smollm2-135m}",
+        "# prompt: {name: movie}",
+        "# tuning: {name: default}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _relative(path: Path, spec: Path) -> str:
+    try:
+        return Path(os.path.relpath(path.absolute(), spec.absolute().parent)).as_posix()
+    except ValueError:  # another drive
+        return path.absolute().as_posix()
+
+
+def _name(interactions: Path) -> str:
+    stem = interactions.name.removesuffix(".gz").partition(".")[0]
+    return (re.sub(r"[^A-Za-z0-9._+-]+", "-", stem).strip("-.") or "own-data")[:100]
+
+
+def _flow(mapping: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{key}: {_text(value)}" for key, value in mapping.items()) + "}"
+
+
+def _text(value: str) -> str:
+    """Quotes what YAML would read as something else than this text."""
+    return (
+        value if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED else json.dumps(value, ensure_ascii=False)
+    )

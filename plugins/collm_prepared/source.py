@@ -1,0 +1,106 @@
+"""The dataset source over a prepared folder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from collm.component import BuildContext
+from collm.contracts.data import DatasetConfig, InteractionTable, Limit, Visibility
+from collm.data.checks import SCHEMA
+from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, MANIFEST, POSITIVES, USERS, read_manifest
+from collm.data.texts import Texts
+from collm.data.wheels import file_sha256
+from collm.errors import DataError
+from collm_prepared.check import ITEM_COLUMNS, USER_COLUMNS, check_columns, check_folder
+
+_OF_HISTORIES = ("history_start", "history_end", "kept")
+
+
+class PreparedFolder:
+    """A folder that is used as it is where it can be, and read as a table of interactions otherwise."""
+
+    def __init__(self, config: DatasetConfig, *, context: BuildContext) -> None:
+        """Takes the settings; nothing is read yet."""
+        del context
+        self._config = config
+
+    def content_hash(self) -> str:
+        """Returns a digest of manifest and files, after holding each file against the manifest.
+
+        Raises:
+            DataError: If a file is missing or is not the one of the manifest.
+        """
+        return self._content
+
+    def written(self, *, visibility: Visibility, limit: Limit) -> Path | None:
+        """Returns the folder where it holds the histories that a spec asks for.
+
+        Raises:
+            DataError: With everything in it that is not in the form.
+        """
+        history = self._manifest.get("history")
+        if history is None or history.get("visibility") != visibility or limit != Limit():
+            return None
+        if any(value is not None for value in self._manifest.get("limit", {}).values()):
+            return None
+        check_folder(self._folder, self._manifest)
+        return self._folder
+
+    def load(self) -> InteractionTable:
+        """Reads the table; histories, limits and counts of training rows in it are not looked at.
+
+        Raises:
+            DataError: If a file is missing or lacks columns.
+        """
+        check_columns(self._folder, INTERACTIONS, SCHEMA)
+        check_columns(self._folder, USERS, {name: USER_COLUMNS[name] for name in ("user", "id")})
+        check_columns(self._folder, ITEMS, {name: ITEM_COLUMNS[name] for name in ("item", "id", "title")})
+        lazy = pl.scan_parquet(self._folder / INTERACTIONS)
+        kept = [name for name in lazy.collect_schema().names() if name not in _OF_HISTORIES]
+        users = pl.read_parquet(self._folder / USERS, columns=["user", "id"]).sort("user")
+        items = pl.read_parquet(self._folder / ITEMS, columns=["item", "id", "title"]).sort("item")
+        return InteractionTable(
+            frame=lazy.select(kept).collect().rechunk(),
+            user_ids=Texts(users["id"]),
+            item_ids=Texts(items["id"]),
+            titles=Texts(items["title"]),
+            tie_rule=self._manifest["tie_rule"],
+            notes=tuple(self._manifest["notes"]),
+            expected=self._manifest.get("full_counts", self._manifest["counts"]),
+        )
+
+    @property
+    def _folder(self) -> Path:
+        path = self._config.path
+        if path is None or not path.is_dir():
+            what = "is not set" if path is None else f"'{path}' is no folder"
+            raise DataError(f"dataset.path: {what}; 'prepared' needs the folder with {MANIFEST} and the parquet files")
+        return path
+
+    @functools.cached_property
+    def _manifest(self) -> dict[str, Any]:
+        manifest = read_manifest(self._folder)
+        if missing := [name for name in ("counts", "tie_rule", "notes", "files") if name not in manifest]:
+            raise DataError(f"{self._folder / MANIFEST}: '{missing[0]}' is missing; docs/large-data.md has all fields")
+        return manifest
+
+    @functools.cached_property
+    def _content(self) -> str:
+        manifest = self._manifest
+        wanted = [name for name in FILES if name != POSITIVES or "history" in manifest]
+        found = {name: file_sha256(self._folder / name) for name in wanted}
+        for name, digest in found.items():
+            stated = manifest["files"].get(name, {}).get("sha256")
+            if digest != stated:
+                raise DataError(
+                    f"{self._folder / name}: sha256 is {digest}, {MANIFEST} says {stated}: the file was changed or cut "
+                    "off after the manifest was written; write both again"
+                )
+        text = json.dumps([found, {name: manifest[name] for name in sorted(manifest) if name != "files"}])
+        return hashlib.sha256(text.encode()).hexdigest()
