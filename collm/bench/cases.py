@@ -20,7 +20,7 @@ from collm.engine.prompt_rows import PromptRows, PromptSource
 from collm.engine.seeding import derive_seed
 
 Array = np.ndarray[Any, Any]
-CaseName = Literal["scoring", "text_step", "collaborative_step", "ranking_100"]
+CaseName = Literal["scoring", "text_step", "collaborative_step", "collaborative_step_kept", "ranking_100"]
 CASES: tuple[CaseName, ...] = get_args(CaseName)
 PLAIN_ROWS = 32
 PLAIN_CANDIDATES = 16
@@ -85,7 +85,9 @@ class Case:
 
 
 def make_cases(subject: Subject, names: Sequence[CaseName], amount: Amount, clock: Clock) -> list[Case]:
-    """Makes the cases that a spec has: without an encoder there is no collaborative step, untuned there is none at all.
+    """Makes the cases that a spec has: without an encoder no collaborative step, untuned no step at all.
+
+    `collaborative_step_kept` is there where `tuning.prefix_cache_gb` is not 0: a later epoch over as many steps.
 
     Args:
         subject: The spec's model and data.
@@ -97,6 +99,7 @@ def make_cases(subject: Subject, names: Sequence[CaseName], amount: Amount, cloc
         "scoring": lambda: _scoring(subject, amount),
         "text_step": lambda: _training("text_step", subject, subject.step("text"), amount, clock),
         "collaborative_step": lambda: _training("collaborative_step", subject, subject.step("hybrid"), amount, clock),
+        "collaborative_step_kept": lambda: _later_epoch(subject, subject.step("hybrid"), amount, clock),
         "ranking_100": lambda: _ranking(subject, amount),
     }
     made = [makers[name]() for name in CASES if name in names]
@@ -194,9 +197,36 @@ def _scoring_piece(
 def _training(name: CaseName, subject: Subject, step: TuneStep | None, amount: Amount, clock: Clock) -> Case | None:
     if step is None:
         return None
-    steps = TrainingSteps(subject, step)
-    generator = np.random.default_rng(derive_seed(subject.spec.seed, "bench", name))
     rows = subject.train_rows()
+    steps = TrainingSteps(subject, step, rows=rows)
+    return _steps_case(name, steps, rows, step, amount, clock, seed=subject.spec.seed, warm_up_steps=1)
+
+
+def _later_epoch(subject: Subject, step: TuneStep | None, amount: Amount, clock: Clock) -> Case | None:
+    """Steps over rows whose beginnings were all computed in an epoch before, as far as the memory for them goes."""
+    if step is None or not subject.tuning.prefix_cache_gb:
+        return None
+    name: CaseName = "collaborative_step_kept"
+    n_steps = STEPS_PER_PIECE * amount.repetitions
+    rows = subject.train_rows()
+    first = TrainingSteps(subject, step, rows=rows).batches(0, n_steps)
+    rows = rows.take(np.unique(np.concatenate([part for batch in first for part in batch])))
+    steps = TrainingSteps(subject, step, rows=rows, keeps_prefixes=True)
+    return _steps_case(name, steps, rows, step, amount, clock, seed=subject.spec.seed, warm_up_steps=n_steps)
+
+
+def _steps_case(
+    name: CaseName,
+    steps: TrainingSteps,
+    rows: Rows,
+    step: TuneStep,
+    amount: Amount,
+    clock: Clock,
+    *,
+    seed: int,
+    warm_up_steps: int,
+) -> Case:
+    generator = np.random.default_rng(derive_seed(seed, "bench", name))
     pieces = []
     for number in range(amount.repetitions):
         batches = steps.batches(number * STEPS_PER_PIECE, STEPS_PER_PIECE)
@@ -212,7 +242,8 @@ def _training(name: CaseName, subject: Subject, step: TuneStep | None, amount: A
             )
         )
     first = _drawn(rows, PLAIN_CANDIDATES, generator)
-    return Case(name, lambda: steps.run(steps.batches(0, 1), clock), lambda loop: loop.train(first, step), pieces)
+    warm_up = steps.batches(0, warm_up_steps)
+    return Case(name, lambda: steps.run(warm_up, clock), lambda loop: loop.train(first, step), pieces)
 
 
 def _drawn(rows: Rows, n: int, generator: np.random.Generator) -> Rows:

@@ -14,6 +14,7 @@ from collm.bench.clock import Clock
 from collm.bench.flops import Tokens, count_tokens, model_size, needed_flops
 from collm.bench.subject import Subject
 from collm.contracts.tuning import Group, TuneStep
+from collm.data.prepared import Rows
 from collm.engine.language_task import LanguageTask
 from collm.engine.seeding import derive_seed
 from collm.engine.train import LoopSettings, train
@@ -24,21 +25,31 @@ Array = np.ndarray[Any, Any]
 class TrainingSteps:
     """Steps of the training loop, without validation."""
 
-    def __init__(self, subject: Subject, step: TuneStep) -> None:
-        """Encodes the training rows for one tuning step."""
+    def __init__(self, subject: Subject, step: TuneStep, *, rows: Rows, keeps_prefixes: bool = False) -> None:
+        """Encodes training rows for one tuning step.
+
+        Args:
+            subject: The spec's model and data.
+            step: The step.
+            rows: Training rows.
+            keeps_prefixes: Whether keys and values are kept as `tuning.prefix_cache_gb` says; else none are.
+        """
         self._subject, self._step = subject, step
         self._groups: tuple[Group, ...] = tuple(group for group, plan in step.groups.items() if plan.trains)
-        self._prompts = subject.source(step.variant).encode(subject.train_rows())
+        self._prompts = subject.source(step.variant).encode(rows)
         subject.recommender.set_trainable(self._groups)
+        subject.recommender.keep_prefixes(None)
+        tuning = subject.tuning if keeps_prefixes else subject.tuning.model_copy(update={"prefix_cache_gb": 0.0})
         self._task = LanguageTask(
             subject.recommender,
             step,
-            subject.tuning,
+            tuning,
             title=f"bench {step.name}",
             train=self._prompts,
             valid=self._prompts,
             seed=derive_seed(subject.spec.seed, "bench", step.name),
         )
+        self._kept = subject.recommender.kept_prefixes
         self._accelerator = Accelerator(cpu=subject.device.type == "cpu")
         self._epoch = self._task.batches(0)
 
@@ -58,6 +69,7 @@ class TrainingSteps:
         """
         subject = self._subject
         subject.recommender.set_trainable(self._groups, frozen_lora_dropout=subject.tuning.frozen_lora_dropout)
+        subject.recommender.keep_prefixes(self._kept)
         settings = LoopSettings(
             max_steps=len(batches),
             validate_every=len(batches),
@@ -86,7 +98,8 @@ class TrainingSteps:
             total += count_tokens(
                 self._prompts, np.concatenate(list(batch)), trains=True, lora_trains="lora" in self._groups
             )
-        return total
+        # What is kept is not run again.
+        return total if self._kept is None else Tokens(total.differentiated, total.differentiated)
 
     def flops(self, batches: Sequence[Sequence[Array]]) -> float:
         """Returns the operations that the steps need."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collm.bench.measure import BenchOptions
     from collm.spec.model import ResolvedSpec
 
-CASES = ("scoring", "text_step", "collaborative_step", "ranking_100")
+CASES = ("scoring", "text_step", "collaborative_step", "collaborative_step_kept", "ranking_100")
 
 
 def bench(

@@ -105,6 +105,11 @@ class Recommender(nn.Module):
         """Whether prompts share what they begin with and are packed without padding."""
         return self._takes_trees
 
+    @property
+    def kept_prefixes(self) -> PrefixCache | None:
+        """The cache of prompt beginnings, where there is one."""
+        return self._prefixes
+
     def keep_prefixes(self, cache: PrefixCache | None) -> None:
         """Keeps keys and values of prompt beginnings in a cache from now on, in training steps where LoRA is frozen.
 

@@ -191,7 +191,9 @@ def _comparisons(measured: Sequence[Measured], whole: str, best: set[str]) -> tu
     for metric in COMPARED_METRICS:
         draws = {method.name: drawn[whole][metric] for method, _, drawn in compared if metric in drawn[whole]}
         found.extend(compare_all(draws, metric))
-    return found, []
+    floors = {each[0].name for each in compared if each[0].floor}
+    # A reader looks for the methods first; a stable sort keeps the order of metrics and methods otherwise.
+    return sorted(found, key=lambda each: (each.first in floors) + (each.second in floors)), []
 
 
 def _improvements(lines: Sequence[Line], whole: str) -> dict[tuple[str, str], float]:

@@ -227,7 +227,7 @@ def _improvements(summary: Summary) -> Grid:
     )
     caption = "Mean over AUC and uAUC of (method - baseline) / baseline, the paper's definition (Table 2)."
     title = "Relative improvement over"
-    header = ("method", *(f"over {name}" for name in baselines))
+    header = ("method", *baselines)
     return Grid("improvement", title, header, rows, (False,) * len(rows), caption=caption)
 
 

@@ -21,7 +21,7 @@ from collm.cli.main import call
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "experiments" / "benchmarks" / "tiny.yaml")
 LITTLE = ("--rows", "24", "--users", "2", "--repetitions", "1", "--threads", "1")
-CASES = ("scoring", "text_step", "collaborative_step", "ranking_100")
+CASES = ("scoring", "text_step", "collaborative_step", "collaborative_step_kept", "ranking_100")
 KEYS = {"ours_per_s", "plain_per_s", "speedup", "share_of_peak", "peak_memory_gb"}
 
 

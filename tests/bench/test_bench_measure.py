@@ -76,6 +76,27 @@ def test_pieces_cover_the_rows_once(open_tiny: OpenSubject) -> None:
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_later_epoch_runs_no_beginning_again(open_tiny: OpenSubject) -> None:
+    names = ("collaborative_step", "collaborative_step_kept")
+    amount = Amount(rows=8, users=2, repetitions=2)
+    clock = Clock("wall", CPU)
+    subject = open_tiny("tuning.prefix_cache_gb=0.1")
+    step, later = make_cases(subject, names, amount, clock)
+    assert later.name == "collaborative_step_kept"
+    assert sum(piece.n_ours for piece in later.pieces) == sum(piece.n_ours for piece in step.pieces)
+    assert sum(piece.tokens for piece in later.pieces) < 0.9 * sum(piece.tokens for piece in step.pieces)
+    step.warm_up()
+    assert subject.recommender.kept_prefixes is None
+    later.warm_up()
+    kept = subject.recommender.kept_prefixes
+    assert kept is not None
+    n_bytes = kept.n_bytes
+    assert n_bytes > 0
+    later.pieces[1].ours(clock)
+    assert kept.n_bytes == n_bytes
+    assert [case.name for case in make_cases(open_tiny("tuning.prefix_cache_gb=0"), names, amount, clock)] == [names[0]]
+
+
 def test_sweep_and_its_picture(open_tiny: OpenSubject, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     subject = open_tiny()

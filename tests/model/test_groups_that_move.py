@@ -28,7 +28,7 @@ def state(recommender):
 
 
 @pytest.mark.parametrize("frozen_dropout", [False, True])
-@pytest.mark.parametrize("step", steps())
+@pytest.mark.parametrize("step", list(steps()))
 def test_frozen_groups_do_not_move_by_a_bit(step, frozen_dropout):
     recommender = tiny_recommender(dropout=0.2, encoder=TableEncoder())
     trained = [group for group, plan in step.groups.items() if plan.trains]

@@ -15,8 +15,9 @@ from collm.errors import RunError, UsageError
 from collm.registry import Registry
 from collm.report.collect import Collected, collect
 from collm.report.paper import paper_dataset, paper_values
+from collm.report.render import _terminal_columns
 from collm.report.summary import Line, Summary, summarise
-from collm.report.tables import report_tables
+from collm.report.tables import Grid, Text, report_tables
 from collm.rescore import Measure
 
 
@@ -133,3 +134,9 @@ def test_counts_of_the_data_stand_beside_table_1(write_run: WriteRun, registry: 
         ["released", "33,891", "10,401", "7,331", "838", "3,255"],
         ["the paper's ml-1m", "33,891", "10,401", "7,331", "839", "3,256"],
     ]
+
+
+def test_a_terminal_shows_the_first_columns_of_numbers_and_all_text() -> None:
+    row = tuple(Text(str(number)) for number in range(12))
+    grid = Grid("improvement", "wide", tuple("abcdefghijkl"), (row,), (False,), frozenset({0, 11}))
+    assert _terminal_columns(grid) == [0, 1, 2, 3, 4, 5, 6, 7, 11]
