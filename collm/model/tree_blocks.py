@@ -41,11 +41,13 @@ class Block:
         queries: int64 [n, width] packed rows, -1 = padding.
         keys: int64 [n, reach] packed rows; padding holds 0 and is not allowed.
         allowed: bool [n, width, reach] which query reads which key; at least one each.
+        n_known: Leading keys that belong to known levels, so that no gradient reaches them.
     """
 
     queries: torch.Tensor
     keys: torch.Tensor
     allowed: torch.Tensor
+    n_known: int
 
 
 def plan_blocks(levels: Sequence[Nodes], n_known: int) -> list[Block]:
@@ -72,7 +74,7 @@ def plan_blocks(levels: Sequence[Nodes], n_known: int) -> list[Block]:
             for start in range(0, width, span):
                 chosen = members[own.lengths[members] > start]
                 end = min(start + span, int(own.lengths[chosen].max()))
-                blocks.append(_block(own, above, chosen, start, end))
+                blocks.append(_block(own, above, chosen, start, end, n_known=n_known))
     return blocks
 
 
@@ -117,7 +119,13 @@ def _best_cut(order: torch.Tensor, widths: torch.Tensor, reach: torch.Tensor) ->
 
 
 def _block(
-    own: Nodes, above: Sequence[tuple[Nodes, torch.Tensor]], members: torch.Tensor, start: int, end: int
+    own: Nodes,
+    above: Sequence[tuple[Nodes, torch.Tensor]],
+    members: torch.Tensor,
+    start: int,
+    end: int,
+    *,
+    n_known: int,
 ) -> Block:
     n, width = len(members), end - start
     keys, allowed = [], []
@@ -136,7 +144,8 @@ def _block(
     # A padded query may read padded keys: nobody reads its result, and no row of logits is masked throughout.
     allowed.append(causal.expand(n, width, end))
     queries = rows.masked_fill(~inside, -1)[:, start:]
-    return Block(queries, torch.cat(keys, dim=1), torch.cat(allowed, dim=2))
+    known = sum(each.shape[1] for each in keys[:n_known])
+    return Block(queries, torch.cat(keys, dim=1), torch.cat(allowed, dim=2), known)
 
 
 @dataclass(frozen=True)
@@ -147,15 +156,19 @@ class _Gather:
         queries: int64 rows in the order [n, key heads, queries per key head, width].
         unread: int64 positions among `queries` that are padding.
         keys: int64 rows in the order [n, key heads, reach].
+        moving: int64 rows of the keys that gradients reach, likewise: all but the first `n_known` of each node.
         mask: [n, 1, 1, width, reach] added to logits.
         batch: n * key heads.
+        n_known: Leading keys of each node that gradients do not reach.
     """
 
     queries: torch.Tensor
     unread: torch.Tensor
     keys: torch.Tensor
+    moving: torch.Tensor
     mask: torch.Tensor
     batch: int
+    n_known: int
 
     def logits_shape(self, n_groups: int) -> tuple[int, int, int, int, int]:
         """Returns [n, key heads, queries per key head, width, reach]."""
@@ -179,7 +192,7 @@ class BlockAttention:
 
         Args:
             query: [n_own, heads, dim] of the tokens computed in this pass.
-            key: [n_known + n_own, key heads, dim], known levels first.
+            key: [n_known + n_own, key heads, dim], known levels first; those get no gradient.
             value: Likewise.
             scaling: Factor on the logits; None = dim ** -0.5.
 
@@ -213,12 +226,21 @@ class BlockAttention:
         keys = block.keys[:, None, :] * n_key_heads + torch.arange(n_key_heads)[:, None]
         mask = torch.zeros(block.allowed.shape, dtype=dtype).masked_fill_(~block.allowed, float("-inf"))
         return _Gather(
-            queries.index_fill_(0, unread, 0), unread, keys.reshape(-1), mask[:, None, None], n * n_key_heads
+            queries=queries.index_fill_(0, unread, 0),
+            unread=unread,
+            keys=keys.reshape(-1),
+            moving=keys[:, :, block.n_known :].reshape(-1),
+            mask=mask[:, None, None],
+            batch=n * n_key_heads,
+            n_known=block.n_known,
         )
 
 
 class _Attend(torch.autograd.Function):
-    """softmax(q k^T + mask) v, block by block. Weights are kept for the backward pass."""
+    """softmax(q k^T + mask) v, block by block. Weights are kept for the backward pass.
+
+    Gradients of keys and values that are known from an earlier pass are 0: they were computed without gradient.
+    """
 
     @staticmethod
     def forward(
@@ -255,10 +277,11 @@ class _Attend(torch.autograd.Function):
             if gather.unread.numel():
                 d_out.index_fill_(0, gather.unread, 0)
             d_out = d_out.view(gather.batch, -1, v.shape[2])
-            _collect(d_value, gather.keys, torch.bmm(p.transpose(1, 2), d_out))
+            # Known keys and values are constants: most of what a branch reads, and nobody asks for their gradient.
+            _collect(d_value, gather.moving, torch.bmm(p[:, :, gather.n_known :].transpose(1, 2), d_out))
             d_p = torch.bmm(d_out, v.transpose(1, 2))
             d_logits = torch._softmax_backward_data(d_p, p, -1, p.dtype)
-            _collect(d_key, gather.keys, torch.bmm(d_logits.transpose(1, 2), q))
+            _collect(d_key, gather.moving, torch.bmm(d_logits[:, :, gather.n_known :].transpose(1, 2), q))
             d_queries.append(torch.bmm(d_logits, k).view(-1, q.shape[2]))
         d_query = torch.cat(d_queries).index_select(0, ctx.rows).mul_(ctx.factor)
         return d_query, d_key.mul_(ctx.factor).to(key.dtype), d_value.to(value.dtype), None, None, None, None

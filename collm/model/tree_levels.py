@@ -119,6 +119,8 @@ class LevelAttention:
         for depth, (plan, own) in enumerate(
             zip(self._plans, torch.split(query, sizes[self._n_known :]), strict=True), start=self._n_known
         ):
+            if not plan.layout.n_tokens:
+                continue
             keys, values = both[0][: depth + 1], both[1][: depth + 1]
             outputs.append(_attend(plan, plan.layout.pad(own), keys, values, scaling))
         return torch.cat(outputs).view(query.shape[0], query.shape[1], -1)

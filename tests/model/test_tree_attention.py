@@ -77,7 +77,10 @@ def test_equals_attention_row_by_row(seed, n_nodes, longest, heads, known, way):
     weights = torch.randn_like(expected)
     wanted = torch.autograd.grad((expected * weights).sum(), inputs)
     got = torch.autograd.grad((found.view_as(expected) * weights).sum(), inputs)
-    assert all((a - b).abs().max() < 1e-4 for a, b in zip(wanted, got, strict=True))
+    # What is known was computed without gradient, so only the rows after it count.
+    skipped = [0, *[sum(int(nodes.lengths.sum()) for nodes in levels[:n_known])] * 2]
+    pairs = zip(wanted, got, skipped, strict=True)
+    assert all((a[n:] - b[n:]).abs().max() < 1e-4 for a, b, n in pairs)
 
 
 @pytest.mark.parametrize("way", [BlockAttention, LevelAttention])
