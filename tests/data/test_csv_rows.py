@@ -1,0 +1,115 @@
+"""CSV files beside Python's csv module; every record that does not fit is a bad row with its line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import random
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from collm.data.bad_rows import BadRows
+from collm.data.csv_rows import csv_head, read_csv_rows
+from collm.errors import DataError
+
+FIELDS = {"user": ("user", "uid"), "rating": ("stars",)}
+DTYPES = {"user": pl.String(), "rating": pl.Float64()}
+
+
+def read(
+    path: Path, content: str | bytes, *, required: tuple[str, ...] = ("user", "rating"), chunk_bytes: int = 1 << 20
+) -> tuple[list[tuple[object, ...]], list[tuple[int, str]]]:
+    """Returns the rows and (line, reason) of the bad ones."""
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    bad = BadRows()
+    frame = read_csv_rows(path, fields=FIELDS, dtypes=DTYPES, required=required, bad=bad, chunk_bytes=chunk_bytes)
+    assert frame.schema == {**DTYPES, "line": pl.Int64()}
+    return frame.rows(), bad.frame().select("line", "reason").rows()
+
+
+def test_columns_by_either_name_in_any_order(tmp_path: Path) -> None:
+    rows, bad = read(tmp_path / "a.csv", "stars,note,uid\n4,x,u1\n\n5,y,u2\n")
+    assert (rows, bad) == ([("u1", 4.0, 2), ("u2", 5.0, 4)], [])
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("chunk_bytes", [1, 40, 1 << 20])
+def test_any_quoted_text_comes_back(tmp_path: Path, separator: str, chunk_bytes: int) -> None:
+    generator = random.Random(chunk_bytes)
+    pieces = ["a", "é", ",", ";", '"', "\n", "\r\n", " b", "|", "\t"]
+    users = ["u" + "".join(generator.choice(pieces) for _ in range(generator.randrange(8))) for _ in range(60)]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=separator, lineterminator=generator.choice(["\n", "\r\n"]))
+    writer.writerows([("user", "stars"), *((user, place) for place, user in enumerate(users))])
+    content = gzip.compress(text.getvalue().encode())
+    rows, bad = read(tmp_path / "a.csv.gz", content, chunk_bytes=chunk_bytes)
+    assert bad == []
+    # Line ends within a field are one kind: a file is read line by line.
+    assert [row[0] for row in rows] == [user.replace("\r\n", "\n").strip() for user in users]
+    assert [row[1] for row in rows] == list(range(60))
+    lines = [2]
+    for user in users[:-1]:
+        lines.append(lines[-1] + 1 + user.count("\n"))
+    assert [row[2] for row in rows] == lines
+
+
+def test_what_does_not_fit_is_named_and_the_next_line_is_not_lost(tmp_path: Path) -> None:
+    content = (
+        "user,stars\n"
+        "u1,4\n"
+        "u2\n"  # too few
+        "u3,4,5\n"  # too many
+        '"u4,4\n'  # never closed
+        "u5,four\n"
+        ",3\n"
+        "u6,\n"
+        '"u7"x,4\n'
+        '"u 8",2\n'
+    )
+    rows, bad = read(tmp_path / "a.csv", content)
+    assert rows == [("u1", 4.0, 2), ("u 8", 2.0, 10)]
+    assert sorted(bad) == [
+        (3, "too few fields"),
+        (4, "too many fields"),
+        (5, "text after a closing quote"),
+        (6, "rating is not a number"),
+        (7, "user is missing"),
+        (8, "rating is missing"),
+        (9, "text after a closing quote"),
+    ]
+
+
+def test_a_quote_that_is_never_closed_costs_its_own_line(tmp_path: Path) -> None:
+    rows, bad = read(tmp_path / "a.csv", 'user,stars\nu1,4\n"u2,4\nu3,5\nu4,1\n')
+    assert rows == [("u1", 4.0, 2), ("u3", 5.0, 4), ("u4", 1.0, 5)]
+    assert bad == [(3, "a quote is not closed")]
+
+
+def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    rows, bad = read(tmp_path / "a.csv", b"user,stars\nu1,4\nJos\xe9,4\nu3,5\n")
+    assert rows == [("u1", 4.0, 2), ("u3", 5.0, 4)]
+    assert bad == [(3, "not UTF-8 text")]
+    with pytest.raises(DataError, match=r"b\.csv:1: the header line is not UTF-8 text; save the file as UTF-8"):
+        read(tmp_path / "b.csv", b"us\xe9r,stars\n")
+
+
+def test_a_missing_value_is_fine_where_none_is_required(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", "user,stars\nu1,\n", required=("user",)) == ([("u1", None, 2)], [])
+
+
+def test_headers(tmp_path: Path) -> None:
+    assert read(tmp_path / "only.csv", "user,stars\n") == ([], [])
+    assert read(tmp_path / "bom.csv", "\ufeff user ; stars \nu;1\n") == ([("u", 1.0, 2)], [])
+    (tmp_path / "q.csv").write_text('"a;b",c,d\n')
+    assert csv_head(tmp_path / "q.csv").names == ("a;b", "c", "d")
+    with pytest.raises(DataError, match="is empty; the first line must name the columns"):
+        read(tmp_path / "empty.csv", "\n\n")
+    with pytest.raises(DataError, match=r"column 'stars' \(rating\) is missing; the file has user, rating"):
+        read(tmp_path / "other.csv", "user,rating\nu,1\n")
+    with pytest.raises(DataError, match="2 columns are called 'user'; give them different names"):
+        read(tmp_path / "twice.csv", "user,user,stars\nu,v,1\n")
+    with pytest.raises(DataError, match="the header line cannot be read: a quote is not closed"):
+        read(tmp_path / "quote.csv", '"user,stars\nu,1\n')
