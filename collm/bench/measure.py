@@ -175,6 +175,8 @@ def measure(spec: ResolvedSpec, registry: Registry, options: BenchOptions) -> Be
         before = matmul_peak(dtype, subject.device, clock)
         loop = PlainLoop(subject)
         for case, result in zip(cases, results, strict=True):
+            # Once more: the model's weights have moved in memory or changed since, and what was kept is gone.
+            case.warm_up()
             loop.take_weights()
             case.plain_warm_up(loop)
             _measure_pieces(case, result, loop, clock)
