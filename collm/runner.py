@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collm.component import BuildContext, Component
+from collm.component import BuildContext
 from collm.contracts.encoder import EncoderConfig
 from collm.data.prepared import PreparedData
 from collm.engine.device import choose_device, prepare_machine, start_accelerator
@@ -22,7 +22,7 @@ from collm.runs.store import RunFolder, replacing
 from collm.runs.team import ALONE, Team
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floors_frame, scores_frame
-from collm.stages.fit_encoder import fit_encoder, load_encoder
+from collm.stages.fit_encoder import default_config, fit_encoder, load_encoder
 from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share
 from collm.stages.prepare_data import prepare_data
 from collm.stages.stage import StageResult, StageRunner
@@ -89,13 +89,6 @@ def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run
 
     team.together(work)
     return team.from_main(lambda: outcome(folder, key, reused=False))
-
-
-def default_config(component: Component) -> EncoderConfig:
-    """Returns an encoder's settings with every default, as floors are run."""
-    config = component.config(name=component.name)
-    assert isinstance(config, EncoderConfig)
-    return config
 
 
 class _Run:

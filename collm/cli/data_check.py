@@ -23,13 +23,13 @@ from collm.cli.score import find_run
 from collm.errors import RunError, UsageError
 
 if TYPE_CHECKING:
+    from collm.component import Component
     from collm.data.prepared import PreparedData
     from collm.data.radar import Finding
     from collm.registry import Registry
     from collm.spec.model import ResolvedSpec
 
 METRICS = ("auc", "uauc")
-RESAMPLES = 200
 _GROUPS = ("leaks", "any")
 
 
@@ -54,6 +54,9 @@ def check(
             min=0, help="Items per history to look at, where an encoder reads more. Default: history.max_items."
         ),
     ] = None,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Bootstrap resamples behind each interval; 0 = no intervals, the fastest.")
+    ] = 200,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,6 +80,7 @@ def check(
     folder = None if run is None else find_run(run, runs_dir)
     from collm.data.radar import find_leaks
 
+    fitted = _floor(floor, state.registry())
     data, build_context = prepare(chosen, state.registry(), runs_dir)
     n_items = chosen.history.max_items if max_items is None else max_items
     findings = find_leaks(data, max_items=n_items)
@@ -84,7 +88,7 @@ def check(
     if folder is None:
         from collm.report.without_rows import floor_scores
 
-        scores = floor_scores(floor, chosen, data, splits, registry=state.registry(), context=build_context)
+        scores = floor_scores(fitted, chosen, data, splits, context=build_context)
     else:
         scores = _run_scores(folder, chosen, data, splits)
     shown = {
@@ -95,14 +99,26 @@ def check(
         "rows": {split: len(mask) for split, mask in findings[0].affected.items()},
         "checks": [each.plain() for each in findings],
         "scores": f"floor {floor}" if folder is None else f"run {folder.name}",
-        "resamples": RESAMPLES,
-        "measured": _measured(data, findings, scores, state.registry()),
+        "resamples": resamples,
+        "measured": _measured(data, findings, scores, state.registry(), resamples),
     }
     if as_json:
         emit_json(shown)
     else:
         show_leaks(shown, data.notes)
     _end(findings, limits)
+
+
+def _floor(name: str, registry: Registry) -> Component:
+    """Finds a floor by its name.
+
+    Raises:
+        UsageError: If there is no floor of that name.
+    """
+    floors = {component.name: component for component in registry.floors()}
+    if name not in floors:
+        raise UsageError(f"--floor {name}: no floor of that name; there are: {', '.join(floors)}")
+    return floors[name]
 
 
 def _limits(texts: Sequence[str]) -> dict[str, float]:
@@ -143,12 +159,12 @@ def _run_scores(folder: Path, spec: ResolvedSpec, data: PreparedData, splits: Se
 
 
 def _measured(
-    data: PreparedData, findings: Sequence[Finding], scores: dict[str, Any], registry: Registry
+    data: PreparedData, findings: Sequence[Finding], scores: dict[str, Any], registry: Registry, resamples: int
 ) -> dict[str, Any]:
     from collm.report.without_rows import without_rows
     from collm.stages.evaluate import build_metrics
 
-    return without_rows(data, findings, scores, build_metrics(METRICS, registry), resamples=RESAMPLES)
+    return without_rows(data, findings, scores, build_metrics(METRICS, registry), resamples=resamples)
 
 
 def _end(findings: Sequence[Finding], limits: dict[str, float]) -> None:

@@ -51,12 +51,13 @@ def describe(
     state = state_of(context)
     chosen, chosen_key = choose_run(state.load(spec, overrides), key, prefer=lambda each: each.prompt is not None)
     from collm.data.description import describe as describe_data
+    from collm.report.data_picture import check_picture, write_picture
 
+    if picture is not None:
+        check_picture(picture)
     data, build_context = prepare(chosen, state.registry(), runs_dir)
     found = describe_data(data, max_items=chosen.history.max_items, warm=chosen.slices.warm, cold=chosen.slices.cold)
     if picture is not None:
-        from collm.report.data_picture import write_picture
-
         write_picture(found, picture, title=f"{chosen.dataset.name} ({chosen.name})")
         say(f"wrote {picture}")
     shown: dict[str, Any] = {
@@ -120,7 +121,9 @@ def _show(shown: dict[str, Any]) -> None:
     emit_table(*(Text(line) for line in lines), _splits_table(shown))
     items = shown["item_train_rows"]
     quantiles = ", ".join(f"{name} {value:,.0f}" for name, value in items.items() if value is not None)
+    parts = " ".join(next(iter(shown["splits"].values()))["history_length"])
     tail = [
+        f"history length: items shown, at {parts} of the rows",
         f"training rows per item: {quantiles or 'none'}",
         f"rows that share user and second with another: {shown['rows_sharing_a_second']:.1%}",
         f"ties: {shown['tie_rule']}",
@@ -142,16 +145,22 @@ def _splits_table(shown: dict[str, Any]) -> Table:
         table.add_row(name, *(f"{each[name]:,}" for each in facts))
     table.add_row("label 1", *(_percent(each["positive_share"]) for each in facts))
     for name in ("first", "last"):
-        table.add_row(f"{name} row (UTC)", *(each[name] or "-" for each in facts))
-    names = list(facts[0]["history_length"])
+        table.add_row(
+            f"{name} row (UTC)" if shown["dated"] else f"{name} line", *(_minute(each[name]) for each in facts)
+        )
     lengths = [
         " ".join("-" if value is None else str(value) for value in each["history_length"].values()) for each in facts
     ]
-    table.add_row(f"history length {' '.join(names)}", *lengths)
+    table.add_row("history length", *lengths)
     table.add_row("empty history", *(_percent(each["empty_history_share"]) for each in facts))
     table.add_row("warm", *(_percent(each["warm_share"]) for each in facts))
     table.add_row("cold", *(_percent(each["cold_share"]) for each in facts))
     return table
+
+
+def _minute(time: str | None) -> str:
+    """Returns a time to the minute; a number where no calendar has it."""
+    return "-" if time is None else time.removesuffix("Z")[:16].replace("T", " ")
 
 
 def _percent(share: float | None) -> str:
@@ -169,8 +178,9 @@ def _show_prompts(prompts: list[dict[str, Any]] | None, command: str) -> None:
         cut = "" if each["history_shown"] in (None, each["history"]) else f", {each['history_shown']} of them fit"
         emit_table(
             Text(
-                f"\nlongest prompt {place}: {tokens}{each['characters']:,} characters, {each['history']} titles{cut}; "
-                f"{command} --row {each['row']} ({each['split']})"
+                f"\nlongest prompt {place} ({each['split']}): {tokens}{each['characters']:,} characters, "
+                f"{each['history']} titles{cut}"
             ),
+            Text(f"{command} --row {each['row']}"),
             Text(each["text"][:_SHOWN_CHARACTERS] + (" ..." if len(each["text"]) > _SHOWN_CHARACTERS else "")),
         )

@@ -10,6 +10,13 @@ from collm.cli.context import emit_table, say
 if TYPE_CHECKING:
     from rich.table import Table
 
+# So that the tables of all metrics stand in the same columns; together they fit 80.
+_NAME_WIDTH, _VALUE_WIDTH, _CHANGE_WIDTH = (
+    len("similar-title-in-history"),
+    len("0.0000 [0.0000, 0.0000]"),
+    len("+0.0000"),
+)
+
 
 def show_leaks(shown: dict[str, Any], notes: Sequence[str]) -> None:
     """Prints what the radar found: checks, what mends them, and metrics with and without the rows.
@@ -23,16 +30,15 @@ def show_leaks(shown: dict[str, Any], notes: Sequence[str]) -> None:
     found = [each for each in shown["checks"] if each["found"]]
     rows = ", ".join(f"{split} {n:,}" for split, n in shown["rows"].items())
     head = f"{shown['dataset']}, {rows} rows; history {shown['visibility']}, at most {shown['max_items']} items"
-    emit_table(Text(head), _checks_table(shown), *_titles_line(shown))
-    mended: dict[str, list[str]] = {}
-    for each in found:
-        mended.setdefault(each["fix"], []).append(each["name"])
-    emit_table(
-        *(Text(f"{', '.join(names)}: {fix}") for fix, names in mended.items()),
-        *(Text(f"note: {note}") for note in notes),
-    )
+    emit_table(Text(head), _checks_table(shown))
+    if found:
+        emit_table(_meanings(found), *_titles_line(shown))
+    emit_table(*(Text(f"note: {note}") for note in notes))
     for split, parts in shown["measured"].items():
-        emit_table(Text(f"\n{split}, scores of {shown['scores']}, with and without the rows found"), _metrics(parts))
+        emit_table(
+            Text(f"\n{split}, scores of {shown['scores']}, with and without the rows found"),
+            *(_metric(name, parts) for name in parts["all"]["metrics"]),
+        )
     if not any(each["kind"] == "leak" for each in found):
         say("no leak found")
 
@@ -46,10 +52,22 @@ def _checks_table(shown: dict[str, Any]) -> Table:
     table.add_column("kind", no_wrap=True)
     for split in shown["rows"]:
         table.add_column(f"{split} rows", justify="right", no_wrap=True)
-    table.add_column("rows whose")
     for each in shown["checks"]:
-        counts = [_share(part) for part in each["splits"].values()]
-        table.add_row(each["name"], each["kind"], *counts, each["meaning"].removeprefix("rows whose "))
+        table.add_row(each["name"], each["kind"], *(_share(part) for part in each["splits"].values()))
+    return table
+
+
+def _meanings(found: Sequence[dict[str, Any]]) -> Table:
+    """Returns what was found and what mends it, beside the names."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for each in found:
+        table.add_row(Text(each["name"]), Text(each["meaning"].removeprefix("rows whose ")))
+        table.add_row("", Text(f"mended by {each['fix']}"))
     return table
 
 
@@ -69,27 +87,23 @@ def _titles_line(shown: dict[str, Any]) -> list[Any]:
     examples = "; ".join(" = ".join(group) for group in details["examples"])
     return [
         Text(
-            f"similar-title: {details['items']:,} items ({details['share_of_items']:.1%}) in {details['groups']:,} "
+            f"\nsimilar-title: {details['items']:,} items ({details['share_of_items']:.1%}) in {details['groups']:,} "
             f"groups, {details['items_with_identical_title']:,} letter for letter; e.g. {examples}"
         )
     ]
 
 
-def _metrics(parts: dict[str, Any]) -> Table:
+def _metric(name: str, parts: dict[str, Any]) -> Table:
     from rich import box
     from rich.table import Table
 
-    names = list(parts["all"]["metrics"])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("without")
-    table.add_column("rows", justify="right")
-    for name in names:
-        table.add_column(f"{name} [95% interval]", justify="right", no_wrap=True)
-        table.add_column("change", justify="right", no_wrap=True)
+    table.add_column("without", no_wrap=True, min_width=_NAME_WIDTH)
+    table.add_column("rows", justify="right", no_wrap=True)
+    table.add_column(f"{name} [95% interval]", justify="right", no_wrap=True, min_width=_VALUE_WIDTH)
+    table.add_column("change", justify="right", no_wrap=True, min_width=_CHANGE_WIDTH)
     for part, record in parts.items():
-        cells: list[str] = []
-        for name in names:
-            cells += _value(record["metrics"][name], parts["all"]["metrics"][name], first=part == "all")
+        cells = _value(record["metrics"][name], parts["all"]["metrics"][name], first=part == "all")
         table.add_row("none, all rows" if part == "all" else part, f"{record['rows']:,}", *cells)
     return table
 

@@ -13,6 +13,7 @@ from collm.data.dense import pieces
 from collm.data.prepared import PreparedData, Rows
 from collm.data.radar import utc
 from collm.data.slices import slice_masks
+from collm.data.times import FIRST
 
 Array = np.ndarray[Any, Any]
 
@@ -46,15 +47,20 @@ class SplitFacts:
     warm: float | None
     cold: float | None
 
-    def plain(self) -> dict[str, Any]:
-        """Returns the facts as plain data, with times as text and quantiles of the history length."""
+    def plain(self, *, dated: bool) -> dict[str, Any]:
+        """Returns the facts as plain data, with times as text and quantiles of the history length.
+
+        Args:
+            dated: Whether times are seconds since 1970; else they are shown as the numbers they are.
+        """
+        in_words = utc if dated else str
         return {
             "rows": self.rows,
             "users": self.users,
             "items": self.items,
             "positive_share": self.positives / self.rows if self.rows else None,
-            "first": None if self.first is None else utc(self.first),
-            "last": None if self.last is None else utc(self.last),
+            "first": None if self.first is None else in_words(self.first),
+            "last": None if self.last is None else in_words(self.last),
             "history_length": {f"p{part}": quantile(self.history_rows, part / 100) for part in QUANTILES},
             "empty_history_share": float(self.history_rows[0]) / self.rows if self.rows else None,
             "warm_share": self.warm,
@@ -92,14 +98,20 @@ class Description:
     notes: tuple[str, ...]
     tie_rule: str
 
+    @property
+    def dated(self) -> bool:
+        """Whether times are times: line numbers, where a dataset has none, end before the first possible year."""
+        return bool(len(self.time_edges)) and bool(self.time_edges[-1] >= FIRST)
+
     def plain(self) -> dict[str, Any]:
         """Returns what JSON shows: everything but the curves of the picture."""
         return {
             "visibility": self.visibility,
             "max_items": self.max_items,
+            "dated": self.dated,
             "counts": dict(self.counts),
             "full_counts": dict(self.full_counts),
-            "splits": {name: facts.plain() for name, facts in self.splits.items()},
+            "splits": {name: facts.plain(dated=self.dated) for name, facts in self.splits.items()},
             "rows_sharing_a_second": self.shared_second,
             "item_train_rows": {f"p{part}": _percentile(self.item_rows, part) for part in QUANTILES},
             "tie_rule": self.tie_rule,

@@ -19,7 +19,7 @@ class Check:
         kind: `leak`: the row shows what nobody knew when the question was asked, or its answer was trained on;
             `caution`: it was known, but models see it unequally, or the number means something else there.
         meaning: Which rows are affected, as the end of "rows whose ...".
-        fix: What mends it.
+        fix: What mends it, as the end of "mended by ...".
     """
 
     name: str
@@ -33,7 +33,7 @@ CHECKS = (
         "target-in-history",
         "leak",
         "own history shows the item that is asked about",
-        f"{_NEWER_ONLY}: both leave earlier ratings of the target out",
+        f"{_NEWER_ONLY}, which leave earlier ratings of the target out",
     ),
     Check("later-history", "leak", "history shows an item of a later second than the row's", _NEWER_ONLY),
     Check("same-second", "leak", "history shows an item of the row's own second", _NEWER_ONLY),
@@ -59,24 +59,24 @@ CHECKS = (
         "unseen-user",
         "caution",
         "user has no training row",
-        "`slices.cold: unseen` measures rows of unseen users and items apart",
+        "`slices.cold: unseen`, which measures rows of unseen users and items apart",
     ),
     Check(
         "unseen-item",
         "caution",
         "item has no training row",
-        "`slices.cold: unseen` measures rows of unseen users and items apart",
+        "`slices.cold: unseen`, which measures rows of unseen users and items apart",
     ),
     Check(
         "similar-title",
         "caution",
         "item has the title of another item, but for case, accents, punctuation, year and articles",
-        "give items one id each in the dataset's files where they are the same thing",
+        "one id in the dataset's files for items that are one thing",
     ),
     Check(
         "similar-title-in-history",
         "caution",
         "history shows another item with the title of the one that is asked about",
-        "give items one id each in the dataset's files; `history.visibility: as-of-split` shows fewer of them",
+        "one id in the dataset's files for items that are one thing; `history.visibility: as-of-split` shows fewer",
     ),
 )

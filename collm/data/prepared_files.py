@@ -119,10 +119,10 @@ class ColumnFile:
     def split_places(self) -> Array:
         """Returns uint8 [n_rows]: the place of each row's split in `SPLITS`, `len(SPLITS)` outside every split."""
         if "split" not in self._arrays:
-            place = pl.lit(len(SPLITS), dtype=pl.UInt8)
-            for number, name in enumerate(SPLITS):
-                place = pl.when(pl.col("split") == name).then(pl.lit(number, dtype=pl.UInt8)).otherwise(place)
-            self._arrays["split"] = self.series(place).to_numpy()
+            # No when/then over literals in the stream: polars 2.1 then returns the rows of files beyond about 200,000
+            # rows in another order, and other rows would be test rows.
+            named = self.series(pl.col("split").cast(pl.Enum(SPLITS), strict=False))
+            self._arrays["split"] = named.to_physical().fill_null(len(SPLITS)).cast(pl.UInt8).to_numpy()
         return self._arrays["split"]
 
     def series(self, expression: pl.Expr) -> pl.Series:

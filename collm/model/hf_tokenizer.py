@@ -99,7 +99,7 @@ class HfTokenizer:
         if mark not in _SPACES:
             return
         over = re.compile(f"[^{mark}\\sĊċčĉ]{mark}")
-        found = [token for token in vocabulary if over.search(token)]
+        found = sorted((token for token in vocabulary if over.search(token)), key=vocabulary.__getitem__)
         texts = [str(self._tokenizer.convert_tokens_to_string([token])) for token in found]
         for token, text, ids in zip(found, texts, self._raw(texts) if texts else [], strict=True):
             # Some tokens stand in a vocabulary and are never made, because the text is split before.

@@ -10,19 +10,17 @@ import numpy as np
 import polars as pl
 import torch
 
-from collm.component import BuildContext
+from collm.component import BuildContext, Component
 from collm.contracts.metric import Metric, ScoredRows
 from collm.data.prepared import PreparedData
 from collm.data.radar import Finding
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
-from collm.errors import RunError, UsageError
+from collm.errors import RunError
 from collm.metrics.evaluate import evaluate
-from collm.registry import Registry
 from collm.rescore import read_scores
-from collm.runner import default_config
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import RESAMPLING_SEED, probabilities
-from collm.stages.fit_encoder import build_encoder, encoder_data, train_batches
+from collm.stages.fit_encoder import build_encoder, default_config, encoder_data, train_batches
 
 Array = np.ndarray[Any, Any]
 Scores = Mapping[str, Array]
@@ -31,34 +29,26 @@ ALL_LEAKS = "all leaks"
 
 
 def floor_scores(
-    name: str,
+    component: Component,
     spec: ResolvedSpec,
     data: PreparedData,
     splits: Sequence[str],
     *,
-    registry: Registry,
     context: BuildContext,
 ) -> dict[str, Array]:
     """Fits a floor and scores the evaluation rows with it, in memory and on the processor.
 
     Args:
-        name: The floor, with its default settings.
+        component: The floor, with its default settings.
         spec: Supplies seed and history settings.
         data: Prepared data.
         splits: Splits to score.
-        registry: Where the floor comes from.
         context: Cache folder.
 
     Returns:
         Split -> float64 [n_rows] probabilities.
-
-    Raises:
-        UsageError: If there is no floor of that name.
     """
-    floors = {component.name: component for component in registry.floors()}
-    if name not in floors:
-        raise UsageError(f"--floor {name}: no floor of that name; there are: {', '.join(floors)}")
-    floor = build_encoder(floors[name], default_config(floors[name]), data, spec, context)
+    floor = build_encoder(component, default_config(component), data, spec, context)
     batcher = EncoderBatcher.of(floor, data, torch.device("cpu"))
     floor.fit_direct(encoder_data(data, spec.history.max_items), train_batches(data, batcher))
     return {split: probabilities(encoder_logits(floor, batcher, data.rows(split))) for split in splits}

@@ -30,6 +30,13 @@ WEIGHTS = "encoder.safetensors"
 DIRECT_BATCH_ROWS = 65_536
 
 
+def default_config(component: Component) -> EncoderConfig:
+    """Returns an encoder's settings with every default, as floors are run."""
+    config = component.config(name=component.name)
+    assert isinstance(config, EncoderConfig)
+    return config
+
+
 def build_encoder(
     component: Component, config: EncoderConfig, data: PreparedData, spec: ResolvedSpec, context: BuildContext
 ) -> EncoderModule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from collm.data.description import describe, quantile
 @pytest.mark.parametrize("visibility", ["all", "as-of-split"])
 def test_counts_are_those_of_the_table(make_table: Any, tmp_path: Path, visibility: Any) -> None:
     table = make_table(3, n_rows=300)
+    table = replace(table, frame=table.frame.with_columns(pl.col("timestamp") + 1_000_000_000))
     data = prepared(table, tmp_path, visibility=visibility)
     found = describe(data, max_items=4, warm="at-least-3", cold="unseen")
     trained = table.frame.filter(pl.col("split") == "train")
@@ -56,6 +58,13 @@ def test_limits_are_told_apart(tmp_path: Path) -> None:
     found = describe(prepared(clean_table(), tmp_path, limit=Limit(test=1)), max_items=0, warm="seen", cold="rest")
     assert (found.counts["test"], found.full_counts["test"], found.splits["test"].rows) == (1, 3, 1)
     assert found.plain()["splits"]["test"]["history_length"]["p100"] == 0
+
+
+def test_line_numbers_in_place_of_times_are_no_dates(tmp_path: Path) -> None:
+    found = describe(prepared(clean_table(), tmp_path), max_items=2, warm="seen", cold="rest")
+    assert not found.dated
+    plain = found.plain()
+    assert (plain["dated"], plain["splits"]["train"]["first"], plain["splits"]["test"]["last"]) == (False, "0", "7002")
 
 
 def test_quantiles() -> None:

@@ -14,6 +14,7 @@ import pytest
 from collm.contracts.data import SPLITS, InteractionTable, Limit
 from collm.data.history import index_histories, last_positives
 from collm.data.prepared import FILES, PreparedData, Rows, draw_whole_users, prepare
+from collm.data.prepared_files import ColumnFile
 from collm.errors import DataError
 
 
@@ -108,3 +109,17 @@ def test_unknown_split_and_broken_folders(make_table: Any, tmp_path: Path) -> No
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "schema": 9}))
     with pytest.raises(DataError, match="schema is 9, this version reads 1"):
         PreparedData.open(tmp_path / "data")
+
+
+def test_long_files_are_read_in_their_order(tmp_path: Path) -> None:
+    """Several stretches of a file are read at a time from some 200,000 rows on."""
+    path, n = tmp_path / "long.parquet", 300_000
+    place = np.random.default_rng(0).integers(0, len(SPLITS) + 2, n)
+    names = [*SPLITS, None, "other"]
+    pl.DataFrame({"split": [names[each] for each in place], "user": np.arange(n)}).write_parquet(path)
+    manifest = {"files": {path.name: {"rows": n, "bytes": path.stat().st_size}}}
+    for _ in range(5):
+        file = ColumnFile(path, manifest)
+        np.testing.assert_array_equal(file.split_places(), np.minimum(place, len(SPLITS)))
+        np.testing.assert_array_equal(file.array("user"), np.arange(n))
+    assert file.split_places().dtype == np.uint8

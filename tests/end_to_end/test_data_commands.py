@@ -108,6 +108,28 @@ def test_limits_decide_the_exit_code(folder: Path) -> None:
     assert "no check 'leeks'; there are: target-in-history" in unknown.stderr
 
 
+def test_each_finding_names_what_mends_it(folder: Path) -> None:
+    content = json.loads(call(folder, "check", "shop.yaml", "--json", "--resamples", "0").stdout)
+    for each in content["checks"]:
+        assert set(each) == {"name", "kind", "meaning", "fix", "found", "splits", "details"}
+        assert each["fix"]
+    assert content["resamples"] == 0
+    auc = content["measured"]["test"]["all"]["metrics"]["auc"]
+    assert auc["value"] is not None
+    assert auc["low"] is None
+
+
+def test_tables_fit_eighty_columns(folder: Path) -> None:
+    for name in ("check", "describe"):
+        table = call(folder, name, "shop.yaml")
+        lines = [line.rstrip() for line in table.stdout.splitlines()]
+        # What stands in columns; sentences wrap by themselves.
+        columns = [line for line in lines if line.startswith(" ") and "mended" not in line]
+        assert len(columns) > 10
+        assert max(map(len, columns)) <= 80, max(columns, key=len)
+        assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in lines)
+
+
 def test_a_finished_runs_scores(folder: Path) -> None:
     made = subprocess.run(command("run", "shop.yaml"), cwd=folder, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
@@ -121,7 +143,9 @@ def test_describing(folder: Path) -> None:
     pytest.importorskip("matplotlib")
     done = call(folder, "describe", "shop.yaml", "--json", "--picture", "data.svg")
     assert done.returncode == 0, done.stderr
-    splits = json.loads(done.stdout)["splits"]
+    content = json.loads(done.stdout)
+    assert (content["schema"], content["longest_prompts"]) == (1, None)
+    splits = content["splits"]
     assert {name: each["rows"] for name, each in splits.items()} == {
         "train": 14 * N_USERS + 1,
         "valid": 3 * N_USERS,
@@ -131,6 +155,49 @@ def test_describing(folder: Path) -> None:
     table = call(folder, "describe", "suite.yaml", "--key", "b")
     assert table.returncode == 0, table.stderr
     assert "history strictly-earlier" in table.stdout
+
+
+def test_longest_prompts_of_a_spec_with_a_language_model(folder: Path) -> None:
+    sections = "backbone: {name: tiny}\nprompt: {name: movie}\ntuning: {name: text-only}\n"
+    without_encoder = SPEC.replace("encoder: {name: mf-bias, fit: {epochs: 2}}\n", sections)
+    (folder / "asks.yaml").write_text(without_encoder, encoding="utf-8")
+    content = json.loads(call(folder, "describe", "asks.yaml", "--json", "--longest", "2").stdout)
+    first, second = content["longest_prompts"]
+    assert first["tokens"] >= second["tokens"] > 0
+    assert first["characters"] == len(first["text"])
+    shown = call(folder, "describe", "asks.yaml", "--longest", "1").stdout
+    assert f"collm prompt asks.yaml --row {first['row']}" in shown
+    asked = subprocess.run(
+        command("prompt", "asks.yaml", "--row", str(first["row"])),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert first["text"] in asked.stdout
+
+
+def test_wrong_options_are_seen_before_any_work(folder: Path) -> None:
+    for arguments, message in (
+        (("describe", "shop.yaml", "--picture", "data.jpg"), "ending '.jpg' is unknown; use .png, .svg, .pdf"),
+        (("check", "shop.yaml", "--floor", "nope"), "--floor nope: no floor of that name; there are: bias-logistic"),
+        (("check", "shop.yaml", "--run", "nope"), "nope: no run folder here or in runs"),
+        (("check", "shop.yaml", "--key", "a"), "--key a: this file is one spec, not a suite"),
+    ):
+        done = call(folder, *arguments)
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+        assert done.stdout == ""
+
+
+def test_missing_files_are_named(folder: Path) -> None:
+    for name in ("check", "describe"):
+        done = call(folder, name, "shop.yaml", "--set", "dataset.interactions=gone.csv")
+        assert done.returncode == 1
+        assert "dataset.interactions: '" in done.stderr
+        assert "gone.csv': no such file" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_wrong_input_is_one_located_error(folder: Path) -> None:
