@@ -57,7 +57,13 @@ def input_hashes(spec: ResolvedSpec, registry: Registry, context: BuildContext) 
 
 
 def stored_outcome(
-    spec: ResolvedSpec, registry: Registry, *, runs_dir: Path, context: BuildContext, run: str
+    spec: ResolvedSpec,
+    registry: Registry,
+    *,
+    runs_dir: Path,
+    context: BuildContext,
+    run: str,
+    says_changes: bool = True,
 ) -> dict[str, Any] | None:
     """Returns the stored results of a finished run, None where there is work to do.
 
@@ -70,6 +76,7 @@ def stored_outcome(
         runs_dir: Directory of runs.
         context: Cache folder.
         run: Key of the run within its suite, or the spec's name.
+        says_changes: Whether to log what changed since; a caller that only looks ahead leaves that to the run itself.
     """
     folder = RunFolder(runs_dir, spec.name, spec.spec_hash)
     if not folder.is_done():
@@ -81,7 +88,8 @@ def stored_outcome(
         logger.warning("%s: showing stored results; their files cannot be compared: %s", run, error)
         changed = []
     if changed:
-        logger.info("%s: finished before, but %s changed since", run, " and ".join(changed))
+        if says_changes:
+            logger.info("%s: finished before, but %s changed since", run, " and ".join(changed))
         return None
     return outcome(folder, run, reused=True)
 

@@ -102,7 +102,7 @@ def _finished(loaded: ResolvedSpec | Suite, state: CliState, runs_dir: Path) -> 
 
 def _stored(spec: ResolvedSpec, run: str, state: CliState, runs_dir: Path) -> dict[str, Any] | None:
     context = BuildContext(cache_dir=cache_dir(), find=state.registry().get)
-    return stored_outcome(spec, state.registry(), runs_dir=runs_dir, context=context, run=run)
+    return stored_outcome(spec, state.registry(), runs_dir=runs_dir, context=context, run=run, says_changes=False)
 
 
 def _work(

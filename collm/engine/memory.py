@@ -8,6 +8,7 @@ attention weights, one number for each head and token that is read. Attention ke
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 import psutil
 import torch
 
-from collm.contracts.backbone import BackboneConfig, Dtype, ModelFolderConfig
+from collm.contracts.backbone import Backbone, BackboneConfig, Dtype, ModelFolderConfig
 from collm.contracts.tuning import TuningConfig
 
+logger = logging.getLogger(__name__)
 GB = 1e9
 # Weight, gradient and AdamW's two averages, all float32.
 _BYTES_PER_TRAINED = 16
@@ -221,3 +223,40 @@ def describe(title: str, shape: Shape, plan: Plan, free: float) -> tuple[bool, s
     settings = advice(shape, plan, free)
     knobs = "; or ".join(settings) if settings else "a smaller backbone, or a machine with more memory"
     return False, f"{said}: it may not fit; set {knobs}" if settings else f"{said}: it may not fit; use {knobs}"
+
+
+def tell_memory(
+    title: str,
+    backbone: Backbone,
+    config: BackboneConfig,
+    *,
+    tuning: TuningConfig,
+    trains_lora: bool,
+    device: torch.device,
+) -> None:
+    """Logs before weights load what a tuning step takes, as a warning where it may not fit.
+
+    Adapters decide what is kept for their gradients, so whether they train is what counts; their own number is small.
+    A backbone that does not describe its shape is passed over.
+
+    Args:
+        title: What the step is called.
+        backbone: The model without its weights.
+        config: Its settings.
+        tuning: The tuning's settings.
+        trains_lora: Whether the step trains the adapters.
+        device: Where it runs.
+    """
+    shape = Shape.of(backbone.describe())
+    if shape is None:
+        return
+    plan = plan_of(
+        config,
+        tuning,
+        trained=4 * tuning.lora.r * shape.width * shape.layers,
+        device=device,
+        max_length=backbone.max_length,
+        keeps_prefixes=not trains_lora,
+    )
+    fits, said = describe(title, shape, plan, free_gb(device))
+    logger.log(logging.INFO if fits else logging.WARNING, said)

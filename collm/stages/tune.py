@@ -19,7 +19,7 @@ from collm.contracts.tuning import Group, TuneStep, TuningStrategy
 from collm.data.prepared import PreparedData, Rows, draw_whole_users
 from collm.engine.assemble import Parts, assemble_in_team, save_parts
 from collm.engine.language_task import LanguageTask, recommender_logits, selection_rows
-from collm.engine.memory import Shape, describe, free_gb, plan_of
+from collm.engine.memory import tell_memory
 from collm.engine.prompt_rows import PromptSource
 from collm.engine.seeding import derive_seed, seed_torch
 from collm.engine.sharding import shard_frozen_weights
@@ -184,9 +184,17 @@ class LanguageModelRun:
         }
 
     def _work(self, step: TuneStep, stage: str, folder: Path) -> dict[str, Any]:
+        assert self._spec.backbone is not None
         seed = derive_seed(self._spec.seed, step.name)
         seed_torch(seed)
-        self._tell_memory(f"{stage} {step.name}", step)
+        tell_memory(
+            f"{stage} {step.name}",
+            self._backbone,
+            self._spec.backbone,
+            tuning=self._tuning,
+            trains_lora="lora" in step.groups and step.groups["lora"].trains,
+            device=self._accelerator.device,
+        )
         recommender = self._assemble(self._parts(step.groups, step))
         trained: list[Group] = [group for group, plan in step.groups.items() if plan.trains]
         recommender.set_trainable(trained, frozen_lora_dropout=self._tuning.frozen_lora_dropout)
@@ -232,24 +240,6 @@ class LanguageModelRun:
             "trained_parameters": {g: sum(p.numel() for p in recommender.parts()[g].values()) for g in trained},
             "curve": state.curve,
         }
-
-    def _tell_memory(self, title: str, step: TuneStep) -> None:
-        """Says before weights load what the step takes; adapters decide what is kept, their own number is small."""
-        spec, device = self._spec, self._accelerator.device
-        shape = Shape.of(self._backbone.describe())
-        if shape is None or spec.backbone is None:
-            return
-        trained = 4 * self._tuning.lora.r * shape.width * shape.layers
-        plan = plan_of(
-            spec.backbone,
-            self._tuning,
-            trained=trained,
-            device=device,
-            max_length=self._backbone.max_length,
-            keeps_prefixes="lora" not in step.groups or not step.groups["lora"].trains,
-        )
-        fits, said = describe(title, shape, plan, free_gb(device))
-        logger.log(logging.INFO if fits else logging.WARNING, said)
 
     def _train_rows(self, step: TuneStep) -> Rows:
         return training_rows(self._data, step, self._tuning, seed=self._spec.seed)
