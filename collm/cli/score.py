@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collm.trained.recommend import Recommendations
 
 
-class ExportDtype(enum.StrEnum):
-    """Number formats of an export."""
+class WeightDtype(enum.StrEnum):
+    """Number formats of a language model's weights."""
 
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -39,6 +39,9 @@ def score(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV to write. Default: stdout.")
     ] = None,
+    dtype: Annotated[
+        WeightDtype | None, typer.Option(help="Number format of the language model. Default: the run's.")
+    ] = None,
     runs_dir: RunsDirOption = Path("runs"),
     device: DeviceOption = None,
 ) -> None:
@@ -56,7 +59,13 @@ def score(
     from collm.trained.model import open_run
     from collm.trained.pairs_file import scored_frame
 
-    model = open_run(folder, cache_dir=cache_dir(), registry=state_of(context).registry(), device=device)
+    model = open_run(
+        folder,
+        cache_dir=cache_dir(),
+        registry=state_of(context).registry(),
+        device=device,
+        dtype=dtype.value if dtype else None,
+    )
     scores = model.score(found.users, found.items, found.times, titles=found.titles)
     frame = scored_frame(found, scores, model.data)
     if output is None:
@@ -108,7 +117,7 @@ def export(
     run: RunArgument,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder to write.", show_default=False)],
     dtype: Annotated[
-        ExportDtype | None, typer.Option(help="Number format of the merged weights. Default: the run's.")
+        WeightDtype | None, typer.Option(help="Number format of the merged weights. Default: the run's.")
     ] = None,
     max_gap: Annotated[
         float | None,

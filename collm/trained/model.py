@@ -14,6 +14,7 @@ import yaml
 from accelerate import Accelerator
 
 from collm.component import BuildContext
+from collm.contracts.backbone import Dtype
 from collm.data.pairs import dense_ids, pair_rows
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import choose_device, prepare_machine
@@ -90,9 +91,11 @@ class TrainedModel:
         registry: Registry,
         context: BuildContext,
         device: torch.device,
+        dtype: Dtype | None = None,
     ) -> None:
         """Takes what `open_run` read; weights load when they are first needed."""
         self.path, self.results, self.spec = path, results, spec
+        self._dtype = dtype
         self._registry, self._context, self._device = registry, context, device
         self._stages = RecordedStages(path.parent, results.get("stages", {}))
         self._prepared = self._stages.recorded("prepare_data")
@@ -139,7 +142,7 @@ class TrainedModel:
         """
         if self.language is None:
             raise RunError(f"{self.path}: the run has no language model")
-        return self.language.recommender()
+        return self.language.recommender(self._dtype)
 
     def score(
         self,
@@ -201,6 +204,7 @@ def open_run(
     registry: Registry | None = None,
     device: str | None = None,
     threads: int | None = None,
+    dtype: Dtype | None = None,
 ) -> TrainedModel:
     """Opens a finished run for scoring.
 
@@ -210,12 +214,14 @@ def open_run(
         registry: Where components come from; default: what is installed.
         device: Device name; None = the first CUDA device, else the processor.
         threads: Processor threads; None = torch's own choice.
+        dtype: Number format of the language model's frozen weights; None = the one it was tuned in.
 
     Returns:
         The model.
 
     Raises:
-        RunError: If the run is not finished, is an ensemble, or is of another version.
+        RunError: If the run is not finished, is an ensemble, is of another version, or has no language model whose
+            number format could be chosen.
     """
     folder = RunFolder.at(path)
     if not folder.is_done():
@@ -226,6 +232,8 @@ def open_run(
         raise RunError(f"{path}: an ensemble has no model of its own; use its members: {', '.join(plain['ensemble'])}")
     found = registry or default_registry()
     spec = _spec(path, found, str(results["spec_hash"]))
+    if dtype is not None and spec.backbone is None:
+        raise RunError(f"{path}: the run has no language model, so no number format to choose; leave {dtype} out")
     prepare_machine(threads)
     return TrainedModel(
         path,
@@ -234,6 +242,7 @@ def open_run(
         registry=found,
         context=BuildContext(cache_dir=cache_dir, find=found.get),
         device=choose_device(device),
+        dtype=dtype,
     )
 
 

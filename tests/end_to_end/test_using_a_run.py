@@ -64,6 +64,24 @@ def test_scores_of_known_rows_are_those_of_the_run(folder: Path, name: str) -> N
     assert not scored["cold"].any()
 
 
+def test_another_number_format_scores_close_but_not_the_same(folder: Path) -> None:
+    (folder / "few.csv").write_text("user,item\n" + "".join(f"{user},{item}\n" for user in (1, 2) for item in (3, 4)))
+    name, scores = run_of(folder, "hybrid").name, {}
+    for dtype in ("float32", "bfloat16"):
+        done = call(folder, "score", name, "few.csv", "--dtype", dtype)
+        assert done.returncode == 0, done.stderr
+        scores[dtype] = pl.read_csv(done.stdout.encode())["score"].to_numpy()
+    np.testing.assert_allclose(scores["float32"], scores["bfloat16"], atol=0.05)
+    assert not np.array_equal(scores["float32"], scores["bfloat16"])
+
+
+def test_a_number_format_without_a_language_model_is_refused(folder: Path) -> None:
+    (folder / "few.csv").write_text("user,item\n1,3\n")
+    done = call(folder, "score", run_of(folder, "mf").name, "few.csv", "--dtype", "float32")
+    assert done.returncode == 1
+    assert "no language model, so no number format to choose" in done.stderr
+
+
 def test_unknown_ids_are_scored_and_marked(folder: Path) -> None:
     (folder / "new.csv").write_text("user,item,title\n1,1,\nnobody,1,\n1,film-x,Brand New (2030)\nnobody,film-y,\n")
     done = call(folder, "score", run_of(folder, "hybrid").name, "new.csv")
