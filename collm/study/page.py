@@ -14,7 +14,7 @@ from collm.errors import UsageError
 from collm.study import records
 from collm.study.objective import Objective
 from collm.study.progress import best_trials, count_states
-from collm.study.show import best_so_far, importances, trial_data
+from collm.study.show import best_so_far, importances, parameter_names, trial_data, trial_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def study_page(study: Study, objectives: tuple[Objective, ...], trials: Sequence
     for name, shares in importances(study, objectives, trials).items():
         parts.append(_section(f"Importances for {name} (fANOVA)", _importances(shares)))
     for index, objective in enumerate(objectives):
-        plots = [_slice(complete, name, objective, index) for name in _names(complete)]
+        plots = [_slice(complete, name, objective, index) for name in parameter_names(complete)]
         parts.append(_section(f"Slices: {objective.text} by parameter", *plots))
     if len(objectives) == 2:
         parts.append(_section("Pareto front", _front(complete, best_trials(trials, objectives), objectives)))
@@ -132,8 +132,8 @@ def _front(complete: Sequence[FrozenTrial], front: Sequence[FrozenTrial], object
 
 def _table(trials: Sequence[FrozenTrial], objectives: tuple[Objective, ...]) -> str:
     best = {trial.number for trial in best_trials(trials, objectives)}
-    names = _names(trials)
-    header = ["trial", "state", *(objective.text for objective in objectives), *names, "seconds", "cause"]
+    names = parameter_names(trials)
+    header = ["trial", "state", *(objective.text for objective in objectives), *names, "seconds", "note"]
     rows = []
     for trial in trials:
         data = trial_data(trial)
@@ -141,12 +141,8 @@ def _table(trials: Sequence[FrozenTrial], objectives: tuple[Objective, ...]) -> 
         values += [""] * (len(objectives) - len(values))
         cells = [str(trial.number), data["state"], *values]
         cells += [str(trial.params.get(name, "")) for name in names]
-        cells += [str(trial.user_attrs.get(records.SECONDS, "")), str(trial.user_attrs.get(records.CAUSE, ""))]
+        cells += [str(trial.user_attrs.get(records.SECONDS, "")), trial_note(trial)]
         marked = ' class="best"' if trial.number in best else ""
         rows.append(f"<tr{marked}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     return f"<table><tr>{head}</tr>\n" + "\n".join(rows) + "</table>"
-
-
-def _names(trials: Sequence[FrozenTrial]) -> list[str]:
-    return sorted({name for trial in trials for name in trial.params})

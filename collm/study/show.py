@@ -127,13 +127,13 @@ def _trial_table(
     title: str, trials: Sequence[FrozenTrial], objectives: tuple[Objective, ...], best: Sequence[FrozenTrial]
 ) -> Table:
     table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
-    names = sorted({name for trial in trials for name in trial.params})
+    names = parameter_names(trials)
     table.add_column("trial", justify="right")
     table.add_column("state")
     for objective in objectives:
         table.add_column(objective.text, justify="right")
-    for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+    for heading in _headings(names):
+        table.add_column(heading, justify="right", overflow="fold")
     table.add_column("seconds", justify="right")
     table.add_column("note", overflow="fold")
     numbers = {trial.number for trial in best}
@@ -148,17 +148,37 @@ def _trial_table(
             *values,
             *(_cell(trial.params.get(name, "")) for name in names),
             "" if seconds is None else f"{seconds:.1f}",
-            _note(trial),
+            trial_note(trial),
             style="bold" if trial.number in numbers else "",
         )
     return table
 
 
-def _note(trial: FrozenTrial) -> str:
+def parameter_names(trials: Sequence[FrozenTrial]) -> list[str]:
+    """Returns the searched parameters, in the order in which the trials have them: those of all trials come first."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.params))
+
+
+def _headings(names: Sequence[str]) -> list[str]:
+    """Returns the end of each name that no other name shares, in lines that leave room for the columns beside it."""
+    parts = [name.split(".") for name in names]
+
+    def ending(own: Sequence[str]) -> str:
+        # A bare "name" would not say of what.
+        for length in range(2 if own[-1].partition("@")[0] == "name" else 1, len(own)):
+            if sum(other[-length:] == own[-length:] for other in parts) == 1:
+                return ".".join(own[-length:])
+        return ".".join(own)
+
+    return [ending(own).replace("_", "\n_").replace(".", ".\n").replace("@", "\n@") for own in parts]
+
+
+def trial_note(trial: FrozenTrial) -> str:
+    """Returns what there is to say about a trial beside its values, e.g. why it failed; often nothing."""
     notes = []
     twin = trial.user_attrs.get(records.DUPLICATE_OF)
     if twin is not None:
-        notes.append(f"same spec as trial {twin}: answered from the storage")
+        notes.append(f"repeats trial {twin}")
     if trial.state == TrialState.FAIL:
         notes.append(str(trial.user_attrs.get(records.CAUSE, "failed without a cause on record")))
     if trial.state == TrialState.PRUNED and trial.intermediate_values:

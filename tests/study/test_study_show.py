@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from optuna import create_trial
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +19,7 @@ from collm.study.ledger import Ledger
 from collm.study.objective import Objective
 from collm.study.page import study_page
 from collm.study.progress import StudyProgress, best_trials
-from collm.study.show import best_so_far, study_data, study_tables
+from collm.study.show import _headings, best_so_far, parameter_names, study_data, study_tables
 
 BOTH = STUDY.replace("valid.auc", "[valid.auc, cost.seconds_per_sample]")
 RATE = "encoder.fit.learning_rate"
@@ -63,6 +64,41 @@ def test_the_table_names_the_best_and_the_cause_of_failures(ledger: Ledger) -> N
     assert "Traceback: <deep> in fit" in text
     assert "importances for valid.auc (fANOVA)" in text
     assert "best valid.auc so far: ▁████  0.5000 to 0.7000" in text
+
+
+def test_headings_are_the_shortest_that_tell_parameters_apart() -> None:
+    trial = create_trial(
+        value=0.5,
+        params={
+            "encoder.name": "din",
+            "encoder.fit.learning_rate": 0.1,
+            "tuning.text.learning_rate": 0.1,
+            "dropout": 0.1,
+            "encoder.dropout@din": 0.2,
+        },
+        distributions={
+            "encoder.name": CategoricalDistribution(["din"]),
+            "encoder.fit.learning_rate": FloatDistribution(0, 1),
+            "tuning.text.learning_rate": FloatDistribution(0, 1),
+            "dropout": FloatDistribution(0, 1),
+            "encoder.dropout@din": FloatDistribution(0, 1),
+        },
+    )
+    names = parameter_names([trial])
+    assert names == list(trial.params)
+    assert [heading.replace("\n", "") for heading in _headings(names)] == [
+        "encoder.name",
+        "fit.learning_rate",
+        "text.learning_rate",
+        "dropout",
+        "dropout@din",
+    ]
+
+
+def test_a_repeated_trial_says_which_it_repeats(ledger: Ledger) -> None:
+    ledger.study.add_trial(create_trial(value=0.7, user_attrs={records.DUPLICATE_OF: 1, records.SECONDS: 0.0}))
+    assert "repeats trial 1" in shown(ledger)
+    assert "repeats trial 1" in study_page(ledger.study, ledger._file.objectives, ledger.trials())
 
 
 def test_the_data_can_be_read_by_scripts(ledger: Ledger) -> None:
