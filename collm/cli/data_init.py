@@ -120,7 +120,7 @@ def _table(guess: ColumnGuess, samples: Sequence[Sample]) -> Table:
     rule, why = split_rule(guess)
     table.add_row("split", rule, why, "")
     if guess.unused:
-        table.add_row("not used", ", ".join(guess.unused), "", "")
+        table.add_row("not used", ", ".join(guess.unused), "; ".join(guess.doubts), "")
     return table
 
 
@@ -139,6 +139,7 @@ def _as_data(spec: Path, guess: ColumnGuess, warnings: Sequence[str]) -> dict[st
         "spec": str(spec),
         "columns": {role: {"column": found.column, "why": found.why} for role, found in guess.roles.items()},
         "unused": list(guess.unused),
+        "doubts": list(guess.doubts),
         "positive_above": guess.positive_above,
         "warnings": list(warnings),
     }

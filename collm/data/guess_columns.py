@@ -6,7 +6,7 @@ A guess that is not supported is not made: without a user or an item column ther
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -53,12 +53,14 @@ class ColumnGuess:
         unused: Columns of the interactions that stand for nothing.
         positive_above: Threshold of the rating, None where there is a label.
         why_positive: Reason of the threshold.
+        doubts: A sentence for each unused column that is named like a role which nothing fills.
     """
 
     roles: Mapping[str, Guess]
     unused: tuple[str, ...]
     positive_above: float | None = None
     why_positive: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 def guess_columns(
@@ -89,19 +91,34 @@ def guess_columns(
     free = interactions.select(name for name in interactions.columns if name not in taken)
     roles |= _item_roles(roles, free, interactions, items)
     unused = tuple(name for name in interactions.columns if name not in {guess.column for guess in roles.values()})
+    doubts = _doubts(roles, unused)
     if "label" in roles:
-        return ColumnGuess(roles, unused)
+        return ColumnGuess(roles, unused, doubts=doubts)
     above, why = _threshold(interactions[roles["rating"].column])
-    return ColumnGuess(roles, unused, above, why)
+    return ColumnGuess(roles, unused, above, why, doubts)
+
+
+def _named_like(role: str, columns: Sequence[str]) -> list[str]:
+    """Returns the columns that are spelt like a role, the most telling one first."""
+    plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(columns)}
+    return [plain[spelling] for spelling in NAMES[role] if spelling in plain]
 
 
 def _by_name(role: str, frame: pl.DataFrame) -> Guess | None:
-    plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(frame.columns)}
-    for spelling in NAMES[role]:
-        column = plain.get(spelling)
-        if column is not None and (what := _HOLDS[role](frame[column])):
+    for column in _named_like(role, frame.columns):
+        if what := _HOLDS[role](frame[column]):
             return Guess(column, f"its name; {what}")
     return None
+
+
+def _doubts(roles: Mapping[str, Guess], unused: Sequence[str]) -> tuple[str, ...]:
+    """Says where a name promised what the values did not keep, since a missed time or split changes every number."""
+    return tuple(
+        f"'{column}' is named like a {role} but its values are of no known form; if it is one: --column {role}={column}"
+        for role in ("timestamp", "split")
+        if role not in roles
+        for column in _named_like(role, unused)[:1]
+    )
 
 
 def _by_content(role: str, frame: pl.DataFrame) -> Guess | None:

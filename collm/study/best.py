@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import yaml
+from optuna.trial import TrialState
 
 from collm.errors import RunError, UsageError
 from collm.study.check import CheckedStudy
 from collm.study.ledger import Ledger
-from collm.study.progress import best_trials, shown_values
+from collm.study.progress import STATE_WORDS, best_trials, shown_value
 
 
 def best_spec(checked: CheckedStudy, ledger: Ledger, number: int | None) -> tuple[str, str]:
@@ -41,9 +42,11 @@ def best_spec(checked: CheckedStudy, ledger: Ledger, number: int | None) -> tupl
         spec = checked.specs.whole(chosen.params)
     except KeyError as error:
         raise RunError(f"trial {chosen.number} is no point of the study's search space: {error}") from None
-    names = ", ".join(objective.text for objective in objectives)
+    # Optuna gives a pruned trial the last validation as its value, which is no objective.
+    measured = zip(objectives, chosen.values, strict=True) if chosen.state == TrialState.COMPLETE else ()
+    values = ", ".join(f"{each.text} {shown_value(value)}" for each, value in measured)
     searched = sum(trial.state.is_finished() for trial in trials)
-    about = f"trial {chosen.number} of study {checked.file.name}, {names} {shown_values(chosen)}"
+    about = f"trial {chosen.number} of study {checked.file.name}, {values or STATE_WORDS[chosen.state]}"
     header = (
         f"# {about}.\n# Chosen among {searched} trials by validation rows, which makes that number optimistic;\n"
         "# `collm run` on this file adds the test rows.\n"

@@ -17,6 +17,13 @@ from collm.study.objective import Objective
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LAST = 5
+STATE_WORDS = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
 
 
 class StudyProgress:
@@ -69,7 +76,7 @@ class StudyProgress:
             self._live.update(self._table(trials))
 
     def _line(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> str:
-        how = {TrialState.COMPLETE: shown_values(trial), TrialState.PRUNED: "pruned"}.get(trial.state, "failed")
+        how = shown_values(trial) if trial.state == TrialState.COMPLETE else STATE_WORDS[trial.state]
         seconds = trial.user_attrs.get(records.SECONDS)
         cause = f": {trial.user_attrs.get(records.CAUSE, '')}" if trial.state == TrialState.FAIL else ""
         time_taken = f", {seconds:.1f} s" if seconds is not None else ""
@@ -96,9 +103,9 @@ class StudyProgress:
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         finished = [trial for trial in trials if trial.state.is_finished()]
         for trial in [*finished[-_LAST:], *running]:
-            values = [f"{value:.4f}" for value in trial.values or ()] or [""] * len(self._objectives)
+            values = [shown_value(value) for value in trial.values or ()] or [""] * len(self._objectives)
             values += [""] * (len(self._objectives) - len(values))
-            state = trial.state.name.lower().replace("fail", "failed")
+            state = STATE_WORDS[trial.state]
             if trial.state == TrialState.RUNNING and trial.intermediate_values:
                 state += f" (validation AUC {trial.intermediate_values[max(trial.intermediate_values)]:.4f})"
             parameters = ", ".join(f"{name}={value}" for name, value in trial.params.items())
@@ -108,19 +115,17 @@ class StudyProgress:
 
 def shown_values(trial: FrozenTrial) -> str:
     """Returns a trial's values for a line of text."""
-    return " ".join(f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.3g}" for value in trial.values or ())
+    return " ".join(map(shown_value, trial.values or ()))
+
+
+def shown_value(value: float) -> str:
+    """Returns one objective's value in the digits that are worth reading."""
+    return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.3g}"
 
 
 def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     """Returns how many trials are in each state, in words."""
-    words = {
-        TrialState.COMPLETE: "complete",
-        TrialState.PRUNED: "pruned",
-        TrialState.FAIL: "failed",
-        TrialState.RUNNING: "running",
-        TrialState.WAITING: "waiting",
-    }
-    return {word: sum(trial.state == state for trial in trials) for state, word in words.items()}
+    return {word: sum(trial.state == state for trial in trials) for state, word in STATE_WORDS.items()}
 
 
 def best_trials(trials: Sequence[FrozenTrial], objectives: tuple[Objective, ...]) -> list[FrozenTrial]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from collm.study import records
 from collm.study.objective import Objective
-from collm.study.progress import best_trials, count_states
+from collm.study.progress import STATE_WORDS, best_trials, count_states
 
 SCHEMA = 1
 _BARS = "▁▂▃▄▅▆▇█"
@@ -53,7 +53,7 @@ def trial_data(trial: FrozenTrial) -> dict[str, Any]:
         values = []
     return {
         "number": trial.number,
-        "state": {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
+        "state": STATE_WORDS[trial.state],
         "values": values,
         "params": dict(trial.params),
         "validations": {str(step): value for step, value in sorted(trial.intermediate_values.items())},

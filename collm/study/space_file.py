@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from collm.errors import Problem
 from collm.spec.node import Node, Place
@@ -135,6 +136,9 @@ class _Reader:
             self._complain(step.where, "log and step cannot be combined: list the values as choices", f"{at}.step")
         elif step is not None and not 0 < _float(step) <= top - bottom:
             self._complain(step.place, f"got {step.shown()}, must be more than 0 and at most high - low", f"{at}.step")
+        elif step is not None and (ends := _ends_beside(bottom, top, _float(step))):
+            message = f"got {high.shown()}, must be low ({low.raw}) plus whole steps of {step.raw}: {ends}"
+            self._complain(high.place, message, f"{at}.high")
 
     def _number(self, node: Node, key: str, at: str) -> Node | None:
         each = node.fields.get(key)
@@ -161,6 +165,13 @@ def _places(node: Node) -> dict[str, Place]:
 def _float(node: Node) -> float:
     assert isinstance(node.value, int | float)
     return float(node.value)
+
+
+def _ends_beside(low: float, high: float, step: float) -> str:
+    """Names the reachable ends on both sides of `high`; empty where it is one, as it is written in decimal digits."""
+    bottom, top, each = (Decimal(str(value)) for value in (low, high, step))
+    below = (top - bottom) // each * each + bottom
+    return "" if below == top else f"{float(below):g} or {float(below + each):g}"
 
 
 def _not_a_field(path: str, parts: tuple[str, ...] | None) -> str:

@@ -105,17 +105,19 @@ def _read_section(study: Node, registry: Registry, runs_dir: Path, problems: lis
     problems.extend(reader.problems)
     storage = read_address(study.fields.get("storage"), runs_dir.absolute() / DEFAULT_JOURNAL, problems)
     search = study.fields.get("search")
+    before = len(problems)
     parameters = read_search(search, problems) if search is not None and isinstance(search.value, Mapping) else ()
+    search_is_read = len(problems) == before
     objectives = read_objectives(study, registry, problems)
     if section is None:
         return None
     file = StudyFile("", study.place, study, study, section, objectives, Space(parameters), storage)
-    problems.extend(_across(file))
+    problems.extend(_across(file, search_is_read=search_is_read))
     return file
 
 
-def _across(file: StudyFile) -> list[Problem]:
-    """Rules that span fields of the section."""
+def _across(file: StudyFile, *, search_is_read: bool) -> list[Problem]:
+    """Rules that span fields of the section; a search with mistakes in it is not called empty as well."""
     section, found = file.section, []
 
     def refuse(key: str, message: str) -> None:
@@ -137,6 +139,6 @@ def _across(file: StudyFile) -> list[Problem]:
             refuse("pruner.name", f"pruning goes by validation AUC, which does not rank {file.objectives[0].text}")
     if section.sampler.name == "nsga2" and len(file.objectives) == 1:
         refuse("sampler.name", "nsga2 is for several objectives; use tpe, gp or random for one")
-    if not any(not parameter.fixed for parameter in file.space.all()) and file.space.parameters:
+    if search_is_read and file.space.parameters and all(parameter.fixed for parameter in file.space.all()):
         refuse("search", "every field has one value: there is nothing to search")
     return found

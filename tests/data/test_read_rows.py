@@ -151,6 +151,22 @@ def test_thresholds(ratings: list[str], above: float) -> None:
     assert guess_columns(frame, None).positive_above == above
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "role"), [("ts", ["100", "101"], "timestamp"), ("Fold", ["1", "2"], "split")]
+)
+def test_a_name_that_its_values_do_not_keep_is_told(name: str, values: list[str], role: str) -> None:
+    frame = pl.DataFrame({"user": ["a", "b"], "item": ["1", "2"], "rating": ["5", "1"], name: values})
+    guess = guess_columns(frame, None)
+    assert role not in guess.roles
+    assert guess.unused == (name,)
+    (doubt,) = guess.doubts
+    assert doubt.startswith(f"'{name}' is named like a {role}")
+    assert f"--column {role}={name}" in doubt
+    named = guess_columns(frame, None, given={role: name})
+    assert named.roles[role].column == name
+    assert named.doubts == ()
+
+
 def test_a_ready_label_counts_where_there_is_no_rating() -> None:
     frame = pl.DataFrame({"uid": ["a", "b"], "iid": ["1", "2"], "click": ["1", "0"]})
     guess = guess_columns(frame, None)

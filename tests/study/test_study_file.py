@@ -37,6 +37,7 @@ MISTAKES = {
     "twice": ("[2, 4, 8]", "[2, 4, 2]", "study.search.encoder.embedding_size.choices[2]: the number 2 stands twice"),
     "low above high": ("low: 1.0e-4", "low: 1", "study.yaml:10:47: study.search.encoder.fit.learning_rate.high: got"),
     "log of zero": ("low: 1.0e-4", "low: 0", "must be more than 0 where log is true"),
+    "no whole step": ("high: 1.0e-2, log: true", "high: 0.01, step: 0.003", "whole steps of 0.003: 0.0091 or 0.0121"),
     "no high": (", high: 1.0e-2, log: true", "", "`high` is missing"),
     "section": ("encoder.embedding_size", "encodr.embedding_size", "did you mean 'encoder'?"),
     "evaluate": ("encoder.embedding_size", "evaluate.metrics", "trials that differ in it cannot be compared"),
@@ -66,6 +67,12 @@ def test_mistakes_are_located(studies: Studies, name: str) -> None:
 def test_all_mistakes_are_one_report(studies: Studies) -> None:
     text = STUDY.replace("valid.auc", "test.auc").replace("trials: 6", "trials: 0").replace("[2, 4, 8]", "[]")
     assert [problem.line for problem in studies.problems(text)] == [4, 5, 9]
+
+
+def test_a_mistake_in_the_search_is_not_called_an_empty_search_as_well(studies: Studies) -> None:
+    head, _, _ = STUDY.partition("    encoder.embedding_size")
+    assert "stands twice" in studies.only_problem(head + "    encoder.embedding_size: {choices: [8, 8]}\n")
+    assert "there is nothing to search" in studies.only_problem(head + "    encoder.embedding_size: {choices: [8]}\n")
 
 
 def test_several_objectives_cannot_be_pruned(studies: Studies) -> None:

@@ -163,6 +163,18 @@ def test_several_best_trials_must_be_chosen_from(studies: Studies) -> None:
     both = filled(studies, BOTH, [(0.7, 3.0), (0.6, 1.0)])
     with pytest.raises(UsageError, match=r"several trials are best, each in its way \(0, 1\)"):
         best_spec(both._checked, both, None)
+    _, about = best_spec(both._checked, both, 0)
+    assert about == "trial 0 of study search, valid.auc 0.7000, cost.seconds_per_sample 3.0000"
+
+
+@pytest.mark.parametrize(("state", "word"), [(TrialState.FAIL, "failed"), (TrialState.PRUNED, "pruned")])
+def test_a_trial_without_a_value_has_its_state_in_the_spec(ledger: Ledger, state: TrialState, word: str) -> None:
+    like = ledger.trials()[0]
+    ledger.study.add_trial(
+        create_trial(state=state, params=like.params, distributions=like.distributions, intermediate_values={1: 0.4})
+    )
+    _, about = best_spec(ledger._checked, ledger, 5)
+    assert about == f"trial 5 of study search, {word}"
 
 
 def test_live_progress_shows_best_running_pruned_and_time_left(ledger: Ledger) -> None:
