@@ -29,6 +29,7 @@ from collm.cli import (
     study,
     validate,
 )
+from collm.cli.allocator import keep_freed_memory
 from collm.cli.context import CliState, say
 from collm.cli.processes import is_main_process, n_processes
 from collm.errors import CollmError, UsageError
@@ -161,6 +162,7 @@ def main() -> NoReturn:
     """Runs the command line of this process."""
     # Threads that wait by spinning make a busy machine many times slower; read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     sys.exit(call(sys.argv[1:]))
 
 
