@@ -17,6 +17,7 @@ PLUGINS = ROOT / "plugins"
 # Lowest first; modules of one line do not import each other unless they are of the same area.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
+    ("digests",),
     ("contracts", "component"),
     ("hookspecs",),
     ("plugins", "registry", "observers"),

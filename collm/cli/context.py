@@ -17,6 +17,7 @@ from collm.cli.processes import is_main_process
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from collm.component import BuildContext
     from collm.registry import Registry
     from collm.spec.expand import Suite
     from collm.spec.model import ResolvedSpec
@@ -64,6 +65,12 @@ class CliState:
                     if self.debug:
                         say(status.traceback)
         return self._registry
+
+    def build_context(self) -> BuildContext:
+        """Returns what components are built with."""
+        from collm.component import BuildContext
+
+        return BuildContext(cache_dir=cache_dir(), find=self.registry().get)
 
     def load(self, path: Path, overrides: list[str] | None) -> ResolvedSpec | Suite:
         """Reads a spec or suite with its overrides; relative paths in overrides start at the working directory."""

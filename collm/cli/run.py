@@ -23,9 +23,8 @@ from collm.cli.context import (
     state_of,
 )
 from collm.cli.processes import meet, started_less_than_asked
-from collm.component import BuildContext
 from collm.errors import RunError
-from collm.finished import stored_outcome
+from collm.finished import run_folder, stored_outcome
 from collm.runs.team import Team
 
 if TYPE_CHECKING:
@@ -101,8 +100,9 @@ def _finished(loaded: ResolvedSpec | Suite, state: CliState, runs_dir: Path) -> 
 
 
 def _stored(spec: ResolvedSpec, run: str, state: CliState, runs_dir: Path) -> dict[str, Any] | None:
-    context = BuildContext(cache_dir=cache_dir(), find=state.registry().get)
-    return stored_outcome(spec, state.registry(), runs_dir=runs_dir, context=context, run=run, says_changes=False)
+    context = state.build_context()
+    folder = run_folder(spec, state.registry(), runs_dir=runs_dir, context=context)
+    return stored_outcome(spec, state.registry(), folder=folder, context=context, run=run, says_changes=False)
 
 
 def _work(

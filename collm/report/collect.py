@@ -12,12 +12,16 @@ from typing import Any
 import polars as pl
 import yaml
 
+from collm.component import BuildContext
 from collm.ensemble import ensemble_folder
 from collm.errors import RunError, UsageError
+from collm.finished import run_folder
 from collm.registry import Registry
 from collm.rescore import FLOORS, read_scores
+from collm.runs.files import require_whole
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, load_any
+from collm.spec.model import ResolvedSpec
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,13 @@ class Collected:
 
 
 def collect(
-    targets: Sequence[Path], *, runs_dir: Path, registry: Registry, overrides: Sequence[str], cwd: Path
+    targets: Sequence[Path],
+    *,
+    runs_dir: Path,
+    registry: Registry,
+    overrides: Sequence[str],
+    cwd: Path,
+    context: BuildContext | None = None,
 ) -> Collected:
     """Reads what `collm report` was asked about.
 
@@ -94,8 +104,10 @@ def collect(
         registry: What specs are resolved with.
         overrides: `path=value` texts that the runs of a file were started with.
         cwd: Folder that relative locations in `overrides` resolve against.
+        context: What components are built with; the contents of a spec's files decide its run's folder.
 
     Raises:
+        DataError: If a file that a spec names is missing; its run folder can be given instead.
         UsageError: If a target is neither a folder nor a file.
         SpecError: If a file has problems.
         RunError: If a run folder is not finished or unreadable, or nothing is finished at all.
@@ -103,6 +115,7 @@ def collect(
     titles: list[str] = []
     runs: list[ReportRun] = []
     missing: list[MissingRun] = []
+    context = context or BuildContext(cache_dir=runs_dir, find=registry.get)
     for target in targets:
         folder = target if target.is_dir() else runs_dir / target
         if folder.is_dir():
@@ -110,7 +123,9 @@ def collect(
             titles.append(str(run.results["name"]))
             runs.append(run)
         elif target.is_file():
-            name, found, absent = _from_file(target, runs_dir, registry, overrides, cwd)
+            name, found, absent = _from_file(
+                load_any(target, overrides, registry, cwd=cwd), runs_dir, registry, context
+            )
             titles.append(name)
             runs.extend(found)
             missing.extend(absent)
@@ -128,11 +143,12 @@ def read_run(folder: Path) -> ReportRun:
     """Reads one finished run.
 
     Raises:
-        RunError: If it is not finished, or not a run folder.
+        RunError: If it is not finished, damaged, or not a run folder.
     """
     store = RunFolder.at(folder)
     if not store.is_done():
         raise RunError(f"{folder}: not finished ({failure_of(store)}); repeat its `collm run`, then report")
+    require_whole(folder, advice="repeat its `collm run`")
     results = store.results()
     return ReportRun(str(results["run"]), int(results["seed"]), folder, results)
 
@@ -141,29 +157,36 @@ def failure_of(folder: RunFolder) -> str:
     """Returns why a run is not finished, in one line."""
     if not folder.path.is_dir():
         return "not run yet"
-    failures = [event for event in folder.events() if event["event"] == "run_failed"]
+    try:
+        failures = [event for event in folder.events() if event["event"] == "run_failed"]
+    except RunError as error:
+        return str(error)
     return str(failures[-1]["error"]).splitlines()[0] if failures else "interrupted or still running"
 
 
 def _from_file(
-    path: Path, runs_dir: Path, registry: Registry, overrides: Sequence[str], cwd: Path
+    loaded: Suite | ResolvedSpec, runs_dir: Path, registry: Registry, context: BuildContext
 ) -> tuple[str, list[ReportRun], list[MissingRun]]:
-    loaded = load_any(path, overrides, registry, cwd=cwd)
+    def folder_of(spec: ResolvedSpec) -> RunFolder:
+        return run_folder(spec, registry, runs_dir=runs_dir, context=context)
+
     if isinstance(loaded, Suite):
-        specs = {member.key: member.spec for member in loaded.runs}
-        folders = [
-            (each.run, each.seed, RunFolder(runs_dir, each.spec.name, each.spec.spec_hash)) for each in loaded.runs
-        ]
+        members = {each.key: folder_of(each.spec) for each in loaded.runs}
+        paths = {key: folder.path for key, folder in members.items()}
+        folders = [(each.run, each.seed, members[each.key]) for each in loaded.runs]
         folders += [
-            (each.run, each.seed, ensemble_folder(loaded.name, each, specs, runs_dir=runs_dir))
+            (each.run, each.seed, ensemble_folder(loaded.name, each, paths, runs_dir=runs_dir))
             for each in loaded.ensembles
         ]
     else:
-        folders = [(loaded.name, loaded.seed, RunFolder(runs_dir, loaded.name, loaded.spec_hash))]
+        folders = [(loaded.name, loaded.seed, folder_of(loaded))]
     runs: list[ReportRun] = []
     missing: list[MissingRun] = []
     for method, seed, folder in folders:
-        if folder.is_done():
+        fault = folder.damage() if folder.is_done() else ""
+        if fault:
+            missing.append(MissingRun(method, seed, f"{fault}; repeat its `collm run`"))
+        elif folder.is_done():
             runs.append(ReportRun(method, seed, folder.path, folder.results()))
         else:
             missing.append(MissingRun(method, seed, failure_of(folder)))

@@ -9,6 +9,7 @@ from collm.data.bad_rows import BadRowsError
 from collm.data.prepared import PreparedData, prepare
 from collm.registry import Registry
 from collm.runs.store import write_atomically
+from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
 from collm.stages.stage import StageResult, StageRunner, core_hash
@@ -38,6 +39,7 @@ def prepare_data(
         "visibility": spec.history.visibility,
         "seed": spec.seed if _draws_rows(spec) else None,
         "content": source.content_hash(),
+        "files": config_contents(spec.dataset, "dataset"),
         "plugin": registry.source_hash("dataset", spec.dataset.name),
         "core": core_hash("data"),
     }

@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from collm.component import BuildContext
 from collm.errors import CollmError, RunError, SpecError
 from collm.registry import Registry, default_registry
 from collm.runs.lock import Holder
@@ -64,7 +65,8 @@ def load_study_file(request: StudyRequest, registry: Registry) -> CheckedStudy:
     if file.storage.kind == "sqlite" and request.workers > 1:
         message = "sqlite is for one worker: use journal:PATH on one machine, postgresql:// on several"
         raise SpecError([file.node.nearest(("storage",)).place.problem(message, "study.storage")])
-    return check_study(file, registry)
+    context = BuildContext(cache_dir=request.options.cache_dir, find=registry.get)
+    return check_study(file, registry, context)
 
 
 def run_study(

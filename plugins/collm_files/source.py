@@ -24,7 +24,7 @@ from collm.data.split import (
 )
 from collm.data.table import Recipe, build_table, with_order
 from collm.data.times import FIRST_YEAR, LAST_YEAR
-from collm.data.wheels import file_sha256
+from collm.digests import file_digest
 from collm.errors import DataError
 from collm_files import rows, titles
 from collm_files.config import FilesConfig
@@ -56,7 +56,7 @@ class FilesSource:
         """
         digest = hashlib.sha256()
         for role, path in self._files().items():
-            digest.update(f"{role}\0{file_format(path)}\0{file_sha256(path)}\0".encode())
+            digest.update(f"{role}\0{file_format(path)}\0{file_digest(path)}\0".encode())
         return digest.hexdigest()
 
     def load(self) -> InteractionTable:
