@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
@@ -29,6 +29,13 @@ class ComponentConfig(BaseModel):
 
     def warnings(self) -> tuple[str, ...]:
         """Returns sentences that a user should read before running with these settings; none by default."""
+        return ()
+
+    def look(self) -> Iterable[tuple[str, str]]:
+        """Returns what is wrong outside of the settings as (field, sentence); none by default.
+
+        Asked by `collm validate` and before a run starts: names and headers of files may be read, no whole files.
+        """
         return ()
 
 

@@ -13,7 +13,6 @@ from collm.digests import file_digest
 from collm.errors import CollmError, RunError
 from collm.registry import Registry
 from collm.rescore import FLOORS, SCORES, Measure, mean_score, measure_scores, read_scores
-from collm.runs.files import remove_contents
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, SuiteEnsemble
 from collm.spec.fingerprint import fingerprint
@@ -99,7 +98,7 @@ def run_ensemble(
         fault = folder.damage() if folder.is_done() else ""
         if fault:
             logger.warning("%s: %s; the ensemble is made again", ensemble.key, fault)
-            remove_contents(folder.path)
+            folder.clear()
         reused = folder.is_done() and folder.results().get("inputs") == inputs
         if not reused:
             _average(folder, suite, ensemble, specs, results, members, inputs, registry)

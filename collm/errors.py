@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from collm.visible import visible
+
 
 class CollmError(Exception):
     """Base of everything that `collm` raises on purpose."""
@@ -32,7 +34,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part not in ("", None))
-        return ": ".join(part for part in (place, self.path, self.message) if part)
+        # One problem is one line, whatever the file holds.
+        return visible(": ".join(part for part in (place, self.path, self.message) if part), keep="")
 
 
 class SpecError(CollmError):

@@ -21,7 +21,6 @@ from collm.finished import input_hashes, outcome, stored_outcome
 from collm.observers import Observers
 from collm.registry import Registry
 from collm.runs.environment import describe_environment
-from collm.runs.files import remove_contents
 from collm.runs.store import RunFolder, write_json
 from collm.runs.team import ALONE, Team
 from collm.spec.contents import run_hash
@@ -130,7 +129,7 @@ class _Run:
         spec, folder = self.spec, self.folder
         environment = describe_environment() | {"processes": self.team.size, "sharded_weights": self.team.shards}
         if folder.is_done() and folder.damage():
-            remove_contents(folder.path)
+            folder.clear()
         # A finished run whose code or files changed stays as it is until this attempt has its results.
         if not folder.is_done():
             folder.write_spec(spec.plain())

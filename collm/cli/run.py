@@ -26,6 +26,7 @@ from collm.cli.processes import meet, started_less_than_asked
 from collm.errors import RunError
 from collm.finished import run_folder, stored_outcome
 from collm.runs.team import Team
+from collm.visible import ShownFormatter
 
 if TYPE_CHECKING:
     from collm.spec.expand import Suite
@@ -129,7 +130,7 @@ def _work(
 def _log_to_stderr(*, debug: bool) -> None:
     """Shows the harness's own progress lines; other libraries speak up only for warnings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(ShownFormatter("%(message)s"))
     logging.getLogger().addHandler(handler)
     for name in ("collm", *_plugin_loggers()):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)

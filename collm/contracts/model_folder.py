@@ -29,6 +29,15 @@ MODEL_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+# Modules with weights in a decoder of the Llama kind, for backbones that are made or converted here.
+LLAMA_MODULES = frozenset(
+    {
+        *(f"model.layers.0.self_attn.{each}_proj" for each in "qkvo"),
+        *(f"model.layers.0.mlp.{each}_proj" for each in ("gate", "up", "down")),
+        "model.embed_tokens",
+        "lm_head",
+    }
+)
 # Ways to store weights that only a library of their own reads.
 _PACKED = ("aqlm", "auto-round", "awq", "eetq", "exl2", "exl3", "gptq", "higgs", "hqq", "quark", "spqr", "vptq")
 _PACKED_CONFIGS = {"quantize_config.json": "gptq", "quant_config.json": "awq"}

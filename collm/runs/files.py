@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,18 +42,21 @@ class FileFacts:
     sha256: str
 
 
-def finish_folder(folder: Path) -> None:
+def finish_folder(folder: Path, names: Sequence[str] | None = None) -> None:
     """Forces a folder's files to disk, lists them, and marks the folder as done.
 
     Args:
         folder: The folder, whose work is finished.
+        names: The files that count, where they are there; None = all.
 
     Raises:
         RunError: If something cannot be read or written.
     """
     listed: dict[str, dict[str, Any]] = {}
-    for name in _own_files(folder):
+    for name in _own_files(folder) if names is None else names:
         path = folder / name
+        if names is not None and not path.exists():
+            continue
         try:
             sync(path)
             listed[name] = {"size": path.stat().st_size, "sha256": file_digest(path)}
@@ -66,16 +69,16 @@ def finish_folder(folder: Path) -> None:
     write_atomically(folder / DONE, f"{now}\n{FILES} sha256 {digest}\n")
 
 
-def damage(folder: Path, *, contents: bool = True) -> str:
+def damage(folder: Path, contents: Collection[str] | None = None) -> str:
     """Says what is damaged in a finished folder, empty where nothing is or no list is there to compare with.
 
     Args:
         folder: A folder with `done`.
-        contents: Whether digests are compared too; sizes always are.
+        contents: Files whose digests are compared, None = all of them; sizes always are.
     """
     try:
         listed = listed_files(folder)
-        return "" if listed is None else _first_fault(folder, listed, contents=contents)
+        return "" if listed is None else _first_fault(folder, listed, listed if contents is None else contents)
     except RunError as error:
         return str(error)
 
@@ -113,8 +116,12 @@ def listed_files(folder: Path) -> dict[str, FileFacts] | None:
     return {name: FileFacts(each["size"], each["sha256"]) for name, each in files.items()}
 
 
-def remove_contents(folder: Path) -> None:
+def remove_contents(folder: Path, names: Sequence[str] | None = None) -> None:
     """Empties a damaged folder under its lock, `done` first, so that its work starts anew.
+
+    Args:
+        folder: The folder.
+        names: The files that count; None = all.
 
     Raises:
         RunError: If something cannot be removed.
@@ -122,7 +129,7 @@ def remove_contents(folder: Path) -> None:
     try:
         (folder / DONE).unlink(missing_ok=True)
         for path in folder.iterdir():
-            if path.name == LOCK:
+            if path.name == LOCK or not (names is None or path.name in (*names, FILES)):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -132,7 +139,7 @@ def remove_contents(folder: Path) -> None:
         raise write_failure(Path(error.filename or folder), error) from error
 
 
-def _first_fault(folder: Path, listed: dict[str, FileFacts], *, contents: bool) -> str:
+def _first_fault(folder: Path, listed: Mapping[str, FileFacts], contents: Collection[str]) -> str:
     for name, facts in listed.items():
         path = folder / name
         try:
@@ -141,8 +148,10 @@ def _first_fault(folder: Path, listed: dict[str, FileFacts], *, contents: bool) 
             return f"{path}: missing ({error.strerror})"
         if size < facts.size or (size > facts.size and name != GROWING):
             return f"{path}: damaged: {size:,} bytes, {facts.size:,} were written"
-    for name, facts in listed.items() if contents else ():
+    for name, facts in listed.items():
         path = folder / name
+        if name not in contents:
+            continue
         try:
             found = _beginning(path, facts.size) if name == GROWING else file_digest(path)
         except (DataError, OSError) as error:

@@ -15,13 +15,14 @@ import yaml
 
 from collm.errors import RunError
 from collm.runs.atomic import remove_leftovers, replacing, write_atomically, write_failure
-from collm.runs.files import DONE, LOCK, damage, finish_folder, replacing_together
+from collm.runs.files import DONE, LOCK, damage, finish_folder, remove_contents, replacing_together
 from collm.runs.lock import Holder, Lock, read_holder
 from collm.runs.records import RunResults
 
 __all__ = ["DONE", "LOCK", "Holder", "Lock", "RunFolder", "StageStore", "read_holder", "replacing", "write_atomically"]
 
 STAGES = "stages"
+RUN_FILES = ("spec.yaml", "environment.json", "events.jsonl", "results.json", "scores.parquet", "floors.parquet")
 
 
 class StageStore:
@@ -62,7 +63,7 @@ class StageStore:
                 folder cannot be written.
         """
         folder = self.folder(stage, fingerprint)
-        with Lock(folder / LOCK, wait=wait, on_wait=on_wait):
+        with Lock(folder / LOCK, root=self.root.parent, wait=wait, on_wait=on_wait):
             remove_leftovers(folder)
             yield folder
             if not self.is_done(stage, fingerprint):
@@ -103,7 +104,7 @@ class RunFolder:
         Raises:
             RunError: If a process on another host works on it.
         """
-        with Lock(self.path / LOCK, wait=True, on_wait=on_wait):
+        with Lock(self.path / LOCK, root=self.path.parent, wait=True, on_wait=on_wait):
             remove_leftovers(self.path)
             yield self
 
@@ -185,6 +186,10 @@ class RunFolder:
         """Says what is damaged in a finished run, empty where nothing is."""
         return damage(self.path)
 
+    def clear(self) -> None:
+        """Removes a damaged run's own files; call it under the lock."""
+        remove_contents(self.path, RUN_FILES)
+
     def replace(
         self, plain: Mapping[str, Any], results: Mapping[str, Any], writers: Mapping[str, Callable[[Path], Any]]
     ) -> None:
@@ -208,8 +213,8 @@ class RunFolder:
                 write(paths[name])
 
     def write_done(self) -> None:
-        """Lists the run's files and marks it as finished; call it last."""
-        finish_folder(self.path)
+        """Lists the run's files and marks it as finished; call it last. Files that trackers put there do not count."""
+        finish_folder(self.path, RUN_FILES)
 
 
 def _now() -> str:

@@ -17,8 +17,9 @@ from collm.errors import CollmError, RunError, SpecError
 from collm.registry import Registry, default_registry
 from collm.runs.lock import Holder
 from collm.runs.parent import end_with_parent
+from collm.spec.look import look_around
 from collm.spec.model import COMPONENT_SECTIONS
-from collm.study.check import CheckedStudy, check_study
+from collm.study.check import CheckedStudy, check_study, probed_specs
 from collm.study.child import end_with
 from collm.study.definition import open_study
 from collm.study.ledger import Ledger
@@ -66,7 +67,10 @@ def load_study_file(request: StudyRequest, registry: Registry) -> CheckedStudy:
         message = "sqlite is for one worker: use journal:PATH on one machine, postgresql:// on several"
         raise SpecError([file.node.nearest(("storage",)).place.problem(message, "study.storage")])
     context = BuildContext(cache_dir=request.options.cache_dir, find=registry.get)
-    return check_study(file, registry, context)
+    checked = check_study(file, registry, context)
+    if problems := look_around(probed_specs(checked), registry, context):
+        raise SpecError(problems)
+    return checked
 
 
 def run_study(

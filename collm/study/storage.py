@@ -28,19 +28,13 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from collm.errors import Problem, RunError, UsageError
 from collm.spec.node import Node
+from collm.visible import without_passwords
 
 StorageKind = Literal["journal", "sqlite", "postgresql"]
 FORMS = "journal:PATH, sqlite:///PATH or postgresql://USER@HOST/DATABASE"
-_CREDENTIALS = re.compile(r"(://[^:/@\s]*):[^\s]*@")
-_SECRET_OPTION = re.compile(r"((?:password|sslpassword|passfile)=)[^&\s]*", re.IGNORECASE)
 _LOCK_SUFFIX = ".claim"
 _POLL_S = 0.02
 _LONGEST_LINE = 1 << 20
-
-
-def redacted(text: str) -> str:
-    """Returns a text with the passwords of any address in it replaced by `***`."""
-    return _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(r"\1:***@", text))
 
 
 @dataclass(frozen=True)
@@ -60,14 +54,14 @@ class StorageAddress:
     def __str__(self) -> str:
         if self.kind == "journal":
             return f"journal:{self.path}"
-        return f"sqlite:///{self.path}" if self.kind == "sqlite" else redacted(self.url)
+        return f"sqlite:///{self.path}" if self.kind == "sqlite" else without_passwords(self.url)
 
     def __repr__(self) -> str:
         return f"StorageAddress({self})"
 
     def clean(self, text: str) -> str:
         """Returns a text without this address's password, however it is written."""
-        text = redacted(text)
+        text = without_passwords(text)
         secret = re.search(r"://[^:/@\s]*:([^\s]*)@", self.url)
         for password in {secret.group(1), unquote(secret.group(1))} if secret else ():
             if password:
@@ -101,10 +95,15 @@ def read_address(node: Node | None, default: Path, problems: list[Problem]) -> S
             driver = "postgresql+psycopg" if url.drivername == "postgresql" else url.drivername
             return StorageAddress("postgresql", None, url.set(drivername=driver).render_as_string(hide_password=False))
         message = "cannot be read as an address: write %40 for @, %3A for : and %2F for / in user and password"
-        problems.append(node.place.problem(f"'{redacted(text)}' {message}", "study.storage"))
+        problems.append(node.place.problem(f"'{_without_password(text)}' {message}", "study.storage"))
     else:
-        problems.append(node.place.problem(f"'{redacted(text)}' must be {FORMS}", "study.storage"))
+        problems.append(node.place.problem(f"'{_without_password(text)}' must be {FORMS}", "study.storage"))
     return StorageAddress("journal", default)
+
+
+def _without_password(text: str) -> str:
+    """As `without_passwords`, for a text that is an address as a whole: blanks in it belong to the password."""
+    return without_passwords(re.sub(r"(://[^:]*):.*@", r"\1:***@", text, flags=re.DOTALL))
 
 
 def _absolute(folder: Path, text: str) -> Path:

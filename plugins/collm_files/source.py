@@ -13,7 +13,7 @@ import polars as pl
 from collm.component import BuildContext
 from collm.contracts.data import SPLITS, InteractionTable
 from collm.data.bad_rows import BadRows
-from collm.data.read_rows import file_format
+from collm.data.read_rows import file_format, sample_file
 from collm.data.split import (
     LAST_OUT_NOTE,
     RANDOM_NOTE,
@@ -58,6 +58,22 @@ class FilesSource:
         for role, path in self._files().items():
             digest.update(f"{role}\0{file_format(path)}\0{file_digest(path)}\0".encode())
         return digest.hexdigest()
+
+    def look(self) -> None:
+        """Reads the first rows of each file alone.
+
+        Raises:
+            DataError: If a file is missing or unreadable, or lacks a column that the spec names.
+        """
+        columns = self.config.columns
+        self._files()
+        wanted = ["user", "item", self.config.label.source, *self._optional()]
+        names = {role: getattr(columns, role) for role in wanted}
+        rows.check_names(self.config.interactions, names, sample_file(self.config.interactions).rows.columns)
+        if self.config.items is not None and columns.title is not None:
+            titled = {"items_key" if columns.items_key else "item": columns.items_key or columns.item}
+            has = sample_file(self.config.items).rows.columns
+            rows.check_names(self.config.items, {**titled, "title": columns.title}, has)
 
     def load(self) -> InteractionTable:
         """Reads the files.
