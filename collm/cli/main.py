@@ -34,7 +34,7 @@ from collm.cli.allocator import keep_freed_memory
 from collm.cli.context import CliState
 from collm.cli.output import complain, drop_result, flush_result, own_streams, say
 from collm.cli.processes import is_main_process, n_processes
-from collm.errors import CollmError, UsageError
+from collm.errors import CollmError, UsageError, out_of_memory
 from collm.runs.team import ProcessFailed
 
 INTERRUPTED = 130
@@ -146,6 +146,9 @@ def call(arguments: Sequence[str]) -> int:
 def _bug(error: BaseException, *, debug: bool) -> int:
     if debug:
         complain("".join(traceback.format_exception(error)))
+    if cause := out_of_memory(error):
+        complain(cause)
+        return FAILED
     complain(f"unexpected {type(error).__name__}: {error}")
     if not debug:
         say("this is a bug in collm or in a plugin; repeat with `collm --debug ...` to see where")

@@ -126,9 +126,7 @@ def check(
     if unlisted:
         say(f"without digests, finished by an earlier version, so only presence was looked at: {', '.join(unlisted)}")
     if any(found.values()):
-        say(
-            "repeat the `collm run` of a damaged run; where a stage alone is damaged, `collm runs rm` the run before"
-        )
+        say("repeat the `collm run` of a damaged run; where a stage alone is damaged, `collm runs rm` the run before")
         raise typer.Exit(RunError.exit_code)
 
 

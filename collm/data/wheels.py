@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
@@ -109,6 +110,10 @@ def _download(distribution: str, version: str, folder: Path) -> Path:
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode == 0 and len(wheels) == 1:
         return wheels[0]
+    said = result.stderr + result.stdout
+    if any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
+        number = next(n for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) if os.strerror(n) in said)
+        raise OSError(number, os.strerror(number), str(folder))
     lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
     cause = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "no message")
     if "No module named pip" in cause:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from collm.contracts.model_folder import BIN_INDEX, MODEL_FILES, SAFETENSORS_INDEX, bin_files
+from collm.data.making import leftovers, making
 from collm.digests import place_digest
 from collm.errors import DataError
 
@@ -43,24 +44,19 @@ def make_folder(target: Path, write: Callable[[Path], None]) -> Path:
     Raises:
         DataError: If the disk cannot take it.
     """
-    if target.is_dir():
+    if target.is_dir() and not leftovers(target):
         return target
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        write(temporary)
+    with making(target):
+        # Another process may have been faster.
+        if target.is_dir():
+            return target
+        temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
+            temporary.mkdir(parents=True)
+            write(temporary)
             temporary.rename(target)
-        except OSError:
-            # Another process was faster with the same content.
-            if not target.is_dir():
-                raise
-    except OSError as error:
-        raise DataError(
-            f"{target}: cannot be written ({error}); free some space or use another cache folder"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 

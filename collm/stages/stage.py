@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import collm
-from collm.errors import RunError
+from collm.errors import RunError, out_of_memory
 from collm.runs.atomic import full_disk_named, write_atomically
 from collm.runs.files import damage, remove_contents
 from collm.runs.store import StageStore
@@ -91,7 +91,7 @@ class StageRunner:
         with contextlib.ExitStack() as held:
             reused = self.team.from_main(lambda: self._claim(held, name, digest))
             if not reused:
-                self._work(name, digest, payload, work, shared=shared)
+                self._try(name, digest, payload, work, shared=shared)
             # The main process marks the stage as done when it lets go of it, and the others read it after that.
             self.team.from_main(held.close)
         return self._report(name, digest, start, reused=reused)
@@ -120,23 +120,28 @@ class StageRunner:
         except RunError as error:
             return str(error)
 
+    def _try(self, name: str, digest: str, payload: Mapping[str, Any], work: Work, *, shared: bool) -> None:
+        """Does the work; of an error that means a full disk or full memory the message says so."""
+        try:
+            with full_disk_named(self._store.folder(name, digest)):
+                self._work(name, digest, payload, work, shared=shared)
+        except (MemoryError, RuntimeError) as error:
+            if cause := out_of_memory(error):
+                raise RunError(f"{name}: {cause}") from error
+            raise
+
     def _work(self, name: str, digest: str, payload: Mapping[str, Any], work: Work, *, shared: bool) -> None:
         folder = self._store.folder(name, digest)
         logger.info("%s: working in %s", name, folder.name)
         start = time.monotonic()
-        with full_disk_named(folder):
-            facts: dict[str, Any] = dict(work(folder)) if shared else {}
+        facts: dict[str, Any] = dict(work(folder)) if shared else {}
 
         def finish() -> None:
             stated = facts if shared else dict(work(folder))
             record = {"work_seconds": round(time.monotonic() - start, 3), "facts": stated, "payload": dict(payload)}
             write_atomically(folder / RECORD, json.dumps(record, indent=2, default=str) + "\n")
 
-        def finish_or_say() -> None:
-            with full_disk_named(folder):
-                finish()
-
-        self.team.from_main(finish_or_say)
+        self.team.from_main(finish)
 
     def _compare(self, name: str, digest: str) -> None:
         """Makes sure that all processes speak of the same stage."""

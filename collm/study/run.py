@@ -23,7 +23,7 @@ from collm.study.check import CheckedStudy, check_study, probed_specs
 from collm.study.child import end_with
 from collm.study.definition import open_study
 from collm.study.ledger import Ledger
-from collm.study.processes import LOST, Starter, fork_server
+from collm.study.processes import LOST, Starter, fork_server, start_process
 from collm.study.progress import StudyProgress
 from collm.study.storage import StudyStorage
 from collm.study.study_file import read_study
@@ -158,7 +158,7 @@ def _supervise(request: StudyRequest, modules: list[str], *, deadline: float | N
     def start(slot: int) -> Any:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         process = context.Process(target=_worker_main, args=(request, slot, me, left), name=f"worker-{slot}")
-        process.start()
+        start_process(process)
         return process
 
     running = {slot: start(slot) for slot in restarts}
