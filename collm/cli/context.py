@@ -135,11 +135,21 @@ def emit_json(content: Mapping[str, Any]) -> None:
 
 
 def emit_table(*renderables: RenderableType) -> None:
-    """Writes tables to stdout: as wide as the terminal, or `PIPED_WIDTH` columns without colour where there is none."""
+    """Writes tables to stdout, every column and character of them.
+
+    As wide as the terminal; where there is none, without colour and as wide as `COLUMNS` says, else `PIPED_WIDTH`.
+    """
     from rich.console import Console
+    from rich.table import Table
+
+    from collm.cli.fit_table import fit_table
 
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, width=PIPED_WIDTH, color_system=None)
+        asked = os.environ.get("COLUMNS", "")
+        width = int(asked) if asked.isdecimal() and int(asked) > 0 else PIPED_WIDTH
+        console = Console(file=sys.stdout, highlight=False, width=width, color_system=None)
     for renderable in renderables:
-        console.print(renderable)
+        parts = fit_table(renderable, console.width) if isinstance(renderable, Table) else [renderable]
+        for part in parts:
+            console.print(part)

@@ -18,7 +18,7 @@ import collm
 from collm.errors import UsageError
 from collm.report.deviations import deviations
 from collm.report.figures import Picture
-from collm.report.summary import Summary
+from collm.report.records import Summary
 from collm.report.tables import Grid, report_tables
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ LATEX = {
 MARKDOWN = re.compile(r"([\\`*_|<>#])")
 # Numbers of these tables are for reading on; a terminal shows the rest.
 TERMINAL_LIMIT = 40
-TERMINAL_COLUMNS = 8
 
 
 def terminal_tables(summary: Summary) -> list[RenderableType]:
@@ -48,9 +47,8 @@ def terminal_tables(summary: Summary) -> list[RenderableType]:
     shown: list[RenderableType] = []
     for grid in report_tables(summary):
         shown.append(_rich_table(grid))
-        more = {"rows": len(grid.rows) - TERMINAL_LIMIT, "columns": len(grid.header) - len(_terminal_columns(grid))}
-        if hidden := " and ".join(f"{n} more {what}" for what, n in more.items() if n > 0):
-            shown.append(RichText(f"  ... and {hidden} (--html, --markdown, --csv show all)"))
+        if (hidden := len(grid.rows) - TERMINAL_LIMIT) > 0:
+            shown.append(RichText(f"  ... and {hidden} more rows (--html, --markdown, --csv show all)"))
         if grid.caption:
             shown.append(RichText(f"  {grid.caption}", style="dim"))
     shown.append(RichText("\nnotes:", style="bold"))
@@ -97,12 +95,12 @@ def escape_markdown(text: str) -> str:
 
 
 def _context(summary: Summary, *, escape: Any) -> dict[str, Any]:
-    methods = [line.method.name for line in summary.lines if not line.method.floor]
+    methods = dict.fromkeys(line.method.name for line in summary.lines if not line.method.floor)
     return {
         "summary": summary,
         "grids": report_tables(summary),
         "escape": escape,
-        "methods": methods,
+        "methods": list(methods),
         "version": collm.__version__,
     }
 
@@ -124,22 +122,14 @@ def _environment(is_html: bool) -> Environment:
     )
 
 
-def _terminal_columns(grid: Grid) -> list[int]:
-    """Returns the columns that a terminal has room for: text, and the first ones of numbers."""
-    return [index for index in range(len(grid.header)) if index in grid.text_columns or index < TERMINAL_COLUMNS]
-
-
 def _rich_table(grid: Grid) -> Table:
-    columns = _terminal_columns(grid)
     table = Table(title=grid.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index in columns:
+    for index, name in enumerate(grid.header):
         is_text = index in grid.text_columns
         justify: Literal["left", "right"] = "left" if is_text else "right"
-        table.add_column(
-            grid.header[index], justify=justify, overflow="fold", no_wrap=not is_text, min_width=None if index else 12
-        )
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=not is_text, min_width=None if index else 12)
     for row, dim in list(zip(grid.rows, grid.dim, strict=True))[:TERMINAL_LIMIT]:
-        cells = [RichText(row[index].text, style="bold" if row[index].strong else "") for index in columns]
+        cells = [RichText(cell.text, style="bold" if cell.strong else "") for cell in row]
         table.add_row(*cells, style="dim" if dim else None)
     return table
 

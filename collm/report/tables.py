@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from collm.report.cost import Cost, costs
 from collm.report.methods import Cell
-from collm.report.paper import paper_numbers
-from collm.report.summary import Line, Summary
+from collm.report.paper import paper_dataset, paper_numbers
+from collm.report.records import Block, Line, Summary
 from collm.report.table import METRIC_TITLES
 
 NOT_ABOVE_FLOOR = "†"
@@ -30,6 +32,7 @@ CSV_COLUMNS = (
     "largest",
     "n",
     "paper",
+    "rows",
 )
 
 
@@ -67,25 +70,32 @@ class Grid:
 
 def report_tables(summary: Summary) -> list[Grid]:
     """Returns all tables of a report in reading order; those without rows are left out."""
-    grids = [_results(summary, part) for part in summary.slices]
-    grids += [_paper(summary), _comparisons(summary), _improvements(summary), _costs(summary)]
-    grids += [_data(summary), _missing(summary)]
+    grids = [grid for block in summary.blocks for grid in _block_tables(summary, block)]
+    grids += [_costs(summary), _data(summary), _missing(summary)]
     return [grid for grid in grids if grid.rows]
 
 
+def _block_tables(summary: Summary, block: Block) -> list[Grid]:
+    grids = [_results(summary, block, part) for part in summary.slices]
+    grids += [_paper(block), _comparisons(block), _improvements(block)]
+    suffix = f"-{block.label.lower()}" if block.label else ""
+    return [dataclasses.replace(grid, key=grid.key + suffix, title=block.titled(grid.title)) for grid in grids]
+
+
 def to_csv(summary: Summary) -> str:
-    """Returns one line per method, slice and metric; numbers unrounded."""
+    """Returns one line per method, slice and metric; numbers unrounded. `rows` is the label of the set of rows."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for line in summary.lines:
-        seeds = " ".join(map(str, line.method.seeds))
-        for part, metrics in line.cells.items():
-            for metric, cell in metrics.items():
-                paper = line.paper.get(metric) if part == "all" else None
-                place = (line.method.name, line.method.floor, line.fidelity, seeds, summary.split, part, metric)
-                numbers = (cell.value, cell.low, cell.high, cell.smallest, cell.largest, cell.n, paper)
-                writer.writerow([*place, *numbers])
+    for block in summary.blocks:
+        for line in block.lines:
+            seeds = " ".join(map(str, line.method.seeds))
+            for part, metrics in line.cells.items():
+                for metric, cell in metrics.items():
+                    paper = line.paper.get(metric) if part == "all" else None
+                    place = (line.method.name, line.method.floor, line.fidelity, seeds, summary.split, part, metric)
+                    numbers = (cell.value, cell.low, cell.high, cell.smallest, cell.largest, cell.n, paper)
+                    writer.writerow([*place, *numbers, block.label])
     return stream.getvalue()
 
 
@@ -106,10 +116,10 @@ def cell_text(cell: Cell) -> str:
     return text
 
 
-def _results(summary: Summary, part: str) -> Grid:
+def _results(summary: Summary, block: Block, part: str) -> Grid:
     rows, dim = [], []
-    best = _best(summary, part)
-    for line in summary.lines:
+    best = _best(summary, block, part)
+    for line in block.lines:
         link = str(line.method.runs[0].path) if line.method.runs else ""
         cells = []
         for metric in summary.metrics:
@@ -120,9 +130,13 @@ def _results(summary: Summary, part: str) -> Grid:
         seeds = "floor" if line.method.floor else _seeds(line)
         rows.append((Text(line.method.name), *cells, Text(seeds), Text(line.fidelity)))
         dim.append(line.method.floor)
-    caption = f"[low, high]: 95% interval, users resampled; (smallest-largest) over seeds. {_sizes(summary, part)}"
+    caption = f"[low, high]: 95% interval over users, and over seeds from two on. {_sizes(block, part)}"
+    if any(line.method.seeds[1:] for line in block.methods):
+        caption += " (smallest-largest): over seeds."
+    if any(cell.strong for row in rows for cell in row):
+        caption += " Bold: the best method of the column; the differences below say whether that could be chance."
     if any(NOT_ABOVE_FLOOR in cell.text for row in rows for cell in row):
-        caption += f" {NOT_ABOVE_FLOOR} not above the best floor that knows as much."
+        caption += f" {NOT_ABOVE_FLOOR}: not above the best floor that sees as much."
     header = ("method", *map(metric_title, summary.metrics), "seeds", "made with")
     title = f"{summary.split}, {part} rows"
     text_columns = frozenset({0, len(header) - 2, len(header) - 1})
@@ -131,25 +145,30 @@ def _results(summary: Summary, part: str) -> Grid:
 
 def _seeds(line: Line) -> str:
     seeds = line.method.seeds
-    return f"n=1 ({seeds[0]})" if len(seeds) == 1 else f"n={len(seeds)} ({', '.join(map(str, seeds))})"
+    if len(seeds) == 1:
+        return f"n=1 ({seeds[0]})"
+    return f"n={len(seeds)} ({', '.join(map(str, seeds))})" + (", equal" if line.method.is_deterministic else "")
 
 
-def _best(summary: Summary, part: str) -> dict[str, str]:
+def _best(summary: Summary, block: Block, part: str) -> dict[str, str]:
+    """Returns metric -> the best method; none where a method has one seed, so that another seed might be better."""
+    if len(block.methods) < 2 or not all(line.method.is_replicated for line in block.methods):
+        return {}
     best: dict[str, str] = {}
     for metric in summary.metrics:
         sign = 1.0 if summary.higher_is_better[metric] else -1.0
         known = {
             line.method.name: sign * value
-            for line in summary.lines
-            if not line.method.floor and (value := line.cells[part][metric].value) is not None
+            for line in block.methods
+            if (value := line.cells[part][metric].value) is not None
         }
         if len(known) > 1:
             best[metric] = max(known, key=known.__getitem__)
     return best
 
 
-def _sizes(summary: Summary, part: str) -> str:
-    cells = summary.lines[-1].cells[part]
+def _sizes(block: Block, part: str) -> str:
+    cells = block.lines[-1].cells[part]
     shown = []
     for metric, cell in cells.items():
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in (cell.skipped or {}).items())
@@ -157,15 +176,15 @@ def _sizes(summary: Summary, part: str) -> str:
     return "; ".join(shown) + "."
 
 
-def _paper(summary: Summary) -> Grid:
+def _paper(block: Block) -> Grid:
     rows = []
-    for line in summary.lines:
+    for line in block.lines:
         for metric, paper in line.paper.items():
             cell = line.cells.get("all", {}).get(metric)
             if cell is not None and cell.value is not None:
                 rows.append(_paper_row(line, metric, paper, cell))
     header = ("method", "metric", "measured", "paper", "difference", "in half-intervals", "made with")
-    title = f"Beside the paper ({summary.paper_dataset})"
+    title = f"Beside the paper ({block.paper_dataset})"
     caption = (
         "The paper used Vicuna-7B (Table 7: Qwen2-1.5B) and one seed. A difference of more than 1 half-interval lies "
         "outside the 95% interval of the measured value."
@@ -189,22 +208,23 @@ def _paper_row(line: Line, metric: str, paper: float, cell: Cell) -> tuple[Text,
     )
 
 
-def _comparisons(summary: Summary) -> Grid:
+def _comparisons(block: Block) -> Grid:
     rows = tuple(
         (
             Text(f"{each.first} - {each.second}"),
             Text(metric_title(each.metric)),
             Text(f"{each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]", strong=each.significant),
-            Text(f"{each.p:.3g}"),
-            Text(f"{each.p_holm:.3g}"),
-            Text(f"{each.detectable:.4f}"),
+            Text(_number(each.p, ".3g")),
+            Text(_number(each.p_holm, ".3g")),
+            Text(_number(each.detectable, ".4f")),
         )
-        for each in summary.comparisons
+        for each in block.comparisons
     )
     header = ("methods", "metric", "difference", "p", "p (Holm)", "detectable")
     caption = (
-        "The same rows; users resampled, and seeds where there are several. Holm: corrected over all pairs of one "
-        "metric. Detectable: the difference that would be found 8 times in 10 at the 5% level, uncorrected."
+        "The same rows; users, and seeds where there are several. Bold: p (Holm) under 0.05. Holm: corrected over all "
+        "pairs of one metric. Detectable: the difference that would be found 8 times in 10 at the 5% level, "
+        "uncorrected. No p where a method has one seed."
     )
     return Grid(
         "comparisons",
@@ -217,18 +237,22 @@ def _comparisons(summary: Summary) -> Grid:
     )
 
 
-def _improvements(summary: Summary) -> Grid:
-    methods = [line.method.name for line in summary.lines if not line.method.floor]
-    baselines = [*dict.fromkeys(summary.best_floors.values()), *methods]
+def _improvements(block: Block) -> Grid:
+    methods = [line.method.name for line in block.methods]
+    baselines = [*dict.fromkeys(block.best_floors.values()), *methods]
     rows = tuple(
-        (Text(method), *(Text(_percent(summary.improvements.get((method, other)))) for other in baselines))
+        (Text(method), *(Text(_percent(block.improvements.get((method, other)))) for other in baselines))
         for method in methods
-        if any((method, other) in summary.improvements for other in baselines)
+        if any((method, other) in block.improvements for other in baselines)
     )
     caption = "Mean over AUC and uAUC of (method - baseline) / baseline, the paper's definition (Table 2)."
     title = "Relative improvement over"
     header = ("method", *baselines)
     return Grid("improvement", title, header, rows, (False,) * len(rows), caption=caption)
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)
 
 
 def _percent(value: float | None) -> str:
@@ -269,10 +293,11 @@ def _data(summary: Summary) -> Grid:
         cells = (Text(name), *(Text(f"{full[key]:,}" if key in full else "") for key in COUNTS))
         if name and cells not in rows:
             rows.append(cells)
-    if summary.paper_dataset:
-        counts = paper_numbers()["table1"][summary.paper_dataset]
-        rows.append((Text(f"the paper's {summary.paper_dataset}"), *(Text(f"{counts[key]:,}") for key in COUNTS)))
-    caption = "Before any limit. The paper's numbers of users and items count the padding id (fact 26)."
+    names = [paper_dataset(run.results.get("full_counts", {})) for run in summary.runs]
+    for name in dict.fromkeys(each for each in names if each):
+        counts = paper_numbers()["table1"][name]
+        rows.append((Text(f"the paper's {name}"), *(Text(f"{counts[key]:,}") for key in COUNTS)))
+    caption = "Before any limit. The paper's numbers of users and items count the padding id."
     header = ("dataset", "training rows", "validation rows", "test rows", "users", "items")
     return Grid("data", "Data", header, tuple(rows), (False,) * len(rows), caption=caption)
 
