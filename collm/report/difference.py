@@ -14,8 +14,8 @@ from rich.text import Text
 from collm.registry import Registry
 from collm.report.collect import ReportRun, read_run
 from collm.report.compare import compare_all
+from collm.report.grid import metric_title
 from collm.report.methods import Method, measured_cells
-from collm.report.tables import metric_title
 from collm.rescore import Measure, same_rows
 from collm.stages.evaluate import build_metrics
 

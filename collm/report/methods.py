@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,12 @@ def _measure(method: Method, metric: Metric, part: str, measure: Measure) -> tup
     return cell, draws if ends else None
 
 
+def _model_name(backbone: Mapping[str, Any]) -> str:
+    """Returns the backbone's name, and its folder's where the user named one: `hf` alone says nothing."""
+    folder = Path(str(backbone["path"])).name if backbone.get("path") else ""
+    return " ".join(filter(None, ["" if backbone["name"] == "hf" else str(backbone["name"]), folder]))
+
+
 def fidelity(run: ReportRun) -> str:
     """Says what a run's numbers were made with: language model, rows it was tuned on, optimiser steps.
 
@@ -241,9 +248,10 @@ def fidelity(run: ReportRun) -> str:
     facts: Mapping[str, Any] = run.results.get("facts", {})
     if "ensemble" in facts:
         return "mean of scores"
-    backbone = run.spec.get("backbone", {}).get("name")
-    if backbone is None:
+    section = run.spec.get("backbone")
+    if not section:
         return "no language model"
+    backbone = _model_name(section)
     steps = [facts[key] for key in sorted(facts) if key.startswith("tune_")]
     if not steps:
         return f"{backbone}, not tuned"

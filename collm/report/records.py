@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from collm.report.collect import MissingRun, ReportRun
 from collm.report.compare import Difference
+from collm.report.deviations import Deviation
 from collm.report.methods import Cell, Method
 
 
@@ -20,6 +21,9 @@ class Line:
         fidelity: What its numbers were made with; empty for floors.
         paper: Metric -> the paper's value on all test rows.
         above_floor: Metric -> whether it beats the best floor on all rows; None where there is no floor.
+        departures: Where its runs depart from the paper.
+        like_bias_floor: Spearman's rank correlation of its scores with those of the floor `bias-logistic`, in [-1, 1];
+            None for a language model or without that floor.
     """
 
     method: Method
@@ -27,6 +31,8 @@ class Line:
     fidelity: str = ""
     paper: Mapping[str, float] = field(default_factory=dict)
     above_floor: Mapping[str, bool | None] = field(default_factory=dict)
+    departures: tuple[Deviation, ...] = ()
+    like_bias_floor: float | None = None
 
 
 @dataclass(frozen=True)

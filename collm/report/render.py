@@ -16,10 +16,11 @@ from rich.text import Text as RichText
 
 import collm
 from collm.errors import UsageError
-from collm.report.deviations import deviations
+from collm.report.collect import ReportRun
 from collm.report.figures import Picture
-from collm.report.records import Summary
-from collm.report.tables import Grid, report_tables
+from collm.report.grid import Grid
+from collm.report.records import Line, Summary
+from collm.report.tables import report_tables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -36,6 +37,7 @@ LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
 }
 MARKDOWN = re.compile(r"([\\`*_|<>#])")
 # Numbers of these tables are for reading on; a terminal shows the rest.
@@ -78,7 +80,7 @@ def to_html(summary: Summary, pictures: Sequence[Picture], *, folder: Path) -> s
     """
     context = _context(summary, escape=str) | {
         "pictures": pictures,
-        "runs": [_run_details(run, folder) for run in summary.runs],
+        "runs": [_run_details(run, line, folder) for line in summary.lines for run in line.method.runs],
         "link": lambda path: _relative(Path(path), folder),
     }
     return _environment(True).get_template("report.html.j2").render(context)
@@ -134,7 +136,7 @@ def _rich_table(grid: Grid) -> Table:
     return table
 
 
-def _run_details(run: Any, folder: Path) -> dict[str, Any]:
+def _run_details(run: ReportRun, line: Line, folder: Path) -> dict[str, Any]:
     return {
         "id": run.path.name,
         "method": run.method,
@@ -143,7 +145,7 @@ def _run_details(run: Any, folder: Path) -> dict[str, Any]:
         "spec": yaml.safe_dump(run.spec, sort_keys=False, allow_unicode=True),
         "environment": yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True),
         "facts": yaml.safe_dump(_without_curves(run.results.get("facts", {})), sort_keys=False, allow_unicode=True),
-        "deviations": deviations(run.spec, run.results),
+        "deviations": line.departures,
         "timing": run.results.get("timing", {}),
     }
 

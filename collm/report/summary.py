@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import polars as pl
+
 from collm.errors import UsageError
 from collm.report.collect import Collected, ReportRun
 from collm.report.compare import Difference, Draws, compare_all, relative_improvement
@@ -15,6 +17,7 @@ from collm.rescore import Measure
 
 SPLIT_ORDER = ("test", "valid", "train")
 COMPARED_METRICS = ("auc", "uauc")
+BIAS_FLOOR = "bias-logistic"
 
 
 def summarise(collected: Collected, measure: Measure, *, split: str | None = None) -> Summary:
@@ -38,8 +41,7 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
         raise UsageError(f"no run has {chosen} scores; the runs have {', '.join(known)}")
     labels = [_letters(number) for number in range(len(sets))] if len(sets) > 1 else [""]
     blocks = tuple(
-        _block(rows, label, measure, title=collected.title, split=chosen)
-        for rows, label in zip(sets, labels, strict=True)
+        _block(rows, label, measure, collected, split=chosen) for rows, label in zip(sets, labels, strict=True)
     )
     return Summary(
         title=collected.title,
@@ -60,7 +62,7 @@ def _letters(number: int) -> str:
     return letter if number < 26 else _letters(number // 26 - 1) + letter
 
 
-def _block(rows: RowSet, label: str, measure: Measure, *, title: str, split: str) -> Block:
+def _block(rows: RowSet, label: str, measure: Measure, collected: Collected, *, split: str) -> Block:
     measured = [(method, *measured_cells(method, measure)) for method in rows.methods]
     whole = measure.slices[0]
     floors = _best_floors(measured, measure, whole)
@@ -73,9 +75,13 @@ def _block(rows: RowSet, label: str, measure: Measure, *, title: str, split: str
             method,
             cells,
             fidelity=" | ".join(dict.fromkeys(map(fidelity, method.runs))),
-            paper=paper_values(method.name, dataset, title=title) if dataset else {},
+            paper=paper_values(method.name, dataset, title=collected.title) if dataset else {},
             # A method that knows training rows alone is not asked to beat a floor that knows later labels.
             above_floor=_above(cells[whole], floors if _sees_earlier_rows(method) else static, measure),
+            departures=tuple(
+                dict.fromkeys(each for run in method.runs for each in collected.departures.get(run.path, ()))
+            ),
+            like_bias_floor=_rank_correlation(method, rows),
         )
         for method, cells, _ in measured
     )
@@ -90,6 +96,16 @@ def _block(rows: RowSet, label: str, measure: Measure, *, title: str, split: str
         paper_dataset=dataset,
         best_floors={metric: name for metric, (name, _) in floors.items()},
     )
+
+
+def _rank_correlation(method: Method, rows: RowSet) -> float | None:
+    """Returns how alike an encoder ranks the rows to the floor that has user and item biases alone."""
+    floor = next((each for each in rows.methods if each.floor and each.name == BIAS_FLOOR), None)
+    if floor is None or any(run.spec.get("backbone") or "ensemble" in run.spec for run in method.runs):
+        return None
+    pair = pl.DataFrame({"a": method.frames[0]["score"], "b": floor.frames[0]["score"]})
+    found = pair.select(pl.corr("a", "b", method="spearman")).item()
+    return None if found is None or found != found else float(found)
 
 
 def _paper_rows(rows: RowSet) -> str | None:

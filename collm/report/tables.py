@@ -6,16 +6,15 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 from collm.report.cost import Cost, costs
-from collm.report.methods import Cell
+from collm.report.grid import Grid, Text, cell_text, metric_title
 from collm.report.paper import paper_dataset, paper_numbers
+from collm.report.paper_tables import departures_table, paper_table
 from collm.report.records import Block, Line, Summary
-from collm.report.table import METRIC_TITLES
 
 NOT_ABOVE_FLOOR = "†"
+ALIKE = 0.95
 COUNTS = ("train", "valid", "test", "users", "items")
 CSV_COLUMNS = (
     "method",
@@ -36,38 +35,6 @@ CSV_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Text:
-    """One cell: its text, where it links to, whether it stands out."""
-
-    text: str
-    link: str = ""
-    strong: bool = False
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One table.
-
-    Attributes:
-        key: Name for links, e.g. `results-all`.
-        title: Heading.
-        header: Names of columns.
-        rows: Cells by row.
-        dim: Whether a row stands back (floors).
-        text_columns: Columns that hold text; the others are right-aligned.
-        caption: What a reader must know of it.
-    """
-
-    key: str
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Text, ...], ...]
-    dim: tuple[bool, ...]
-    text_columns: frozenset[int] = frozenset({0})
-    caption: str = ""
-
-
 def report_tables(summary: Summary) -> list[Grid]:
     """Returns all tables of a report in reading order; those without rows are left out."""
     grids = [grid for block in summary.blocks for grid in _block_tables(summary, block)]
@@ -77,7 +44,8 @@ def report_tables(summary: Summary) -> list[Grid]:
 
 def _block_tables(summary: Summary, block: Block) -> list[Grid]:
     grids = [_results(summary, block, part) for part in summary.slices]
-    grids += [_paper(block), _comparisons(block), _improvements(block)]
+    grids += [paper_table(block), *([departures_table(block)] if block.paper_dataset else []), _comparisons(block)]
+    grids += [_improvements(block)]
     suffix = f"-{block.label.lower()}" if block.label else ""
     return [dataclasses.replace(grid, key=grid.key + suffix, title=block.titled(grid.title)) for grid in grids]
 
@@ -97,23 +65,6 @@ def to_csv(summary: Summary) -> str:
                     numbers = (cell.value, cell.low, cell.high, cell.smallest, cell.largest, cell.n, paper)
                     writer.writerow([*place, *numbers, block.label])
     return stream.getvalue()
-
-
-def metric_title(name: str) -> str:
-    """Returns how a metric is written in tables."""
-    return METRIC_TITLES.get(name, name)
-
-
-def cell_text(cell: Cell) -> str:
-    """Returns value, interval, and on a second line the range over seeds where there are several."""
-    if cell.value is None:
-        return cell.reason or "no usable rows"
-    text = f"{cell.value:.4f}"
-    if cell.low is not None and cell.high is not None:
-        text += f" [{cell.low:.3f}, {cell.high:.3f}]"
-    if cell.smallest is not None and cell.largest is not None and cell.smallest != cell.largest:
-        text += f"\n({cell.smallest:.4f}-{cell.largest:.4f})"
-    return text
 
 
 def _results(summary: Summary, block: Block, part: str) -> Grid:
@@ -137,10 +88,22 @@ def _results(summary: Summary, block: Block, part: str) -> Grid:
         caption += " Bold: the best method of the column; the differences below say whether that could be chance."
     if any(NOT_ABOVE_FLOOR in cell.text for row in rows for cell in row):
         caption += f" {NOT_ABOVE_FLOOR}: not above the best floor that sees as much."
+    if part == summary.slices[0]:
+        caption += _like_floor(block)
     header = ("method", *map(metric_title, summary.metrics), "seeds", "made with")
     title = f"{summary.split}, {part} rows"
     text_columns = frozenset({0, len(header) - 2, len(header) - 1})
     return Grid(f"results-{part}", title, header, tuple(rows), tuple(dim), text_columns, caption=caption)
+
+
+def _like_floor(block: Block) -> str:
+    """Says which encoders rank nearly as user and item biases alone do."""
+    alike = [
+        f"{line.method.name} {line.like_bias_floor:.3f}"
+        for line in block.methods
+        if line.like_bias_floor is not None and line.like_bias_floor >= ALIKE
+    ]
+    return f" Rank correlation with the floor bias-logistic (biases alone): {', '.join(alike)}." if alike else ""
 
 
 def _seeds(line: Line) -> str:
@@ -174,38 +137,6 @@ def _sizes(block: Block, part: str) -> str:
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in (cell.skipped or {}).items())
         shown.append(f"{metric_title(metric)} n={cell.n:,}" + (f" (left out: {left_out})" if left_out else ""))
     return "; ".join(shown) + "."
-
-
-def _paper(block: Block) -> Grid:
-    rows = []
-    for line in block.lines:
-        for metric, paper in line.paper.items():
-            cell = line.cells.get("all", {}).get(metric)
-            if cell is not None and cell.value is not None:
-                rows.append(_paper_row(line, metric, paper, cell))
-    header = ("method", "metric", "measured", "paper", "difference", "in half-intervals", "made with")
-    title = f"Beside the paper ({block.paper_dataset})"
-    caption = (
-        "The paper used Vicuna-7B (Table 7: Qwen2-1.5B) and one seed. A difference of more than 1 half-interval lies "
-        "outside the 95% interval of the measured value."
-    )
-    return Grid("paper", title, header, tuple(rows), (False,) * len(rows), frozenset({0, 1, 6}), caption=caption)
-
-
-def _paper_row(line: Line, metric: str, paper: float, cell: Cell) -> tuple[Text, ...]:
-    assert cell.value is not None
-    gap = cell.value - paper
-    half = (cell.high - cell.low) / 2 if cell.low is not None and cell.high is not None else 0.0
-    units = f"{gap / half:+.1f}" if half > 0 else "-"
-    return (
-        Text(line.method.name),
-        Text(metric_title(metric)),
-        Text(f"{cell.value:.4f}", link=str(line.method.runs[0].path)),
-        Text(f"{paper:.4f}"),
-        Text(f"{gap:+.4f}"),
-        Text(units),
-        Text(line.fidelity),
-    )
 
 
 def _comparisons(block: Block) -> Grid:
@@ -305,9 +236,3 @@ def _data(summary: Summary) -> Grid:
 def _missing(summary: Summary) -> Grid:
     rows = tuple((Text(each.method), Text(str(each.seed)), Text(each.cause)) for each in summary.missing)
     return Grid("missing", "Not finished", ("run", "seed", "cause"), rows, (True,) * len(rows), frozenset({0, 1, 2}))
-
-
-def texts(grid: Grid) -> Iterator[tuple[str, ...]]:
-    """Yields the rows of a table as text alone."""
-    for row in grid.rows:
-        yield tuple(cell.text for cell in row)

@@ -36,7 +36,6 @@ def prepare_data(
     payload = {
         "config": config_payload(spec.dataset),
         "visibility": spec.history.visibility,
-        "seed": spec.seed if _draws_rows(spec) else None,
         "content": source.content_hash(),
         "plugin": registry.source_hash("dataset", spec.dataset.name),
         "core": core_hash("data"),
@@ -48,7 +47,6 @@ def prepare_data(
                 source,
                 limit=spec.dataset.limit,
                 history=spec.history,
-                seed=spec.seed,
                 folder=folder,
                 recipe=config_payload(spec.dataset),
             )
@@ -65,8 +63,3 @@ def _write_quarantine(error: BadRowsError, folder: Path) -> Path:
     path = folder.parent.parent / "quarantine" / f"{folder.name}.csv"
     write_atomically(path, error.rows.write_csv())
     return path
-
-
-def _draws_rows(spec: ResolvedSpec) -> bool:
-    limit = spec.dataset.limit
-    return any(value is not None for value in (limit.train, limit.valid, limit.test))
