@@ -225,6 +225,7 @@ class Component:
         floor: Encoders only: shown as a floor in every results table.
         profiles: Profile name -> dotted field of `config` -> value, used where the user gives none. The config class's
             own defaults are the `recommended` profile.
+        dataset_profiles: Dataset name -> the same as `profiles`, laid over it where the spec's dataset has that name.
         fetch: `"package.module:function"` called as `fetch(context: BuildContext) -> Path` by `collm fetch NAME`.
         fetch_fields: Fields of `config` that decide what is fetched. Where there are any, `fetch` is called as
             `fetch(context, config)`, and a user gives them as `collm fetch NAME --set FIELD=VALUE`.
@@ -239,6 +240,7 @@ class Component:
     gives: frozenset[str] = frozenset()
     floor: bool = False
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dataset_profiles: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     fetch: str | None = None
     fetch_fields: tuple[str, ...] = ()
 

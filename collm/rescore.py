@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from collm.contracts.metric import Metric, ScoredRows
+from collm.contracts.metric import Metric
 from collm.data.slices import slice_masks
 from collm.errors import RunError
 from collm.metrics.evaluate import evaluate
-from collm.stages.evaluate import RESAMPLING_SEED
+from collm.stages.evaluate import RESAMPLING_SEED, scored_rows
 
 SCORES = "scores.parquet"
 FLOORS = "floors.parquet"
@@ -24,6 +24,7 @@ COLUMNS = {
     "user": pl.String,
     "item": pl.String,
     "label": pl.Int8,
+    "logit": pl.Float32,
     "score": pl.Float64,
     "user_train_rows": pl.Int64,
     "item_train_rows": pl.Int64,
@@ -110,20 +111,6 @@ def slice_columns(frame: pl.DataFrame, measure: Measure) -> dict[str, Array]:
         cold=measure.cold,
     )
     return {name: masks[name] for name in measure.slices}
-
-
-def scored_rows(frame: pl.DataFrame) -> ScoredRows:
-    """Returns users, labels and scores of a frame as arrays.
-
-    Users are numbered by length of the raw id, then the id itself: whole numbers keep their order, so that resampling
-    draws the same users as the run that wrote the scores did.
-    """
-    users = frame["user"].unique()
-    order = users.to_frame("user").sort(pl.col("user").str.len_chars(), "user").with_row_index("code")
-    codes = frame.select("user").join(order, on="user", how="left", maintain_order="left")["code"]
-    return ScoredRows(
-        user=codes.to_numpy().astype(np.int64), label=frame["label"].to_numpy(), score=frame["score"].to_numpy()
-    )
 
 
 def same_rows(frames: Mapping[str, pl.DataFrame]) -> None:

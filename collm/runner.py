@@ -27,7 +27,7 @@ from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floors_frame, scores_frame
 from collm.stages.fit_encoder import default_config, fit_encoder, load_encoder
-from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share
+from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, uses_fitted_encoder
 from collm.stages.prepare_data import prepare_data
 from collm.stages.stage import StageResult, StageRunner
 from collm.stages.tune import LanguageModelRun
@@ -187,7 +187,7 @@ class _Run:
         self, data: PreparedData, prepared: StageResult, facts: dict[str, Any], notes: list[str]
     ) -> Evaluated:
         fitted = None
-        if self.spec.encoder is not None:
+        if self.spec.encoder is not None and uses_fitted_encoder(self.spec, self.registry):
             fitted = self._fit(self.spec.encoder, data, prepared, held_out_share(self.spec, self.registry))
             self._record(fitted)
             facts["encoder"] = dict(fitted.facts)

@@ -167,7 +167,7 @@ def open_subject(
     parts = Parts(
         lora=spec.tuning.lora if "lora" in groups else None,
         encoder=encoder,
-        projector="projector" in groups,
+        mapping=spec.mapping if "projector" in groups else None,
         seed=derive_seed(spec.seed, "parts"),
     )
     recommender = assemble(parts, backbone, dtype=spec.backbone.dtype, readout=spec.answer.readout, device=device)

@@ -86,9 +86,9 @@ def check(
     findings = find_leaks(data, max_items=n_items)
     splits = [split for split, mask in findings[0].affected.items() if len(mask)]
     if folder is None:
-        from collm.report.without_rows import floor_scores
+        from collm.report.without_rows import floor_logits
 
-        scores = floor_scores(fitted, chosen, data, splits, context=build_context)
+        scores = floor_logits(fitted, chosen, data, splits, context=build_context)
     else:
         scores = _run_scores(folder, chosen, data, splits)
     shown = {
@@ -147,7 +147,7 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
 def _run_scores(folder: Path, spec: ResolvedSpec, data: PreparedData, splits: Sequence[str]) -> dict[str, Any]:
     """Returns the scores of a finished run; says so where its histories were not those that are looked at."""
     from collm.report.collect import read_run
-    from collm.report.without_rows import run_scores
+    from collm.report.without_rows import run_logits
 
     history = read_run(folder).spec.get("history")
     if history != spec.history.model_dump(mode="json"):
@@ -155,7 +155,7 @@ def _run_scores(folder: Path, spec: ResolvedSpec, data: PreparedData, splits: Se
             f"warning: {folder.name} was made with history {history}, the spec says "
             f"{spec.history.model_dump(mode='json')}; give the run's own with --set"
         )
-    return run_scores(folder, data, splits)
+    return run_logits(folder, data, splits)
 
 
 def _measured(

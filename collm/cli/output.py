@@ -100,16 +100,26 @@ def emit_json(content: Mapping[str, Any]) -> None:
 
 
 def emit_table(*renderables: RenderableType) -> None:
-    """Writes tables to stdout: as wide as the terminal, or `PIPED_WIDTH` columns without colour where there is none."""
+    """Writes tables to stdout, every column and character of them; control characters are written out.
+
+    As wide as the terminal; where there is none, without colour and as wide as `COLUMNS` says, else `PIPED_WIDTH`.
+    """
     from rich.console import Console
+    from rich.table import Table
+
+    from collm.cli.fit_table import fit_table
 
     # What is shown is data: brackets and colons in it are no markup.
     options: dict[str, Any] = {"file": result_stream(), "highlight": False, "markup": False, "emoji": False}
     console = Console(**options)
     if not console.is_terminal:
-        console = Console(**options, width=PIPED_WIDTH, color_system=None)
+        asked = os.environ.get("COLUMNS", "")
+        width = int(asked) if asked.isdecimal() and int(asked) > 0 else PIPED_WIDTH
+        console = Console(**options, width=width, color_system=None)
     for renderable in renderables:
-        console.print(_Visible(renderable))
+        parts = fit_table(renderable, console.width) if isinstance(renderable, Table) else [renderable]
+        for part in parts:
+            console.print(_Visible(part))
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _fields(component: Component) -> list[dict[str, Any]]:
 
     # What the profile fills is a default to the user, as the name of a component inside is.
     filled: dict[str, dict[str, Any]] = {}
-    for path, value in component_defaults(component, "recommended").items():
+    for path, value in component_defaults(component, "recommended", {}).items():
         head, _, rest = path.partition(".")
         if rest:
             filled.setdefault(head, {})[rest] = value

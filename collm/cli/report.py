@@ -13,7 +13,7 @@ from collm.errors import UsageError
 
 if TYPE_CHECKING:
     from collm.report.collect import Collected
-    from collm.report.summary import Summary
+    from collm.report.records import Summary
     from collm.rescore import Measure
 
 

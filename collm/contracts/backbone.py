@@ -23,7 +23,11 @@ DeviceMap = Literal["auto", "balanced", "sequential"]
 class BackboneConfig(ComponentConfig):
     """Fields that every backbone has."""
 
-    dtype: Dtype = Field(default="bfloat16", description="Number format of the frozen weights and activations.")
+    dtype: Dtype = Field(
+        default="bfloat16",
+        description="Number format of the frozen weights and activations. In float16 the smallest gradients of a "
+        "training step become 0, because no loss scaling is used; bfloat16 and float32 keep them.",
+    )
     max_prompt_tokens: int = Field(
         default=1024, ge=32, description="Tokens per prompt at most; history is shortened first."
     )

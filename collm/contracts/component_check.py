@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -107,8 +106,8 @@ def _models_below(model: type[BaseModel], seen: set[type[BaseModel]] | None = No
 
 
 def _profile_faults(component: Component) -> Iterator[str]:
-    profiles: Mapping[str, Mapping[str, Any]] = component.profiles
-    for profile, values in profiles.items():
+    listed = [component.profiles, *component.dataset_profiles.values()]
+    for profile, values in ((name, values) for profiles in listed for name, values in profiles.items()):
         for dotted in values:
             if dotted == "name" or not config_field(component.config, dotted):
                 yield f"profile '{profile}' sets '{dotted}', which {component.config.__name__} does not have"

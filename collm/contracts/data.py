@@ -17,16 +17,37 @@ if TYPE_CHECKING:
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 Visibility = Literal["all", "strictly-earlier", "as-of-split"]
+SelectedRows = Literal["full", "half", "quarter", "published"]
+# A boolean column that a dataset may add to its table: validation rows that its publishers selected models on.
+PUBLISHED_SELECTION = "published_selection"
 
 
 class Limit(BaseModel):
-    """Draws whole users (seeded) until a split holds this many rows; null keeps all rows."""
+    """Draws whole users until a split holds this many rows; null keeps all rows.
+
+    The draw has a seed of its own: runs that differ in their seed must score the same rows to be averaged.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     train: int | None = Field(default=None, ge=1, description="Rows of the training split that encoders may fit on.")
-    valid: int | None = Field(default=None, ge=1, description="Rows of the validation split.")
+    valid: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rows of the validation split; these alone stop and select encoders and tuning steps.",
+    )
     test: int | None = Field(default=None, ge=1, description="Rows of the test split.")
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="Seed of the draw; not the run's seed, so that all seeds of a suite have the same rows.",
+    )
+
+    @property
+    def draws(self) -> bool:
+        """Returns whether any split is limited."""
+        return any(getattr(self, name) is not None for name in SPLITS)
 
 
 class DatasetConfig(ComponentConfig):

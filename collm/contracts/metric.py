@@ -23,12 +23,19 @@ class ScoredRows:
     Attributes:
         user: int64 user ids (any values; rows of one user share one).
         label: int8, 0 or 1.
-        score: float64, higher = more likely positive; finite.
+        score: float64, higher = more likely positive; finite. A run's scores are probabilities in [0, 1].
+        logit: float64 logits of the scores; None where there are none (a mean of several models' probabilities).
     """
 
     user: np.ndarray[Any, Any]
     label: np.ndarray[Any, Any]
     score: np.ndarray[Any, Any]
+    logit: np.ndarray[Any, Any] | None = None
+
+    @property
+    def ranking(self) -> np.ndarray[Any, Any]:
+        """Returns what to rank by: the logit where there is one, because probabilities near 0 and 1 round to ties."""
+        return self.score if self.logit is None else self.logit
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class MetricValue:
 
 class Metric(Protocol):
     """What a metric factory returns. Factory: `build(config) -> Metric`.
+
+    A metric whose values are limited may also have `bounds: tuple[float, float]`; intervals are cut there.
 
     Attributes:
         higher_is_better: Direction.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from pydantic import Field
+
 from collm.component import ComponentConfig
 
 Variant = Literal["text", "hybrid"]
@@ -12,6 +14,13 @@ Variant = Literal["text", "hybrid"]
 
 class PromptConfig(ComponentConfig):
     """Base of prompt settings."""
+
+    leading_space: bool = Field(
+        default=False,
+        description="Begin the prompt with the space that a SentencePiece tokenizer puts before a text ('▁#' and not "
+        "'#'), as Hugging Face and the published code do; no effect on other tokenizers. Pieces inside the prompt are "
+        "encoded as the middle of a text either way.",
+    )
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,8 @@ class PromptTemplate:
         strip_history_titles: Whether surrounding spaces of history titles are removed; target titles always are
             (fact 8).
         quote_target: Whether the target title is quoted too.
+        slot_join: Put between the token embeddings of one slot that has several (the published code joins them by
+            points); empty = nothing.
         positive: The positive answer word, without a leading space.
         negative: The negative answer word.
     """
@@ -81,6 +92,7 @@ class PromptTemplate:
     empty_history: str = "none"
     strip_history_titles: bool = True
     quote_target: bool = True
+    slot_join: str = ""
     positive: str = "Yes"
     negative: str = "No"
 

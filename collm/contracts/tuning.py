@@ -37,9 +37,15 @@ class StepConfig(BaseModel):
 
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak AdamW step size.")
     weight_decay: float = Field(default=1e-3, ge=0, description="Decoupled weight decay on matrices.")
-    epochs: float = Field(default=3, gt=0, description="Passes over the training rows at most.")
+    epochs: float = Field(default=3, gt=0, description="Epochs at most; an epoch is what `epoch_steps` says.")
+    epoch_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Optimiser steps that are called an epoch; null = one pass over the training rows. The published "
+        "code has 50 (100 on Amazon-Book), and its warm-up starts again with each.",
+    )
     warmup_steps: int = Field(default=20, ge=0, description="Optimiser steps of linear warm-up.")
-    validations_per_epoch: float = Field(default=4, gt=0, description="Validations per pass over the training rows.")
+    validations_per_epoch: float = Field(default=4, gt=0, description="Validations per epoch.")
     patience: int = Field(default=5, ge=1, description="Validations without a better AUC before stopping.")
     rows: StepRows = Field(
         default="all",
@@ -72,6 +78,12 @@ class TuningConfig(ComponentConfig):
         default=0.2, gt=0, lt=1, description="Share of training rows, the latest, that `held-out` steps tune on."
     )
     schedule: ScheduleName = Field(default="linear-warmup-cosine", description="Learning-rate schedule (fact 39).")
+    warmup_start: float = Field(
+        default=1e-5, gt=0, description="Learning rate that each warm-up of `reference-sawtooth` begins with."
+    )
+    min_learning_rate: float = Field(
+        default=8e-5, gt=0, description="Learning rate that the cosine of `reference-sawtooth` ends with."
+    )
     frozen_lora_dropout: bool = Field(default=False, description="Keep LoRA dropout on where LoRA is frozen (fact 45).")
     clip_norm: float | None = Field(default=1.0, gt=0, description="Gradient norm limit; null = no clipping (fact 38).")
     checkpoint_seconds: float = Field(default=30, ge=0, description="Seconds between checkpoints at most.")

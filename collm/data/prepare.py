@@ -36,7 +36,6 @@ def prepare(
     *,
     limit: Limit,
     history: HistoryRule,
-    seed: int,
     folder: Path,
     recipe: Mapping[str, Any] | None = None,
 ) -> None:
@@ -48,7 +47,6 @@ def prepare(
         source: The dataset.
         limit: Rows per split at most (whole users are drawn).
         history: Which earlier positives a row sees.
-        seed: Decides which users the limits draw.
         folder: Where to write; made if missing. The caller makes the folder's appearance atomic.
         recipe: The dataset's settings, to be stated in the manifest.
 
@@ -64,11 +62,11 @@ def prepare(
     check_table(table)
     table = _in_source_order(table)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = _kept(table.frame, limit, seed)
+    kept = _kept(table.frame, limit)
     index = index_histories(table.frame, history.visibility)
     _write_interactions(table.frame, index, kept, folder)
     _write_entities(table, folder)
-    manifest = _manifest(table, kept, limit=limit, seed=seed)
+    manifest = _manifest(table, kept, limit=limit)
     if table.bad_rows is not None:
         table.bad_rows.write_csv(folder / QUARANTINE)
     manifest["history"] = {"visibility": history.visibility, "repeats": index.repeats, "items": "label 1"}
@@ -90,7 +88,7 @@ def _in_source_order(table: InteractionTable) -> InteractionTable:
     return dataclasses.replace(table, frame=pl.DataFrame(columns))
 
 
-def _kept(frame: pl.DataFrame, limit: Limit, seed: int) -> Array:
+def _kept(frame: pl.DataFrame, limit: Limit) -> Array:
     """Returns bool [n_rows]: rows that their split gives out. Rows outside every split are never given out."""
     kept: Array = frame["split"].is_not_null().to_numpy().copy()
     for name in SPLITS:
@@ -103,7 +101,7 @@ def _kept(frame: pl.DataFrame, limit: Limit, seed: int) -> Array:
         user = frame["user"].to_numpy()[places]
         counts = count_ids(user, int(user.max()) + 1)
         is_drawn = np.zeros(len(counts), dtype=bool)
-        is_drawn[counts > 0] = draw_groups(counts[counts > 0], n, seed)
+        is_drawn[counts > 0] = draw_groups(counts[counts > 0], n, limit.seed)
         kept[places] = is_drawn[user]
     return kept
 
@@ -136,7 +134,7 @@ def _entities(raw_ids: Sequence[str], ids: Array, is_train: Array, name: str) ->
     )
 
 
-def _manifest(table: InteractionTable, kept: Array, *, limit: Limit, seed: int) -> dict[str, Any]:
+def _manifest(table: InteractionTable, kept: Array, *, limit: Limit) -> dict[str, Any]:
     full = table_counts(table)
     given_out = table.frame["split"].filter(pl.Series(kept)).value_counts()
     counts = {**full, **dict.fromkeys(SPLITS, 0), **dict(given_out.iter_rows())}
@@ -144,7 +142,8 @@ def _manifest(table: InteractionTable, kept: Array, *, limit: Limit, seed: int) 
     notes = [*table.notes]
     if cut:
         notes.append(
-            f"dataset.limit: {', '.join(cut)} (whole users drawn, seed {seed}); warm/cold use all training rows"
+            f"dataset.limit: {', '.join(cut)} (whole users drawn, limit.seed {limit.seed}); warm/cold use all "
+            "training rows"
         )
     return {
         "schema": SCHEMA_VERSION,
@@ -152,7 +151,6 @@ def _manifest(table: InteractionTable, kept: Array, *, limit: Limit, seed: int) 
         "full_counts": full,
         "expected": dict(table.expected),
         "limit": limit.model_dump(),
-        "seed": seed if cut else None,
         "tie_rule": table.tie_rule,
         "notes": notes,
     }

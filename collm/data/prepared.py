@@ -145,6 +145,10 @@ class PreparedData:
         """
         return self._table.array(name)
 
+    def optional_column(self, name: str) -> Array | None:
+        """Returns one column of the whole table, or None where the dataset did not give it."""
+        return self._table.array(name) if name in self._table.names() else None
+
     def split_places(self) -> Array:
         """Returns uint8 [n_rows]: each row's place in `SPLITS`, before `limit`; `len(SPLITS)` outside every split."""
         return self._table.split_places()

@@ -116,6 +116,10 @@ class ColumnFile:
             self._arrays[name] = self.series(pl.col(name)).to_numpy()
         return self._arrays[name]
 
+    def names(self) -> list[str]:
+        """Returns the names of the file's columns."""
+        return list(pl.read_parquet_schema(self.path))
+
     def split_places(self) -> Array:
         """Returns uint8 [n_rows]: the place of each row's split in `SPLITS`, `len(SPLITS)` outside every split."""
         if "split" not in self._arrays:

@@ -15,13 +15,14 @@ from collm.errors import DataError
 class SourceFiles:
     """The wanted files of a dataset, wherever in the folder or zip (at most one level down) they lie."""
 
-    def __init__(self, path: Path | None, names: Sequence[str], *, owner: str) -> None:
+    def __init__(self, path: Path | None, names: Sequence[str], *, owner: str, optional: Sequence[str] = ()) -> None:
         """Locates the files.
 
         Args:
             path: Folder or zip.
             names: File names that must be there.
             owner: Dataset name, for messages.
+            optional: File names that are read where they are there.
 
         Raises:
             DataError: If the path is missing or is no zip, or a file is missing or there twice.
@@ -38,7 +39,13 @@ class SourceFiles:
             available = [p.relative_to(path).as_posix() for p in (*path.glob("*"), *path.glob("*/*")) if p.is_file()]
         else:
             available = self._zip_members()
-        self._places = {name: self._place(name, available) for name in names}
+        present = {place.rpartition("/")[2] for place in available}
+        wanted_names = [*names, *(name for name in optional if name in present)]
+        self._places = {name: self._place(name, available) for name in wanted_names}
+
+    def has(self, name: str) -> bool:
+        """Whether a file, wanted or optional, was found."""
+        return name in self._places
 
     def open(self, name: str) -> BinaryIO:
         """Opens one of the wanted files for reading bytes."""

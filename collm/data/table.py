@@ -92,7 +92,9 @@ def build_table(raw: pl.DataFrame, titles: pl.DataFrame, recipe: Recipe) -> Inte
     numbers, distinct = zip(*(numbered(raw[name]) for name in ("user", "item")), strict=True)
     users, items = distinct
     named = items.to_frame().join(titles.unique("item", keep="first"), on="item", how="left", maintain_order="left")
-    title = pl.coalesce(pl.col("title").str.strip_chars().replace("", None), pl.format("item {}", "item"))
+    # Spaces around a title stay: whether a prompt keeps them is the prompt's setting.
+    is_blank = pl.col("title").str.strip_chars() == ""
+    title = pl.coalesce(pl.when(~is_blank).then("title"), pl.format("item {}", "item"))
     frame = raw.with_columns(
         *numbers,
         pl.col("label").cast(pl.Int8),

@@ -22,6 +22,7 @@ from collm.model.parameters import add_lora
 from collm.model.projector import Projector
 from collm.model.recommender import PromptBatch, Readout, Recommender
 from collm.runs.team import Team
+from collm.spec.model import MappingConfig
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class Parts:
     Attributes:
         lora: Adapter settings; None = no adapters.
         encoder: The encoder with the weights it starts from; None = text only.
-        projector: Whether the mapping is part of the model.
+        mapping: Settings of the mapping; None = it is not part of the model.
         files: Group -> file of saved weights that replace the fresh ones.
         seed: Decides fresh weights.
     """
 
     lora: LoraConfig | None
     encoder: EncoderModule | None
-    projector: bool
+    mapping: MappingConfig | None
     seed: int
     files: Mapping[Group, Path] = field(default_factory=dict)
 
@@ -67,7 +68,7 @@ def assemble(parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout
     projector = None
     if parts.encoder is not None:
         parts.encoder.bind_backbone(backbone.hidden_size, embedding_rms(lm.get_input_embeddings()))  # type: ignore[operator]
-        projector = _projector(parts.encoder, backbone.hidden_size) if parts.projector else None
+        projector = _projector(parts.encoder, backbone.hidden_size, parts.mapping) if parts.mapping else None
     recommender = Recommender(
         lm, answer=backbone.tokenizer().answer, readout=readout, encoder=parts.encoder, projector=projector
     )
@@ -155,8 +156,16 @@ def _verify(recommender: Recommender, folder: Path, groups: Sequence[Group], pro
         )
 
 
-def _projector(encoder: EncoderModule, hidden_size: int) -> Projector | None:
+def _projector(encoder: EncoderModule, hidden_size: int, mapping: MappingConfig) -> Projector | None:
     if "vectors" not in encoder.gives:
         return None
     assert encoder.user_dim is not None and encoder.item_dim is not None
-    return Projector(encoder.user_dim, encoder.item_dim, hidden_size)
+    return Projector(
+        encoder.user_dim,
+        encoder.item_dim,
+        hidden_size,
+        n_tokens=mapping.tokens,
+        width_factor=mapping.width_factor,
+        init=mapping.init,
+        standardise=mapping.standardise,
+    )

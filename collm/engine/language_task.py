@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from collm.contracts.data import PUBLISHED_SELECTION, SelectedRows
 from collm.contracts.tuning import Group, TuneStep, TuningConfig
 from collm.data.batches import like_sized_batches
-from collm.data.prepared import Rows
+from collm.data.prepared import PreparedData, Rows, draw_whole_users
 from collm.engine.encoder_task import validation_auc
 from collm.engine.out_of_memory import InParts
 from collm.engine.prompt_rows import PromptRows
-from collm.engine.schedule import schedule_factor
+from collm.engine.schedule import Schedule
 from collm.engine.score import score_batches
 from collm.engine.seeding import derive_seed
 from collm.engine.train import LoopSettings
+from collm.errors import DataError
 from collm.model.parameters import optimiser_groups
 from collm.model.prefix_cache import PrefixCache
 from collm.model.recommender import Recommender
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 Array = np.ndarray[Any, Any]
 # Rows of one user and history that stay together in training: they share a prefix, and a batch of 32 still mixes users.
 ROWS_KEPT_TOGETHER = 4
+DRAWN_SHARES: Mapping[SelectedRows, int] = {"half": 2, "quarter": 4}
 SMALLER_ROWS = (
     "lower history.max_items or backbone.max_prompt_tokens, use backbone.dtype: bfloat16 or, for training, set "
     "backbone.gradient_checkpointing: true"
@@ -86,8 +89,8 @@ class LanguageTask:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps per pass over the training rows."""
-        return -(-len(self._train) // self._tuning.batch_size)
+        """Optimiser steps per epoch: what the settings say, else one pass over the training rows."""
+        return self._lead.epoch_steps or -(-len(self._train) // self._tuning.batch_size)
 
     def loop_settings(self) -> LoopSettings:
         """Returns how long to train, from the first group that trains."""
@@ -111,13 +114,16 @@ class LanguageTask:
 
     def factor(self, step: int, group: Mapping[str, Any]) -> float:
         """Returns the schedule's factor for one optimiser group."""
-        return schedule_factor(
-            self._tuning.schedule,
-            step,
+        tuning = self._tuning
+        schedule = Schedule(
+            tuning.schedule,
             total=self.loop_settings().max_steps,
             warmup=self._lead.warmup_steps,
-            peak=group["peak"],
+            epoch_steps=self.steps_per_epoch,
+            warmup_start=tuning.warmup_start,
+            min_rate=tuning.min_learning_rate,
         )
+        return schedule.factor(step, group["peak"])
 
     def batches(self, epoch: int) -> Sequence[Sequence[Array]]:
         """Returns global batches of shuffled rows, each cut into micro-batches by tokens."""
@@ -228,17 +234,28 @@ def shuffled_in_chunks(groups: Array, generator: np.random.Generator, size: int)
     return order[np.argsort(place[chunk], kind="stable")]
 
 
-def selection_rows(rows: Rows, *, half: bool, max_rows: int | None, seed: int, draw: Any) -> Rows:
+def selection_rows(data: PreparedData, which: SelectedRows, *, max_rows: int | None, seed: int) -> Rows:
     """Returns the validation rows that select weights.
 
     Args:
-        rows: All validation rows.
-        half: Whether a random half selects, as in the reference (fact 27).
+        data: Prepared data.
+        which: `full`; `half` or `quarter`, drawn at random; `published`, the half that a dataset's publishers drew.
         max_rows: Rows at most, whole users; None keeps all.
-        seed: Decides both draws.
-        draw: `draw_whole_users`.
+        seed: Decides the draws.
+
+    Raises:
+        DataError: If the published half is asked of a dataset that has none.
     """
-    if half:
-        keep = np.random.default_rng(derive_seed(seed, "select")).permutation(len(rows))[: len(rows) // 2]
+    rows = data.rows("valid")
+    if which == "published":
+        if (is_chosen := data.optional_column(PUBLISHED_SELECTION)) is None:
+            raise DataError(
+                "select.rows: published: this dataset has no published half of its validation rows (collm-released "
+                "has, where valid_small_ood2.pkl lies with the other files); use half, quarter or full"
+            )
+        rows = rows.take(is_chosen[rows.index])
+    elif which in DRAWN_SHARES:
+        n_kept = len(rows) // DRAWN_SHARES[which]
+        keep = np.random.default_rng(derive_seed(seed, "select")).permutation(len(rows))[:n_kept]
         rows = rows.take(np.sort(keep))
-    return rows if max_rows is None or max_rows >= len(rows) else draw(rows, max_rows, seed)
+    return rows if max_rows is None or max_rows >= len(rows) else draw_whole_users(rows, max_rows, seed)

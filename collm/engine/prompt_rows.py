@@ -39,6 +39,7 @@ class PromptSource:
         device: torch.device,
         n_examples: int = 0,
         seed: int = 0,
+        leading_space: bool = False,
     ) -> None:
         """Takes what decides a prompt.
 
@@ -53,6 +54,7 @@ class PromptSource:
             device: Where batches go.
             n_examples: Answered questions before every prompt.
             seed: Decides which training rows those are about.
+            leading_space: Whether prompts begin with the space that a SentencePiece tokenizer puts before a text.
         """
         self._data, self._variant, self._history_items = data, variant, history_items
         self._device = device
@@ -73,6 +75,7 @@ class PromptSource:
                 tokens_per_slot=tokens_per_slot,
                 max_tokens=max_tokens,
                 preamble=preamble,
+                leading_space=leading_space,
             )
 
         preamble = examples_preamble(

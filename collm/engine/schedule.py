@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from collm.contracts.tuning import ScheduleName
 
-REFERENCE_INNER_EPOCH = 50
-REFERENCE_WARMUP_START = 1e-5
-REFERENCE_MIN = 8e-5
 
+@dataclass(frozen=True)
+class Schedule:
+    """A learning-rate schedule.
 
-def schedule_factor(name: ScheduleName, step: int, *, total: int, warmup: int, peak: float) -> float:
-    """Returns the factor on the peak learning rate for one optimiser step.
-
-    Args:
-        name: `linear-warmup-cosine` counts global steps; `reference-sawtooth` repeats fact 39: warm-up uses the step
-            inside an inner epoch of 50 steps; `constant` is 1.
-        step: 0-based optimiser step.
+    Attributes:
+        name: `linear-warmup-cosine` ramps up by the step and falls to 0 by a half cosine; `reference-sawtooth` is the
+            published code's (`LinearWarmupCosineLRScheduler`): the warm-up ramps by the step within an epoch, so it
+            starts again with each, and the cosine falls by the total step to a rate above 0; `constant` is 1.
         total: Optimiser steps at most in this step of tuning.
         warmup: Steps of linear warm-up.
-        peak: Peak learning rate, for the reference's absolute start and minimum rates.
+        epoch_steps: Steps per epoch, for `reference-sawtooth`.
+        warmup_start: Rate that its warm-up begins with.
+        min_rate: Rate that its cosine ends with.
     """
-    if name == "constant":
-        return 1.0
-    if name == "reference-sawtooth":
-        return _reference(step, total=total, warmup=warmup, peak=peak)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(1, total - warmup)
-    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
+    name: ScheduleName
+    total: int
+    warmup: int
+    epoch_steps: int = 1
+    warmup_start: float = 0.0
+    min_rate: float = 0.0
 
-def _reference(step: int, *, total: int, warmup: int, peak: float) -> float:
-    epoch, inner = divmod(step, REFERENCE_INNER_EPOCH)
-    n_epochs = max(1, math.ceil(total / REFERENCE_INNER_EPOCH))
-    # The reference compares the *global* step with the warm-up length but ramps by the inner step (fact 39).
-    if step < warmup:
-        rate = REFERENCE_WARMUP_START + (peak - REFERENCE_WARMUP_START) * inner / max(1, warmup)
-    else:
-        rate = (peak - REFERENCE_MIN) * 0.5 * (1.0 + math.cos(math.pi * epoch / n_epochs)) + REFERENCE_MIN
-    return rate / peak
+    def factor(self, step: int, peak: float) -> float:
+        """Returns the factor on the peak learning rate for one optimiser step.
+
+        Args:
+            step: 0-based optimiser step.
+            peak: Peak learning rate, which the absolute rates are divided by.
+        """
+        if self.name == "constant":
+            return 1.0
+        if self.name == "reference-sawtooth":
+            return self._reference(step, peak) / peak
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        progress = (step - self.warmup) / max(1, self.total - self.warmup)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+    def _reference(self, step: int, peak: float) -> float:
+        if step < self.warmup:
+            # The published code compares the total step with the warm-up's length, but ramps by the step in its epoch.
+            ramp = (step % self.epoch_steps) / max(1, self.warmup)
+            return min(peak, self.warmup_start + (peak - self.warmup_start) * ramp)
+        progress = min(1.0, step / max(1, self.total))
+        return (peak - self.min_rate) * 0.5 * (1.0 + math.cos(math.pi * progress)) + self.min_rate

@@ -48,8 +48,8 @@ def area_under_curve_resampled(rows: ScoredRows, user_weights: NDArray[Any]) -> 
     if n_rows == 0:
         return result
     _, index = user_index(rows.user)
-    order = np.argsort(rows.score, kind="stable")
-    score, user = rows.score[order], index[order]
+    order = np.argsort(rows.ranking, kind="stable")
+    score, user = rows.ranking[order], index[order]
     positive = np.flatnonzero(rows.label[order] == 1)
     negative = np.flatnonzero(rows.label[order] == 0)
     # The negatives lie in increasing score: how many of them are below each positive, and how many not above it.
@@ -90,7 +90,7 @@ def log_losses(label: NDArray[Any], score: NDArray[Any]) -> Floats:
 
 
 def check_probabilities(score: NDArray[Any]) -> None:
-    """Refuses scores that are no probabilities.
+    """Refuses scores that are not probabilities.
 
     Args:
         score: float [n_rows].
@@ -101,8 +101,8 @@ def check_probabilities(score: NDArray[Any]) -> None:
     outside = np.flatnonzero((score < 0) | (score > 1))
     if outside.size:
         raise DataError(
-            f"scored rows: score {score[outside[0]]} in row {outside[0]} is no probability; this metric needs scores "
-            "in [0, 1]: pass the sigmoid of the logits"
+            f"scored rows: score {score[outside[0]]} in row {outside[0]} is not a probability; this metric needs "
+            "scores in [0, 1]: pass the sigmoid of the logits"
         )
 
 

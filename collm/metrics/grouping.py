@@ -22,27 +22,29 @@ def check_rows(rows: ScoredRows) -> None:
         rows: The rows; none at all is fine.
 
     Raises:
-        DataError: If lengths differ, a label is neither 0 nor 1, or a score is NaN or infinite.
+        DataError: If lengths differ, a label is neither 0 nor 1, or a score or logit is NaN or infinite.
     """
     n_rows = len(rows.score)
     if len(rows.user) != n_rows or len(rows.label) != n_rows:
         raise DataError(
             f"scored rows: {len(rows.user)} users, {len(rows.label)} labels and {n_rows} scores; give as many of each"
         )
+    if len(rows.ranking) != n_rows:
+        raise DataError(f"scored rows: {n_rows} scores and {len(rows.ranking)} logits; give as many of each")
     wrong = np.flatnonzero((rows.label != 0) & (rows.label != 1))
     if wrong.size:
         raise DataError(f"scored rows: label {rows.label[wrong[0]]} in row {wrong[0]}; allowed are 0 and 1")
-    unusable = np.flatnonzero(~np.isfinite(rows.score))
+    unusable = np.flatnonzero(~(np.isfinite(rows.score) & np.isfinite(rows.ranking)))
     if unusable.size:
         raise DataError(
             f"scored rows: {unusable.size} of {n_rows} scores are NaN or infinite, the first "
-            f"({rows.score[unusable[0]]}) in row {unusable[0]}; the model that made them has diverged"
+            f"({rows.ranking[unusable[0]]}) in row {unusable[0]}; the model that made them has diverged"
         )
 
 
 @dataclass(frozen=True)
 class UserTies:
-    """Rows sorted by (user, score ascending), cut into ties: runs of one user's rows that share a score.
+    """Rows sorted by (user, `ranking` ascending), cut into ties: runs of one user's rows that share a value.
 
     Attributes:
         n_users: Distinct users.
@@ -86,8 +88,8 @@ def group_ties(rows: ScoredRows) -> UserTies:
         The ties of every user.
     """
     n_users, index = user_index(rows.user)
-    order = np.lexsort((rows.score, index))
-    user, score, label = index[order], rows.score[order], rows.label[order].astype(np.int64)
+    order = np.lexsort((rows.ranking, index))
+    user, score, label = index[order], rows.ranking[order], rows.label[order].astype(np.int64)
     opens_tie = np.ones(len(order), dtype=bool)
     opens_tie[1:] = (user[1:] != user[:-1]) | (score[1:] != score[:-1])
     first = np.flatnonzero(opens_tie)

@@ -1,82 +1,200 @@
-"""Intervals by resampling users: rows of one user depend on each other, so the user is the unit that is drawn."""
+"""How far a metric may be from its true value: users are resampled, seeds vary, and both are put together.
+
+Rows of one user depend on each other, so the user is the unit that is drawn.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import stdtr, stdtrit
 
 from collm.contracts.metric import Metric, ScoredRows
 from collm.metrics.grouping import Floats, Integers
 
 CHUNK_NUMBERS = 4_000_000  # weights held at a time: 32 MB
+# Above this many users the tails of the users' influence do not change the critical value by 1%.
+JACKKNIFE_USERS = 500
+MANY = math.inf  # degrees of freedom at which t quantiles are those of the normal distribution
+SMALLEST_P = 1e-30  # smaller p-values are given as 0
+# Exponent of the variances that weight the critical values of users and seeds (`Estimate`).
+WEIGHT_POWER = 1.5
 
 
-def user_bootstrap_weights(user: NDArray[Any], n_resamples: int, seed: int) -> Integers:
-    """Draws users with replacement, as many as there are.
+@dataclass(frozen=True)
+class Estimate:
+    """A value with what its error is made of: the users that were drawn, and the seeds that were run.
+
+    Users and seeds are crossed random effects. The variance is that between users (of what seeds have in common) plus
+    the variance of the seeds' values over their number, which holds their interaction with users too. Each part has
+    its own degrees of freedom; the critical value is the mean of their t quantiles weighted by variance ** 1.5. With
+    the plain variance as weight this is Cochran's (1964) approximation to the Behrens-Fisher problem, which covers 98%
+    at two seeds; docs/reports.md has the simulation.
+
+    Attributes:
+        value: The value.
+        user_variance: Variance from drawing users, seeds held.
+        user_df: Its degrees of freedom.
+        seed_variance: Variance of the mean over seeds; 0 with one seed, which says nothing of others.
+        seed_df: Its degrees of freedom, at least 1.
+    """
+
+    value: float
+    user_variance: float
+    user_df: float
+    seed_variance: float = 0.0
+    seed_df: float = 1.0
+
+    @property
+    def standard_error(self) -> float:
+        """Returns the square root of both variances' sum."""
+        return math.sqrt(self.user_variance + self.seed_variance)
+
+    def critical(self, p: float) -> float:
+        """Returns how many standard errors a difference needs for a two-sided p-value of `p`, in (0, 1)."""
+        users, seeds = self.user_variance**WEIGHT_POWER, self.seed_variance**WEIGHT_POWER
+        if seeds == 0:
+            return float(-stdtrit(self.user_df, p / 2))
+        both = users * stdtrit(self.user_df, p / 2) + seeds * stdtrit(self.seed_df, p / 2)
+        return float(-both / (users + seeds))
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Returns the ends of the interval that covers the true value with probability `level`."""
+        half = self.critical(1 - level) * self.standard_error
+        return self.value - half, self.value + half
+
+    def p_value(self) -> float:
+        """Returns the two-sided p-value of the true value being 0; under 0.05 exactly where the interval excludes 0."""
+        if self.standard_error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        deviate = abs(self.value) / self.standard_error
+        if self.seed_variance == 0:
+            return float(2 * stdtr(self.user_df, -deviate))
+        lowest, highest = math.log(SMALLEST_P), -1e-12
+        if self.critical(math.exp(lowest)) <= deviate:
+            return 0.0
+        if self.critical(math.exp(highest)) >= deviate:
+            return 1.0
+        return math.exp(brentq(lambda log_p: self.critical(math.exp(log_p)) - deviate, lowest, highest))
+
+
+@dataclass(frozen=True)
+class UserDraws:
+    """A metric under other users.
+
+    Attributes:
+        resampled: float64 [n_resamples] under users drawn with replacement; NaN where a draw does not define it. Empty
+            where there are fewer than two users.
+        left_out: float64 [n_users] with each user left out; empty where there are more than `JACKKNIFE_USERS`.
+    """
+
+    resampled: Floats
+    left_out: Floats
+
+
+def user_draws(metric: Metric, rows: ScoredRows, *, n_resamples: int, seed: int) -> UserDraws:
+    """Computes a metric under resampled users; equal users, count and seed mean equal draws, so values can be paired.
 
     Args:
-        user: int64 [n_rows] user of each row.
+        metric: The metric; its `resample` is called on blocks of resamples.
+        rows: The rows.
         n_resamples: Resamples.
-        seed: Seed; the same users, count and seed give the same draws.
+        seed: Seed of the draws.
+
+    Raises:
+        DataError: If a score is NaN or infinite.
+    """
+    n_users = len(np.unique(rows.user))
+    if n_users < 2 or n_resamples < 1:
+        return UserDraws(np.zeros(0), np.zeros(0))
+    chunks = [metric.resample(rows, weights) for weights in _weight_chunks(n_users, n_resamples, seed)]
+    left_out = np.zeros(0)
+    if n_users <= JACKKNIFE_USERS:
+        left_out = metric.resample(rows, 1 - np.eye(n_users, dtype=np.int64))
+    return UserDraws(np.concatenate(chunks), left_out)
+
+
+def user_variance(resampled: Floats, n_units: int | None) -> float | None:
+    """Variance of a value over samples of users: the bootstrap's, without its bias of (n - 1) / n.
+
+    Args:
+        resampled: float64 [n_resamples], NaN where a draw does not define the value.
+        n_units: Users that the value is computed from; None = so many that the bias does not matter.
 
     Returns:
-        int64 [n_resamples, n_users] how often each user was drawn, users in increasing order; rows sum to n_users.
+        The variance; None where there are fewer than two users, or fewer than two draws define the value.
     """
-    chunks = list(_weight_chunks(len(np.unique(user)), n_resamples, seed))
-    return np.concatenate(chunks) if chunks else np.zeros((0, len(np.unique(user))), dtype=np.int64)
+    usable = resampled[~np.isnan(resampled)]
+    if usable.size < 2 or (n_units is not None and n_units < 2):
+        return None
+    return float(usable.var(ddof=1)) * (n_units / (n_units - 1) if n_units else 1.0)
+
+
+def user_df(left_out: Floats, n_units: int | None) -> float:
+    """Degrees of freedom of `user_variance`: 2 n / (kurtosis - 1) of the users' influence, at most n - 1.
+
+    A few users with many rows carry most of the variance of an AUC, and its estimate is then less certain than n
+    equal users would make it.
+
+    Args:
+        left_out: float64 [n_users], see `UserDraws`; empty where the users are many.
+        n_units: Users that the value is computed from, at least 2; None = so many that quantiles are the normal's.
+    """
+    if n_units is None:
+        return MANY
+    usable = left_out[~np.isnan(left_out)]
+    most = max(n_units - 1, 1)
+    moved = usable - usable.mean() if usable.size else usable
+    spread = float(np.mean(moved**2)) if usable.size else 0.0
+    if spread == 0:
+        return float(most)
+    # Users that the metric does not use have no influence and are not counted.
+    kurtosis = float(np.sum(moved**4)) / n_units / (float(np.sum(moved**2)) / n_units) ** 2
+    return float(min(max(2 * n_units / max(kurtosis - 1, 1e-9), 1), most))
 
 
 def interval(
     metric: Metric, rows: ScoredRows, *, n_resamples: int, seed: int, level: float = 0.95
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of a metric, users being drawn.
-
-    Args:
-        metric: The metric; its `resample` is called on blocks of resamples.
-        rows: The rows.
-        n_resamples: Resamples; 0 gives None.
-        seed: Seed of the draws.
-        level: Share of resamples inside the interval, in (0, 1).
-
-    Returns:
-        Low and high end over the resamples in which the metric is defined; None where there are fewer than two users
-        (nothing could vary) or no resample defines it.
-
-    Raises:
-        DataError: If a score is NaN or infinite.
-    """
-    return percentiles(resampled_values(metric, rows, n_resamples=n_resamples, seed=seed), level=level)
-
-
-def resampled_values(metric: Metric, rows: ScoredRows, *, n_resamples: int, seed: int) -> Floats:
-    """Returns a metric under resampled users; equal users, count and seed mean equal draws, so values can be paired.
+    """Interval of a metric over users: t quantiles times the bootstrap's standard error.
 
     Args:
         metric: The metric.
         rows: The rows.
-        n_resamples: Resamples.
+        n_resamples: Resamples; 0 gives None.
         seed: Seed of the draws.
+        level: Probability to cover the true value, in (0, 1).
 
     Returns:
-        float64 [n_resamples], NaN where a resample does not define the metric; empty where there are fewer than two
-        users.
+        Low and high end, cut at the metric's `bounds`; None where there are fewer than two users (nothing could vary)
+        or the metric is not defined.
+
+    Raises:
+        DataError: If a score is NaN or infinite.
     """
-    n_users = len(np.unique(rows.user))
-    if n_users < 2 or n_resamples < 1:
-        return np.zeros(0)
-    return np.concatenate([metric.resample(rows, weights) for weights in _weight_chunks(n_users, n_resamples, seed)])
-
-
-def percentiles(values: Floats, *, level: float = 0.95) -> tuple[float, float] | None:
-    """Returns the ends that hold the share `level` of the values that are not NaN; None where all are."""
-    usable = values[~np.isnan(values)]
-    if usable.size == 0:
+    computed = metric.compute(rows)
+    draws = user_draws(metric, rows, n_resamples=n_resamples, seed=seed)
+    n_units = count_units(metric, rows, computed.n)
+    variance = user_variance(draws.resampled, n_units)
+    if computed.value is None or variance is None:
         return None
-    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    ends = Estimate(computed.value, variance, user_df(draws.left_out, n_units)).interval(level)
+    return within_bounds(metric, ends)
+
+
+def count_units(metric: Metric, rows: ScoredRows, n: int) -> int:
+    """Returns the users that a value rests on: those it averages over, or all of them where it averages over rows."""
+    return n if metric.unit == "users" else len(np.unique(rows.user))
+
+
+def within_bounds(metric: Metric, ends: tuple[float, float]) -> tuple[float, float]:
+    """Returns the ends of an interval cut at the values that the metric can take, where it states them."""
+    lowest, highest = getattr(metric, "bounds", (-math.inf, math.inf))
+    return max(ends[0], lowest), min(ends[1], highest)
 
 
 def _weight_chunks(n_users: int, n_resamples: int, seed: int) -> Iterator[Integers]:

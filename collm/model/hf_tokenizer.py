@@ -49,6 +49,11 @@ class HfTokenizer:
         self.pad_id = self._find_pad()
         self.answer = self._find_answer(answer_space)
 
+    @property
+    def adds_space(self) -> bool:
+        """Whether the tokenizer itself puts a space before a text (SentencePiece)."""
+        return bool(self._anchor_ids)
+
     def save(self, folder: Path) -> None:
         """Writes the tokenizer's files into a model folder."""
         self._tokenizer.save_pretrained(folder)

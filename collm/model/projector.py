@@ -18,13 +18,13 @@ class Projector(nn.Module):
 
     One module serves user and item where both vectors have one length, else there are two (`shared` says which).
 
-    With `init="token-norm"`, `calibrate` must be called before training: it centres each side's vectors over sample
-    rows and divides them by their root mean square deviation (buffers, kept for good), and scales the last layer so
-    that its outputs start with the token embeddings' root mean square. Raw encoder vectors differ in scale by orders of
-    magnitude between encoders, and a default-initialised mapping would start far from what the language model reads.
-    All dimensions of a side share one scale: which of them vary most is what the encoder learnt (mf-bias spreads its
-    biases a hundred times wider than its factors), and equal variances would bury it. `torch-default` is the
-    reference: no standardisation, torch's own initialisation.
+    `calibrate` must be called before training unless `init="torch-default"` and `standardise=False`, the paper's
+    mapping. With `standardise` it centres each side's vectors over sample rows and divides them by their root mean
+    square deviation (buffers, kept for good). With `init="token-norm"` it scales the last layer so that its outputs
+    start with the token embeddings' root mean square. Raw encoder vectors differ in scale by orders of magnitude
+    between encoders, and a default-initialised mapping starts far from what the language model reads. All dimensions
+    of a side share one scale: which of them vary most is what the encoder learnt (mf-bias spreads its biases a hundred
+    times wider than its factors), and equal variances would bury it.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Projector(nn.Module):
         n_tokens: int = 1,
         width_factor: int = 10,
         init: ProjectorInit = "token-norm",
+        standardise: bool = True,
     ) -> None:
         """Builds the layers from torch's global generator.
 
@@ -46,9 +47,10 @@ class Projector(nn.Module):
             n_tokens: Token embeddings per vector.
             width_factor: Width of the hidden layer over the input's.
             init: See the class.
+            standardise: See the class.
         """
         super().__init__()
-        self.n_tokens, self.hidden_size, self.init = n_tokens, hidden_size, init
+        self.n_tokens, self.hidden_size, self.init, self.standardise = n_tokens, hidden_size, init, standardise
         self.shared = user_dim == item_dim
         dims = {"both": user_dim} if self.shared else {"user": user_dim, "item": item_dim}
         self.mlps = nn.ModuleDict(
@@ -77,7 +79,7 @@ class Projector(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, user: torch.Tensor, item: torch.Tensor, *, target_rms: float) -> None:
-        """Sets input statistics and output scale from sample rows; does nothing under `torch-default`.
+        """Sets input statistics and output scale from sample rows, where the settings ask for either.
 
         Args:
             user: float [n, d_u] user vectors of training rows, n >= 1.
@@ -87,16 +89,19 @@ class Projector(nn.Module):
         Raises:
             RunError: If there is no row or a vector is not finite.
         """
-        if self.init == "torch-default":
+        if self.init == "torch-default" and not self.standardise:
             return
         for side, vectors in (("user", user.float()), ("item", item.float())):
             if not len(vectors) or not torch.isfinite(vectors).all():
                 raise RunError(
                     f"projector: {side} vectors to calibrate on are {'missing' if not len(vectors) else 'not finite'}"
                 )
-            getattr(self, f"{side}_mean").copy_(vectors.mean(0))
-            spread = vectors.var(0, correction=0).mean().sqrt()
-            getattr(self, f"{side}_std").fill_(spread.clamp_min(_SMALLEST_STD))
+            if self.standardise:
+                getattr(self, f"{side}_mean").copy_(vectors.mean(0))
+                spread = vectors.var(0, correction=0).mean().sqrt()
+                getattr(self, f"{side}_std").fill_(spread.clamp_min(_SMALLEST_STD))
+        if self.init == "torch-default":
+            return
         outputs = self(user, item)
         by_module = {"both": torch.cat(outputs)} if self.shared else dict(zip(("user", "item"), outputs, strict=True))
         for side, output in by_module.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class PromptEncoder:
         tokens_per_slot: tuple[int, int] = (1, 1),
         max_tokens: int,
         preamble: Sequence[int] = (),
+        leading_space: bool = False,
     ) -> None:
         """Checks the template and encodes its fixed parts.
 
@@ -59,6 +61,7 @@ class PromptEncoder:
             tokens_per_slot: Vectors per user slot and per item slot.
             max_tokens: Tokens per prompt at most, preamble included.
             preamble: Ids that stand between the tokenizer's `bos_ids` and every prompt, e.g. answered examples.
+            leading_space: Whether the prompt begins with a space where the tokenizer puts one before a text.
 
         Raises:
             SpecError: If the template is unsound or asks for other answer words than the tokenizer reads.
@@ -76,9 +79,14 @@ class PromptEncoder:
             True: [title.strip() for title in self._clean],
         }
         self._store = PieceStore(tokenizer)
-        bos, user, item = self._store.add_ids(
-            [[*tokenizer.bos_ids, *preamble], *([tokenizer.pad_id] * self._n_slot[side] for side in ("user", "item"))]
-        )
+        self._leading_space = leading_space and getattr(tokenizer, "adds_space", False)
+        between = tokenizer.encode(template.slot_join) if template.slot_join else []
+        self._slot_step = 1 + len(between)
+        slot_ids = [
+            ([tokenizer.pad_id, *between] * self._n_slot[side])[: self._slot_step * (self._n_slot[side] - 1) + 1]
+            for side in ("user", "item")
+        ]
+        bos, user, item = self._store.add_ids([[*tokenizer.bos_ids, *preamble], *slot_ids])
         self._bos, self._slot_piece = int(bos), {"user": int(user), "item": int(item)}
         self._fixed: dict[str, int] = {}
         self._tables: dict[tuple[str, str, bool], TitlePieces] = {}
@@ -100,6 +108,8 @@ class PromptEncoder:
         items, histories = np.asarray(items, dtype=np.int64), np.asarray(histories, dtype=np.int64)
         self._check_ids(items, histories)
         pieces = cut(self._template.segments(variant))
+        if self._leading_space:
+            pieces = (_with_space(pieces[0]), *pieces[1:])
         return joined(
             self._encode(pieces, items[first : first + ROWS_AT_ONCE], histories[first : first + ROWS_AT_ONCE], first)
             for first in range(0, max(len(items), 1), ROWS_AT_ONCE)
@@ -183,7 +193,7 @@ class PromptEncoder:
         shared = before_user = lengths.sum(axis=1)
         for place, piece in enumerate(pieces, start=1):
             if isinstance(piece, SlotPiece):
-                positions = starts[:, place, None] + np.arange(self._n_slot[piece.side])
+                positions = starts[:, place, None] + self._slot_step * np.arange(self._n_slot[piece.side])
                 slots[piece.side] = positions.astype(np.int32)
             if isinstance(piece, TargetPiece) or piece == SlotPiece("item"):
                 shared = np.minimum(shared, starts[:, place])
@@ -228,6 +238,13 @@ class PromptEncoder:
             f"{len(too_long):,} rows like this); shorten the title or the template, or raise "
             "backbone.max_prompt_tokens as far as the model goes"
         )
+
+
+def _with_space(piece: Piece) -> Piece:
+    """Returns the first piece of a prompt behind a space; a slot takes none."""
+    if isinstance(piece, FixedPiece):
+        return FixedPiece(f" {piece.text}")
+    return piece if isinstance(piece, SlotPiece) else replace(piece, left=f" {piece.left}")
 
 
 def _check_answer(template: PromptTemplate, tokenizer: PromptTokenizer) -> None:

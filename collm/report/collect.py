@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from collm.ensemble import ensemble_folder
 from collm.errors import RunError, UsageError
 from collm.finished import run_folder
 from collm.registry import Registry
+from collm.report.deviations import Deviation, deviations
 from collm.rescore import FLOORS, read_scores
 from collm.runs.files import require_whole
 from collm.runs.store import RunFolder
@@ -80,11 +81,13 @@ class Collected:
         title: Name of the suite, or of the runs.
         runs: Finished runs in the order given.
         missing: Runs of suites without a finished folder.
+        departures: Run folder -> where the run departs from the paper.
     """
 
     title: str
     runs: tuple[ReportRun, ...]
     missing: tuple[MissingRun, ...] = field(default=())
+    departures: Mapping[Path, Sequence[Deviation]] = field(default_factory=dict)
 
 
 def collect(
@@ -136,7 +139,8 @@ def collect(
     if not runs:
         raise RunError(f"nothing is finished in {runs_dir}: {'; '.join(f'{m.method}: {m.cause}' for m in missing)}")
     distinct = tuple({run.path.resolve(): run for run in runs}.values())
-    return Collected(" + ".join(dict.fromkeys(titles)), distinct, tuple(missing))
+    departures = {run.path: deviations(run.spec, run.results, registry) for run in distinct}
+    return Collected(" + ".join(dict.fromkeys(titles)), distinct, tuple(missing), departures)
 
 
 def read_run(folder: Path) -> ReportRun:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collm.report.collect import ReportRun
-from collm.report.summary import Summary
+from collm.report.records import Block, Summary
 
 # Which method the ratios are relative to: the first of these that the report has.
 BASELINES = ("tallrec", "text-only")
@@ -23,7 +23,7 @@ class Cost:
         scoring_seconds: Scoring all evaluated splits, seconds.
         seconds_per_row: Scoring seconds per scored row.
         training_ratio: Relative to the text-only method of the same report; None without one.
-        scoring_ratio: Likewise for scoring.
+        scoring_ratio: The same for scoring.
         machine: Processor or device that it ran on.
     """
 
@@ -37,9 +37,13 @@ class Cost:
 
 
 def costs(summary: Summary) -> list[Cost]:
-    """Returns the cost of every method that has recorded times."""
+    """Returns the cost of every method that has recorded times; ratios are between methods of the same rows."""
+    return [cost for block in summary.blocks for cost in _block_costs(block)]
+
+
+def _block_costs(block: Block) -> list[Cost]:
     found: dict[str, tuple[float, float, int, str]] = {}
-    for line in summary.lines:
+    for line in block.methods:
         runs = [run for run in line.method.runs if run.results.get("timing")]
         if runs:
             seconds = [stage_seconds(run.results) for run in runs]
@@ -49,7 +53,7 @@ def costs(summary: Summary) -> list[Cost]:
     base = next((found[name] for name in BASELINES if name in found), None)
     return [
         Cost(
-            method=name,
+            method=block.titled(name),
             training_seconds=training,
             scoring_seconds=scoring,
             seconds_per_row=scoring / rows if rows else 0.0,

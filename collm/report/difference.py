@@ -14,12 +14,13 @@ from rich.text import Text
 from collm.registry import Registry
 from collm.report.collect import ReportRun, read_run
 from collm.report.compare import compare_all
+from collm.report.grid import metric_title
 from collm.report.methods import Method, measured_cells
-from collm.report.tables import metric_title
 from collm.rescore import Measure, same_rows
 from collm.stages.evaluate import build_metrics
 
 ABSENT = "-"
+ONE_SEED = "one run each: intervals cover the choice of users and not what another seed would change; no p-value"
 
 
 def run_difference(first: Path, second: Path, registry: Registry) -> dict[str, Any]:
@@ -31,8 +32,8 @@ def run_difference(first: Path, second: Path, registry: Registry) -> dict[str, A
         registry: Where metrics come from.
 
     Returns:
-        `{"schema": 1, "first", "second", "settings": {path: [first, second]}, "metrics": {split: {metric: record}}}`;
-        a record has `first`, `second`, `difference`, `low`, `high` (95%, users resampled), `p`.
+        `{"schema": 1, "first", "second", "settings": {path: [first, second]}, "metrics": {split: {metric: record}},
+        "note"}`; a record has `first`, `second`, `difference`, `low`, `high` (95%, over users).
 
     Raises:
         RunError: If a run is not finished, or the two did not score the same rows.
@@ -41,7 +42,14 @@ def run_difference(first: Path, second: Path, registry: Registry) -> dict[str, A
     same_rows({str(run.path): run.scores for run in runs})
     settings = _differing(dict(_leaves(runs[0].spec)), dict(_leaves(runs[1].spec)))
     metrics = {split: _metrics(runs, split, registry) for split in runs[0].results["metrics"]}
-    return {"schema": 1, "first": str(first), "second": str(second), "settings": settings, "metrics": metrics}
+    return {
+        "schema": 1,
+        "first": str(first),
+        "second": str(second),
+        "settings": settings,
+        "metrics": metrics,
+        "note": ONE_SEED,
+    }
 
 
 def difference_table(found: Mapping[str, Any]) -> list[RenderableType]:
@@ -50,15 +58,15 @@ def difference_table(found: Mapping[str, Any]) -> list[RenderableType]:
     for path, (one, other) in found["settings"].items():
         settings.add_row(Text(path), Text(str(one)), Text(str(other)))
     metrics = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("split", "metric", "first", "second", "second - first", "p"):
+    for name in ("split", "metric", "first", "second", "second - first"):
         metrics.add_column(name, justify="left" if name in ("split", "metric") else "right")
     for split, records in found["metrics"].items():
         for name, record in records.items():
             gap = f"{record['difference']:+.4f} [{record['low']:+.4f}, {record['high']:+.4f}]"
             values = (f"{record['first']:.4f}", f"{record['second']:.4f}")
-            metrics.add_row(split, metric_title(name), *values, gap, f"{record['p']:.3g}")
+            metrics.add_row(split, metric_title(name), *values, gap)
     head = [Text(f"first:  {found['first']}"), Text(f"second: {found['second']}")]
-    return [*head, settings if found["settings"] else Text("the same settings"), metrics]
+    return [*head, settings if found["settings"] else Text("the same settings"), metrics, Text(found["note"])]
 
 
 def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) -> dict[str, dict[str, float]]:
@@ -77,7 +85,7 @@ def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) 
     for metric, pair in draws.items():
         for each in compare_all(pair, metric):
             values = {name: float(drawn.values[0]) for name, drawn in pair.items()}
-            interval = {"difference": each.value, "low": each.low, "high": each.high, "p": each.p}
+            interval = {"difference": each.value, "low": each.low, "high": each.high}
             found[metric] = {"first": values["first"], "second": values["second"], **interval}
     return found
 

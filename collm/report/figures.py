@@ -12,7 +12,7 @@ import numpy as np
 from collm.errors import UsageError
 from collm.report.cost import stage_seconds
 from collm.report.methods import Cell
-from collm.report.summary import Line, Summary
+from collm.report.records import Block, Summary
 from collm.report.table import METRIC_TITLES
 
 if TYPE_CHECKING:
@@ -69,18 +69,22 @@ def report_figures(summary: Summary) -> list[Picture]:
 
 
 def _draw(summary: Summary) -> Iterator[Picture]:
-    yield Picture(
-        "slices",
-        "Metrics by slice",
-        _svg(_slice_bars(summary)),
-        "Bars: mean over seeds. Lines: 95% interval, users resampled. Dashed: the best floor of that slice. "
-        "Warm and cold as in the paper's Figures 1, 3 and 4; the axis does not start at 0.",
-    )
+    for block in summary.blocks:
+        suffix = f"-{block.label.lower()}" if block.label else ""
+        yield Picture(
+            f"slices{suffix}",
+            block.titled("Metrics by slice"),
+            _svg(_slice_bars(summary, block)),
+            "Bars: mean over seeds. Lines: 95% interval over users, and over seeds from two on. Dashed: the best floor "
+            "of that slice. Warm and cold as in the paper's Figures 1, 3 and 4; the axis does not start at 0.",
+        )
+        caption = (
+            "Share of positive labels among rows of like score (ten bins of equal size). On the diagonal: calibrated."
+        )
+        yield Picture(f"calibration{suffix}", block.titled("Calibration"), _svg(_calibration(block)), caption)
     if curves := _curves(summary):
         caption = "Validation AUC while training, one line per run and stage; the mark is what was kept."
         yield Picture("curves", "Learning curves", _svg(_curve_figure(curves)), caption)
-    caption = "Share of positive labels among rows of like score (ten bins of equal size). On the diagonal: calibrated."
-    yield Picture("calibration", "Calibration", _svg(_calibration(summary)), caption)
     if any(run.results.get("timing") for run in summary.runs):
         caption = "Seconds of each stage's own work, wherever it was reused; the first seed of each method."
         yield Picture("time", "Time by stage", _svg(_time(summary)), caption)
@@ -99,8 +103,8 @@ def _new_figure(width: float, height: float) -> Figure:
     return NewFigure(figsize=(width, height))
 
 
-def _slice_bars(summary: Summary) -> Figure:
-    methods = [line for line in summary.lines if not line.method.floor]
+def _slice_bars(summary: Summary, block: Block) -> Figure:
+    methods = block.methods
     metrics = [name for name in BAR_METRICS if name in summary.metrics] or list(summary.metrics[:1])
     figure = _new_figure(max(7.0, 1.0 + 0.35 * len(methods) * len(summary.slices)), 3.0 * len(metrics))
     for index, metric in enumerate(metrics):
@@ -113,7 +117,7 @@ def _slice_bars(summary: Summary) -> Figure:
                 if cell.value is None:
                     continue
                 shown.extend(_bar(axes, place + (number - (len(methods) - 1) / 2) * width, width, cell, number))
-        shown.extend(_floor_lines(axes, summary, metric))
+        shown.extend(_floor_lines(axes, summary, block, metric))
         axes.set_xticks(range(len(summary.slices)), summary.slices)
         axes.set_ylabel(METRIC_TITLES.get(metric, metric))
         if shown:
@@ -135,10 +139,10 @@ def _bar(axes: Any, x: float, width: float, cell: Cell, number: int) -> list[flo
     return [cell.low, cell.high, cell.value]
 
 
-def _floor_lines(axes: Any, summary: Summary, metric: str) -> Iterator[float]:
+def _floor_lines(axes: Any, summary: Summary, block: Block, metric: str) -> Iterator[float]:
     best = max if summary.higher_is_better[metric] else min
     for place, part in enumerate(summary.slices):
-        cells = (line.cells[part][metric] for line in summary.lines if line.method.floor)
+        cells = (line.cells[part][metric] for line in block.lines if line.method.floor)
         values = [cell.value for cell in cells if cell.value is not None]
         if values:
             axes.hlines(best(values), place - 0.45, place + 0.45, colors="#333333", linestyles="dashed", zorder=4)
@@ -156,13 +160,13 @@ Curve = tuple[str, list[float], list[float], float]
 
 def _curves(summary: Summary) -> list[Curve]:
     found: list[Curve] = []
-    for line in summary.lines:
+    for name, line in summary.methods:
         for run in line.method.runs:
             for stage, facts in run.results.get("facts", {}).items():
                 points = facts.get("curve") if isinstance(facts, Mapping) else None
                 if points:
                     seed = f", seed {run.seed}" if len(line.method.runs) > 1 else ""
-                    label = f"{line.method.name}: {stage}{seed}"
+                    label = f"{name}: {stage}{seed}"
                     steps = [float(point["step"]) for point in points]
                     values = [float(point["valid_auc"]) for point in points]
                     found.append((label, steps, values, float(facts.get("best_step", steps[-1]))))
@@ -185,14 +189,13 @@ def _curve_figure(curves: list[Curve]) -> Figure:
     return figure
 
 
-def _calibration(summary: Summary) -> Figure:
+def _calibration(block: Block) -> Figure:
     from sklearn.calibration import calibration_curve
 
     figure = _new_figure(4.5, 4.5)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="#999999", linestyle="dashed", linewidth=1)
-    lines: list[Line] = [line for line in summary.lines if not line.method.floor]
-    for number, line in enumerate(lines):
+    for number, line in enumerate(block.methods):
         frame = line.method.frames[0]
         label, score = frame["label"].to_numpy(), frame["score"].to_numpy()
         share, mean = calibration_curve(label, np.clip(score, 0, 1), n_bins=CALIBRATION_BINS, strategy="quantile")
@@ -204,17 +207,18 @@ def _calibration(summary: Summary) -> Figure:
 
 
 def _time(summary: Summary) -> Figure:
-    lines = [line for line in summary.lines if line.method.runs and line.method.runs[0].results.get("timing")]
-    seconds = [stage_seconds(line.method.runs[0].results) for line in lines]
+    timed = [(name, line.method.runs[0].results) for name, line in summary.methods]
+    timed = [(name, results) for name, results in timed if results.get("timing")]
+    seconds = [stage_seconds(results) for _, results in timed]
     stages = list(dict.fromkeys(stage for each in seconds for stage in each))
-    figure = _new_figure(7.0, 1.0 + 0.35 * len(lines))
+    figure = _new_figure(7.0, 1.0 + 0.35 * len(timed))
     axes = figure.add_subplot()
-    left = np.zeros(len(lines))
+    left = np.zeros(len(timed))
     for number, stage in enumerate(stages):
         widths = np.array([each.get(stage, 0.0) for each in seconds])
-        axes.barh(range(len(lines)), widths, left=left, color=COLOURS[number % len(COLOURS)], label=stage, zorder=2)
+        axes.barh(range(len(timed)), widths, left=left, color=COLOURS[number % len(COLOURS)], label=stage, zorder=2)
         left += widths
-    axes.set_yticks(range(len(lines)), [line.method.name for line in lines])
+    axes.set_yticks(range(len(timed)), [name for name, _ in timed])
     axes.invert_yaxis()
     axes.set_xlabel("seconds")
     axes.grid(axis="x")

@@ -1,20 +1,26 @@
-"""Runs -> methods: seeds together, floors beside them, every number with its interval and its range."""
+"""Runs -> sets of rows -> methods: seeds together, floors first, every number with its interval and its range."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from collm.contracts.metric import Metric
-from collm.metrics.uncertainty import resampled_values
+from collm.metrics.uncertainty import count_units, user_draws, within_bounds
 from collm.report.collect import ReportRun
 from collm.report.compare import Draws, mean_over_seeds
-from collm.rescore import Measure, scored_rows, slice_columns
-from collm.stages.evaluate import RESAMPLING_SEED
+from collm.rescore import Measure, slice_columns
+from collm.stages.evaluate import RESAMPLING_SEED, scored_rows
+
+# Rows are the same where these are; the counts decide which of them are warm and cold.
+ROW_KEYS = ("split", "row", "user", "item", "label", "user_train_rows", "item_train_rows")
+FLOOR_KEYS = ("split", "row")
+FLOOR_TOLERANCE = 1e-4  # floors of one data on two machines differ by rounding
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Cell:
 
     Attributes:
         value: Mean over seeds; None where the metric is not defined.
-        low: Lower end of the 95% interval, users being drawn.
+        low: Lower end of the 95% interval: users, and seeds where there are several.
         high: Upper end.
         smallest: Smallest value over seeds.
         largest: Largest value over seeds.
@@ -51,7 +57,7 @@ class Method:
         floor: Whether it is a floor.
         seeds: Seeds of its runs; empty for floors.
         runs: Its runs.
-        frames: Scores of the split that is shown, one frame per seed.
+        frames: Scores of the split that is shown, one frame per seed; all of the same rows.
     """
 
     name: str
@@ -60,38 +66,125 @@ class Method:
     runs: tuple[ReportRun, ...]
     frames: tuple[pl.DataFrame, ...]
 
+    @property
+    def is_replicated(self) -> bool:
+        """Whether several seeds were run, or no seed can change it (a floor)."""
+        return self.floor or len(self.seeds) > 1
 
-def group_methods(runs: Sequence[ReportRun], split: str) -> tuple[list[Method], list[str]]:
-    """Puts runs that differ in their seed alone together, and floors before them.
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether all of several seeds gave the same scores."""
+        return len(self.frames) > 1 and all(each["score"].equals(self.frames[0]["score"]) for each in self.frames)
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """Methods that scored the same rows, and the floors fitted on the same training rows: what may be compared.
+
+    Attributes:
+        methods: Floors first, then methods in the order of their runs.
+        n_rows: Scored rows of the split.
+        n_users: Users of them.
+    """
+
+    methods: tuple[Method, ...]
+    n_rows: int
+    n_users: int
+
+    @property
+    def runs(self) -> tuple[ReportRun, ...]:
+        """Returns the runs of all methods."""
+        return tuple(run for method in self.methods for run in method.runs)
+
+
+def group_rows(runs: Sequence[ReportRun], split: str) -> tuple[list[RowSet], list[str]]:
+    """Puts runs that scored the same rows together, and in each set those that differ in their seed alone.
 
     Args:
         runs: Finished runs.
         split: The split that is shown.
 
     Returns:
-        Methods, floors first, and sentences about what could not be shown.
+        The sets in the order of their first run, and sentences about what could not be shown.
     """
-    by_method: dict[str, list[ReportRun]] = {}
     notes: list[str] = []
+    sets: list[list[_Scored]] = []
     for run in runs:
         if split not in run.results["metrics"]:
             notes.append(f"{run.path.name} has no {split} scores and is left out")
             continue
-        name = run.method
-        if any(other.seed == run.seed for other in by_method.get(name, ())):
-            name = run.path.name
-        by_method.setdefault(name, []).append(run)
+        scored = _Scored.of(run, split)
+        alike = next((members for members in sets if scored.belongs_to(members)), None)
+        if alike is None:
+            sets.append([scored])
+        else:
+            alike.append(scored)
+    return [_row_set(members) for members in sets], notes
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A run with its rows of the split that is shown."""
+
+    run: ReportRun
+    frame: pl.DataFrame
+    floors: pl.DataFrame | None
+
+    @classmethod
+    def of(cls, run: ReportRun, split: str) -> _Scored:
+        of_split = pl.col("split") == split
+        floors = run.floor_scores
+        return cls(run, run.scores.filter(of_split), None if floors is None else floors.filter(of_split))
+
+    def belongs_to(self, members: Sequence[_Scored]) -> bool:
+        if not self.frame.select(ROW_KEYS).equals(members[0].frame.select(ROW_KEYS)):
+            return False
+        others = next((each.floors for each in members if each.floors is not None), None)
+        return self.floors is None or others is None or _agree(self.floors, others)
+
+
+def _agree(first: pl.DataFrame, second: pl.DataFrame) -> bool:
+    """Whether floors that both runs have gave the same scores, so were fitted on the same rows."""
+    shared = [name for name in first.columns if name in second.columns and name not in FLOOR_KEYS]
+    return first.height == second.height and all(
+        np.allclose(first[name], second[name], rtol=0, atol=FLOOR_TOLERANCE) for name in shared
+    )
+
+
+def _row_set(members: Sequence[_Scored]) -> RowSet:
+    by_method: dict[str, list[_Scored]] = {}
+    for each in members:
+        name = each.run.method
+        if any(other.run.seed == each.run.seed for other in by_method.get(name, ())):
+            name = each.run.path.name
+        by_method.setdefault(name, []).append(each)
     methods = [
         Method(
             name,
             False,
-            tuple(run.seed for run in members),
-            tuple(members),
-            tuple(run.scores.filter(pl.col("split") == split) for run in members),
+            tuple(each.run.seed for each in group),
+            tuple(each.run for each in group),
+            tuple(each.frame for each in group),
         )
-        for name, members in by_method.items()
+        for name, group in by_method.items()
     ]
-    return [*_floors(methods, split), *methods], notes
+    frame = members[0].frame
+    return RowSet((*_floors(members), *methods), frame.height, frame["user"].n_unique())
+
+
+def _floors(members: Sequence[_Scored]) -> list[Method]:
+    """Returns the floors of all runs, each once."""
+    found: dict[str, Method] = {}
+    for each in members:
+        floors = each.floors if each.floors is not None else pl.DataFrame()
+        for name in floors.columns:
+            if name in FLOOR_KEYS or name in found:
+                continue
+            scores = each.frame.with_columns(
+                floors[name].cast(pl.Float64).alias("score"), pl.lit(None, dtype=pl.Float32).alias("logit")
+            )
+            found[name] = Method(name, True, (), (), (scores,))
+    return list(found.values())
 
 
 def measured_cells(method: Method, measure: Measure) -> tuple[dict[str, dict[str, Cell]], dict[str, dict[str, Draws]]]:
@@ -125,13 +218,14 @@ def _measure(method: Method, metric: Metric, part: str, measure: Measure) -> tup
     if len(values) < len(computed):
         reason = next(each.reason for each in computed if each.value is None)
         return Cell(None, n=first.n, skipped=skipped, reason=reason), None
-    resampled = [resampled_values(metric, each, n_resamples=measure.resamples, seed=RESAMPLING_SEED) for each in rows]
-    draws = Draws(np.asarray(values), np.stack(resampled), method.seeds)
-    ends = mean_over_seeds(draws)
+    drawn = [user_draws(metric, each, n_resamples=measure.resamples, seed=RESAMPLING_SEED) for each in rows]
+    draws = Draws.of(values, drawn, method.seeds, count_units(metric, rows[0], first.n))
+    estimate = mean_over_seeds(draws)
+    ends = None if estimate is None else within_bounds(metric, estimate.interval())
     cell = Cell(
         value=float(np.mean(values)),
-        low=ends[1] if ends else None,
-        high=ends[2] if ends else None,
+        low=ends[0] if ends else None,
+        high=ends[1] if ends else None,
         smallest=float(min(values)),
         largest=float(max(values)),
         n=first.n,
@@ -140,25 +234,10 @@ def _measure(method: Method, metric: Metric, part: str, measure: Measure) -> tup
     return cell, draws if ends else None
 
 
-def _floors(methods: Sequence[Method], split: str) -> list[Method]:
-    """Floors of the same rows are the same for every run, so the first run's are shown."""
-    for method in methods:
-        frame = method.runs[0].floor_scores
-        if frame is None:
-            continue
-        scores, part = method.frames[0], frame.filter(pl.col("split") == split)
-        return [
-            Method(
-                name,
-                True,
-                (),
-                (),
-                (scores.with_columns(part[name].cast(pl.Float64).alias("score")),),
-            )
-            for name in part.columns
-            if name not in ("split", "row")
-        ]
-    return []
+def _model_name(backbone: Mapping[str, Any]) -> str:
+    """Returns the backbone's name, and its folder's where the user named one: `hf` alone says nothing."""
+    folder = Path(str(backbone["path"])).name if backbone.get("path") else ""
+    return " ".join(filter(None, ["" if backbone["name"] == "hf" else str(backbone["name"]), folder]))
 
 
 def fidelity(run: ReportRun) -> str:
@@ -169,9 +248,10 @@ def fidelity(run: ReportRun) -> str:
     facts: Mapping[str, Any] = run.results.get("facts", {})
     if "ensemble" in facts:
         return "mean of scores"
-    backbone = run.spec.get("backbone", {}).get("name")
-    if backbone is None:
+    section = run.spec.get("backbone")
+    if not section:
         return "no language model"
+    backbone = _model_name(section)
     steps = [facts[key] for key in sorted(facts) if key.startswith("tune_")]
     if not steps:
         return f"{backbone}, not tuned"

@@ -16,10 +16,11 @@ from rich.text import Text as RichText
 
 import collm
 from collm.errors import UsageError
-from collm.report.deviations import deviations
+from collm.report.collect import ReportRun
 from collm.report.figures import Picture
-from collm.report.summary import Summary
-from collm.report.tables import Grid, report_tables
+from collm.report.grid import Grid
+from collm.report.records import Line, Summary
+from collm.report.tables import report_tables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -36,11 +37,11 @@ LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
 }
 MARKDOWN = re.compile(r"([\\`*_|<>#])")
 # Numbers of these tables are for reading on; a terminal shows the rest.
 TERMINAL_LIMIT = 40
-TERMINAL_COLUMNS = 8
 
 
 def terminal_tables(summary: Summary) -> list[RenderableType]:
@@ -48,9 +49,8 @@ def terminal_tables(summary: Summary) -> list[RenderableType]:
     shown: list[RenderableType] = []
     for grid in report_tables(summary):
         shown.append(_rich_table(grid))
-        more = {"rows": len(grid.rows) - TERMINAL_LIMIT, "columns": len(grid.header) - len(_terminal_columns(grid))}
-        if hidden := " and ".join(f"{n} more {what}" for what, n in more.items() if n > 0):
-            shown.append(RichText(f"  ... and {hidden} (--html, --markdown, --csv show all)"))
+        if (hidden := len(grid.rows) - TERMINAL_LIMIT) > 0:
+            shown.append(RichText(f"  ... and {hidden} more rows (--html, --markdown, --csv show all)"))
         if grid.caption:
             shown.append(RichText(f"  {grid.caption}", style="dim"))
     shown.append(RichText("\nnotes:", style="bold"))
@@ -80,7 +80,7 @@ def to_html(summary: Summary, pictures: Sequence[Picture], *, folder: Path) -> s
     """
     context = _context(summary, escape=str) | {
         "pictures": pictures,
-        "runs": [_run_details(run, folder) for run in summary.runs],
+        "runs": [_run_details(run, line, folder) for line in summary.lines for run in line.method.runs],
         "link": lambda path: _relative(Path(path), folder),
     }
     return _environment(True).get_template("report.html.j2").render(context)
@@ -97,12 +97,12 @@ def escape_markdown(text: str) -> str:
 
 
 def _context(summary: Summary, *, escape: Any) -> dict[str, Any]:
-    methods = [line.method.name for line in summary.lines if not line.method.floor]
+    methods = dict.fromkeys(line.method.name for line in summary.lines if not line.method.floor)
     return {
         "summary": summary,
         "grids": report_tables(summary),
         "escape": escape,
-        "methods": methods,
+        "methods": list(methods),
         "version": collm.__version__,
     }
 
@@ -124,27 +124,19 @@ def _environment(is_html: bool) -> Environment:
     )
 
 
-def _terminal_columns(grid: Grid) -> list[int]:
-    """Returns the columns that a terminal has room for: text, and the first ones of numbers."""
-    return [index for index in range(len(grid.header)) if index in grid.text_columns or index < TERMINAL_COLUMNS]
-
-
 def _rich_table(grid: Grid) -> Table:
-    columns = _terminal_columns(grid)
     table = Table(title=grid.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index in columns:
+    for index, name in enumerate(grid.header):
         is_text = index in grid.text_columns
         justify: Literal["left", "right"] = "left" if is_text else "right"
-        table.add_column(
-            grid.header[index], justify=justify, overflow="fold", no_wrap=not is_text, min_width=None if index else 12
-        )
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=not is_text, min_width=None if index else 12)
     for row, dim in list(zip(grid.rows, grid.dim, strict=True))[:TERMINAL_LIMIT]:
-        cells = [RichText(row[index].text, style="bold" if row[index].strong else "") for index in columns]
+        cells = [RichText(cell.text, style="bold" if cell.strong else "") for cell in row]
         table.add_row(*cells, style="dim" if dim else None)
     return table
 
 
-def _run_details(run: Any, folder: Path) -> dict[str, Any]:
+def _run_details(run: ReportRun, line: Line, folder: Path) -> dict[str, Any]:
     return {
         "id": run.path.name,
         "method": run.method,
@@ -153,7 +145,7 @@ def _run_details(run: Any, folder: Path) -> dict[str, Any]:
         "spec": yaml.safe_dump(run.spec, sort_keys=False, allow_unicode=True),
         "environment": yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True),
         "facts": yaml.safe_dump(_without_curves(run.results.get("facts", {})), sort_keys=False, allow_unicode=True),
-        "deviations": deviations(run.spec, run.results),
+        "deviations": line.departures,
         "timing": run.results.get("timing", {}),
     }
 

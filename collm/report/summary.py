@@ -1,78 +1,23 @@
-"""What a report says, as plain data: methods with cells, comparisons, the paper's numbers, notes. Renderers show it."""
+"""Measures the runs of a report from their scores: blocks of rows, floors, comparisons, the paper's numbers, notes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from collm.errors import RunError, UsageError
-from collm.report.collect import Collected, MissingRun, ReportRun
+import polars as pl
+
+from collm.errors import UsageError
+from collm.report.collect import Collected, ReportRun
 from collm.report.compare import Difference, Draws, compare_all, relative_improvement
-from collm.report.methods import Cell, Method, fidelity, group_methods, measured_cells
+from collm.report.methods import Cell, Method, RowSet, fidelity, group_rows, measured_cells
+from collm.report.notes import report_notes
 from collm.report.paper import paper_dataset, paper_values
-from collm.rescore import Measure, same_rows
+from collm.report.records import Block, Line, Summary
+from collm.rescore import Measure
 
 SPLIT_ORDER = ("test", "valid", "train")
 COMPARED_METRICS = ("auc", "uauc")
-
-
-@dataclass(frozen=True)
-class Line:
-    """One method in every table of a report.
-
-    Attributes:
-        method: The method.
-        cells: Slice -> metric -> cell.
-        fidelity: What its numbers were made with; empty for floors.
-        paper: Metric -> the paper's value on all test rows.
-        above_floor: Metric -> whether it beats the best floor on all rows; None where there is no floor.
-    """
-
-    method: Method
-    cells: Mapping[str, Mapping[str, Cell]]
-    fidelity: str = ""
-    paper: Mapping[str, float] = field(default_factory=dict)
-    above_floor: Mapping[str, bool | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Everything that a report shows.
-
-    Attributes:
-        title: Name of the suite or runs.
-        split: Split of the tables.
-        slices: Slices, `all` first where it is measured.
-        metrics: Metrics in order.
-        higher_is_better: Metric -> direction.
-        lines: Floors, then methods.
-        comparisons: Pairs of methods on all rows.
-        improvements: (method, baseline) -> relative improvement as the paper defines it.
-        paper_dataset: The paper's name of the data, None where it is other data.
-        best_floors: Metric -> name of the best floor on all rows.
-        missing: Runs that are not finished.
-        notes: Sentences that belong to every number.
-        protocol: Rules behind the numbers.
-    """
-
-    title: str
-    split: str
-    slices: tuple[str, ...]
-    metrics: tuple[str, ...]
-    higher_is_better: Mapping[str, bool]
-    lines: tuple[Line, ...]
-    comparisons: tuple[Difference, ...]
-    improvements: Mapping[tuple[str, str], float]
-    paper_dataset: str | None
-    best_floors: Mapping[str, str]
-    missing: tuple[MissingRun, ...]
-    notes: tuple[str, ...]
-    protocol: Mapping[str, str]
-
-    @property
-    def runs(self) -> list[ReportRun]:
-        """Returns the runs of all methods."""
-        return [run for line in self.lines for run in line.method.runs]
+BIAS_FLOOR = "bias-logistic"
 
 
 def summarise(collected: Collected, measure: Measure, *, split: str | None = None) -> Summary:
@@ -90,16 +35,39 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
         UsageError: If no run has scores of the split.
     """
     chosen = split or _default_split(collected.runs)
-    methods, notes = group_methods(collected.runs, chosen)
-    if not methods:
+    sets, notes = group_rows(collected.runs, chosen)
+    if not sets:
         known = sorted({name for run in collected.runs for name in run.results["metrics"]})
         raise UsageError(f"no run has {chosen} scores; the runs have {', '.join(known)}")
-    measured = [(method, *measured_cells(method, measure)) for method in methods]
+    labels = [_letters(number) for number in range(len(sets))] if len(sets) > 1 else [""]
+    blocks = tuple(
+        _block(rows, label, measure, collected, split=chosen) for rows, label in zip(sets, labels, strict=True)
+    )
+    return Summary(
+        title=collected.title,
+        split=chosen,
+        slices=tuple(measure.slices),
+        metrics=tuple(measure.metrics),
+        higher_is_better={name: metric.higher_is_better for name, metric in measure.metrics.items()},
+        blocks=blocks,
+        missing=collected.missing,
+        notes=(*notes, *report_notes(blocks, chosen)),
+        protocol=_protocol(collected.runs, measure),
+    )
+
+
+def _letters(number: int) -> str:
+    """Returns A, B, ..., Z, AA, AB, ..."""
+    letter = chr(ord("A") + number % 26)
+    return letter if number < 26 else _letters(number // 26 - 1) + letter
+
+
+def _block(rows: RowSet, label: str, measure: Measure, collected: Collected, *, split: str) -> Block:
+    measured = [(method, *measured_cells(method, measure)) for method in rows.methods]
     whole = measure.slices[0]
     floors = _best_floors(measured, measure, whole)
-    online = _online_floors(collected.runs)
-    static = _best_floors(measured, measure, whole, leave_out=online)
-    dataset = paper_dataset(collected.runs[0].results.get("full_counts", {})) if chosen == "test" else None
+    static = _best_floors(measured, measure, whole, leave_out=_online_floors(rows.runs))
+    dataset = _paper_rows(rows) if split == "test" else None
     lines = tuple(
         Line(method, cells)
         if method.floor
@@ -110,26 +78,44 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
             paper=paper_values(method.name, dataset, title=collected.title) if dataset else {},
             # A method that knows training rows alone is not asked to beat a floor that knows later labels.
             above_floor=_above(cells[whole], floors if _sees_earlier_rows(method) else static, measure),
+            departures=tuple(
+                dict.fromkeys(each for run in method.runs for each in collected.departures.get(run.path, ()))
+            ),
+            like_bias_floor=_rank_correlation(method, rows),
         )
         for method, cells, _ in measured
     )
     bars = {name for name, _ in (*floors.values(), *static.values())}
-    comparisons, complaints = _comparisons(measured, whole, bars)
-    return Summary(
-        title=collected.title,
-        split=chosen,
-        slices=tuple(measure.slices),
-        metrics=tuple(measure.metrics),
-        higher_is_better={name: metric.higher_is_better for name, metric in measure.metrics.items()},
+    return Block(
+        label=label,
+        n_rows=rows.n_rows,
+        n_users=rows.n_users,
         lines=lines,
-        comparisons=tuple(comparisons),
+        comparisons=tuple(_comparisons(measured, whole, bars)),
         improvements=_improvements(lines, whole),
         paper_dataset=dataset,
         best_floors={metric: name for metric, (name, _) in floors.items()},
-        missing=collected.missing,
-        notes=(*notes, *complaints, *_notes(lines)),
-        protocol=_protocol(collected.runs, measure),
     )
+
+
+def _rank_correlation(method: Method, rows: RowSet) -> float | None:
+    """Returns how alike an encoder ranks the rows to the floor that has user and item biases alone."""
+    floor = next((each for each in rows.methods if each.floor and each.name == BIAS_FLOOR), None)
+    if floor is None or any(run.spec.get("backbone") or "ensemble" in run.spec for run in method.runs):
+        return None
+    pair = pl.DataFrame({"a": method.frames[0]["score"], "b": floor.frames[0]["score"]})
+    found = pair.select(pl.corr("a", "b", method="spearman")).item()
+    return None if found is None or found != found else float(found)
+
+
+def _paper_rows(rows: RowSet) -> str | None:
+    """Returns the paper's name of the data where every run has all rows of splits with the paper's counts."""
+    names = {paper_dataset(run.results.get("counts", {})) if _is_whole(run) else None for run in rows.runs}
+    return names.pop() if len(names) == 1 else None
+
+
+def _is_whole(run: ReportRun) -> bool:
+    return bool(run.results.get("counts", {}) == run.results.get("full_counts", {}))
 
 
 Measured = tuple[Method, dict[str, dict[str, Cell]], dict[str, dict[str, Draws]]]
@@ -180,20 +166,16 @@ def _above(
     return above
 
 
-def _comparisons(measured: Sequence[Measured], whole: str, best: set[str]) -> tuple[list[Difference], list[str]]:
-    """Compares all methods and the best floors with each other, where they scored the same rows."""
+def _comparisons(measured: Sequence[Measured], whole: str, best: set[str]) -> list[Difference]:
+    """Compares all methods and the best floors of one set of rows with each other."""
     compared = [each for each in measured if not each[0].floor or each[0].name in best]
-    try:
-        same_rows({f"{method.name} ({i})": frame for method, _, _ in compared for i, frame in enumerate(method.frames)})
-    except RunError as error:
-        return [], [f"methods are not compared with each other: {error}"]
     found: list[Difference] = []
     for metric in COMPARED_METRICS:
         draws = {method.name: drawn[whole][metric] for method, _, drawn in compared if metric in drawn[whole]}
         found.extend(compare_all(draws, metric))
     floors = {each[0].name for each in compared if each[0].floor}
     # A reader looks for the methods first; a stable sort keeps the order of metrics and methods otherwise.
-    return sorted(found, key=lambda each: (each.first in floors) + (each.second in floors)), []
+    return sorted(found, key=lambda each: (each.first in floors) + (each.second in floors))
 
 
 def _improvements(lines: Sequence[Line], whole: str) -> dict[tuple[str, str], float]:
@@ -224,23 +206,5 @@ def _protocol(runs: Sequence[ReportRun], measure: Measure) -> dict[str, str]:
         "ties in time": values("tie_rule"),
         "warm": measure.warm,
         "cold": measure.cold,
-        "interval": f"95%, {measure.resamples} resamples of users",
+        "interval": f"95%: users ({measure.resamples} resamples), and seeds where there are several",
     }
-
-
-def _notes(lines: Sequence[Line]) -> list[str]:
-    methods = [line for line in lines if not line.method.floor]
-    notes: list[str] = []
-    alone = [line.method.name for line in methods if len(line.method.seeds) == 1]
-    if alone:
-        which = "every method" if len(alone) == len(methods) else ", ".join(alone)
-        notes.append(f"n=1: {which} ran with one seed; the interval does not cover what another seed would change")
-    below = [line.method.name for line in methods if line.above_floor.get("auc") is False]
-    if below:
-        notes.append(f"not above the best floor in AUC: {', '.join(below)}")
-    made = list(dict.fromkeys(line.fidelity for line in methods if line.fidelity not in ("", "no language model")))
-    if len(made) > 1:
-        notes.append("language-model rows differ in backbone, rows or steps (column 'made with'): read them apart")
-    for run in (run for line in methods for run in line.method.runs):
-        notes.extend(note for note in run.results.get("notes", ()) if note not in notes)
-    return notes

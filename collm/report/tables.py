@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
 
 from collm.report.cost import Cost, costs
-from collm.report.methods import Cell
-from collm.report.paper import paper_numbers
-from collm.report.summary import Line, Summary
-from collm.report.table import METRIC_TITLES
+from collm.report.grid import Grid, Text, cell_text, metric_title
+from collm.report.paper import paper_dataset, paper_numbers
+from collm.report.paper_tables import departures_table, paper_table
+from collm.report.records import Block, Line, Summary
 
 NOT_ABOVE_FLOOR = "†"
+ALIKE = 0.95
 COUNTS = ("train", "valid", "test", "users", "items")
 CSV_COLUMNS = (
     "method",
@@ -30,86 +31,46 @@ CSV_COLUMNS = (
     "largest",
     "n",
     "paper",
+    "rows",
 )
-
-
-@dataclass(frozen=True)
-class Text:
-    """One cell: its text, where it links to, whether it stands out."""
-
-    text: str
-    link: str = ""
-    strong: bool = False
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One table.
-
-    Attributes:
-        key: Name for links, e.g. `results-all`.
-        title: Heading.
-        header: Names of columns.
-        rows: Cells by row.
-        dim: Whether a row stands back (floors).
-        text_columns: Columns that hold text; the others are right-aligned.
-        caption: What a reader must know of it.
-    """
-
-    key: str
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Text, ...], ...]
-    dim: tuple[bool, ...]
-    text_columns: frozenset[int] = frozenset({0})
-    caption: str = ""
 
 
 def report_tables(summary: Summary) -> list[Grid]:
     """Returns all tables of a report in reading order; those without rows are left out."""
-    grids = [_results(summary, part) for part in summary.slices]
-    grids += [_paper(summary), _comparisons(summary), _improvements(summary), _costs(summary)]
-    grids += [_data(summary), _missing(summary)]
+    grids = [grid for block in summary.blocks for grid in _block_tables(summary, block)]
+    grids += [_costs(summary), _data(summary), _missing(summary)]
     return [grid for grid in grids if grid.rows]
 
 
+def _block_tables(summary: Summary, block: Block) -> list[Grid]:
+    grids = [_results(summary, block, part) for part in summary.slices]
+    grids += [paper_table(block), *([departures_table(block)] if block.paper_dataset else []), _comparisons(block)]
+    grids += [_improvements(block)]
+    suffix = f"-{block.label.lower()}" if block.label else ""
+    return [dataclasses.replace(grid, key=grid.key + suffix, title=block.titled(grid.title)) for grid in grids]
+
+
 def to_csv(summary: Summary) -> str:
-    """Returns one line per method, slice and metric; numbers unrounded."""
+    """Returns one line per method, slice and metric; numbers unrounded. `rows` is the label of the set of rows."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for line in summary.lines:
-        seeds = " ".join(map(str, line.method.seeds))
-        for part, metrics in line.cells.items():
-            for metric, cell in metrics.items():
-                paper = line.paper.get(metric) if part == "all" else None
-                place = (line.method.name, line.method.floor, line.fidelity, seeds, summary.split, part, metric)
-                numbers = (cell.value, cell.low, cell.high, cell.smallest, cell.largest, cell.n, paper)
-                writer.writerow([*place, *numbers])
+    for block in summary.blocks:
+        for line in block.lines:
+            seeds = " ".join(map(str, line.method.seeds))
+            for part, metrics in line.cells.items():
+                for metric, cell in metrics.items():
+                    paper = line.paper.get(metric) if part == "all" else None
+                    place = (line.method.name, line.method.floor, line.fidelity, seeds, summary.split, part, metric)
+                    numbers = (cell.value, cell.low, cell.high, cell.smallest, cell.largest, cell.n, paper)
+                    writer.writerow([*place, *numbers, block.label])
     return stream.getvalue()
 
 
-def metric_title(name: str) -> str:
-    """Returns how a metric is written in tables."""
-    return METRIC_TITLES.get(name, name)
-
-
-def cell_text(cell: Cell) -> str:
-    """Returns value, interval, and on a second line the range over seeds where there are several."""
-    if cell.value is None:
-        return cell.reason or "no usable rows"
-    text = f"{cell.value:.4f}"
-    if cell.low is not None and cell.high is not None:
-        text += f" [{cell.low:.3f}, {cell.high:.3f}]"
-    if cell.smallest is not None and cell.largest is not None and cell.smallest != cell.largest:
-        text += f"\n({cell.smallest:.4f}-{cell.largest:.4f})"
-    return text
-
-
-def _results(summary: Summary, part: str) -> Grid:
+def _results(summary: Summary, block: Block, part: str) -> Grid:
     rows, dim = [], []
-    best = _best(summary, part)
-    for line in summary.lines:
+    best = _best(summary, block, part)
+    for line in block.lines:
         link = str(line.method.runs[0].path) if line.method.runs else ""
         cells = []
         for metric in summary.metrics:
@@ -120,36 +81,57 @@ def _results(summary: Summary, part: str) -> Grid:
         seeds = "floor" if line.method.floor else _seeds(line)
         rows.append((Text(line.method.name), *cells, Text(seeds), Text(line.fidelity)))
         dim.append(line.method.floor)
-    caption = f"[low, high]: 95% interval, users resampled; (smallest-largest) over seeds. {_sizes(summary, part)}"
+    caption = f"[low, high]: 95% interval over users, and over seeds from two on. {_sizes(block, part)}"
+    if any(line.method.seeds[1:] for line in block.methods):
+        caption += " (smallest-largest): over seeds."
+    if any(cell.strong for row in rows for cell in row):
+        caption += " Bold: the best method of the column; the differences below say whether that could be chance."
     if any(NOT_ABOVE_FLOOR in cell.text for row in rows for cell in row):
-        caption += f" {NOT_ABOVE_FLOOR} not above the best floor that knows as much."
+        caption += f" {NOT_ABOVE_FLOOR}: not above the best floor that sees as much."
+    if part == summary.slices[0]:
+        caption += _like_floor(block)
     header = ("method", *map(metric_title, summary.metrics), "seeds", "made with")
     title = f"{summary.split}, {part} rows"
     text_columns = frozenset({0, len(header) - 2, len(header) - 1})
     return Grid(f"results-{part}", title, header, tuple(rows), tuple(dim), text_columns, caption=caption)
 
 
+def _like_floor(block: Block) -> str:
+    """Says which encoders rank nearly as user and item biases alone do."""
+    alike = [
+        f"{line.method.name} {line.like_bias_floor:.3f}"
+        for line in block.methods
+        if line.like_bias_floor is not None and line.like_bias_floor >= ALIKE
+    ]
+    return f" Rank correlation with the floor bias-logistic (biases alone): {', '.join(alike)}." if alike else ""
+
+
 def _seeds(line: Line) -> str:
     seeds = line.method.seeds
-    return f"n=1 ({seeds[0]})" if len(seeds) == 1 else f"n={len(seeds)} ({', '.join(map(str, seeds))})"
+    if len(seeds) == 1:
+        return f"n=1 ({seeds[0]})"
+    return f"n={len(seeds)} ({', '.join(map(str, seeds))})" + (", equal" if line.method.is_deterministic else "")
 
 
-def _best(summary: Summary, part: str) -> dict[str, str]:
+def _best(summary: Summary, block: Block, part: str) -> dict[str, str]:
+    """Returns metric -> the best method; none where a method has one seed, so that another seed might be better."""
+    if len(block.methods) < 2 or not all(line.method.is_replicated for line in block.methods):
+        return {}
     best: dict[str, str] = {}
     for metric in summary.metrics:
         sign = 1.0 if summary.higher_is_better[metric] else -1.0
         known = {
             line.method.name: sign * value
-            for line in summary.lines
-            if not line.method.floor and (value := line.cells[part][metric].value) is not None
+            for line in block.methods
+            if (value := line.cells[part][metric].value) is not None
         }
         if len(known) > 1:
             best[metric] = max(known, key=known.__getitem__)
     return best
 
 
-def _sizes(summary: Summary, part: str) -> str:
-    cells = summary.lines[-1].cells[part]
+def _sizes(block: Block, part: str) -> str:
+    cells = block.lines[-1].cells[part]
     shown = []
     for metric, cell in cells.items():
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in (cell.skipped or {}).items())
@@ -157,54 +139,23 @@ def _sizes(summary: Summary, part: str) -> str:
     return "; ".join(shown) + "."
 
 
-def _paper(summary: Summary) -> Grid:
-    rows = []
-    for line in summary.lines:
-        for metric, paper in line.paper.items():
-            cell = line.cells.get("all", {}).get(metric)
-            if cell is not None and cell.value is not None:
-                rows.append(_paper_row(line, metric, paper, cell))
-    header = ("method", "metric", "measured", "paper", "difference", "in half-intervals", "made with")
-    title = f"Beside the paper ({summary.paper_dataset})"
-    caption = (
-        "The paper used Vicuna-7B (Table 7: Qwen2-1.5B) and one seed. A difference of more than 1 half-interval lies "
-        "outside the 95% interval of the measured value."
-    )
-    return Grid("paper", title, header, tuple(rows), (False,) * len(rows), frozenset({0, 1, 6}), caption=caption)
-
-
-def _paper_row(line: Line, metric: str, paper: float, cell: Cell) -> tuple[Text, ...]:
-    assert cell.value is not None
-    gap = cell.value - paper
-    half = (cell.high - cell.low) / 2 if cell.low is not None and cell.high is not None else 0.0
-    units = f"{gap / half:+.1f}" if half > 0 else "-"
-    return (
-        Text(line.method.name),
-        Text(metric_title(metric)),
-        Text(f"{cell.value:.4f}", link=str(line.method.runs[0].path)),
-        Text(f"{paper:.4f}"),
-        Text(f"{gap:+.4f}"),
-        Text(units),
-        Text(line.fidelity),
-    )
-
-
-def _comparisons(summary: Summary) -> Grid:
+def _comparisons(block: Block) -> Grid:
     rows = tuple(
         (
             Text(f"{each.first} - {each.second}"),
             Text(metric_title(each.metric)),
             Text(f"{each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]", strong=each.significant),
-            Text(f"{each.p:.3g}"),
-            Text(f"{each.p_holm:.3g}"),
-            Text(f"{each.detectable:.4f}"),
+            Text(_number(each.p, ".3g")),
+            Text(_number(each.p_holm, ".3g")),
+            Text(_number(each.detectable, ".4f")),
         )
-        for each in summary.comparisons
+        for each in block.comparisons
     )
     header = ("methods", "metric", "difference", "p", "p (Holm)", "detectable")
     caption = (
-        "The same rows; users resampled, and seeds where there are several. Holm: corrected over all pairs of one "
-        "metric. Detectable: the difference that would be found 8 times in 10 at the 5% level, uncorrected."
+        "The same rows; users, and seeds where there are several. Bold: p (Holm) under 0.05. Holm: corrected over all "
+        "pairs of one metric. Detectable: the difference that would be found 8 times in 10 at the 5% level, "
+        "uncorrected. No p where a method has one seed."
     )
     return Grid(
         "comparisons",
@@ -217,18 +168,22 @@ def _comparisons(summary: Summary) -> Grid:
     )
 
 
-def _improvements(summary: Summary) -> Grid:
-    methods = [line.method.name for line in summary.lines if not line.method.floor]
-    baselines = [*dict.fromkeys(summary.best_floors.values()), *methods]
+def _improvements(block: Block) -> Grid:
+    methods = [line.method.name for line in block.methods]
+    baselines = [*dict.fromkeys(block.best_floors.values()), *methods]
     rows = tuple(
-        (Text(method), *(Text(_percent(summary.improvements.get((method, other)))) for other in baselines))
+        (Text(method), *(Text(_percent(block.improvements.get((method, other)))) for other in baselines))
         for method in methods
-        if any((method, other) in summary.improvements for other in baselines)
+        if any((method, other) in block.improvements for other in baselines)
     )
     caption = "Mean over AUC and uAUC of (method - baseline) / baseline, the paper's definition (Table 2)."
     title = "Relative improvement over"
     header = ("method", *baselines)
     return Grid("improvement", title, header, rows, (False,) * len(rows), caption=caption)
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)
 
 
 def _percent(value: float | None) -> str:
@@ -269,10 +224,11 @@ def _data(summary: Summary) -> Grid:
         cells = (Text(name), *(Text(f"{full[key]:,}" if key in full else "") for key in COUNTS))
         if name and cells not in rows:
             rows.append(cells)
-    if summary.paper_dataset:
-        counts = paper_numbers()["table1"][summary.paper_dataset]
-        rows.append((Text(f"the paper's {summary.paper_dataset}"), *(Text(f"{counts[key]:,}") for key in COUNTS)))
-    caption = "Before any limit. The paper's numbers of users and items count the padding id (fact 26)."
+    names = [paper_dataset(run.results.get("full_counts", {})) for run in summary.runs]
+    for name in dict.fromkeys(each for each in names if each):
+        counts = paper_numbers()["table1"][name]
+        rows.append((Text(f"the paper's {name}"), *(Text(f"{counts[key]:,}") for key in COUNTS)))
+    caption = "Before any limit. The paper's numbers of users and items count the padding id."
     header = ("dataset", "training rows", "validation rows", "test rows", "users", "items")
     return Grid("data", "Data", header, tuple(rows), (False,) * len(rows), caption=caption)
 
@@ -280,9 +236,3 @@ def _data(summary: Summary) -> Grid:
 def _missing(summary: Summary) -> Grid:
     rows = tuple((Text(each.method), Text(str(each.seed)), Text(each.cause)) for each in summary.missing)
     return Grid("missing", "Not finished", ("run", "seed", "cause"), rows, (True,) * len(rows), frozenset({0, 1, 2}))
-
-
-def texts(grid: Grid) -> Iterator[tuple[str, ...]]:
-    """Yields the rows of a table as text alone."""
-    for row in grid.rows:
-        yield tuple(cell.text for cell in row)

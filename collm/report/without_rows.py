@@ -23,12 +23,13 @@ from collm.stages.evaluate import RESAMPLING_SEED, probabilities
 from collm.stages.fit_encoder import build_encoder, default_config, encoder_data, train_batches
 
 Array = np.ndarray[Any, Any]
-Scores = Mapping[str, Array]
+Logits = Mapping[str, Array]
 
 ALL_LEAKS = "all leaks"
+SMALLEST_SCORE = 2.0**-53
 
 
-def floor_scores(
+def floor_logits(
     component: Component,
     spec: ResolvedSpec,
     data: PreparedData,
@@ -46,16 +47,16 @@ def floor_scores(
         context: Cache folder.
 
     Returns:
-        Split -> float64 [n_rows] probabilities.
+        Split -> float32 [n_rows] logits.
     """
     floor = build_encoder(component, default_config(component), data, spec, context)
     batcher = EncoderBatcher.of(floor, data, torch.device("cpu"))
     floor.fit_direct(encoder_data(data, spec.history.max_items), train_batches(data, batcher))
-    return {split: probabilities(encoder_logits(floor, batcher, data.rows(split))) for split in splits}
+    return {split: encoder_logits(floor, batcher, data.rows(split)) for split in splits}
 
 
-def run_scores(folder: Path, data: PreparedData, splits: Sequence[str]) -> dict[str, Array]:
-    """Reads the scores of a finished run for the rows of prepared data.
+def run_logits(folder: Path, data: PreparedData, splits: Sequence[str]) -> dict[str, Array]:
+    """Reads the logits of a finished run for the rows of prepared data.
 
     Args:
         folder: The run folder.
@@ -63,7 +64,8 @@ def run_scores(folder: Path, data: PreparedData, splits: Sequence[str]) -> dict[
         splits: Splits wanted.
 
     Returns:
-        Split -> float64 [n_rows], for those of `splits` that the run scored.
+        Split -> float64 [n_rows], for those of `splits` that the run scored; the logit of the score where an ensemble
+        has no logit of its own.
 
     Raises:
         RunError: If the run scored other rows.
@@ -76,7 +78,7 @@ def run_scores(folder: Path, data: PreparedData, splits: Sequence[str]) -> dict[
             continue
         rows = data.rows(split)
         wanted = pl.DataFrame({"row": np.asarray(rows.row, dtype=np.int64)})
-        joined = wanted.join(part.select("row", "label", "score"), on="row", how="left", maintain_order="left")
+        joined = wanted.join(part.select("row", "label", "score", "logit"), on="row", how="left", maintain_order="left")
         matches = joined.height == len(rows) == part.height and np.array_equal(
             joined["label"].fill_null(-1).to_numpy(), rows.label
         )
@@ -85,24 +87,26 @@ def run_scores(folder: Path, data: PreparedData, splits: Sequence[str]) -> dict[
                 f"{folder}: its {part.height} {split} rows are not the {len(rows)} of this spec; give the spec (and "
                 "`--set` values) that the run was made with: the same dataset, `dataset.limit` and seed"
             )
-        found[split] = joined["score"].to_numpy()
+        score = joined["score"].to_numpy().clip(SMALLEST_SCORE, 1 - SMALLEST_SCORE)
+        logit = joined["logit"].cast(pl.Float64)
+        found[split] = logit.fill_null(pl.Series(np.log(score) - np.log1p(-score))).to_numpy()
     return found
 
 
 def without_rows(
     data: PreparedData,
     findings: Sequence[Finding],
-    scores: Scores,
+    logits: Logits,
     metrics: Mapping[str, Metric],
     *,
     resamples: int,
 ) -> dict[str, dict[str, Any]]:
-    """Measures scores on all rows, and without those of each finding.
+    """Measures logits on all rows, and without those of each finding.
 
     Args:
         data: Prepared data.
         findings: What the radar found; those without a row in a split are left out there.
-        scores: Split -> float [n_rows].
+        logits: Split -> float [n_rows].
         metrics: Name -> metric.
         resamples: Bootstrap resamples behind each interval; 0 = no interval.
 
@@ -111,8 +115,8 @@ def without_rows(
         many were measured) and `metrics` (records as in `results.json`).
     """
     measured: dict[str, dict[str, Any]] = {}
-    for split, score in scores.items():
-        rows = data.rows(split)
+    for split, logit in logits.items():
+        rows, score = data.rows(split), probabilities(logit)
         removed = {each.check.name: each.affected[split] for each in findings if each.affected[split].any()}
         leaks = [each.affected[split] for each in findings if each.check.kind == "leak" and each.check.name in removed]
         if len(leaks) > 1:
@@ -123,7 +127,7 @@ def without_rows(
                 "rows": int(mask.sum()),
                 "metrics": evaluate(
                     metrics,
-                    ScoredRows(user=rows.user[mask], label=rows.label[mask], score=score[mask]),
+                    ScoredRows(rows.user[mask], rows.label[mask], score[mask], logit[mask].astype(np.float64)),
                     n_resamples=resamples,
                     seed=RESAMPLING_SEED,
                 ),

@@ -66,21 +66,29 @@ def find_component(
         return None
 
 
-def fill_section(section: str, model: type[BaseModel], node: Node, profile: Profile) -> Node:
-    """Returns a core section with the profile's values where the user gave none."""
-    return _fill(node, dict(section_defaults(section, model, profile)), profile)
+def fill_section(section: str, model: type[BaseModel], node: Node, profile: Profile, names: Mapping[str, str]) -> Node:
+    """Returns a core section with the profile's values where the user gave none; `names`: see `section_names`."""
+    return _fill(node, dict(section_defaults(section, model, profile, names)), profile)
 
 
-def fill_component(component: Component, node: Node, registry: Registry, profile: Profile) -> Node:
+def section_names(root: Node) -> dict[str, str]:
+    """Returns section -> name of its component, for those that a document names."""
+    written = {key: node.fields.get("name") for key, node in root.fields.items()}
+    return {key: node.value for key, node in written.items() if node is not None and isinstance(node.value, str)}
+
+
+def fill_component(
+    component: Component, node: Node, registry: Registry, profile: Profile, names: Mapping[str, str]
+) -> Node:
     """Returns a component's section with the profile's values where the user gave none, inner components included."""
-    node = _fill(node, component_defaults(component, profile), profile)
+    node = _fill(node, component_defaults(component, profile, names), profile)
     for key, info in component.config.model_fields.items():
         kind, below = component_kind(info.json_schema_extra), node.fields.get(key)
         if kind is None or below is None or not below.fields:
             continue
         inner = find_component(kind, below, registry, (), [])
         if inner is not None:
-            node = node.with_fields({**node.fields, key: fill_component(inner, below, registry, profile)})
+            node = node.with_fields({**node.fields, key: fill_component(inner, below, registry, profile, names)})
     return node
 
 
@@ -99,7 +107,7 @@ def component_config(
         SpecError: With every problem of the settings.
     """
     place = Place(f"{component.kind} '{component.name}'", origin="settings")
-    node = fill_component(component, from_plain({"name": component.name, **settings}, place), registry, profile)
+    node = fill_component(component, from_plain({"name": component.name, **settings}, place), registry, profile, {})
     reader = ConfigReader(registry)
     config = reader.read(component.config, node, (component.kind,))
     if reader.problems:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from collm.contracts.backbone import BackboneConfig
-from collm.contracts.data import DatasetConfig, Visibility
+from collm.contracts.data import DatasetConfig, SelectedRows, Visibility
 from collm.contracts.encoder import EncoderConfig
 from collm.contracts.prompt import PromptConfig
 from collm.contracts.tuning import TuningConfig
@@ -60,11 +60,32 @@ class AnswerConfig(Section):
     )
 
 
+class MappingConfig(Section):
+    """The mapping from encoder vectors to token embeddings: Linear - ReLU - Linear (the paper's equation 3)."""
+
+    init: Literal["token-norm", "torch-default"] = Field(
+        default="token-norm",
+        description="Start of the weights. `torch-default`: torch's own, as in the published code; `token-norm`: the "
+        "last layer scaled so that its outputs begin with the root mean square of the model's token embeddings.",
+    )
+    standardise: bool = Field(
+        default=True,
+        description="Centre each side's vectors over training rows and divide them by one number per side, their root "
+        "mean square deviation. The paper and its code take them as they are.",
+    )
+    width_factor: int = Field(default=10, ge=1, description="Width of the hidden layer over the vector's length.")
+    tokens: int = Field(
+        default=1, ge=1, le=64, description="Token embeddings per slot that one vector is mapped to (`proj_token_num`)."
+    )
+
+
 class SelectConfig(Section):
     """Which validation rows choose the best weights of the language-model steps."""
 
-    rows: Literal["full", "half"] = Field(
-        default="full", description="All validation rows, or a seeded half (fact 27)."
+    rows: SelectedRows = Field(
+        default="full",
+        description="All validation rows; a half or a quarter of them, drawn with the run's seed; or the published "
+        "half (dataset `collm-released` alone has it). The encoder always selects on all of them.",
     )
 
 
@@ -110,6 +131,7 @@ CORE_SECTIONS: Mapping[str, type[Section]] = {
     "history": HistoryConfig,
     "slices": SlicesConfig,
     "answer": AnswerConfig,
+    "mapping": MappingConfig,
     "select": SelectConfig,
     "evaluate": EvaluateConfig,
 }
@@ -131,6 +153,7 @@ class ResolvedSpec:
         history: Which earlier positives a row may see.
         slices: What is warm and cold.
         answer: How a score is read.
+        mapping: How vectors become token embeddings.
         select: Validation rows that select.
         evaluate: What is measured.
         sources: Dotted path of every value -> `user`, `--set`, `profile NAME` or `default`.
@@ -148,6 +171,7 @@ class ResolvedSpec:
     history: HistoryConfig
     slices: SlicesConfig
     answer: AnswerConfig
+    mapping: MappingConfig
     select: SelectConfig
     evaluate: EvaluateConfig
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

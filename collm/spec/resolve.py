@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 from collm.component import Component, Kind
 from collm.errors import Problem, SpecError, UnknownName
 from collm.registry import Registry
-from collm.spec.component_config import ConfigReader, fill_component, fill_section, find_component
+from collm.spec.component_config import ConfigReader, fill_component, fill_section, find_component, section_names
 from collm.spec.model import COMPONENT_SECTIONS, CORE_SECTIONS, EvaluateConfig, Head, Profile, ResolvedSpec
 from collm.spec.node import Node, Place, dotted, from_plain, leaves
 from collm.spec.override import apply_overrides
@@ -66,15 +66,15 @@ class _Resolution:
     def run(self) -> ResolvedSpec:
         self._check_keys()
         head = self._read_head()
-        profile = self._profile()
+        profile, names = self._profile(), section_names(self.root)
         for section, model in CORE_SECTIONS.items():
             node = self.root.fields.get(section) or Node({}, self.root.place)
             if isinstance(node.value, Mapping):
-                node = fill_section(section, model, node, profile)
+                node = fill_section(section, model, node, profile, names)
             self._put(section, node)
             self.configs[section] = self.reader.read(model, node, (section,))
         for section in COMPONENT_SECTIONS:
-            self._read_component(cast(Kind, section), profile)
+            self._read_component(cast(Kind, section), profile, names)
         self._check_metrics()
         self._check_rules()
         if self.problems:
@@ -113,7 +113,7 @@ class _Resolution:
         node = self.root.fields.get("profile")
         return node.value if node is not None and node.value in get_args(Profile) else "recommended"  # type: ignore[return-value]
 
-    def _read_component(self, kind: Kind, profile: Profile) -> None:
+    def _read_component(self, kind: Kind, profile: Profile, chosen: Mapping[str, str]) -> None:
         self.configs[kind] = None
         node = self.root.fields.get(kind)
         if node is None:
@@ -126,7 +126,7 @@ class _Resolution:
         if component is None:
             return
         self.components[kind] = component
-        node = fill_component(component, node, self.registry, profile)
+        node = fill_component(component, node, self.registry, profile, chosen)
         self._put(kind, node)
         self.configs[kind] = self.reader.read(component.config, node, (kind,))
 

@@ -66,7 +66,7 @@ def _key(component: Component) -> str:
 
 def _component_schema(component: Component, body: Schema) -> Schema:
     """A component's own fields; fields that a profile fills are never required."""
-    paths = {path for profile in PROFILES for path in component_defaults(component, profile)}
+    paths = {path for profile in PROFILES for path in component_defaults(component, profile, {})}
     filled = {path.partition(".")[0] for path in paths}
     properties = {
         field: {**schema, NAME_FILLED: True} if f"{field}.name" in paths else schema

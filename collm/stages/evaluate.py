@@ -103,7 +103,7 @@ def evaluate_model(
     }
 
     def compute(folder: Path) -> dict[str, Any]:
-        content = {split: _metrics(spec, data, data.rows(split), logits[split], registry) for split in splits}
+        content = {split: _metrics(spec, data, split, logits[split], registry) for split in splits}
         write_atomically(folder / METRICS, json.dumps(content, allow_nan=False) + "\n")
         return {}
 
@@ -194,13 +194,32 @@ def _slices(spec: ResolvedSpec, data: PreparedData, rows: Rows) -> dict[str, Arr
     return {name: masks[name] for name in spec.evaluate.slices}
 
 
-def _metrics(spec: ResolvedSpec, data: PreparedData, rows: Rows, logits: Array, registry: Registry) -> dict[str, Any]:
+def scored_rows(frame: pl.DataFrame) -> ScoredRows:
+    """Returns users, labels, scores and logits of rows of `scores.parquet` as arrays.
+
+    Users are numbered by length of the raw id, then the id itself, so that a report resamples the same users as the
+    run that wrote the scores did, whatever their dense ids were.
+
+    Args:
+        frame: Rows with the columns `user`, `label`, `score`, `logit`.
+    """
+    users = frame["user"].unique()
+    order = users.to_frame("user").sort(pl.col("user").str.len_chars(), "user").with_row_index("code")
+    codes = frame.select("user").join(order, on="user", how="left", maintain_order="left")["code"]
+    return ScoredRows(
+        user=codes.to_numpy().astype(np.int64),
+        label=frame["label"].to_numpy(),
+        score=frame["score"].to_numpy(),
+        logit=None if frame["logit"].null_count() else frame["logit"].cast(pl.Float64).to_numpy(),
+    )
+
+
+def _metrics(spec: ResolvedSpec, data: PreparedData, split: str, logits: Array, registry: Registry) -> dict[str, Any]:
     metrics = build_metrics(spec.evaluate.metrics, registry)
-    score = probabilities(logits)
-    content = {}
-    for name, mask in _slices(spec, data, rows).items():
-        part = ScoredRows(
-            user=np.asarray(rows.user, dtype=np.int64)[mask], label=np.asarray(rows.label)[mask], score=score[mask]
+    frame = scores_frame(spec, data, {split: logits})
+    return {
+        name: evaluate(
+            metrics, scored_rows(frame.filter(pl.col(name))), n_resamples=spec.evaluate.resamples, seed=RESAMPLING_SEED
         )
-        content[name] = evaluate(metrics, part, n_resamples=spec.evaluate.resamples, seed=RESAMPLING_SEED)
-    return content
+        for name in spec.evaluate.slices
+    }

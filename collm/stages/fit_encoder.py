@@ -52,7 +52,11 @@ def build_encoder(
         raise PluginError(
             f"encoder '{component.name}': factory returned {type(encoder).__name__}, expected a torch.nn.Module"
         )
-    return encoder  # type: ignore[return-value]
+    module: EncoderModule = encoder  # type: ignore[assignment]
+    if "vectors" in module.gives:
+        # The mapping decides how many tokens a vector becomes; an encoder that gives tokens itself decides alone.
+        module.tokens_per_slot = (spec.mapping.tokens, spec.mapping.tokens)
+    return module
 
 
 def encoder_data(data: PreparedData, history_items: int) -> EncoderData:

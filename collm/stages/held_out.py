@@ -32,6 +32,14 @@ def held_out_share(spec: ResolvedSpec, registry: Registry) -> float:
     return spec.tuning.held_out_share if any(rows_of(step) == "held-out" for step in steps) else 0.0
 
 
+def uses_fitted_encoder(spec: ResolvedSpec, registry: Registry) -> bool:
+    """Whether a language-model run starts any step from the fitted encoder; T2 trains its encoder from scratch."""
+    if spec.tuning is None or spec.encoder is None:
+        return False
+    steps: Sequence[TuneStep] = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning).plan()
+    return any("encoder" in step.groups and step.groups["encoder"].start == "pretrained" for step in steps)
+
+
 def training_rows(data: PreparedData, step: TuneStep, tuning: TuningConfig, *, seed: int) -> Rows:
     """Returns the rows that a step tunes on, in source order.
 

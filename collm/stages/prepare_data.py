@@ -37,7 +37,6 @@ def prepare_data(
     payload = {
         "config": config_payload(spec.dataset),
         "visibility": spec.history.visibility,
-        "seed": spec.seed if _draws_rows(spec) else None,
         "content": source.content_hash(),
         "files": config_contents(spec.dataset, "dataset"),
         "plugin": registry.source_hash("dataset", spec.dataset.name),
@@ -50,7 +49,6 @@ def prepare_data(
                 source,
                 limit=spec.dataset.limit,
                 history=spec.history,
-                seed=spec.seed,
                 folder=folder,
                 recipe=config_payload(spec.dataset),
             )
@@ -67,8 +65,3 @@ def _write_quarantine(error: BadRowsError, folder: Path) -> Path:
     path = folder.parent.parent / "quarantine" / f"{folder.name}.csv"
     write_atomically(path, error.rows.write_csv())
     return path
-
-
-def _draws_rows(spec: ResolvedSpec) -> bool:
-    limit = spec.dataset.limit
-    return any(value is not None for value in (limit.train, limit.valid, limit.test))

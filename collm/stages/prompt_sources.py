@@ -35,6 +35,7 @@ class PromptSources:
         assert spec.prompt is not None and spec.backbone is not None
         self._spec, self._data, self._backbone = spec, data, backbone
         self._new_encoder, self._device = new_encoder, device
+        self._leading_space = spec.prompt.leading_space
         self._template: PromptTemplate = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
         self._max_tokens = min(spec.backbone.max_prompt_tokens, backbone.max_length)
         # Strategies of other packages may know nothing of examples.
@@ -60,6 +61,7 @@ class PromptSources:
             device=self._device,
             n_examples=self.n_examples,
             seed=self._spec.seed,
+            leading_space=self._leading_space,
         )
 
     def wording(self, variant: Variant) -> list[str]:
@@ -72,5 +74,6 @@ class PromptSources:
             # The segments' types are part of what a template means, so its repr is hashed, not its fields alone.
             "prompt": repr(self._template.segments(variant)),
             "wording": {k: v for k, v in vars(self._template).items() if k not in ("hybrid", "text")},
+            "leading_space": self._leading_space,
             "examples": [self.n_examples, self._spec.seed] if self.n_examples else None,
         }

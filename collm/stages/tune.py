@@ -16,7 +16,7 @@ from collm.component import BuildContext
 from collm.contracts.backbone import Backbone, Dtype
 from collm.contracts.prompt import Variant
 from collm.contracts.tuning import Group, TuneStep, TuningStrategy
-from collm.data.prepared import PreparedData, Rows, draw_whole_users
+from collm.data.prepared import PreparedData, Rows
 from collm.engine.assemble import Parts, assemble_in_team, save_parts
 from collm.engine.language_task import LanguageTask, recommender_logits, selection_rows
 from collm.engine.memory import tell_memory
@@ -33,6 +33,7 @@ from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Scorer
 from collm.stages.fit_encoder import build_encoder, load_encoder
 from collm.stages.held_out import encoder_view, held_out_share, rows_of, training_rows
+from collm.stages.inner_components import inner_payload
 from collm.stages.prompt_sources import PromptSources
 from collm.stages.stage import StageResult, StageRunner, core_hash
 
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
 PROBE_ROWS = 4
 LOOP_FIELDS = {"batch_size", "micro_batch_tokens", "prefix_cache_gb", "max_rows", "max_valid_rows"}
-LOOP_FIELDS |= {"schedule", "frozen_lora_dropout", "clip_norm"}
+LOOP_FIELDS |= {"schedule", "warmup_start", "min_learning_rate", "frozen_lora_dropout", "clip_norm"}
 CORE = ("data", "engine", "model", "prompt")
 
 
@@ -133,7 +134,7 @@ class LanguageModelRun:
         """Returns what decides the scores, as plain data."""
         return self._base_payload(self._strategy.variant) | {
             "steps": [stage.fingerprint for stage in self._finished],
-            "encoder": self._fitted.fingerprint if self._fitted is not None else None,
+            "encoder": self._encoder_payload() if self._steps and "encoder" in self._steps[-1].groups else None,
             "micro_batch_tokens": self._tuning.micro_batch_tokens,
         }
 
@@ -166,7 +167,8 @@ class LanguageModelRun:
             "loop": tuning.model_dump(mode="json", include=LOOP_FIELDS),
             "select": self._spec.select.model_dump(mode="json"),
             "seed": self._spec.seed,
-            "encoder": self._fitted.fingerprint if uses_encoder and self._fitted is not None else None,
+            "encoder": self._encoder_payload() if uses_encoder else None,
+            "mapping": self._spec.mapping.model_dump(mode="json") if "projector" in step.groups else None,
             "held_out": self._held_out if rows_of(step) == "held-out" else None,
             "previous": self._finished[-1].fingerprint if continues else None,
         }
@@ -184,6 +186,17 @@ class LanguageModelRun:
             "history": spec.history.model_dump(mode="json"),
             "data": self._data_fingerprint,
             "core": core_hash(*CORE),
+        }
+
+    def _encoder_payload(self) -> Any:
+        """Returns what decides the encoder's values: its fit, or where none is used, its settings and code."""
+        if self._fitted is not None:
+            return self._fitted.fingerprint
+        assert self._spec.encoder is not None
+        return {
+            "config": config_payload(self._spec.encoder),
+            "plugin": self._registry.source_hash("encoder", self._spec.encoder.name),
+            "inner": inner_payload(self._spec.encoder, self._registry, self._context),
         }
 
     def _work(self, step: TuneStep, stage: str, folder: Path) -> dict[str, Any]:
@@ -249,11 +262,7 @@ class LanguageModelRun:
 
     def _valid_rows(self) -> Rows:
         return selection_rows(
-            self._data.rows("valid"),
-            half=self._spec.select.rows == "half",
-            max_rows=self._tuning.max_valid_rows,
-            seed=self._spec.seed,
-            draw=draw_whole_users,
+            self._data, self._spec.select.rows, max_rows=self._tuning.max_valid_rows, seed=self._spec.seed
         )
 
     def _assemble(self, parts: Parts, dtype: Dtype | None = None) -> Recommender:
@@ -300,7 +309,7 @@ class LanguageModelRun:
         return Parts(
             lora=self._tuning.lora if "lora" in groups else None,
             encoder=encoder,
-            projector="projector" in groups,
+            mapping=self._spec.mapping if "projector" in groups else None,
             files=files,
             seed=derive_seed(self._spec.seed, "parts"),
         )

@@ -126,7 +126,7 @@ class TrainedModel:
             self.spec,
             self.data,
             data_fingerprint=self._prepared.fingerprint,
-            fitted=self._stages.recorded("fit_encoder") if self.spec.encoder is not None else None,
+            fitted=self._stages.recorded("fit_encoder") if "fit_encoder" in self.results.get("stages", {}) else None,
             registry=self._registry,
             runner=self._stages,
             context=self._context,

@@ -138,7 +138,7 @@ def measure(folder: Path, n_rows: int, ids: str) -> dict[str, Any]:
     source = LogSource(raw, meter)
     started = time.perf_counter()
     history: Any = SimpleNamespace(visibility="strictly-earlier")
-    preparing.prepare(source, limit=Limit(), history=history, seed=0, folder=prepared)
+    preparing.prepare(source, limit=Limit(), history=history, folder=prepared)
     prepare_s = time.perf_counter() - started
     with meter.step("open"):
         data = PreparedData.open(prepared)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from collm.component import Component
 from collm.hookspecs import hookimpl
-from collm_din.config import REFERENCE, DINConfig
+from collm_din.config import REFERENCE, REFERENCE_BOOK, DINConfig
 
 
 @hookimpl
@@ -22,5 +22,6 @@ def register_encoders() -> Sequence[Component]:
             needs=frozenset({"history"}),
             gives=frozenset({"scores", "vectors"}),
             profiles={"paper": REFERENCE, "reference": REFERENCE},
+            dataset_profiles={"amazon-book": {"paper": REFERENCE_BOOK, "reference": REFERENCE_BOOK}},
         )
     ]

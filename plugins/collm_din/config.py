@@ -66,4 +66,7 @@ REFERENCE: Mapping[str, Any] = {
     "fit.patience": 100,
     "fit.batch_size": 2048,
 }
-"""Fact 20; learning rate, decay and dropout as in the name of the reference's checkpoint file."""
+"""Fact 20; learning rate, decay and dropout as in the name of the published ML-1M checkpoint file."""
+
+REFERENCE_BOOK: Mapping[str, Any] = {"embedding_size": 256, "fit.batch_size": 10240}
+"""Where the published Amazon-Book configuration differs (facts 20 and 47)."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from collm.component import Component
 from collm.hookspecs import hookimpl
-from collm_lightgcn.config import REFERENCE, LightGCNConfig
+from collm_lightgcn.config import REFERENCE, REFERENCE_BOOK, LightGCNConfig
 
 
 @hookimpl
@@ -22,5 +22,6 @@ def register_encoders() -> Sequence[Component]:
             needs=frozenset({"graph"}),
             gives=frozenset({"scores", "vectors"}),
             profiles={"paper": REFERENCE, "reference": REFERENCE},
+            dataset_profiles={"amazon-book": {"paper": REFERENCE_BOOK, "reference": REFERENCE_BOOK}},
         )
     ]

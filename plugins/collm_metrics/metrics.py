@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ class AreaUnderCurve:
 
     higher_is_better = True
     unit = "rows"
+    bounds = (0.0, 1.0)
 
     def compute(self, rows: ScoredRows) -> MetricValue:
         """Returns the AUC; None where a class is missing. Raises DataError on NaN."""
@@ -50,6 +52,7 @@ class UserMean:
 
     higher_is_better = True
     unit = "users"
+    bounds = (0.0, 1.0)
 
     def __init__(self, per_user: Callable[[ScoredRows], UserValues], *, by_rows: bool = False) -> None:
         """Takes the value per user, and whether a user counts once or once per row."""
@@ -85,9 +88,10 @@ class RowMean:
     unit = "rows"
 
     def __init__(self, per_row: Callable[[NDArray[Any], NDArray[Any]], Floats], *, higher_is_better: bool) -> None:
-        """Takes the value per row from labels and scores, and the direction."""
+        """Takes the value per row from labels and scores, and the direction: shares are better high, losses low."""
         self._per_row = per_row
         self.higher_is_better = higher_is_better
+        self.bounds = (0.0, 1.0) if higher_is_better else (0.0, math.inf)
 
     def compute(self, rows: ScoredRows) -> MetricValue:
         """Returns the mean; None without rows. Raises DataError on NaN and outside [0, 1]."""

@@ -36,6 +36,9 @@ def register_encoders() -> Sequence[Component]:
             gives=gives,
             # The paper searches a grid that holds the reference's shipped values (section 5.1.3).
             profiles={"reference": _REFERENCE_MF, "paper": _REFERENCE_MF},
+            dataset_profiles={
+                "amazon-book": {name: {"fit.batch_size": 10240} for name in ("paper", "reference")},
+            },
         ),
         Component(
             kind="encoder",

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from collm.component import BuildContext
-from collm.contracts.data import DatasetConfig, InteractionTable, Limit, Visibility
+from collm.contracts.data import SPLITS, DatasetConfig, InteractionTable, Limit, Visibility
 from collm.data.checks import SCHEMA
 from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, MANIFEST, POSITIVES, USERS, read_manifest
 from collm.data.texts import Texts
@@ -45,9 +45,9 @@ class PreparedFolder:
             DataError: With everything in it that is not in the form.
         """
         history = self._manifest.get("history")
-        if history is None or history.get("visibility") != visibility or limit != Limit():
+        if history is None or history.get("visibility") != visibility or limit.draws:
             return None
-        if any(value is not None for value in self._manifest.get("limit", {}).values()):
+        if any(self._manifest.get("limit", {}).get(name) is not None for name in SPLITS):
             return None
         check_folder(self._folder, self._manifest)
         return self._folder

@@ -24,6 +24,14 @@ class DomainConfig(PromptConfig):
     )
 
 
+class Prompt4nrConfig(PromptConfig):
+    """Settings of `prompt4nr`."""
+
+    noun: Literal["movie", "book", "game", "album", "item"] = Field(
+        default="movie", description="What the question calls an item; the published file says movie."
+    )
+
+
 class CustomConfig(PromptConfig):
     """Settings of `custom`."""
 
@@ -39,6 +47,11 @@ class CustomConfig(PromptConfig):
         default=PAPER_EMPTY_HISTORY, min_length=1, description="Words in place of an empty history."
     )
     title_join: str = Field(default=", ", description="What stands between history titles.")
+    slot_join: str = Field(
+        default="",
+        max_length=8,
+        description="What stands between the tokens of a slot that has several; empty = nothing.",
+    )
     quote: str = Field(default='"', max_length=8, description="Mark before and after each title; empty = none.")
 
     @field_validator("template", "text_template")

@@ -9,7 +9,7 @@ from collm.contracts.prompt import PromptTemplate, Segment
 from collm_prompts.parse import parse_template
 
 if TYPE_CHECKING:
-    from collm_prompts.config import CustomConfig, DomainConfig
+    from collm_prompts.config import CustomConfig, DomainConfig, Prompt4nrConfig
 
 # Component name -> singular, plural. The paper prints "item", its files say "movie" and "book" (fact 6).
 NOUNS: Mapping[str, tuple[str, str]] = {
@@ -29,6 +29,11 @@ _ASK = ' Answer with "Yes" or "No".'
 PAPER = f"{_LIKED}{_FEATURE}{_PREDICT}{_ASK} #Answer:"
 # Fact 5: a backslash and the letter n, which nothing turns into a line break.
 _REFERENCE_END = f"{_ASK} \\n#Answer:"
+# The published file of Prompt4NR's learnt tokens; "[SEP]" is ordinary text to a language model.
+PROMPT4NR = (
+    "#Question: [[{{user}}]] {{history}} [SEP] [[{{item}}]] {{target}} [SEP] Using all available information, make "
+    f"a prediction about whether the user would enjoy the {{noun}}?{_REFERENCE_END}"
+)
 REFERENCE = f"{_LIKED}{_FEATURE}{_PREDICT}{_REFERENCE_END}"
 REFERENCE_TEXT = f"{_LIKED} Leverage the information to predict {_TARGET}?{_REFERENCE_END}"  # fact 6
 
@@ -45,6 +50,16 @@ def build_domain(config: DomainConfig) -> PromptTemplate:
     )
 
 
+def build_prompt4nr(config: Prompt4nrConfig) -> PromptTemplate:
+    """Returns the published prompt of Prompt4NR."""
+    return PromptTemplate(
+        hybrid=parse_template(PROMPT4NR.format(noun=config.noun)),
+        empty_history="unkow",
+        strip_history_titles=False,
+        slot_join=".",
+    )
+
+
 def build_custom(config: CustomConfig) -> PromptTemplate:
     """Returns the template of a user's own words; the config has checked it."""
     return custom_template(
@@ -53,6 +68,7 @@ def build_custom(config: CustomConfig) -> PromptTemplate:
         empty_history=config.empty_history,
         title_join=config.title_join,
         quote=config.quote,
+        slot_join=config.slot_join,
     )
 
 
@@ -63,6 +79,7 @@ def custom_template(
     empty_history: str = PAPER_EMPTY_HISTORY,
     title_join: str = ", ",
     quote: str = '"',
+    slot_join: str = "",
 ) -> PromptTemplate:
     """Returns the template of a user's own words.
 
@@ -76,6 +93,7 @@ def custom_template(
         title_close=quote,
         title_join=title_join,
         empty_history=empty_history,
+        slot_join=slot_join,
     )
 
 

@@ -18,9 +18,13 @@ def register_backbones() -> Sequence[Component]:
             name="qwen2-1.5b",
             factory="collm_qwen2.backbone:build",
             config=Qwen2Config,
-            summary="Qwen2-1.5B-Instruct (Apache-2.0), from the Hugging Face hub or a local folder.",
+            summary="Qwen2-1.5B (Apache-2.0), from the Hugging Face hub or a local folder.",
             # Fact 3: the published code reads the word without the space that continues the prompt.
-            profiles={"reference": {"answer_space": False}},
+            profiles={
+                "paper": {"checkpoint": "Qwen/Qwen2-1.5B"},
+                "reference": {"checkpoint": "Qwen/Qwen2-1.5B", "answer_space": False},
+            },
             fetch="collm_qwen2.backbone:fetch",
+            fetch_fields=("checkpoint",),
         )
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from collm.component import BuildContext
-from collm.contracts.data import SPLITS, InteractionTable
+from collm.contracts.data import PUBLISHED_SELECTION, SPLITS, InteractionTable
 from collm.data.restricted_pickle import PickledFrame, read_frame
 from collm.data.source_files import SourceFiles
 from collm.data.table import Recipe, build_table
@@ -47,16 +47,21 @@ class ReleasedSource:
             "item", keep="first", maintain_order=True
         )
         notes: tuple[str, ...] = ()
-        if self._config.validation == "published-small":
+        if files.has(SMALL_FILE):
             small = pl.Series(_read(files, SMALL_FILE).index.astype(np.int64))
-            outside = (pl.col("split") == "valid") & ~pl.col("row").is_in(small.implode())
+            is_small = (pl.col("split") == "valid") & pl.col("row").is_in(small.implode())
+            raw = raw.with_columns(is_small.fill_null(False).alias(PUBLISHED_SELECTION))
+        if self._config.validation == "published-small":
+            outside = (pl.col("split") == "valid") & ~pl.col(PUBLISHED_SELECTION)
             raw = raw.with_columns(pl.when(outside).then(None).otherwise(pl.col("split")).alias("split"))
             notes = (SMALL_NOTE,)
         return build_table(raw, titles, Recipe(tie_rule=TIE_RULE, notes=notes, expected=self._expected()))
 
     def _files(self) -> SourceFiles:
         small = (SMALL_FILE,) if self._config.validation == "published-small" else ()
-        return SourceFiles(self._config.path, (*FILES.values(), *small), owner=self._config.name)
+        return SourceFiles(
+            self._config.path, (*FILES.values(), *small), owner=self._config.name, optional=(SMALL_FILE,)
+        )
 
     def _expected(self) -> dict[str, int]:
         if self._config.edition == "unchecked":

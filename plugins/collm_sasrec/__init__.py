@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from collm.component import Component
 from collm.hookspecs import hookimpl
-from collm_sasrec.config import REFERENCE, SASRecConfig
+from collm_sasrec.config import PAPER, REFERENCE, REFERENCE_BOOK, SASRecConfig
 
 
 @hookimpl
@@ -21,6 +21,9 @@ def register_encoders() -> Sequence[Component]:
             summary="Causal self-attention over the liked items before the row (Kang and McAuley 2018), with biases.",
             needs=frozenset({"history"}),
             gives=frozenset({"scores", "vectors"}),
-            profiles={"paper": REFERENCE, "reference": REFERENCE},
+            profiles={"paper": PAPER, "reference": REFERENCE},
+            dataset_profiles={
+                "amazon-book": {"paper": {"fit.batch_size": 10240}, "reference": REFERENCE_BOOK},
+            },
         )
     ]

@@ -74,4 +74,10 @@ REFERENCE: Mapping[str, Any] = {
     "fit.patience": 100,
     "fit.batch_size": 2048,
 }
-"""Facts 18 and 19 and the reference's training script (fact 47)."""
+"""The published ML-1M configuration and training script (facts 18, 19 and 47)."""
+
+REFERENCE_BOOK: Mapping[str, Any] = {"max_length": 20, "fit.batch_size": 10240}
+"""Where the published Amazon-Book configuration differs (facts 19 and 47)."""
+
+PAPER: Mapping[str, Any] = {**REFERENCE, "max_length": None}
+"""The paper: the sequence is as long as users' average number of interactions (section 5.1.3); the code has 25."""

@@ -13,7 +13,8 @@ class UntunedConfig(TuningConfig):
     examples: int = Field(
         default=0,
         ge=0,
-        description="Answered questions about training rows of other users, half of them liked, before every prompt.",
+        description="Answered questions about training rows, half of them liked, before every prompt; the same ones "
+        "for all prompts, those of the same users included.",
     )
 
 

@@ -18,7 +18,8 @@ def register_backbones() -> Sequence[Component]:
             name="vicuna-7b",
             factory="collm_vicuna.backbone:build",
             config=VicunaConfig,
-            summary="Vicuna-7B v1.5 (Llama 2 licence), from the Hugging Face hub or a local folder.",
+            summary="Vicuna-7B: v1.5 from the Hugging Face hub, or v0 (the paper's) or v1.5 from a local folder.",
+            profiles={"paper": {"version": "v0"}, "reference": {"version": "v0"}},
             fetch="collm_vicuna.backbone:fetch",
         )
     ]

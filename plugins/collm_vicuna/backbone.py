@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from collm.component import BuildContext
+from collm.errors import DataError
 from collm.model.hf_backbone import HfBackbone, open_folder
 from collm.model.hub import HubModel, fetch_model, model_folder
 from collm_vicuna.config import VicunaConfig
@@ -18,6 +19,12 @@ def build(config: VicunaConfig, *, context: BuildContext) -> HfBackbone:
     Raises:
         DataError: If there is neither, or the folder lacks config, tokenizer or weights.
     """
+    if config.version == "v0" and config.path is None:
+        raise DataError(
+            "backbone 'vicuna-7b', version v0: its weights are published as differences to LLaMA-7B "
+            "(lmsys/vicuna-7b-delta-v0) and cannot be fetched; merge them with FastChat's apply_delta and name the "
+            "folder in backbone.path, or set backbone.version: v1.5 (another model than the paper's)"
+        )
     return open_folder(model_folder(MODEL, config.path, context), config, context=context)
 
 

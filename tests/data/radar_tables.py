@@ -86,5 +86,5 @@ def prepared(
     table: InteractionTable, folder: Path, *, visibility: Visibility = "all", limit: Limit | None = None
 ) -> PreparedData:
     history: Any = SimpleNamespace(visibility=visibility, max_items=10)
-    prepare(FixedSource(table), limit=limit or Limit(), history=history, seed=0, folder=folder)
+    prepare(FixedSource(table), limit=limit or Limit(), history=history, folder=folder)
     return PreparedData.open(folder)

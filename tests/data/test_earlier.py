@@ -72,7 +72,7 @@ def test_the_real_rows(shared_data: Path, tmp_path: Path) -> None:
         {"name": "collm-released", "path": shared_data / "ml-1m-released-split.zip"}
     )
     source = component.load_factory()(config, context=BuildContext(cache_dir=Path("unused")))
-    prepare(source, limit=Limit(), history=HistoryConfig(), seed=0, folder=tmp_path)
+    prepare(source, limit=Limit(), history=HistoryConfig(), folder=tmp_path)
     data = PreparedData.open(tmp_path)
     rows = data.rows("test")
     take = rows.take(np.arange(0, len(rows), 400))

@@ -29,9 +29,9 @@ class FixedSource:
         return self.table
 
 
-def prepared(table: InteractionTable, folder: Path, *, limit: Limit | None = None, seed: int = 0) -> PreparedData:
+def prepared(table: InteractionTable, folder: Path, *, limit: Limit | None = None) -> PreparedData:
     history: Any = SimpleNamespace(visibility="strictly-earlier", max_items=10)
-    prepare(FixedSource(table), limit=limit or Limit(), history=history, seed=seed, folder=folder)
+    prepare(FixedSource(table), limit=limit or Limit(), history=history, folder=folder)
     return PreparedData.open(folder)
 
 
@@ -63,19 +63,19 @@ def test_train_counts_and_histories(make_table: Any, tmp_path: Path) -> None:
 
 def test_limit_keeps_whole_users_and_says_so(make_table: Any, tmp_path: Path) -> None:
     table = make_table(2)
-    full, data = prepared(table, tmp_path / "full"), prepared(table, tmp_path / "cut", limit=Limit(train=30), seed=4)
+    full, data = prepared(table, tmp_path / "full"), prepared(table, tmp_path / "cut", limit=Limit(train=30, seed=4))
     rows, all_rows = data.rows("train"), full.rows("train")
     assert len(rows) >= 30 and len(rows) < len(all_rows)
     kept = np.isin(all_rows.user, np.unique(rows.user))
     np.testing.assert_array_equal(rows.row, all_rows.row[kept])
     assert len(data.rows("valid")) == len(full.rows("valid"))
     assert data.counts()["train"] == len(rows) and data.full_counts()["train"] == len(all_rows)
-    assert f"train {len(rows)} of {len(all_rows)} rows (whole users drawn, seed 4)" in data.notes[-1]
+    assert f"train {len(rows)} of {len(all_rows)} rows (whole users drawn, limit.seed 4)" in data.notes[-1]
 
 
 def test_the_same_input_gives_the_same_bytes(make_table: Any, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        prepared(make_table(3), tmp_path / name, limit=Limit(train=30), seed=1)
+        prepared(make_table(3), tmp_path / name, limit=Limit(train=30, seed=1))
     for name in (*FILES, "manifest.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert str(tmp_path) not in (tmp_path / "a" / "manifest.json").read_text()

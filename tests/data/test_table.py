@@ -57,6 +57,7 @@ def test_ids_are_dense_in_the_order_of_raw_ids_and_titles_follow() -> None:
     table = build_table(raw, titles, Recipe(tie_rule="x"))
     assert table.user_ids == ["", "2", "9"]
     assert table.item_ids == ["", "10", "20", "30"]
-    assert table.titles == ["", "item 10", "item 20", "Thirty"]
+    # Spaces stay: whether a prompt keeps them is the prompt's setting.
+    assert table.titles == ["", "item 10", "item 20", " Thirty "]
     assert table.frame["user"].to_list() == [2, 1, 2, 2]
     assert table.frame["item"].to_list() == [3, 3, 1, 2]

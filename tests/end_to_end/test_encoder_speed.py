@@ -61,7 +61,7 @@ def data(spec: Callable[..., ResolvedSpec], tmp_path_factory: pytest.TempPathFac
     folder, plain = tmp_path_factory.mktemp("prepared"), spec()
     source = default_registry().get("dataset", "collm-released").load_factory()
     built = source(plain.dataset, context=BuildContext(cache_dir=folder))
-    prepare(built, limit=plain.dataset.limit, history=plain.history, seed=0, folder=folder)
+    prepare(built, limit=plain.dataset.limit, history=plain.history, folder=folder)
     return PreparedData.open(folder)
 
 

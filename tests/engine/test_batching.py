@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collm.data.prepared import Rows, draw_whole_users
+from collm.data.prepared import Rows
 from collm.engine.encoder_task import validation_auc
 from collm.engine.language_task import selection_rows, shuffled_in_chunks
 from collm.engine.prompt_rows import PromptRows, group_rows
 from collm.engine.seeding import derive_seed
-from collm.errors import RunError
+from collm.errors import DataError, RunError
 
 
 def rows(n: int) -> Rows:
@@ -55,15 +55,29 @@ def test_shared_tokens_of_a_micro_batch_count_once() -> None:
     assert encoded.n_tokens(np.array([2])) == 7
 
 
+def validation(n: int, **columns: np.ndarray) -> SimpleNamespace:
+    """Prepared data with `n` validation rows and what its dataset adds to them."""
+    return SimpleNamespace(rows=lambda split: {"valid": rows(n)}[split], optional_column=columns.get)
+
+
+def test_selection_takes_what_a_dataset_published_or_says_that_there_is_nothing() -> None:
+    published = np.arange(100) % 3 == 0
+    chosen = selection_rows(validation(100, published_selection=published), "published", max_rows=None, seed=0)
+    assert chosen.index.tolist() == np.flatnonzero(published).tolist()
+    with pytest.raises(DataError, match=r"no published half.*use half, quarter or full"):
+        selection_rows(validation(100), "published", max_rows=None, seed=0)
+
+
 def test_selection_takes_half_and_whole_users() -> None:
-    full = rows(100)
-    half = selection_rows(full, half=True, max_rows=None, seed=0, draw=draw_whole_users)
+    data = validation(100)
+    assert len(selection_rows(data, "quarter", max_rows=None, seed=0)) == 25
+    half = selection_rows(data, "half", max_rows=None, seed=0)
     assert len(half) == 50
     assert np.array_equal(half.row, np.sort(half.row))
-    few = selection_rows(full, half=False, max_rows=12, seed=0, draw=draw_whole_users)
+    few = selection_rows(data, "full", max_rows=12, seed=0)
     assert len(few) >= 12
     assert all(np.count_nonzero(few.user == user) == 5 for user in np.unique(few.user))
-    assert len(selection_rows(full, half=False, max_rows=1000, seed=0, draw=draw_whole_users)) == 100
+    assert len(selection_rows(data, "full", max_rows=1000, seed=0)) == 100
 
 
 def test_validation_needs_both_classes_and_finite_logits() -> None:

@@ -69,7 +69,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     folder = tmp_path_factory.mktemp("data")
     source = SimpleNamespace(load=interaction_table, content_hash=lambda: "c0ffee")
     history = SimpleNamespace(visibility="strictly-earlier", max_items=10)
-    prepare(source, limit=Limit(), history=history, seed=0, folder=folder)
+    prepare(source, limit=Limit(), history=history, folder=folder)
     return PreparedData.open(folder)
 
 

@@ -1,22 +1,24 @@
-"""Learning-rate schedules at their edges."""
+"""Learning-rate schedules at their edges, and the published code's against a transcript of its formulas."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
-from collm.engine.schedule import schedule_factor
+from collm.engine.schedule import Schedule
 
 
-def factor(step: int, name: str = "linear-warmup-cosine", **changes) -> float:
-    values = {"total": 100, "warmup": 10, "peak": 1e-3}
-    return schedule_factor(name, step, **{**values, **changes})
+def factor(step: int, name: Any = "linear-warmup-cosine", *, peak: float = 1e-3, **changes: Any) -> float:
+    values = {"total": 100, "warmup": 10, "epoch_steps": 50, "warmup_start": 1e-5, "min_rate": 8e-5}
+    return Schedule(name, **{**values, **changes}).factor(step, peak)
 
 
 def test_warmup_rises_and_cosine_falls_to_zero() -> None:
     rates = [factor(step) for step in range(100)]
-    assert rates[:10] == sorted(rates[:10])
+    # The first step moves: its rate is one part of eleven, not 0.
+    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert factor(55) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5)))
@@ -31,9 +33,35 @@ def test_constant() -> None:
     assert {factor(step, "constant") for step in (0, 5, 99)} == {1.0}
 
 
-def test_reference_sawtooth_restarts_every_fifty_steps_and_never_reaches_the_peak_in_warmup() -> None:
-    rates = [1e-3 * factor(step, "reference-sawtooth", total=10_000, warmup=200) for step in range(201)]
-    assert rates[0] == pytest.approx(1e-5)
-    assert rates[50] == pytest.approx(1e-5)
-    assert max(rates[:200]) == pytest.approx(1e-5 + (1e-3 - 1e-5) * 49 / 200)
+def published_rate(step: int, *, total: int, warmup: int, peak: float, epoch: int, start: float, low: float) -> float:
+    """The published scheduler: warm-up by the step inside an epoch, cosine by the total step."""
+    n_epochs, inner = total / epoch, step % epoch
+    if step < warmup:
+        return min(peak, start + (peak - start) * inner / max(warmup, 1))
+    return (peak - low) * 0.5 * (1.0 + math.cos(math.pi * step / (n_epochs * epoch))) + low
+
+
+@pytest.mark.parametrize(
+    ("total", "warmup", "epoch"),
+    [(10_000, 200, 50), (10_000, 200, 100), (3_177, 200, 50), (75, 20, 50), (40, 20, 50), (22, 2, 50), (1, 0, 50)],
+)
+@pytest.mark.parametrize("peak", [1e-2, 1e-3, 1e-4])
+def test_reference_is_the_published_schedule_step_by_step(total: int, warmup: int, epoch: int, peak: float) -> None:
+    for step in range(total):
+        found = peak * factor(step, "reference-sawtooth", peak=peak, total=total, warmup=warmup, epoch_steps=epoch)
+        expected = published_rate(step, total=total, warmup=warmup, peak=peak, epoch=epoch, start=1e-5, low=8e-5)
+        assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_reference_starts_again_with_every_epoch_and_falls_within_them() -> None:
+    rates = [1e-3 * factor(step, "reference-sawtooth", total=10_000, warmup=200) for step in range(10_000)]
+    drops = [step for step in range(1, 250) if rates[step] < rates[step - 1] - 1e-4]
+    assert drops == [50, 100, 150]
+    assert rates[0] == rates[50] == pytest.approx(1e-5)
     assert rates[200] == pytest.approx(1e-3, rel=0.01)
+    assert rates[201] < rates[200], "the cosine falls with every step, not with every epoch"
+    assert rates[-1] == pytest.approx(8e-5, rel=1e-3)
+
+
+def test_a_short_reference_training_decays_too() -> None:
+    assert 1e-3 * factor(39, "reference-sawtooth", total=40, warmup=0) == pytest.approx(8e-5, rel=0.02)

@@ -44,13 +44,32 @@ def test_calibration_gives_the_scale_of_token_embeddings_whatever_the_encoder(di
 
 
 def test_calibration_does_nothing_for_the_reference_and_survives_constant_inputs():
-    projector = Projector(4, 4, 8, init="torch-default")
+    projector = Projector(4, 4, 8, init="torch-default", standardise=False)
     before = {name: value.clone() for name, value in projector.state_dict().items()}
     projector.calibrate(torch.randn(9, 4), torch.randn(9, 4), target_rms=1.0)
     assert all(torch.equal(before[name], value) for name, value in projector.state_dict().items())
     projector = Projector(4, 4, 8)
     projector.calibrate(torch.ones(9, 4), torch.ones(9, 4), target_rms=1.0)
     assert torch.isfinite(projector(torch.ones(2, 4), torch.ones(2, 4))[0]).all()
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+@pytest.mark.parametrize("init", ["token-norm", "torch-default"])
+def test_standardising_and_the_start_of_the_weights_are_chosen_apart(init, standardise):
+    torch.manual_seed(0)
+    vectors = torch.randn(300, 4) * 20 + 3
+    projector = Projector(4, 4, 8, init=init, standardise=standardise)
+    weights = {name: value.clone() for name, value in projector.named_parameters()}
+    projector.calibrate(vectors, vectors, target_rms=0.1)
+    if standardise:
+        assert torch.allclose(projector.user_mean, vectors.mean(0))
+        assert projector.user_std[0].item() == pytest.approx(vectors.var(0, correction=0).mean().sqrt().item())
+    else:
+        assert (projector.user_mean == 0).all() and (projector.user_std == 1).all()
+    changed = {name for name, value in projector.named_parameters() if not torch.equal(value, weights[name])}
+    assert changed == ({"mlps.both.2.weight", "mlps.both.2.bias"} if init == "token-norm" else set())
+    rms = projector(vectors, vectors)[0].square().mean().sqrt().item()
+    assert (rms == pytest.approx(0.1, rel=1e-4)) == (init == "token-norm")
 
 
 def test_calibration_keeps_which_dimensions_vary_most():

@@ -122,5 +122,5 @@ def test_one_class_says_so():
 @pytest.mark.parametrize("build", [build_logloss, build_accuracy])
 def test_probabilities_are_asked_for(build):
     rows = ScoredRows(user=np.array([1, 1]), label=np.array([0, 1], dtype=np.int8), score=np.array([0.5, 1.5]))
-    with pytest.raises(DataError, match=r"score 1\.5 in row 1 is no probability"):
+    with pytest.raises(DataError, match=r"score 1\.5 in row 1 is not a probability"):
         build(CONFIG).compute(rows)

@@ -49,7 +49,7 @@ def source(folder: Path) -> PreparedFolder:
 
 def prepared(folder: Path, target: Path, *, visibility: str = "strictly-earlier", **limit: int) -> PreparedData:
     rule: Any = SimpleNamespace(visibility=visibility)
-    prepare(source(folder), limit=Limit(**limit), history=rule, seed=0, folder=target, recipe={"name": "prepared"})
+    prepare(source(folder), limit=Limit(**limit), history=rule, folder=target, recipe={"name": "prepared"})
     return PreparedData.open(target)
 
 
@@ -105,7 +105,7 @@ def test_what_collm_wrote_is_used_again_and_its_limit_is_not(tmp_path: Path) -> 
     fixed: Any = SimpleNamespace(load=interaction_table, content_hash=lambda: "x")
     rule: Any = SimpleNamespace(visibility="as-of-split")
     for name, limit in (("whole", Limit()), ("cut", Limit(train=30))):
-        prepare(fixed, limit=limit, history=rule, seed=0, folder=tmp_path / name)
+        prepare(fixed, limit=limit, history=rule, folder=tmp_path / name)
     whole = prepared(tmp_path / "whole", tmp_path / "a", visibility="as-of-split")
     assert (tmp_path / "a" / "users.parquet").samefile(tmp_path / "whole" / "users.parquet")
     from_cut = prepared(tmp_path / "cut", tmp_path / "b", visibility="as-of-split")

@@ -18,9 +18,10 @@ from collm.data.prepared import PreparedData, prepare
 from collm.data.restricted_pickle import read_frame
 from collm.data.slices import slice_masks
 from collm.data.source_files import SourceFiles
+from collm.engine.language_task import selection_rows
 from collm.errors import DataError
 from collm_released import register_datasets
-from collm_released.source import FILES, ReleasedSource
+from collm_released.source import FILES, SMALL_FILE, ReleasedSource
 
 (COMPONENT,) = register_datasets()
 
@@ -43,7 +44,7 @@ def archive(shared_data: Path) -> Path:
 def data(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     folder = tmp_path_factory.mktemp("released")
     history: Any = SimpleNamespace(visibility="all", max_items=10)
-    prepare(released(archive), limit=Limit(), history=history, seed=0, folder=folder)
+    prepare(released(archive), limit=Limit(), history=history, folder=folder)
     return PreparedData.open(folder)
 
 
@@ -52,6 +53,14 @@ def test_counts(data: PreparedData) -> None:
     assert data.user_ids == ["", *map(str, range(1, 839))]
     assert data.item_ids == ["", *map(str, range(1, 3256))]
     assert data.titles[1] == "Shawshank Redemption, The (1994)"
+
+
+def test_the_published_half_of_validation_can_select(archive: Path, data: PreparedData) -> None:
+    small = read_frame(SourceFiles(archive, (SMALL_FILE,), owner="test").read(SMALL_FILE), name="small")
+    chosen = selection_rows(data, "published", max_rows=None, seed=0)
+    assert sorted(chosen.row.tolist()) == sorted(small.index.tolist())
+    assert len(chosen) == 5_200
+    assert len(data.rows("valid")) == 10_401
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -286,3 +286,28 @@ def test_fifty_thousand_prompts_are_quick() -> None:
     assert len(prompts) == 50_000
     # Measured 0.6 s; the bound leaves room for a busy machine.
     assert time.perf_counter() - start < 5
+
+
+def test_tokens_of_a_slot_are_joined_as_the_template_says() -> None:
+    joined = make(dataclasses.replace(TEMPLATE, slot_join="."), slots=(3, 2))
+    prompts = joined.encode(*rows((3, [1])), "hybrid")
+    assert text_of(joined, prompts, 0).count("|.|.|") == 1
+    assert "with|.|?" in text_of(joined, prompts, 0)
+    user, item = prompts.user_slot[0], prompts.item_slot[0]
+    assert np.diff(user).tolist() == [2, 2]
+    assert np.diff(item).tolist() == [2]
+    assert (prompts.prompt(0)[user] == joined.tokenizer.pad_id).all()
+    plain = make(slots=(3, 2)).encode(*rows((3, [1])), "hybrid")
+    assert np.diff(plain.user_slot[0]).tolist() == [1, 1]
+
+
+def test_a_leading_space_is_for_tokenizers_that_put_one() -> None:
+    def first(adds: bool, asked: bool) -> str:
+        tokenizer = FakeTokenizer(4096)
+        tokenizer.adds_space = adds
+        encoder = PromptEncoder(TEMPLATE, tokenizer, TITLES, max_tokens=1000, leading_space=asked)
+        return text_of(encoder, encoder.encode(*rows((3, [1])), "text"), 0)
+
+    assert first(True, True).startswith(" #Question")
+    assert [first(True, False), first(False, True), first(False, False)] == [first(False, False)] * 3
+    assert first(False, False).startswith("#Question")

@@ -18,8 +18,9 @@ from rich.console import Console
 from collm.registry import Registry
 from collm.report.collect import MissingRun, collect
 from collm.report.figures import report_figures
+from collm.report.records import Summary
 from collm.report.render import escape_latex, escape_markdown, terminal_tables, to_html, to_latex, to_markdown
-from collm.report.summary import Summary, summarise
+from collm.report.summary import summarise
 from collm.report.tables import report_tables, to_csv
 from collm.rescore import Measure
 

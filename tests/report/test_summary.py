@@ -15,9 +15,9 @@ from collm.errors import RunError, UsageError
 from collm.registry import Registry
 from collm.report.collect import Collected, collect
 from collm.report.paper import paper_dataset, paper_values
-from collm.report.render import _terminal_columns
-from collm.report.summary import Line, Summary, summarise
-from collm.report.tables import Grid, Text, report_tables
+from collm.report.records import Line, Summary
+from collm.report.summary import summarise
+from collm.report.tables import report_tables, to_csv
 from collm.rescore import Measure
 
 
@@ -40,6 +40,7 @@ def test_seeds_of_a_method_make_one_line(write_run: WriteRun, registry: Registry
     assert cell.low is not None
     assert cell.low < cell.value
     assert any(note.startswith("n=1: weak ran with one seed") for note in summary.notes)
+    assert all(np.isnan(each.p) for each in summary.comparisons if "weak" in (each.first, each.second))
 
 
 def test_one_seed_repeats_the_recorded_interval(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
@@ -60,23 +61,107 @@ def test_floors_and_marks(write_run: WriteRun, registry: Registry, measure: Meas
         write_run("bad", frame=scores(1.0).with_columns(score=1 - pl.col("score"))),
     )
     summary = summarise(gather(registry, good, bad), measure)
-    assert summary.best_floors == {"auc": "item-mean", "uauc": "item-mean", "ndcg": "item-mean"}
+    assert summary.blocks[0].best_floors == {"auc": "item-mean", "uauc": "item-mean", "ndcg": "item-mean"}
     assert line(summary, "good").above_floor["auc"] is True
     assert line(summary, "bad").above_floor["auc"] is False
-    assert "not above the best floor in AUC: bad" in summary.notes
+    assert "Not above the best floor in AUC: bad." in summary.notes
     assert {(each.first, each.second) for each in summary.comparisons} == {
         ("item-mean", "good"),
         ("item-mean", "bad"),
         ("good", "bad"),
     }
-    assert all(each.significant for each in summary.comparisons if each.first == "good")
+    assert not any(each.significant for each in summary.comparisons), "one seed each: no test"
+
+
+def test_seeds_on_other_rows_make_blocks_and_are_not_averaged(
+    write_run: WriteRun, registry: Registry, measure: Measure
+) -> None:
+    # As a limit that draws users by the run's seed leaves them: every seed has rows of its own.
+    rows = {0: slice(0, 240), 1: slice(240, 480), 2: slice(120, 360)}
+    folders = [
+        write_run(name, seed=seed, frame=scores(noise, seed)[part])
+        for name, noise in (("mf", 0.5), ("knn", 2.0))
+        for seed, part in rows.items()
+    ]
+    summary = summarise(gather(registry, *folders), measure)
+    assert [block.label for block in summary.blocks] == ["A", "B", "C"]
+    for (seed, part), block in zip(rows.items(), summary.blocks, strict=True):
+        assert [each.method.name for each in block.lines] == ["item-mean", "mf", "knn"]
+        assert block.n_rows == 240
+        frame = scores(0.5, seed)[part]
+        cell = next(each for each in block.methods if each.method.name == "mf").cells["all"]["auc"]
+        assert cell.value == cell.smallest == pytest.approx(roc_auc_score(frame["label"], frame["score"]))
+        floor = np.random.default_rng(1).random(240)
+        assert block.lines[0].cells["all"]["auc"].value == pytest.approx(roc_auc_score(frame["label"], floor))
+        # Within a seed the methods have the same rows: compared, but a single seed is not tested.
+        assert {(each.first, each.second) for each in block.comparisons} >= {("mf", "knn")}
+    assert all(np.isnan(each.p) for each in summary.comparisons if "mf" in (each.first, each.second))
+    assert any("3 sets of rows" in note and "not" in note for note in summary.notes)
+    assert any("Seeds of knn, mf scored different rows" in note and "limit.seed" in note for note in summary.notes)
+    keys = [grid.key for grid in report_tables(summary)]
+    assert {"results-all-a", "results-all-b", "results-all-c"} <= set(keys)
+    assert not any(cell.strong for grid in report_tables(summary) for row in grid.rows for cell in row)
+    assert {row.rsplit(",", 1)[1] for row in to_csv(summary).splitlines()[1:]} == {"A", "B", "C"}
+
+
+def test_a_method_is_judged_by_the_floors_of_its_own_rows(
+    write_run: WriteRun, registry: Registry, measure: Measure
+) -> None:
+    # The same test rows, floors fitted on other training rows: other floors, so another block.
+    first = write_run("mf", noise=0.5)
+    second = write_run("book", noise=4.0)
+    frame = pl.read_parquet(second / "floors.parquet")
+    label = scores(1.0)["label"].cast(pl.Float64)
+    frame.with_columns(label.alias("item-mean")).write_parquet(second / "floors.parquet")
+    summary = summarise(gather(registry, first, second), measure)
+    assert [block.label for block in summary.blocks] == ["A", "B"]
+    assert [block.methods[0].above_floor["auc"] for block in summary.blocks] == [True, False]
+    assert summary.blocks[0].improvements.keys() == {("mf", "item-mean")}
+
+
+def test_rows_of_other_training_counts_are_other_rows(
+    write_run: WriteRun, registry: Registry, measure: Measure
+) -> None:
+    # Warm and cold are decided by training counts: with other counts "warm" would be other rows.
+    other = scores(1.0).with_columns(user_train_rows=pl.col("user_train_rows") + 1)
+    summary = summarise(gather(registry, write_run("mf"), write_run("other", frame=other)), measure)
+    assert len(summary.blocks) == 2
 
 
 def test_other_rows_are_not_compared(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
     short = write_run("short", frame=scores(1.0).head(400))
     summary = summarise(gather(registry, write_run("mf"), short), measure)
-    assert summary.comparisons == ()
-    assert any("not compared" in note and "400" in note for note in summary.notes)
+    assert not [each for each in summary.comparisons if {"mf", "short"} == {each.first, each.second}]
+    assert any(
+        "A = 480 test rows of 40 users" in note and "B = 400 test rows of 34 users" in note for note in summary.notes
+    )
+
+
+def test_bold_needs_seeds_and_tests_hold_within_them(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
+    folders = [
+        write_run(name, noise=noise, seed=seed) for name, noise in (("a", 0.4), ("b", 3.0)) for seed in (0, 1, 2)
+    ]
+    summary = summarise(gather(registry, *folders), measure)
+    bold = {
+        row[0].text
+        for grid in report_tables(summary)
+        if grid.key == "results-all"
+        for row in grid.rows
+        if row[1].strong
+    }
+    assert bold == {"a"}
+    (pair,) = [each for each in summary.comparisons if (each.first, each.second, each.metric) == ("a", "b", "auc")]
+    assert pair.significant
+    assert 0 < pair.p < 0.05
+
+
+def test_a_method_that_no_seed_changes_is_named(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
+    folders = [write_run("knn", seed=seed, frame=scores(1.0, 7)) for seed in (0, 1)]
+    summary = summarise(gather(registry, *folders), measure)
+    assert "All seeds gave the same scores: knn." in summary.notes
+    (grid,) = [each for each in report_tables(summary) if each.key == "results-all"]
+    assert grid.rows[1][-2].text == "n=2 (0, 1), equal"
+    assert "(smallest" in grid.caption
 
 
 def test_another_protocol_without_the_model(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
@@ -105,8 +190,14 @@ def test_the_papers_numbers_need_the_papers_rows(write_run: WriteRun, registry: 
     assert paper_values("collm-mf", "amazon-book", title="table4") == {"auc": 0.8133, "uauc": 0.6314}
     assert paper_values("mf+tallrec", "ml-1m", title="table3") == {"auc": 0.7239}
     assert paper_values("nobody", "ml-1m") == {}
-    summary = summarise(gather(registry, write_run("collm-mf", full_counts=full)), measure)
+    whole = {"full_counts": full, "counts": full}
+    summary = summarise(gather(registry, write_run("collm-mf", **whole)), measure)
     assert line(summary, "collm-mf").paper["auc"] == 0.7295
+    # The paper's data, but only some of its rows were scored: nothing beside the paper, and the reason.
+    drawn = write_run("collm-mf", seed=1, full_counts=full, counts=full | {"test": 112})
+    summary = summarise(gather(registry, drawn), measure)
+    assert line(summary, "collm-mf").paper == {}
+    assert any("numbers are not shown" in note and "112 of 7,331 test rows" in note for note in summary.notes)
     assert summarise(gather(registry, write_run("tallrec")), measure).lines[1].paper == {}
 
 
@@ -134,9 +225,3 @@ def test_counts_of_the_data_stand_beside_table_1(write_run: WriteRun, registry: 
         ["released", "33,891", "10,401", "7,331", "838", "3,255"],
         ["the paper's ml-1m", "33,891", "10,401", "7,331", "839", "3,256"],
     ]
-
-
-def test_a_terminal_shows_the_first_columns_of_numbers_and_all_text() -> None:
-    row = tuple(Text(str(number)) for number in range(12))
-    grid = Grid("improvement", "wide", tuple("abcdefghijkl"), (row,), (False,), frozenset({0, 11}))
-    assert _terminal_columns(grid) == [0, 1, 2, 3, 4, 5, 6, 7, 11]

@@ -47,7 +47,7 @@ class Strictly:
 
 @pytest.fixture
 def data(tmp_path) -> PreparedData:
-    prepare(Source(), limit=Limit(), history=Strictly(), seed=0, folder=tmp_path)
+    prepare(Source(), limit=Limit(), history=Strictly(), folder=tmp_path)
     return PreparedData.open(tmp_path)
 
 
