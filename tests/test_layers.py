@@ -18,7 +18,7 @@ PLUGINS = ROOT / "plugins"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("visible",),
     ("errors",),
-    ("digests",),
+    ("digests", "making"),
     ("contracts", "component"),
     ("hookspecs",),
     ("plugins", "registry", "observers"),

@@ -112,10 +112,10 @@ def _require_end(content: bytes, name: str) -> None:
     for ever, inside one call that no signal interrupts. So a child process reads it first and is ended in time.
     """
     allowed_s = _LONGEST_S + len(content) / _BYTES_PER_S
-    program = f"import sys; sys.path[:] = sys.argv[1:]; from {__name__} import load_from_stdin; load_from_stdin()"
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import load_from_stdin; load_from_stdin()"
     try:
         subprocess.run(
-            [sys.executable, "-c", program, *sys.path],
+            [sys.executable, "-c", program],
             input=content,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 
 from collm.contracts.model_folder import BIN_INDEX, MODEL_FILES, SAFETENSORS_INDEX, bin_files
-from collm.data.making import leftovers, making
 from collm.digests import place_digest
 from collm.errors import DataError
+from collm.making import leftovers, making
 
 logger = logging.getLogger(__name__)
 
