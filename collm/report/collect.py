@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 import yaml
@@ -19,10 +19,11 @@ from collm.finished import run_folder
 from collm.registry import Registry
 from collm.report.deviations import Deviation, deviations
 from collm.rescore import FLOORS, read_scores
-from collm.runs.files import require_whole
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, load_any
 from collm.spec.model import ResolvedSpec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,28 @@ class ReportRun:
     def floor_scores(self) -> pl.DataFrame | None:
         """Returns the floors' scores on the same rows, a column per floor; None where the run has none."""
         path = self.path / FLOORS
-        return pl.read_parquet(path) if path.is_file() else None
+        return _read(path, pl.read_parquet) if path.is_file() else None
 
     @cached_property
     def spec(self) -> dict[str, Any]:
         """Returns the resolved spec as plain data."""
-        return dict(yaml.safe_load((self.path / "spec.yaml").read_text(encoding="utf-8")))
+        return _read(self.path / "spec.yaml", lambda path: dict(yaml.safe_load(path.read_text(encoding="utf-8"))))
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Returns what was recorded of the machine; empty for an ensemble."""
         path = self.path / "environment.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        return _read(path, lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _read(path: Path, read: Callable[[Path], T]) -> T:
+    try:
+        return read(path)
+    except (OSError, ValueError, TypeError, yaml.YAMLError, pl.exceptions.PolarsError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{path}: cannot be read ({said}); repeat its `collm run`") from error
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,7 @@ def collect(
     for target in targets:
         folder = target if target.is_dir() else runs_dir / target
         if folder.is_dir():
-            run = read_run(folder)
+            run = read_run(folder, strict=False)
             titles.append(str(run.results["name"]))
             runs.append(run)
         elif target.is_file():
@@ -143,8 +154,13 @@ def collect(
     return Collected(" + ".join(dict.fromkeys(titles)), distinct, tuple(missing), departures)
 
 
-def read_run(folder: Path) -> ReportRun:
+def read_run(folder: Path, *, strict: bool = True) -> ReportRun:
     """Reads one finished run.
+
+    Args:
+        folder: Its folder.
+        strict: Whether files that are not as they were written are refused. Otherwise a run that can still be read
+            says so in its notes, beside its numbers.
 
     Raises:
         RunError: If it is not finished, damaged, or not a run folder.
@@ -152,8 +168,12 @@ def read_run(folder: Path) -> ReportRun:
     store = RunFolder.at(folder)
     if not store.is_done():
         raise RunError(f"{folder}: not finished ({failure_of(store)}); repeat its `collm run`, then report")
-    require_whole(folder, advice="repeat its `collm run`")
+    fault = store.damage()
+    if fault and strict:
+        raise RunError(f"{fault}; repeat its `collm run`")
     results = store.results()
+    if fault:
+        results["notes"] = [*results.get("notes", ()), f"{fault}: edited or damaged since; repeat its `collm run`"]
     return ReportRun(str(results["run"]), int(results["seed"]), folder, results)
 
 
@@ -187,11 +207,13 @@ def _from_file(
     runs: list[ReportRun] = []
     missing: list[MissingRun] = []
     for method, seed, folder in folders:
-        fault = folder.damage() if folder.is_done() else ""
-        if fault:
-            missing.append(MissingRun(method, seed, f"{fault}; repeat its `collm run`"))
-        elif folder.is_done():
-            runs.append(ReportRun(method, seed, folder.path, folder.results()))
-        else:
+        if not folder.is_done():
             missing.append(MissingRun(method, seed, failure_of(folder)))
+            continue
+        try:
+            run = read_run(folder.path, strict=False)
+        except RunError as error:
+            missing.append(MissingRun(method, seed, str(error)))
+        else:
+            runs.append(replace(run, method=method, seed=seed))
     return loaded.name, runs, missing

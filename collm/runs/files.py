@@ -1,7 +1,7 @@
 """The list of a finished folder's files with sizes and digests: damage is found before a number is read from it.
 
-`files.json` names every file; `done` holds the digest of `files.json` and is written last. A folder that an earlier
-version finished has no list: it stays readable, and what its files should hold is not known.
+`done` is written last: its first line says when and holds the digest of the list that follows. In a folder that an
+earlier version finished it has no list: such a folder stays readable, and what its files should hold is not known.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from collm.digests import file_digest, folder_files
 from collm.errors import DataError, RunError
 from collm.runs.atomic import TEMPORARY_SUFFIX, full_disk_named, sync, write_atomically, write_failure
 
-DONE, LOCK, FILES = "done", "lock", "files.json"
+DONE, LOCK = "done", "lock"
 # Written to after the run was finished, too: what was there then must still be its beginning.
 GROWING = "events.jsonl"
-_DONE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z\nfiles\.json sha256 (?P<digest>[0-9a-f]{64})\n")
+_DONE = re.compile(rb"[0-9T:Z-]{20} files sha256 (?P<digest>[0-9a-f]{64})\n(?P<files>.*)", re.DOTALL)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -63,10 +63,9 @@ def finish_folder(folder: Path, names: Sequence[str] | None = None) -> None:
         except OSError as error:
             raise write_failure(path, error) from error
     content = json.dumps({"schema": 1, "files": listed}, indent=1, ensure_ascii=True) + "\n"
-    write_atomically(folder / FILES, content)
     digest = hashlib.sha256(content.encode()).hexdigest()
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    write_atomically(folder / DONE, f"{now}\n{FILES} sha256 {digest}\n")
+    write_atomically(folder / DONE, f"{now} files sha256 {digest}\n{content}")
 
 
 def damage(folder: Path, contents: Collection[str] | None = None) -> str:
@@ -101,17 +100,15 @@ def listed_files(folder: Path) -> dict[str, FileFacts] | None:
     """Returns the files that a finished folder lists, None where an earlier version finished it without a list.
 
     Raises:
-        RunError: If the list or `done` is damaged.
+        RunError: If the list is damaged.
     """
-    place, done = folder / FILES, folder / DONE
+    done = folder / DONE
     mark = _DONE.fullmatch(_read(done))
     if mark is None:
-        if not place.exists():
-            return None
-        raise RunError(f"{done}: damaged: it does not hold the digest of {FILES}")
-    content = _read(place)
+        return None
+    content = mark["files"]
     if hashlib.sha256(content).hexdigest() != mark["digest"].decode():
-        raise RunError(f"{place}: damaged: its contents are not those that were written")
+        raise RunError(f"{done}: damaged: its contents are not those that were written")
     files = json.loads(content)["files"]
     return {name: FileFacts(each["size"], each["sha256"]) for name, each in files.items()}
 
@@ -129,7 +126,7 @@ def remove_contents(folder: Path, names: Sequence[str] | None = None) -> None:
     try:
         (folder / DONE).unlink(missing_ok=True)
         for path in folder.iterdir():
-            if path.name == LOCK or not (names is None or path.name in (*names, FILES)):
+            if path.name == LOCK or not (names is None or path.name in names):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -163,7 +160,7 @@ def _first_fault(folder: Path, listed: Mapping[str, FileFacts], contents: Collec
 
 def _own_files(folder: Path) -> Iterator[str]:
     for name in folder_files(folder):
-        if name not in (DONE, LOCK, FILES) and not name.endswith(TEMPORARY_SUFFIX):
+        if name not in (DONE, LOCK) and not name.endswith(TEMPORARY_SUFFIX):
             yield name
 
 
@@ -210,7 +207,6 @@ def replacing_together(folder: Path, names: tuple[str, ...]) -> Iterator[dict[st
         for path in written.values():
             sync(path)
         (folder / DONE).unlink(missing_ok=True)
-        (folder / FILES).unlink(missing_ok=True)
         for name, path in written.items():
             path.replace(folder / name)
         sync(folder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collm.errors import RunError
-from collm.runs.files import DONE, FILES, LOCK, damage
+from collm.runs.files import DONE, LOCK, damage, listed_files
 from collm.runs.lock import held_locks, read_holder
 from collm.runs.store import STAGES, RunFolder
 
@@ -98,7 +98,10 @@ def faults_of(folder: Path) -> Iterator[str]:
 
 def is_listed(folder: Path) -> bool:
     """Whether a finished run has the digests of its files; runs of earlier versions do not."""
-    return (folder / FILES).is_file()
+    try:
+        return listed_files(folder) is not None
+    except RunError:
+        return True
 
 
 def free_locks(folder: Path, root: Path) -> list[Path]:

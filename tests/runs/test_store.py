@@ -37,7 +37,7 @@ def test_done_is_written_only_when_the_block_ends_well(tmp_path: Path) -> None:
         assert not store.is_done("tune_1", "f00")
     assert store.is_done("tune_1", "f00")
     assert folder == tmp_path / "stages" / "tune_1-f00"
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "done", "files.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "done"]
 
 
 def test_claim_removes_temporary_files_of_a_killed_writer(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_run_folder_holds_the_documented_files(tmp_path: Path) -> None:
     assert folder.results() == RESULTS
     assert yaml.safe_load((folder.path / "spec.yaml").read_text()) == {"name": "my run", "seed": 0}
     names = {path.name for path in folder.path.iterdir()}
-    assert names == {"spec.yaml", "environment.json", "events.jsonl", "results.json", "files.json", "done"}
+    assert names == {"spec.yaml", "environment.json", "events.jsonl", "results.json", "done"}
 
 
 @pytest.mark.parametrize("name", ["../../escape", "/absolute", "..", ""])
