@@ -75,6 +75,10 @@ class RunError(CollmError):
     """A run that cannot go on: a NaN loss, a locked folder, a checkpoint of another model."""
 
 
+class InUse(RunError):
+    """A run that another process of this machine works on: it can be waited for."""
+
+
 def out_of_memory(error: BaseException) -> str:
     """Returns what to say of an error that means that memory ran out, empty for any other error.
 

@@ -55,7 +55,9 @@ class RunOptions:
     team: Team = ALONE
 
 
-def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run: str | None = None) -> dict[str, Any]:
+def run_spec(
+    spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run: str | None = None, wait: bool = True
+) -> dict[str, Any]:
     """Runs a spec, or returns the stored results of a finished run.
 
     Args:
@@ -63,11 +65,13 @@ def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run
         registry: Where components come from.
         options: Directories, device, threads, processes.
         run: Key of the run within its suite; default: the spec's name.
+        wait: Whether to wait for another process of this host that works on the same run.
 
     Returns:
         The content of `results.json`, with `run_dir` and `reused` added.
 
     Raises:
+        InUse: If another process of this host works on it and `wait` is off.
         CollmError: Of the kind that stopped the run; what is finished stays and is reused by the same command.
     """
     key, context = run or spec.name, BuildContext(cache_dir=options.cache_dir, find=registry.get)
@@ -87,7 +91,7 @@ def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run
         with contextlib.ExitStack() as held:
 
             def claim() -> bool:
-                held.enter_context(folder.lock(on_wait=logger.warning))
+                held.enter_context(folder.lock(wait=wait, on_wait=logger.warning))
                 # Another command may have finished it while this one waited for the lock.
                 return stored() is None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from collm.component import BuildContext
 from collm.ensemble import run_ensembles
-from collm.errors import CollmError, DataError
+from collm.errors import CollmError, DataError, InUse
 from collm.finished import run_folder
 from collm.registry import Registry
 from collm.runner import RESULTS_SCHEMA, RunOptions, run_spec
@@ -31,13 +31,23 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
     options.team.from_main(lambda: _say_plan(suite, registry, options))
     results: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
-    for number, member in enumerate(suite.runs, start=1):
-        logger.info("%s: run %d of %d: %s", suite.name, number, len(suite.runs), member.key)
-        try:
-            results[member.key] = run_spec(member.spec, registry, options, run=member.run)
-        except CollmError as error:
-            failed[member.key] = str(error)
-            logger.error("%s failed: %s", member.key, error)
+    pending, wait = list(enumerate(suite.runs, start=1)), False
+    while pending:
+        busy = []
+        for number, member in pending:
+            logger.info("%s: run %d of %d: %s", suite.name, number, len(suite.runs), member.key)
+            try:
+                results[member.key] = run_spec(member.spec, registry, options, run=member.run, wait=wait)
+            except InUse:
+                # Several commands on one suite share its runs: each takes those that nobody works on.
+                logger.info("%s: another process works on it; it is come back to", member.key)
+                busy.append((number, member))
+            except CollmError as error:
+                failed[member.key] = str(error)
+                logger.error("%s failed: %s", member.key, error)
+        wait = len(busy) == len(pending)
+        pending = busy
+    results = {member.key: results[member.key] for member in suite.runs if member.key in results}
     mixed, unmade = options.team.from_main(
         lambda: run_ensembles(suite, results, registry=registry, runs_dir=options.runs_dir)
     )

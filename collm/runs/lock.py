@@ -15,7 +15,7 @@ from types import TracebackType
 
 import psutil
 
-from collm.errors import RunError
+from collm.errors import InUse, RunError
 from collm.runs.atomic import TEMPORARY_SUFFIX, write_failure
 
 try:
@@ -106,7 +106,8 @@ class Lock:
         """Takes the lock.
 
         Raises:
-            RunError: If somebody else holds it and waiting is off or impossible, or the file cannot be written.
+            InUse: If another process of this host holds it and waiting is off.
+            RunError: If a process of another host holds it, or the file cannot be written.
         """
         told = False
         while True:
@@ -114,7 +115,7 @@ class Lock:
             if other is None:
                 return
             if not self._may_wait(other):
-                raise RunError(self._refusal(other))
+                raise InUse(self._refusal(other)) if self._lives_here(other) else RunError(self._refusal(other))
             if not told and self._on_wait is not None:
                 self._on_wait(f"{self.path.parent}: waiting for {other}, which works on the same thing")
             told = True
@@ -146,7 +147,11 @@ class Lock:
         return None
 
     def _may_wait(self, other: Holder) -> bool:
-        return self._wait and other.host == socket.gethostname() and other.pid != os.getpid()
+        return self._wait and self._lives_here(other)
+
+    def _lives_here(self, other: Holder) -> bool:
+        """Whether another process of this host holds the lock, so that its end can be seen."""
+        return other.host == socket.gethostname() and other.pid != os.getpid()
 
     def _refusal(self, other: Holder) -> str:
         if other.pid == os.getpid() and other.host == socket.gethostname():

@@ -93,18 +93,20 @@ class RunFolder:
         return folder
 
     @contextlib.contextmanager
-    def lock(self, *, on_wait: Callable[[str], None] | None = None) -> Iterator[RunFolder]:
-        """Holds the run for writing; another process that does is waited for.
+    def lock(self, *, wait: bool = True, on_wait: Callable[[str], None] | None = None) -> Iterator[RunFolder]:
+        """Holds the run for writing; another process of this host that does is waited for.
 
         Somebody else may have finished the run meanwhile: ask `is_done` inside the block first.
 
         Args:
+            wait: Whether to wait; otherwise such a process is an error.
             on_wait: Called once with a sentence when waiting begins.
 
         Raises:
+            InUse: If another process of this host works on it and `wait` is off.
             RunError: If a process on another host works on it.
         """
-        with Lock(self.path / LOCK, root=self.path.parent, wait=True, on_wait=on_wait):
+        with Lock(self.path / LOCK, root=self.path.parent, wait=wait, on_wait=on_wait):
             remove_leftovers(self.path)
             yield self
 

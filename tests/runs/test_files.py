@@ -37,7 +37,7 @@ def test_files_are_listed_and_whole(folder: Path) -> None:
 
 
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7), name=st.sampled_from(["scores", "deep/weights", "done"]))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_any_flipped_bit_is_found(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int, name: str) -> None:
     folder = tmp_path_factory.mktemp("flip")
     (folder / "deep").mkdir()
