@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from collm.component import BuildContext
-from collm.data.bad_rows import BadRowsError
+from collm.data.bad_rows import BadRowsError, quarantine_csv
 from collm.data.prepared import PreparedData, prepare
 from collm.registry import Registry
 from collm.runs.store import write_atomically
@@ -63,5 +63,5 @@ def prepare_data(
 def _write_quarantine(error: BadRowsError, folder: Path) -> Path:
     """Writes the bad rows beside the stages: a stage that failed may be cleared away, its list must outlast it."""
     path = folder.parent.parent / "quarantine" / f"{folder.name}.csv"
-    write_atomically(path, error.rows.write_csv())
+    write_atomically(path, quarantine_csv(error.rows))
     return path
