@@ -21,7 +21,7 @@ from collm.runs.environment import describe_environment
 from collm.runs.store import RunFolder, replacing
 from collm.runs.team import ALONE, Team
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floors_frame, scores_frame
+from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floors_frame, scores_frame, tie_notes
 from collm.stages.fit_encoder import default_config, fit_encoder, load_encoder
 from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, uses_fitted_encoder
 from collm.stages.prepare_data import prepare_data
@@ -150,8 +150,10 @@ class _Run:
         }
         if not self.team.is_main:
             return {}
+        scores = scores_frame(spec, data, evaluated.logits)
+        notes.extend(tie_notes(scores))
         with replacing(self.folder.path / "scores.parquet") as temporary:
-            scores_frame(spec, data, evaluated.logits).write_parquet(temporary)
+            scores.write_parquet(temporary)
         with replacing(self.folder.path / "floors.parquet") as temporary:
             floors_frame(data, floors).write_parquet(temporary)
         return self._results(data, evaluated, floors, facts, notes)
