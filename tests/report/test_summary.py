@@ -58,7 +58,7 @@ def test_one_seed_repeats_the_recorded_interval(write_run: WriteRun, registry: R
 def test_floors_and_marks(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
     good, bad = (
         write_run("good", noise=0.3),
-        write_run("bad", frame=scores(1.0).with_columns(score=1 - pl.col("score"))),
+        write_run("bad", frame=scores(1.0).with_columns(score=1 - pl.col("score"), logit=-pl.col("logit"))),
     )
     summary = summarise(gather(registry, good, bad), measure)
     assert summary.blocks[0].best_floors == {"auc": "item-mean", "uauc": "item-mean", "ndcg": "item-mean"}
