@@ -188,9 +188,10 @@ class _Run:
             registry=self.registry,
             runner=self.runner,
             shared=True,
+            facts=language.scoring_facts,
         )
-        facts["backbone"] = language.describe()
-        notes.extend(language.notes())
+        facts["backbone"] = language.describe(evaluated.scoring)
+        notes.extend(language.notes(evaluated.scoring))
         return evaluated
 
     def _fit(

@@ -64,6 +64,7 @@ def evaluate_model(
     runner: StageRunner,
     stage: str = "evaluate",
     shared: bool = False,
+    facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> Evaluated:
     """Scores the evaluation splits and computes all metrics.
 
@@ -76,6 +77,7 @@ def evaluate_model(
         runner: Runs or skips the stages.
         stage: Name of the scoring stage.
         shared: Whether all processes score together; otherwise the main one does. Metrics are computed once.
+        facts: Gives what the scoring stage records of the model, called after scoring.
 
     Returns:
         Scores and metrics.
@@ -91,7 +93,7 @@ def evaluate_model(
         if not shared or runner.team.is_main:
             with replacing(folder / SCORES) as temporary:
                 pl.concat(frames).write_parquet(temporary)
-        return {"rows": {split: len(data.rows(split)) for split in splits}}
+        return {"rows": {split: len(data.rows(split)) for split in splits}, **facts()}
 
     core = core_hash("model", "engine", "prompt")
     scoring = runner.run(stage, {"model": dict(model), "splits": splits, "core": core}, score, shared=shared)
