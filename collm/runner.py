@@ -25,7 +25,7 @@ from collm.runs.store import RunFolder, write_json
 from collm.runs.team import ALONE, Team
 from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floors_frame, scores_frame
+from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floors_frame, scores_frame, tie_notes
 from collm.stages.fit_encoder import default_config, fit_encoder, load_encoder
 from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, uses_fitted_encoder
 from collm.stages.prepare_data import prepare_data
@@ -181,11 +181,9 @@ class _Run:
         }
         if not self.team.is_main:
             return None
-        return _Made(
-            self._results(data, evaluated, floors, facts, notes),
-            scores_frame(spec, data, evaluated.logits),
-            floors_frame(data, floors),
-        )
+        scores = scores_frame(spec, data, evaluated.logits)
+        notes.extend(tie_notes(scores))
+        return _Made(self._results(data, evaluated, floors, facts, notes), scores, floors_frame(data, floors))
 
     def _language_model(
         self, data: PreparedData, prepared: StageResult, facts: dict[str, Any], notes: list[str]
@@ -217,9 +215,10 @@ class _Run:
             registry=self.registry,
             runner=self.runner,
             shared=True,
+            facts=language.scoring_facts,
         )
-        facts["backbone"] = language.describe()
-        notes.extend(language.notes())
+        facts["backbone"] = language.describe(evaluated.scoring)
+        notes.extend(language.notes(evaluated.scoring))
         return evaluated
 
     def _fit(

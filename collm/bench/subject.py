@@ -168,6 +168,7 @@ def open_subject(
         lora=spec.tuning.lora if "lora" in groups else None,
         encoder=encoder,
         mapping=spec.mapping if "projector" in groups else None,
+        probe=spec.backbone.probe,
         seed=derive_seed(spec.seed, "parts"),
     )
     recommender = assemble(parts, backbone, dtype=spec.backbone.dtype, readout=spec.answer.readout, device=device)

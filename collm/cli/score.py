@@ -66,8 +66,8 @@ def score(
         device=device,
         dtype=dtype.value if dtype else None,
     )
-    scores = model.score(found.users, found.items, found.times, titles=found.titles)
-    frame = scored_frame(found, scores, model.data)
+    logits = model.pair_logits(found.users, found.items, found.times, titles=found.titles)
+    frame = scored_frame(found, logits, model.data)
     if output is None:
         emit(frame.write_csv().rstrip("\n"))
     else:

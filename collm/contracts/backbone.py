@@ -28,6 +28,11 @@ class BackboneConfig(ComponentConfig):
         description="Number format of the frozen weights and activations. In float16 the smallest gradients of a "
         "training step become 0, because no loss scaling is used; bfloat16 and float32 keep them.",
     )
+    probe: bool = Field(
+        default=True,
+        description="Compare the logits of a few prompts with the model's own forward pass when it is loaded. Where "
+        "sharing beginnings changes them, prompts are computed one by one; where they differ anyway, the run stops.",
+    )
     max_prompt_tokens: int = Field(
         default=1024, ge=32, description="Tokens per prompt at most; history is shortened first."
     )

@@ -118,4 +118,5 @@ def quarantine_csv(rows: pl.DataFrame) -> str:
         else each
         for each in rows.iter_columns()
     ]
-    return pl.DataFrame(safe, schema=rows.schema).write_csv()
+    written: str = pl.DataFrame(safe, schema=rows.schema).write_csv()
+    return written

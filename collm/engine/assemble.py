@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from collm.contracts.backbone import Backbone, Dtype
 from collm.contracts.tuning import Group, LoraConfig
 from collm.engine.checkpoint import load_tensors, save_tensors
 from collm.engine.device import DTYPES
+from collm.engine.probe import OwnLogits
 from collm.engine.seeding import derive_seed, seed_torch
 from collm.engine.sharding import move_small_parts
 from collm.errors import RunError
@@ -24,6 +26,8 @@ from collm.model.recommender import PromptBatch, Readout, Recommender
 from collm.runs.team import Team
 from collm.spec.model import MappingConfig
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -33,6 +37,7 @@ class Parts:
         lora: Adapter settings; None = no adapters.
         encoder: The encoder with the weights it starts from; None = text only.
         mapping: Settings of the mapping; None = it is not part of the model.
+        probe: Whether the language model's logits are compared with its own forward pass (`collm.engine.probe`).
         files: Group -> file of saved weights that replace the fresh ones.
         seed: Decides fresh weights.
     """
@@ -41,6 +46,7 @@ class Parts:
     encoder: EncoderModule | None
     mapping: MappingConfig | None
     seed: int
+    probe: bool = True
     files: Mapping[Group, Path] = field(default_factory=dict)
 
 
@@ -58,9 +64,10 @@ def assemble(parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout
         The recommender in eval mode, nothing trainable yet.
 
     Raises:
-        RunError: If saved weights do not fit.
+        RunError: If saved weights do not fit, or the scores would not be the language model's own.
     """
     lm = backbone.load(dtype=DTYPES[dtype], device=device)
+    own = OwnLogits(lm, backbone.tokenizer()) if parts.probe else None
     if parts.lora is not None:
         seed_torch(derive_seed(parts.seed, "lora"))
         add_lora(lm, parts.lora, backbone.lora_targets)
@@ -72,6 +79,12 @@ def assemble(parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout
     recommender = Recommender(
         lm, answer=backbone.tokenizer().answer, readout=readout, encoder=parts.encoder, projector=projector
     )
+    recommender.eval()
+    if own is not None:
+        # Adapters start at zero, so with them the model still is what it was loaded as.
+        recommender.probe = own.compare(recommender)
+        if (note := recommender.probe.note()) is not None:
+            logger.warning("%s: %s", type(lm).__name__, note)
     for group, path in parts.files.items():
         recommender.load_part_state(group, load_tensors(path)[0])
     if not is_spread(lm):

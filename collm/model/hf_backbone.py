@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_TARGETS
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -20,6 +21,7 @@ from collm.contracts.model_folder import check_model_folder, safetensors_files
 from collm.errors import DataError
 from collm.model.hf_loading import Loading, check_placement, placement
 from collm.model.hf_tokenizer import HfTokenizer
+from collm.model.parameters import LINEAR
 from collm.model.recompute import recompute_layers
 from collm.model.weight_files import converted_bins, folder_hash
 
@@ -33,7 +35,7 @@ class HfBackbone:
     Attributes:
         hidden_size: Width of the token embeddings.
         max_length: Longest sequence, in tokens.
-        lora_targets: The paper's attention projections (section 5.1.3).
+        lora_targets: The paper's attention projections (section 5.1.3) where the architecture has them.
     """
 
     def __init__(
@@ -65,7 +67,17 @@ class HfBackbone:
         text_config = self._config.get_text_config()
         self.hidden_size = int(text_config.hidden_size)
         self.max_length = int(getattr(text_config, "max_position_embeddings", None) or 1 << 20)
-        self.lora_targets = LORA_TARGETS
+
+    @cached_property
+    def lora_targets(self) -> tuple[str, ...]:
+        """Names of the modules that LoRA adapts by default: the paper's, else what peft takes for the architecture."""
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            model = AutoModelForCausalLM.from_config(self._config)
+        names = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, LINEAR)}
+        if set(LORA_TARGETS) <= names:
+            return LORA_TARGETS
+        known = PEFT_TARGETS.get(self._config.model_type, ())
+        return tuple(name for name in known if name in names)
 
     def content_hash(self) -> str:
         """Returns a hex digest of weights and tokenizer files; never of paths."""
@@ -98,16 +110,9 @@ class HfBackbone:
             folder = converted_bins(folder, self._cache_dir / "converted" / self._hash[:16])
         # The loader's own bar knows nothing of ours on the same terminal.
         transformers_logging.disable_progress_bar()
+        options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True, **placed, **_LOCAL}
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                output_loading_info=True,
-                **placed,
-                **_LOCAL,
-            )
+            model, report = _load(folder, self._config, options)
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             raise DataError(f"{self._folder}: the weights cannot be loaded: {error}") from error
         faults = {kind: report.get(kind) for kind in ("missing_keys", "mismatched_keys", "error_msgs")}
@@ -139,6 +144,19 @@ class HfBackbone:
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{self._folder}: the tokenizer cannot be loaded: {error}") from error
         return HfTokenizer(tokenizer, answer_space=self._answer_space, label=f"{self._folder}: tokenizer")
+
+
+def _load(folder: Path, config: Any, options: dict[str, Any]) -> Any:
+    """Loads with PyTorch's fused attention, or the model's own where it has no other or caps its attention logits."""
+    fused, own = "sdpa", "eager"
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=own, **options)
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=fused, **options)
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=own, **options)
 
 
 def open_folder(folder: Path, config: ModelFolderConfig, *, context: BuildContext) -> HfBackbone:

@@ -36,9 +36,10 @@ def hybrid_embeddings(
 
 @torch.no_grad()
 def embedding_rms(embedding: nn.Module) -> float:
-    """Returns the root mean square over all entries of a token embedding table."""
+    """Returns the root mean square over all entries of the token embeddings, scaled where the model scales them."""
     weight = embedding.weight
     assert isinstance(weight, torch.Tensor)
     # Row-wise norms accumulate in float32 without a float32 copy of the whole table.
     squares = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32).square().mean()
-    return float((squares / weight.shape[1]).sqrt())
+    scale = getattr(embedding, "embed_scale", 1.0)
+    return float((squares / weight.shape[1]).sqrt()) * float(scale)

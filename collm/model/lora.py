@@ -79,7 +79,7 @@ def merge_lora(lm: nn.Module) -> int:
     Raises:
         RunError: If the weights are quantised.
     """
-    adapted = [(name, module) for name, module in lm.named_modules() if isinstance(module, LoraLinear)]
+    adapted = [(name, module) for name, module in lm.named_modules() if isinstance(module, PeftLoraLinear)]
     for name, module in adapted:
         base: nn.Linear = module.get_base_layer()
         if not base.weight.is_floating_point():
@@ -88,6 +88,7 @@ def merge_lora(lm: nn.Module) -> int:
             )
         for adapter in module.active_adapters:
             update = module.lora_B[adapter].weight.float() @ module.lora_A[adapter].weight.float()
+            update = update.T if module.fan_in_fan_out else update  # GPT-2's Conv1D holds [in, out]
             base.weight.copy_(base.weight.float() + module.scaling[adapter] * update)
         parent, _, child = name.rpartition(".")
         setattr(lm.get_submodule(parent), child, base)

@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import inject_adapter_in_model
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from collm.contracts.tuning import Group, LoraConfig
 from collm.errors import RunError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collm.model.recommender import Recommender
 
 ADAPTER = "default"
+LINEAR = (nn.Linear, Conv1D)
 _MARK = f".{ADAPTER}.weight"
 
 
@@ -40,12 +42,18 @@ def add_lora(lm: nn.Module, config: LoraConfig, default_targets: Sequence[str]) 
     if lora_parameters(lm):
         raise RunError("LoRA: the language model has adapters already; load a fresh one")
     targets = tuple(config.target_modules or default_targets)
-    found = [name for name, module in lm.named_modules() if name.rpartition(".")[2] in targets]
+    found = {name: module for name, module in lm.named_modules() if name.rpartition(".")[2] in targets}
     if not found:
-        linear = sorted({name.rpartition(".")[2] for name, part in lm.named_modules() if isinstance(part, nn.Linear)})
-        raise RunError(f"LoRA: no module is called {', '.join(targets)}; linear modules are {', '.join(linear)}")
+        linear = sorted({name.rpartition(".")[2] for name, part in lm.named_modules() if isinstance(part, LINEAR)})
+        asked = ", ".join(targets) or "(this architecture has no default: set tuning.lora.target_modules)"
+        raise RunError(f"LoRA: no module is called {asked}; linear modules are {', '.join(linear)}")
     settings = PeftLoraConfig(
-        r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=list(targets), bias="none"
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(targets),
+        bias="none",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in found.values()),
     )
     settings._register_custom_module({nn.Linear: LoraLinear})
     inject_adapter_in_model(settings, lm, adapter_name=ADAPTER)

@@ -6,8 +6,9 @@ Knows nothing of data files, prompts as text, or training. No [batch, length, vo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from collm.contracts.backbone import AnswerIds
 from collm.contracts.encoder import EncoderBatch
 from collm.contracts.tuning import Group
 from collm.errors import RunError
+from collm.model.answer_head import AnswerHead, decoder_of
 from collm.model.encoder import EncoderModule
 from collm.model.hybrid import embedding_rms, hybrid_embeddings
 from collm.model.last_tokens import run_for_positions
@@ -25,11 +27,52 @@ from collm.model.prefix_cache import PrefixCache, weights_version
 from collm.model.projector import Projector
 from collm.model.prompt_batch import PromptBatch, build_batch
 from collm.model.prompt_tree import TreeLevel
-from collm.model.shared_prefix import enable_trees, run_tree
+from collm.model.shared_prefix import attention_window, disable_trees, enable_trees, run_tree
 
 Readout = Literal["yes_logit", "yes_minus_no"]
 
 __all__ = ["PromptBatch", "Readout", "Recommender", "build_batch"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the probe found.
+
+    Attributes:
+        shares: Whether prompts that share a beginning are computed once; False where that gives other logits.
+        gap_shared: Largest difference from the model's own logits with sharing; None where the model takes none.
+        gap_alone: The same with every prompt by itself; None where sharing was exact, so that it was not needed.
+        allowed: Largest difference that is taken for rounding.
+        dtype: Number format of the probe.
+        prompts: Prompts compared.
+        seconds: Time that it took.
+        fault: Why sharing could not be computed at all; empty where it could.
+    """
+
+    shares: bool
+    gap_shared: float | None
+    gap_alone: float | None
+    allowed: float
+    dtype: str
+    prompts: int
+    seconds: float
+    fault: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the record as plain data."""
+        return asdict(self)
+
+    def note(self) -> str | None:
+        """Returns the sentence that results must state; None where sharing is exact or was never tried."""
+        if self.gap_shared is None and not self.fault:
+            return None
+        if self.shares:
+            return None
+        cause = self.fault or (
+            f"sharing their beginnings gave this language model other logits (by up to {self.gap_shared:.3g} on "
+            f"{self.prompts} probe prompts, allowed {self.allowed:.2g})"
+        )
+        return f"Prompts are computed one by one: {cause}."
 
 
 class Recommender(nn.Module):
@@ -62,12 +105,15 @@ class Recommender(nn.Module):
             raise RunError("an encoder of vectors needs a projector, and one of llm-tokens takes none")
         self.lm, self.encoder, self.projector = lm, encoder, projector
         self.answer, self.readout = answer, readout
+        self._head = AnswerHead(lm, [answer.positive, answer.negative])
         self._takes_trees = enable_trees(lm)
+        self._window = attention_window(lm)
         # An encoder may freeze some of its own parameters for good; only the others are ever switched on.
         self._free = {} if encoder is None else {n for n, p in encoder.named_parameters() if p.requires_grad}
         self._trainable: frozenset[Group] = frozenset()
         self._frozen_lora_dropout = False
         self._prefixes: PrefixCache | None = None
+        self.probe: Probe | None = None  # set where the model is proved
         self.set_trainable(())
 
     def forward(self, batch: PromptBatch) -> torch.Tensor:
@@ -84,12 +130,19 @@ class Recommender(nn.Module):
         Raises:
             RunError: If the prompts have slots and the batch brings no encoder input.
         """
+        logits = self.answer_logits(batch)
+        return logits[:, 0] if self.readout == "yes_logit" else logits[:, 0] - logits[:, 1]
+
+    def answer_logits(self, batch: PromptBatch) -> torch.Tensor:
+        """Returns the logits of both answer words, float32 [batch, 2], the positive one first; see `forward`."""
         user, item = self._vectors(batch)
-        if batch.tree is not None and self._takes_trees:
+        # Beyond a local attention window a token does not see the whole beginning that it would share.
+        fits = self._window is None or batch.ids.shape[1] <= self._window
+        if batch.tree is not None and self._takes_trees and fits:
             hidden = self._run_tree(batch.tree, user, item)
         else:
             hidden = self._run_rows(batch, user, item)
-        return self._read_answer(hidden).to(batch.ids.device)
+        return self._head(hidden).to(batch.ids.device)
 
     def parts(self) -> dict[Group, dict[str, nn.Parameter]]:
         """Returns every group's parameters by name; a group that the model lacks is empty.
@@ -106,6 +159,14 @@ class Recommender(nn.Module):
     def takes_trees(self) -> bool:
         """Whether prompts share what they begin with and are packed without padding."""
         return self._takes_trees
+
+    def share_prefixes(self, shares: bool) -> None:
+        """Says whether prompts share what they begin with; a model that takes no trees never does."""
+        if shares:
+            self._takes_trees = enable_trees(self.lm)
+        elif self._takes_trees:
+            disable_trees(self.lm)
+            self._takes_trees = False
 
     @property
     def kept_prefixes(self) -> PrefixCache | None:
@@ -233,15 +294,6 @@ class Recommender(nn.Module):
         self._prefixes.check_weights(weights_version(self.lm))
         return self._prefixes
 
-    def _read_answer(self, hidden: torch.Tensor) -> torch.Tensor:
-        head = self.lm.get_output_embeddings()  # type: ignore[operator]
-        ids = [self.answer.positive, self.answer.negative]
-        # Layers may lie on several devices.
-        logits: torch.Tensor = hidden.to(head.weight.device) @ head.weight[ids].float().T
-        if getattr(head, "bias", None) is not None:
-            logits = logits + head.bias[ids].float()
-        return logits[:, 0] if self.readout == "yes_logit" else logits[:, 0] - logits[:, 1]
-
     def _module(self, group: Group) -> nn.Module | None:
         if group == "projector":
             return self.encoder if self.bypass else self.projector
@@ -252,5 +304,4 @@ class Recommender(nn.Module):
         return embedding
 
     def _decoder(self) -> nn.Module:
-        decoder: nn.Module = self.lm.base_model  # type: ignore[assignment]
-        return decoder
+        return decoder_of(self.lm)

@@ -60,13 +60,38 @@ def enable_trees(lm: nn.Module) -> bool:
         lm: Hugging Face causal language model, changed in place.
 
     Returns:
-        Whether it takes trees: False for models that do not use transformers' attention interface, or whose layers lie
-        on several devices.
+        Whether it takes trees: False for models that do not use transformers' attention interface or PyTorch's fused
+        attention, that cap their attention logits, or whose layers lie on several devices.
     """
-    if not getattr(lm, "_supports_attention_backend", False) or is_spread(lm):
+    config = lm.config.get_text_config()  # type: ignore[operator, union-attr]
+    # A model that was loaded without PyTorch's fused attention cannot use it here either; soft caps are not in it.
+    loaded = getattr(lm.config, "_attn_implementation", None)
+    if not getattr(lm, "_supports_attention_backend", False) or loaded not in ("sdpa", ATTENTION) or is_spread(lm):
+        return False
+    if getattr(config, "attn_logit_softcapping", None) is not None:
         return False
     lm.set_attn_implementation(ATTENTION)  # type: ignore[operator]
     return True
+
+
+def disable_trees(lm: nn.Module) -> None:
+    """Undoes `enable_trees`."""
+    lm.set_attn_implementation("sdpa")  # type: ignore[operator]
+
+
+def attention_window(lm: nn.Module) -> int | None:
+    """Returns the smallest window of layers with local attention, in tokens; None where all see everything."""
+    config: Any = lm.config.get_text_config()  # type: ignore[operator, union-attr]
+    kinds = set(getattr(config, "layer_types", None) or ())
+    is_local = any("sliding" in str(kind) for kind in kinds) or (
+        not kinds and getattr(config, "use_sliding_window", True)
+    )
+    windows = [getattr(module, "sliding_window", None) for module in lm.modules()]
+    windows += [
+        getattr(config, "sliding_window", None) if is_local else None,
+        getattr(config, "attention_chunk_size", None),
+    ]
+    return min((window for window in windows if isinstance(window, int) and window > 0), default=None)
 
 
 class TreePass:
@@ -84,6 +109,7 @@ class TreePass:
         self._levels, self._keeps = levels, keeps
         self._known = known.keys_values if known else None
         self.keys_values: dict[int, KeysValues] = {}
+        self._n_attended = 0
         self.positions = torch.cat([_positions(level) for level in levels])
         self.longest = int(self.positions.max()) + 1
         nodes = _nodes([*above, *levels])
@@ -92,6 +118,7 @@ class TreePass:
 
     def run(self, decoder: nn.Module, embed: Embed) -> torch.Tensor:
         """Returns the decoder's states, [1, n_tokens, hidden]."""
+        self._n_attended = 0
         embedded = torch.cat([embed(level) for level in self._levels])[None]
         # A mask of four dimensions is taken as given: transformers would otherwise build one for the whole packed row.
         mask = torch.zeros(1, 1, 1, 1, dtype=embedded.dtype, device=embedded.device)
@@ -102,6 +129,11 @@ class TreePass:
             use_cache=False,
             tree=self,
         )
+        if not self._n_attended:
+            raise RunError(
+                f"{type(decoder).__name__}: its layers do not hand keywords on to attention, so every prompt would see "
+                "the others"
+            )
         states: torch.Tensor = output.last_hidden_state
         return states
 
@@ -120,6 +152,7 @@ class TreePass:
         Returns:
             [1, n_tokens, heads, dim].
         """
+        self._n_attended += 1
         query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
         if self._keeps:
             self.keys_values[layer] = (key, value)
@@ -198,9 +231,7 @@ def _tree_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     window = kwargs.get("sliding_window")
     if kwargs.get("softcap") is not None or kwargs.get("dropout"):
-        raise RunError(
-            f"{type(module).__name__}: soft-capped or dropped-out attention cannot share prefixes; set share 'none'"
-        )
+        raise RunError(f"{type(module).__name__}: soft-capped or dropped-out attention cannot share prefixes")
     if window is not None and tree.longest > window:
         raise RunError(f"prompts longer than the model's attention window of {window} tokens cannot share prefixes")
     layer: int = module.layer_idx  # type: ignore[assignment]

@@ -134,7 +134,7 @@ def _size(record: Mapping[str, Any]) -> str:
 
 
 def _notes(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield "[low, high]: 95% interval over resampled users; the first rows are floors, which any method should beat"
+    yield "[low, high]: 95% interval over users; the first rows are floors, which any method should beat"
     yield from _drawn_rows(results)
     for note in _in_order(note for result in results for note in result.get("notes", ())):
         owners = [_label(result, results) for result in results if note in result.get("notes", ())]
@@ -144,6 +144,7 @@ def _notes(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _drawn_rows(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    found: dict[str, list[str]] = {}
     for result in results:
         counts, full = result.get("counts", {}), result.get("full_counts", {})
         parts = [
@@ -152,8 +153,11 @@ def _drawn_rows(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             if split in counts and split in full and counts[split] != full[split]
         ]
         if parts:
-            yield f"drawn by whole users: {', '.join(parts)}"
-            return
+            found.setdefault(f"drawn by whole users: {', '.join(parts)}", []).append(_label(result, results))
+    for sentence, owners in found.items():
+        yield sentence if len(found) == 1 else f"{sentence} ({', '.join(owners)})"
+    if len(found) > 1:
+        yield "these runs scored different rows: do not compare their numbers; `collm report` shows each set apart"
 
 
 def _folders(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:

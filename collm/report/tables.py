@@ -12,6 +12,7 @@ from collm.report.grid import Grid, Text, cell_text, metric_title
 from collm.report.paper import paper_dataset, paper_numbers
 from collm.report.paper_tables import departures_table, paper_table
 from collm.report.records import Block, Line, Summary
+from collm.visible import spreadsheet_cell, visible
 
 NOT_ABOVE_FLOOR = "†"
 ALIKE = 0.95
@@ -63,23 +64,24 @@ def to_csv(summary: Summary) -> str:
                     paper = line.paper.get(metric) if part == "all" else None
                     place = (line.method.name, line.method.floor, line.fidelity, seeds, summary.split, part, metric)
                     numbers = (cell.value, cell.low, cell.high, cell.smallest, cell.largest, cell.n, paper)
-                    writer.writerow([*place, *numbers, block.label])
+                    cells = [*place, *numbers, block.label]
+                    writer.writerow([spreadsheet_cell(visible(x)) if isinstance(x, str) else x for x in cells])
     return stream.getvalue()
 
 
 def _results(summary: Summary, block: Block, part: str) -> Grid:
     rows, dim = [], []
-    best = _best(summary, block, part)
+    best, is_first = _best(summary, block, part), part == summary.slices[0]
     for line in block.lines:
         link = str(line.method.runs[0].path) if line.method.runs else ""
         cells = []
         for metric in summary.metrics:
-            mark = NOT_ABOVE_FLOOR if part == summary.slices[0] and line.above_floor.get(metric) is False else ""
+            mark = NOT_ABOVE_FLOOR if is_first and line.above_floor.get(metric) is False else ""
             is_best = best.get(metric) == line.method.name
             value, *spread = cell_text(line.cells[part][metric]).split("\n")
             cells.append(Text("\n".join([value + mark, *spread]), link=link, strong=is_best))
-        seeds = "floor" if line.method.floor else _seeds(line)
-        rows.append((Text(line.method.name), *cells, Text(seeds), Text(line.fidelity)))
+        made = (Text("floor" if line.method.floor else _seeds(line)), Text(line.fidelity)) if is_first else ()
+        rows.append((Text(line.method.name), *cells, *made))
         dim.append(line.method.floor)
     caption = f"[low, high]: 95% interval over users, and over seeds from two on. {_sizes(block, part)}"
     if any(line.method.seeds[1:] for line in block.methods):
@@ -88,11 +90,10 @@ def _results(summary: Summary, block: Block, part: str) -> Grid:
         caption += " Bold: the best method of the column; the differences below say whether that could be chance."
     if any(NOT_ABOVE_FLOOR in cell.text for row in rows for cell in row):
         caption += f" {NOT_ABOVE_FLOOR}: not above the best floor that sees as much."
-    if part == summary.slices[0]:
-        caption += _like_floor(block)
-    header = ("method", *map(metric_title, summary.metrics), "seeds", "made with")
+    caption += _like_floor(block) if is_first else " Seeds and training: see the first table."
+    header = ("method", *map(metric_title, summary.metrics), *(("seeds", "made with") if is_first else ()))
     title = f"{summary.split}, {part} rows"
-    text_columns = frozenset({0, len(header) - 2, len(header) - 1})
+    text_columns = frozenset({0, *range(1 + len(summary.metrics), len(header))})
     return Grid(f"results-{part}", title, header, tuple(rows), tuple(dim), text_columns, caption=caption)
 
 

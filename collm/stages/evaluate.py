@@ -28,6 +28,10 @@ METRICS = "metrics.json"
 # One seed for all runs: the same users are drawn for every method, so intervals are comparable between them.
 RESAMPLING_SEED = 0
 
+# A model whose scores take so few values that ties decide its metrics is named: at most this share of the rows.
+FEW_VALUES = 0.02
+FEW_ROWS = 50
+
 Array = np.ndarray[Any, Any]
 Scorer = Callable[[Rows], Array]
 
@@ -61,6 +65,7 @@ def evaluate_model(
     runner: StageRunner,
     stage: str = "evaluate",
     shared: bool = False,
+    facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> Evaluated:
     """Scores the evaluation splits and computes all metrics.
 
@@ -73,6 +78,7 @@ def evaluate_model(
         runner: Runs or skips the stages.
         stage: Name of the scoring stage.
         shared: Whether all processes score together; otherwise the main one does. Metrics are computed once.
+        facts: Gives what the scoring stage records of the model, called after scoring.
 
     Returns:
         Scores and metrics.
@@ -88,7 +94,7 @@ def evaluate_model(
         if not shared or runner.team.is_main:
             with replacing(folder / SCORES) as temporary:
                 pl.concat(frames).write_parquet(temporary)
-        return {"rows": {split: len(data.rows(split)) for split in splits}}
+        return {"rows": {split: len(data.rows(split)) for split in splits}, **facts()}
 
     core = core_hash("model", "engine", "prompt")
     scoring = runner.run(stage, {"model": dict(model), "splits": splits, "core": core}, score, shared=shared)
@@ -142,6 +148,30 @@ def scores_frame(spec: ResolvedSpec, data: PreparedData, logits: Mapping[str, Ar
             )
         )
     return pl.concat(frames)
+
+
+def tie_notes(scores: pl.DataFrame) -> list[str]:
+    """Says where scores cannot tell rows apart.
+
+    Args:
+        scores: Content of `scores.parquet`.
+
+    Returns:
+        One sentence per split whose probabilities round to ties that the logits have not, or whose rows share few
+        values.
+    """
+    notes = []
+    for (split,), part in scores.group_by("split", maintain_order=True):
+        n_rows, n_logits, n_scores = part.height, part["logit"].n_unique(), part["score"].n_unique()
+        if n_scores < n_logits:
+            notes.append(
+                f"{n_logits - n_scores} of {n_logits} distinct {split} logits round to the same probability; AUC, uAUC "
+                "and NDCG rank by the logit, log loss and accuracy use the probability."
+            )
+        if n_rows >= FEW_ROWS and n_logits <= n_rows * FEW_VALUES:
+            shared = "one value" if n_logits == 1 else f"{n_logits} distinct values"
+            notes.append(f"The {n_rows:,} {split} rows share {shared} as their score; ties count half in AUC and uAUC.")
+    return notes
 
 
 def floors_frame(data: PreparedData, floors: Mapping[str, Evaluated]) -> pl.DataFrame:

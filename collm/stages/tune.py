@@ -25,7 +25,7 @@ from collm.engine.seeding import derive_seed, seed_torch
 from collm.engine.sharding import shard_frozen_weights
 from collm.engine.train import Observer, train
 from collm.model.encoder import EncoderModule
-from collm.model.recommender import Recommender
+from collm.model.recommender import Probe, Recommender
 from collm.registry import Registry
 from collm.spec.contents import section_contents
 from collm.spec.fingerprint import config_payload
@@ -77,6 +77,7 @@ class LanguageModelRun:
         self._held_out = held_out_share(spec, registry)
         self._encoder_data = encoder_view(data, self._held_out)
         self._finished: list[StageResult] = []
+        self._probe: Probe | None = None
         self._prompts = PromptSources(
             spec,
             data,
@@ -99,6 +100,7 @@ class LanguageModelRun:
     def scorer(self) -> Scorer:
         """Loads the finished model and returns the function that scores rows."""
         recommender, variant = self.recommender(), self._strategy.variant
+        self._probe = recommender.probe
 
         def score(rows: Rows) -> np.ndarray[Any, Any]:
             prompts = self._prompts.source(variant).encode(rows)
@@ -138,12 +140,24 @@ class LanguageModelRun:
             "micro_batch_tokens": self._tuning.micro_batch_tokens,
         }
 
-    def describe(self) -> dict[str, Any]:
-        """Returns what results must say of the backbone."""
-        return self._backbone.describe()
+    def scoring_facts(self) -> dict[str, Any]:
+        """Returns what the scoring stage must say of the model, once it has scored."""
+        return {"probe": self._probe.plain() if self._probe else None}
 
-    def notes(self) -> list[str]:
+    def describe(self, scoring: StageResult) -> dict[str, Any]:
+        """Returns what results must say of the backbone; `scoring` is the stage that scored with it."""
+        return self._backbone.describe() | {"probe": scoring.facts.get("probe")}
+
+    def notes(self, scoring: StageResult) -> list[str]:
         """Returns the sentences that every table of this run must state."""
+        found = scoring.facts.get("probe")
+        if found is None:
+            proof = "The language model's logits were not compared with its own forward pass (backbone.probe: false)."
+        else:
+            proof = Probe(**found).note() or ""
+        return [*self._tuning_notes(), *filter(None, [proof])]
+
+    def _tuning_notes(self) -> list[str]:
         if not self._steps:
             n = self._prompts.n_examples
             shown = f", but shown {n} answered training rows before every question" if n else ""
@@ -246,6 +260,7 @@ class LanguageModelRun:
             (folder / CHECKPOINT).unlink(missing_ok=True)
         return {
             "processes": team.size,
+            "probe": recommender.probe.plain() if recommender.probe else None,
             "rows": len(train_prompts),
             "valid_rows": len(valid_prompts),
             "optimiser_steps": state.step,
@@ -306,9 +321,11 @@ class LanguageModelRun:
         if "encoder" in groups:
             fresh = groups["encoder"].start == "scratch"
             encoder = self._new_encoder() if fresh else self._fitted_encoder()
+        assert self._spec.backbone is not None
         return Parts(
             lora=self._tuning.lora if "lora" in groups else None,
             encoder=encoder,
+            probe=self._spec.backbone.probe,
             mapping=self._spec.mapping if "projector" in groups else None,
             files=files,
             seed=derive_seed(self._spec.seed, "parts"),

@@ -156,6 +156,17 @@ class TrainedModel:
         *,
         titles: Mapping[str, str] | None = None,
     ) -> Array:
+        """Returns float64 [n] probabilities of a positive label; arguments as in `pair_logits`."""
+        return probabilities(self.pair_logits(users, items, times, titles=titles))
+
+    def pair_logits(
+        self,
+        users: Sequence[str],
+        items: Sequence[str],
+        times: Sequence[int] | None = None,
+        *,
+        titles: Mapping[str, str] | None = None,
+    ) -> Array:
         """Scores pairs of raw ids.
 
         Args:
@@ -166,7 +177,7 @@ class TrainedModel:
                 place in the prompt.
 
         Returns:
-            float64 [n] probabilities of a positive label.
+            float32 [n] logits; rank by them, because probabilities near 0 and 1 round to ties.
         """
         known = dense_ids(items, self.data.item_ids)
         extra = sorted({name for name, place in zip(items, known, strict=True) if place == 0})
@@ -174,7 +185,7 @@ class TrainedModel:
         all_titles = [*self.data.titles, *((titles or {}).get(name, name) for name in extra)]
         moments = None if times is None else np.asarray(times, dtype=np.int64)
         data, rows = pair_rows(self.data, dense_ids(users, self.data.user_ids), item, moments, titles=all_titles)
-        return probabilities(self.logits(data, rows))
+        return self.logits(data, rows)
 
     def logits(self, data: PreparedData, rows: Rows) -> Array:
         """Returns float32 [n] logits of rows of `data` (see `collm.data.pairs`), by the run's final model."""

@@ -13,6 +13,7 @@ import polars as pl
 from collm.data.prepared import PreparedData
 from collm.data.texts import as_series
 from collm.errors import DataError
+from collm.stages.evaluate import probabilities
 
 REQUIRED = ("user", "item")
 OPTIONAL = ("time", "title")
@@ -70,12 +71,17 @@ def read_pairs(path: Path) -> Pairs:
     )
 
 
-def scored_frame(pairs: Pairs, scores: np.ndarray[Any, Any], data: PreparedData) -> pl.DataFrame:
-    """Returns what `collm score` writes: the pairs, their score, and what the model knew of both ids.
+def scored_frame(pairs: Pairs, logits: np.ndarray[Any, Any], data: PreparedData) -> pl.DataFrame:
+    """Returns what `collm score` writes: the pairs, their scores, and what the model knew of both ids.
+
+    Args:
+        pairs: The pairs.
+        logits: float32 [n] logits of the pairs.
+        data: Data of the run.
 
     Returns:
-        Columns user, item, (time,) score, user_known, item_known, user_train_rows, item_train_rows, cold: whether
-        either id has no training row.
+        Columns user, item, (time,) logit, score (its probability), user_known, item_known, user_train_rows,
+        item_train_rows, cold: whether either id has no training row.
     """
     places = {
         "user": as_series(data.user_ids[1:], "user").to_frame().with_columns(rows=pl.Series(data.user_train_rows[1:])),
@@ -84,7 +90,7 @@ def scored_frame(pairs: Pairs, scores: np.ndarray[Any, Any], data: PreparedData)
     frame = pl.DataFrame({"user": pairs.users, "item": pairs.items})
     if pairs.times is not None:
         frame = frame.with_columns(time=pl.Series(pairs.times))
-    frame = frame.with_columns(score=pl.Series(scores))
+    frame = frame.with_columns(logit=pl.Series(logits), score=pl.Series(probabilities(logits)))
     for name in REQUIRED:
         counts = frame.select(name).join(places[name], on=name, how="left", maintain_order="left")["rows"]
         frame = frame.with_columns(
@@ -93,7 +99,7 @@ def scored_frame(pairs: Pairs, scores: np.ndarray[Any, Any], data: PreparedData)
     cold = (pl.col("user_train_rows") == 0) | (pl.col("item_train_rows") == 0)
     known = ["user_known", "item_known", "user_train_rows", "item_train_rows"]
     return frame.select(
-        *[name for name in ("user", "item", "time", "score") if name in frame.columns], *known
+        *[name for name in ("user", "item", "time", "logit", "score") if name in frame.columns], *known
     ).with_columns(cold=cold)
 
 

@@ -39,7 +39,7 @@ class AreaUnderCurve:
         if n_positive in (0, n_rows):
             reason = f"only one class: {n_positive} positive and {n_rows - n_positive} negative rows"
             return MetricValue(None, 0, {"one-class": n_rows}, reason)
-        return MetricValue(area_under_curve(rows.label, rows.score), n_rows)
+        return MetricValue(area_under_curve(rows.label, rows.ranking), n_rows)
 
     def resample(self, rows: ScoredRows, user_weights: NDArray[Any]) -> Floats:
         """Returns the AUC under each draw of users, float64 [n_resamples]."""

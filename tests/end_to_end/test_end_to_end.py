@@ -94,6 +94,9 @@ def test_results_have_the_documented_form(folder: Path, uninterrupted: dict[str,
     floors = {"item-mean", "item-user-mean", "bias-logistic", "online-user-item"}
     assert set(uninterrupted["floors"]["test"]["all"]) == floors
     assert {"prepare_data", "fit_encoder", "tune_1", "tune_2", "evaluate"} <= set(uninterrupted["timing"])
+    probe = uninterrupted["facts"]["backbone"]["probe"]
+    assert probe["shares"] is True
+    assert probe["gap_shared"] < probe["allowed"]
     run_dir = folder / uninterrupted["run_dir"]
     names = {path.name for path in run_dir.iterdir()}
     documented = {"spec.yaml", "environment.json", "events.jsonl", "results.json", "scores.parquet", "floors.parquet"}

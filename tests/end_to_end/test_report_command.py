@@ -76,6 +76,29 @@ def test_a_suite_with_an_ensemble_and_its_report(folder: Path) -> None:
     assert f"{metrics['bias-logistic']['auc']['value']:.4f}" in shown
 
 
+def test_seeds_of_a_limited_suite_score_the_same_rows(folder: Path) -> None:
+    limits = ("--set", "dataset.limit.test=40", "--set", "dataset.limit.valid=30", "--runs-dir", "limited")
+    done = call(folder, "run", "table.yaml", *limits, "--json")
+    assert done.returncode == 0, done.stderr
+    frames = [pl.read_parquet(folder / run["run_dir"] / "scores.parquet") for run in json.loads(done.stdout)["runs"]]
+    keys = ["split", "row", "user", "item", "label"]
+    assert all(frame.select(keys).equals(frames[0].select(keys)) for frame in frames)
+    report = call(folder, "report", "table.yaml", *limits)
+    assert report.returncode == 0, report.stderr
+    assert "sets of rows" not in report.stdout
+    assert "n=2 (0, 1)" in report.stdout
+    # Another draw is another set of rows: a block of its own, and no number that mixes both.
+    other = ("--set", "dataset.limit.seed=5", *limits)
+    assert call(folder, "run", "table.yaml", *other, "--json").returncode == 0
+    runs = sorted(path.name for path in (folder / "limited").iterdir() if path.name.startswith("table-mf-bias-"))
+    apart = call(folder, "report", *runs, "--runs-dir", "limited", "--csv", "apart.csv")
+    assert apart.returncode == 0, apart.stderr
+    assert "2 sets of rows" in apart.stdout
+    rows = pl.read_csv(folder / "apart.csv")
+    assert set(rows["rows"]) == {"A", "B"}
+    assert rows.filter(pl.col("floor"))["rows"].n_unique() == 2
+
+
 def test_two_runs_are_compared(folder: Path) -> None:
     first, second = sorted(path.name for path in (folder / "runs").iterdir() if path.name.startswith("table-mf-bias-"))[
         :2

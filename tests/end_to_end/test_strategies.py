@@ -111,6 +111,20 @@ def test_t1_starts_from_the_fitted_encoder_and_t2_from_scratch(finished: tuple[P
     assert distance["t2"] > distance["t1"]
 
 
+def test_t2_fits_no_encoder(finished: tuple[Path, dict[str, Any]]) -> None:
+    root, runs = finished
+    assert "fit_encoder" in runs["t1"]["stages"]
+    assert "fit_encoder" not in runs["t2"]["stages"]
+    assert "fit_encoder" not in runs["t2"]["timing"]
+    assert "encoder" not in runs["t2"]["facts"]
+    (root / "pairs.csv").write_text("user,item\n1,1\n2,3\n", encoding="utf-8")
+    environment = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
+    call = command("score", str(root / runs["t2"]["run_dir"]), "pairs.csv")
+    done = subprocess.run(call, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert pl.read_csv(done.stdout.encode()).height == 2
+
+
 def test_held_out_rows_are_told(finished: tuple[Path, dict[str, Any]]) -> None:
     _, runs = finished
     assert runs["held-out"]["stages"]["fit_encoder"] != runs["default"]["stages"]["fit_encoder"]

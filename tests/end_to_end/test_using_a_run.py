@@ -60,6 +60,8 @@ def test_scores_of_known_rows_are_those_of_the_run(folder: Path, name: str) -> N
     scored = pl.read_csv(folder / f"{name}.csv", schema_overrides={"user": pl.String, "item": pl.String})
     assert scored["user"].to_list() == stored["user"].to_list()
     np.testing.assert_allclose(scored["score"], stored["score"], atol=1e-5)
+    np.testing.assert_allclose(scored["logit"], stored["logit"], atol=1e-4)
+    np.testing.assert_allclose(scored["score"], 1 / (1 + np.exp(-scored["logit"].to_numpy())), atol=1e-7)
     assert scored["user_known"].all()
     assert not scored["cold"].any()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_architectures import build
 from torch import nn
 
 from collm.contracts.tuning import LoraConfig
+from collm.errors import RunError
 from collm.model.lora import LoraLinear, drop, merge_lora
 from collm.model.parameters import add_lora, lora_parameters
 from collm.testing.fakes import tiny_language_model
@@ -57,3 +59,22 @@ def test_merging_keeps_the_function_and_leaves_no_adapter() -> None:
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     assert not any(isinstance(module, LoraLinear) for module in lm.modules())
     assert merge_lora(lm) == 0
+
+
+def test_gpt2s_transposed_layers_take_adapters_and_merge() -> None:
+    lm = build("gpt2")
+    with pytest.raises(RunError, match="no module is called q_proj; linear modules are c_attn, c_fc, c_proj, lm_head"):
+        add_lora(lm, LoraConfig(), ("q_proj",))
+    plain = build("gpt2")
+    names = add_lora(lm, LoraConfig(r=4, dropout=0.0), ("c_attn",))
+    assert len(names) == 4
+    ids = torch.arange(12)[None]
+    torch.testing.assert_close(lm(input_ids=ids).logits, plain(input_ids=ids).logits)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in lora_parameters(lm).values():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    tuned = lm(input_ids=ids).logits.detach()
+    assert (tuned - plain(input_ids=ids).logits).abs().max() > 0.01
+    assert merge_lora(lm) == 4
+    torch.testing.assert_close(lm(input_ids=ids).logits, tuned, atol=1e-4, rtol=0)
+    assert not lora_parameters(lm)

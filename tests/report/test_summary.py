@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from collm.errors import RunError, UsageError
 from collm.registry import Registry
 from collm.report.collect import Collected, collect
+from collm.report.cost import costs
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.records import Line, Summary
 from collm.report.summary import summarise
@@ -58,7 +60,7 @@ def test_one_seed_repeats_the_recorded_interval(write_run: WriteRun, registry: R
 def test_floors_and_marks(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
     good, bad = (
         write_run("good", noise=0.3),
-        write_run("bad", frame=scores(1.0).with_columns(score=1 - pl.col("score"))),
+        write_run("bad", frame=scores(1.0).with_columns(score=1 - pl.col("score"), logit=-pl.col("logit"))),
     )
     summary = summarise(gather(registry, good, bad), measure)
     assert summary.blocks[0].best_floors == {"auc": "item-mean", "uauc": "item-mean", "ndcg": "item-mean"}
@@ -225,3 +227,38 @@ def test_counts_of_the_data_stand_beside_table_1(write_run: WriteRun, registry: 
         ["released", "33,891", "10,401", "7,331", "838", "3,255"],
         ["the paper's ml-1m", "33,891", "10,401", "7,331", "839", "3,256"],
     ]
+
+
+def test_a_method_equal_to_the_best_floor_is_not_above_it(
+    write_run: WriteRun, registry: Registry, measure: Measure
+) -> None:
+    floor = np.random.default_rng(1).random(480)
+    logit = np.log(floor / (1 - floor))
+    same = write_run("same", frame=scores(1.0).with_columns(score=pl.Series(floor), logit=pl.Series(logit)))
+    summary = summarise(gather(registry, same), measure)
+    assert line(summary, "same").cells["all"]["auc"].value == summary.lines[0].cells["all"]["auc"].value
+    assert line(summary, "same").above_floor["auc"] is False
+
+
+def test_times_are_relative_to_text_only_in_training_and_in_scoring(
+    write_run: WriteRun, registry: Registry, measure: Measure
+) -> None:
+    def timing(fit: float, tune: float, score: float) -> dict[str, dict[str, Any]]:
+        return {
+            "fit_encoder": {"seconds": fit, "reused": False},
+            "tune_1": {"seconds": 0.0, "work_seconds": tune, "reused": True},
+            "evaluate": {"seconds": score, "reused": False},
+        }
+
+    folders = [
+        write_run("text-only", timing=timing(0.0, 40.0, 8.0)),
+        write_run("collm", timing=timing(10.0, 50.0, 12.0)),
+    ]
+    found = {each.method: each for each in costs(summarise(gather(registry, *folders), measure))}
+    assert (found["collm"].training_seconds, found["collm"].scoring_seconds) == (60.0, 12.0)
+    assert (found["collm"].training_ratio, found["collm"].scoring_ratio) == (1.5, 1.5)
+    assert (found["text-only"].training_ratio, found["text-only"].scoring_ratio) == (1.0, 1.0)
+    slower = write_run("slow", timing=timing(0.0, 80.0, 4.0))
+    found = {each.method: each for each in costs(summarise(gather(registry, *folders, slower), measure))}
+    assert (found["slow"].training_ratio, found["slow"].scoring_ratio) == (2.0, 0.5)
+    assert found["slow"].seconds_per_row == pytest.approx(4.0 / 480)

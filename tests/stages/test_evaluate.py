@@ -1,0 +1,70 @@
+"""Scores: probabilities rise with logits, ties are named, saturated probabilities do not decide rankings."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.special import expit
+from sklearn.metrics import roc_auc_score
+
+from collm.metrics.evaluate import evaluate
+from collm.registry import default_registry
+from collm.stages.evaluate import build_metrics, probabilities, scored_rows, tie_notes
+
+
+def frame(logit: np.ndarray, users: list[str] | None = None) -> pl.DataFrame:
+    n = len(logit)
+    return pl.DataFrame(
+        {
+            "split": ["test"] * n,
+            "user": users or [str(index % 5) for index in range(n)],
+            "label": (np.arange(n) % 3 == 0).astype(np.int8),
+            "logit": logit.astype(np.float32),
+            "score": probabilities(logit.astype(np.float32)),
+        }
+    )
+
+
+def test_probabilities_are_those_of_the_positive_label() -> None:
+    logits = np.array([-800.0, -3.0, 0.0, 0.5, 40.0, 800.0])
+    np.testing.assert_allclose(probabilities(logits), expit(logits), rtol=1e-12)
+    assert (np.diff(probabilities(logits)) >= 0).all()
+    assert probabilities(np.array([2.0]))[0] > 0.5 > probabilities(np.array([-2.0]))[0]
+
+
+def test_rankings_take_the_logit_where_probabilities_round_to_one() -> None:
+    logit = 50 + np.random.default_rng(0).normal(size=200)
+    scores = frame(logit)
+    assert scores["score"].n_unique() == 1
+    metrics = build_metrics(["auc", "uauc", "ndcg", "logloss"], default_registry())
+    found = evaluate(metrics, scored_rows(scores), n_resamples=0, seed=0)
+    assert found["auc"]["value"] == pytest.approx(roc_auc_score(scores["label"], logit))
+    users = [scores.filter(user=name) for name in scores["user"].unique()]
+    expected = np.mean([roc_auc_score(each["label"], each["logit"]) for each in users])
+    assert found["uauc"]["value"] == pytest.approx(expected)
+    assert found["logloss"]["value"] > 10
+    (note,) = tie_notes(scores)
+    assert "199 of 200 distinct test logits round to the same probability" in note
+
+
+def test_an_ensemble_without_logits_ranks_by_its_scores() -> None:
+    scores = frame(np.linspace(-2, 2, 60)).with_columns(logit=pl.lit(None, dtype=pl.Float32))
+    rows = scored_rows(scores)
+    assert rows.logit is None
+    np.testing.assert_array_equal(rows.ranking, scores["score"])
+
+
+def test_scores_that_share_few_values_are_named() -> None:
+    assert tie_notes(frame(np.linspace(-1, 1, 300))) == []
+    (one,) = tie_notes(frame(np.zeros(300)))
+    assert "The 300 test rows share one value as their score" in one
+    (few,) = tie_notes(frame(np.arange(300) % 4 * 1.0))
+    assert "4 distinct values" in few
+    assert tie_notes(frame(np.zeros(10))) == []
+
+
+def test_users_are_numbered_by_their_ids_and_not_by_where_they_stand() -> None:
+    users = ["10", "9", "b", "a", "10", "9"]
+    shuffled = frame(np.arange(6.0), users)
+    assert scored_rows(shuffled).user.tolist() == [3, 0, 2, 1, 3, 0]
