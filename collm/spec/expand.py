@@ -156,7 +156,7 @@ def _check_number(suite: SuiteFile) -> None:
     factors["seeds"] = max(1, len(suite.seeds))
     number = math.prod(factors.values())
     if number > MAX_RUNS:
-        product = " x ".join(f"{n} {name}" for name, n in factors.items() if n > 1)
+        product = " x ".join(f"{n:,} {name}" for name, n in factors.items() if n > 1)
         message = f"makes {number:,} runs ({product}); at most {MAX_RUNS:,} can be expanded: search with `collm study`"
         raise SpecError([suite.place.problem(message, "matrix" if suite.matrix else "seeds")])
 

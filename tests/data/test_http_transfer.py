@@ -105,9 +105,10 @@ def test_a_part_longer_than_its_file_is_not_used(tmp_path: Path) -> None:
     assert (again.size(), again.version, list(tmp_path.iterdir())) == (0, None, [])
 
 
-@pytest.mark.parametrize(
-    "value", ["\xb2", "", " ", "\u0661\u0662", "1e4", "-3", "Wed, 99 Foo 99999", "Mon, 01 Jan 0001 00:00:00 +2359"]
-)
+STRANGE_WAITS = ("\xb2", "", " ", "\u0661\u0662", "1e4", "-3", "Wed, 99 Foo 99999", "Mon, 01 Jan 0001 00:00:00 +2359")
+
+
+@pytest.mark.parametrize("value", STRANGE_WAITS)
 def test_a_strange_wait_is_no_bug(value: str) -> None:
     assert http_transfer._retry_after(value) in (None, 0.0)
 

@@ -161,7 +161,5 @@ HASH_BOMBS = {
 @pytest.mark.parametrize("name", HASH_BOMBS)
 def test_a_pickle_that_is_never_read_to_its_end_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(restricted_pickle, "_LONGEST_S", 2.0)
-    with pytest.raises(
-        DataError, match=r"bad\.pkl: (refused as unsafe: reading it did not end within 2 s|not a readable)"
-    ):
+    with pytest.raises(DataError, match=r"bad\.pkl: (refused as unsafe: reading it did not end|not a readable)"):
         read_frame(HASH_BOMBS[name], name="bad.pkl")
