@@ -159,8 +159,8 @@ def read_run(folder: Path, *, strict: bool = True) -> ReportRun:
 
     Args:
         folder: Its folder.
-        strict: Whether files that are not as they were written are refused. Otherwise a run that can still be read
-            says so in its notes, beside its numbers.
+        strict: Whether a `results.json` that is not as it was written is refused. Otherwise, where it can be read, the
+            run says so in its notes, beside its numbers: people edit it. Other damage is always refused.
 
     Raises:
         RunError: If it is not finished, damaged, or not a run folder.
@@ -168,11 +168,10 @@ def read_run(folder: Path, *, strict: bool = True) -> ReportRun:
     store = RunFolder.at(folder)
     if not store.is_done():
         raise RunError(f"{folder}: not finished ({failure_of(store)}); repeat its `collm run`, then report")
-    fault = store.damage()
-    if fault and strict:
+    if fault := store.damage(but=() if strict else ("results.json",)):
         raise RunError(f"{fault}; repeat its `collm run`")
     results = store.results()
-    if fault:
+    if fault := store.damage():
         results["notes"] = [*results.get("notes", ()), f"{fault}: edited or damaged since; repeat its `collm run`"]
     return ReportRun(str(results["run"]), int(results["seed"]), folder, results)
 

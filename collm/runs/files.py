@@ -68,16 +68,20 @@ def finish_folder(folder: Path, names: Sequence[str] | None = None) -> None:
     write_atomically(folder / DONE, f"{now} files sha256 {digest}\n{content}")
 
 
-def damage(folder: Path, contents: Collection[str] | None = None) -> str:
+def damage(folder: Path, contents: Collection[str] | None = None, *, but: Collection[str] = ()) -> str:
     """Says what is damaged in a finished folder, empty where nothing is or no list is there to compare with.
 
     Args:
         folder: A folder with `done`.
         contents: Files whose digests are compared, None = all of them; sizes always are.
+        but: Files that are not looked at.
     """
     try:
         listed = listed_files(folder)
-        return "" if listed is None else _first_fault(folder, listed, listed if contents is None else contents)
+        if listed is None:
+            return ""
+        listed = {name: facts for name, facts in listed.items() if name not in but}
+        return _first_fault(folder, listed, listed if contents is None else contents)
     except RunError as error:
         return str(error)
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +184,13 @@ class RunFolder:
         RunResults.check(content, place=str(path))
         return content
 
-    def damage(self) -> str:
-        """Says what is damaged in a finished run, empty where nothing is."""
-        return damage(self.path)
+    def damage(self, *, but: Sequence[str] = ()) -> str:
+        """Says what is damaged in a finished run, empty where nothing is.
+
+        Args:
+            but: Files that are not looked at.
+        """
+        return damage(self.path, but=but)
 
     def clear(self) -> None:
         """Removes a damaged run's own files; call it under the lock."""
