@@ -106,9 +106,18 @@ def state_of(context: typer.Context) -> CliState:
 
 
 def cache_dir() -> Path:
-    """Returns the folder for downloads and converted weights: `COLLM_CACHE`, else the platform's user cache."""
+    """Returns the folder for downloads and converted weights: `COLLM_CACHE`, else the platform's user cache.
+
+    Raises:
+        UsageError: If `COLLM_CACHE` begins with `~` and a user that does not exist.
+    """
     if chosen := os.environ.get("COLLM_CACHE"):
-        return Path(chosen).expanduser().absolute()
+        try:
+            return Path(chosen).expanduser().absolute()
+        except RuntimeError as error:
+            from collm.errors import UsageError
+
+            raise UsageError(f"COLLM_CACHE: '{chosen}' cannot be expanded: {error}") from error
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "collm"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "collm"

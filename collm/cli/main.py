@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -178,7 +179,10 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     own_streams()
-    sys.exit(call(sys.argv[1:]))
+    code = call(sys.argv[1:])
+    with contextlib.suppress(OSError):
+        flush_result()
+    sys.exit(code)
 
 
 __all__ = ["TyperCommand", "app", "call", "command_tree", "main"]

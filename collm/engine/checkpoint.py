@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from safetensors.torch import save
 from collm.errors import RunError
 from collm.runs.store import write_atomically
 
-METADATA_KEY = "collm"
+METADATA_KEY, DIGEST_KEY = "collm", "sha256"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any] | None = None) -> None:
@@ -30,7 +31,8 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
         RunError: If the disk is full or the folder cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomically(path, save(plain, metadata={METADATA_KEY: json.dumps(dict(metadata or {}))}))
+    text = json.dumps(dict(metadata or {}))
+    write_atomically(path, save(plain, metadata={METADATA_KEY: text, DIGEST_KEY: _digest(plain, text)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -42,12 +44,29 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-    except (OSError, SafetensorError) as error:
+            facts = file.metadata() or {}
+            text = facts.get(METADATA_KEY, "{}")
+            metadata = json.loads(text)
+    except (OSError, SafetensorError, ValueError) as error:
         raise RunError(
             f"{path}: cannot be read as safetensors ({error}); remove this stage's folder and run again"
         ) from error
+    # Files of earlier versions have no digest.
+    if facts.get(DIGEST_KEY, written := _digest(tensors, text)) != written:
+        raise RunError(
+            f"{path}: damaged: its contents are not those that were written; remove this stage's folder and run again"
+        )
     return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], metadata: str) -> str:
+    digest = hashlib.sha256(metadata.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        if tensor.numel():
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def flatten_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

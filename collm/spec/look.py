@@ -44,8 +44,8 @@ class _Eyes:
         for section in COMPONENT_SECTIONS:
             config = getattr(spec, section)
             if config is not None:
-                found = self._once(f"{section} {config!r}", functools.partial(_own_look, config))
-                faults |= {f"{section}.{field}": message for field, message in found}
+                found = self._once(f"{section} {config!r}", functools.partial(_own_look, config, section))
+                faults |= dict(found)
         for each in spec_locations(spec, self._registry):
             for _, message in self._once(f"path {each.path}", functools.partial(_missing, each.path)):
                 faults.setdefault(each.field, message)
@@ -74,8 +74,14 @@ class _Eyes:
         return []
 
 
-def _own_look(config: ComponentConfig) -> list[tuple[str, str]]:
-    return list(config.look())
+def _own_look(config: ComponentConfig, at: str) -> list[tuple[str, str]]:
+    """Asks a component's settings, and those of the components that its fields hold."""
+    found = [(f"{at}.{field}", message) for field, message in config.look()]
+    for name in type(config).model_fields:
+        inner = getattr(config, name)
+        if isinstance(inner, ComponentConfig):
+            found += _own_look(inner, f"{at}.{name}")
+    return found
 
 
 def _missing(path: Path) -> list[tuple[str, str]]:

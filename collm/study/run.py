@@ -67,10 +67,7 @@ def load_study_file(request: StudyRequest, registry: Registry) -> CheckedStudy:
         message = "sqlite is for one worker: use journal:PATH on one machine, postgresql:// on several"
         raise SpecError([file.node.nearest(("storage",)).place.problem(message, "study.storage")])
     context = BuildContext(cache_dir=request.options.cache_dir, find=registry.get)
-    checked = check_study(file, registry, context)
-    if problems := look_around(probed_specs(checked), registry, context):
-        raise SpecError(problems)
-    return checked
+    return check_study(file, registry, context)
 
 
 def run_study(
@@ -88,9 +85,12 @@ def run_study(
         The study's ledger, all of whose trials are finished, or whose time is up.
 
     Raises:
-        SpecError: If the storage holds another study of this name.
+        SpecError: If files that a trial names are missing, or the storage holds another study of this name.
         RunError: If workers keep dying.
     """
+    # Showing a study needs no data; running one does.
+    if problems := look_around(probed_specs(checked), registry, checked.specs.context):
+        raise SpecError(problems)
     ledger = open_ledger(checked)
     opened()
     hours = checked.file.section.hours

@@ -81,6 +81,14 @@ class AmazonSource:
             digest.update(file_digest(found.metadata).encode())
         return digest.hexdigest()
 
+    def look(self) -> None:
+        """Looks for the files.
+
+        Raises:
+            DataError: If one is missing.
+        """
+        self._files()
+
     def load(self) -> InteractionTable:
         """Reads the files and applies the recipe.
 

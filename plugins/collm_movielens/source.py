@@ -95,6 +95,14 @@ class FileSource:
         """Returns a digest of the two files."""
         return self._files().content_hash()
 
+    def look(self) -> None:
+        """Looks for the files.
+
+        Raises:
+            DataError: If one is missing.
+        """
+        self._files()
+
     def load(self) -> InteractionTable:
         """Reads the files and applies the split."""
         files, edition = self._files(), self._edition

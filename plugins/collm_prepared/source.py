@@ -52,6 +52,14 @@ class PreparedFolder:
         check_folder(self._folder, self._manifest)
         return self._folder
 
+    def look(self) -> None:
+        """Reads the manifest.
+
+        Raises:
+            DataError: If it is missing or lacks a field.
+        """
+        assert self._manifest
+
     def load(self) -> InteractionTable:
         """Reads the table; histories, limits and counts of training rows in it are not looked at.
 

@@ -38,6 +38,14 @@ class ReleasedSource:
         """Returns a digest of the pickles' bytes."""
         return self._files().content_hash()
 
+    def look(self) -> None:
+        """Looks for the files.
+
+        Raises:
+            DataError: If one is missing.
+        """
+        self._files()
+
     def load(self) -> InteractionTable:
         """Reads the pickles with the restricted unpickler and restores the published order."""
         files = self._files()

@@ -14,7 +14,7 @@ from collm.study.definition import changed_files
 from collm.study.ledger import Claim, Nothing
 from collm.study.migrate import migrate
 from collm.study.records import Outcome
-from collm.study.run import StudyRequest, load_study_file
+from collm.study.run import StudyRequest, load_study_file, run_study
 from collm.study.storage import StudyStorage, journal_fault
 from collm.study.worker import WorkerOptions
 
@@ -93,7 +93,7 @@ def test_a_missing_choice_is_said_before_the_first_trial(over_files: Studies) ->
     options = WorkerOptions(over_files.folder / "runs", over_files.folder / "cache", threads=1)
     request = StudyRequest(over_files.folder / "study.yaml", (), over_files.folder, options)
     with pytest.raises(SpecError, match=r"study\.yaml:9:35: dataset\.interactions: '.*b\.csv': no such file"):
-        load_study_file(request, over_files.registry)
+        run_study(load_study_file(request, over_files.registry), request, over_files.registry)
 
 
 def test_a_study_of_an_earlier_version_knows_no_files() -> None:
