@@ -132,12 +132,12 @@ def mirror() -> str | None:
     chosen = os.environ.get("COLLM_MIRROR")
     if not chosen:
         return None
-    if not chosen.startswith(("http://", "https://")):
-        from collm.errors import UsageError
-
-        raise UsageError(f"COLLM_MIRROR: '{chosen}' is not an address; it begins with http:// or https://")
     if "@" in chosen:
         from collm.errors import UsageError
 
         raise UsageError("COLLM_MIRROR: holds a user or password, which are not sent; give an address without them")
+    if not chosen.startswith(("http://", "https://")):
+        from collm.errors import UsageError
+
+        raise UsageError(f"COLLM_MIRROR: '{chosen}' is not an address; it begins with http:// or https://")
     return chosen

@@ -147,7 +147,15 @@ def test_a_mirror_must_be_an_address(
 ) -> None:
     monkeypatch.setenv("COLLM_MIRROR", "somewhere")
     assert call(["fetch", "ml-1m"]) == 2
-    assert "COLLM_MIRROR: 'somewhere' is no address" in capsys.readouterr().err
+    assert "COLLM_MIRROR: 'somewhere' is not an address" in capsys.readouterr().err
+    monkeypatch.setenv("COLLM_MIRROR", "https://me:p@ss:w@host")
+    assert call(["fetch", "ml-1m"]) == 2
+    said = capsys.readouterr().err
+    assert "holds a user or password, which are not sent" in said
+    assert "p@ss" not in said
+    monkeypatch.setenv("COLLM_MIRROR", "me:p@ss@host")
+    assert call(["fetch", "ml-1m"]) == 2
+    assert "p@ss" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
