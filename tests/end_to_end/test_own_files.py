@@ -139,7 +139,7 @@ def test_wrong_names_and_rules_are_located(folder: Path) -> None:
     spec.write_text(yaml.safe_dump(content), encoding="utf-8")
     wrong = call(folder, "run", "sales.yaml")
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("sales.yaml:1:")
+    assert wrong.stderr.startswith("sales.yaml:2:3: dataset: ")
     assert "dataset.columns.user: no column 'custommer' (did you mean 'customer'?)" in wrong.stderr
     content["dataset"]["columns"]["timestamp"] = None
     spec.write_text(yaml.safe_dump(content), encoding="utf-8")
