@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from collm.errors import PluginError
 
@@ -30,22 +31,99 @@ class ComponentConfig(BaseModel):
         """Returns sentences that a user should read before running with these settings; none by default."""
         return ()
 
+    def look(self) -> Iterable[tuple[str, str]]:
+        """Returns what is wrong outside of the settings as (field, sentence); none by default.
 
-def location_field(default: Any = None, *, description: str) -> Any:
+        Asked by `collm validate` and before a run starts: names and headers of files may be read, no whole files.
+        """
+        return ()
+
+
+def location_field(default: Any = None, *, description: str, files: Sequence[str] = ()) -> Any:
     """A pydantic field that says where something lies, not what it is.
 
-    Such a field is resolved against the YAML file that holds it and never enters a fingerprint.
+    Such a field is resolved against the YAML file that holds it. Its path never enters a fingerprint; the contents of
+    the file or folder do. A field whose type mentions `Path` counts as one however it was made.
 
     Args:
         default: Value when the user gives none.
         description: Description shown in schema and docs.
+        files: Which files of a folder decide results, as patterns, e.g. `*.safetensors`; empty = all that lie in it.
     """
-    return Field(default=default, description=description, json_schema_extra={"x-collm-location": True})
+    extra: dict[str, Any] = {"x-collm-location": True}
+    if files:
+        extra["x-collm-files"] = list(files)
+    return Field(default=default, description=description, json_schema_extra=extra)
 
 
-def is_location(extra: Any) -> bool:
-    """Whether a pydantic field's `json_schema_extra` marks it as made by `location_field`."""
-    return isinstance(extra, dict) and bool(extra.get("x-collm-location"))
+def is_location(info: FieldInfo) -> bool:
+    """Whether a pydantic field says where something lies: made by `location_field`, or of a type with `Path` in it."""
+    extra = info.json_schema_extra
+    return (isinstance(extra, dict) and bool(extra.get("x-collm-location"))) or mentions_path(info.annotation)
+
+
+def mentions_path(annotation: Any) -> bool:
+    """Whether a type annotation mentions a path, through unions, lists and mappings."""
+    if isinstance(annotation, type) and issubclass(annotation, PurePath):
+        return True
+    return any(mentions_path(part) for part in get_args(annotation))
+
+
+@dataclass(frozen=True)
+class Location:
+    """One place that a config names.
+
+    Attributes:
+        field: Dotted path of the field within the config, with a number or key where it holds several.
+        path: The place.
+        files: Patterns of the files of a folder that count; empty = all.
+        owner: Kind of the component whose own field it is.
+    """
+
+    field: str
+    path: Path
+    files: tuple[str, ...]
+    owner: Kind
+
+
+def locations(config: BaseModel, kind: Kind, prefix: str = "") -> Iterator[Location]:
+    """Yields every place that a component's config names, those of the components inside it included.
+
+    Args:
+        config: The config, or a part of one.
+        kind: Kind of the component.
+        prefix: Dotted path of the config, with a dot at its end.
+    """
+    for name, info in type(config).model_fields.items():
+        value, at = getattr(config, name), f"{prefix}{name}"
+        if is_location(info):
+            extra: Any = info.json_schema_extra
+            files = tuple(extra.get("x-collm-files", ())) if isinstance(extra, dict) else ()
+            yield from (Location(field, path, files, kind) for field, path in _paths(value, at))
+        else:
+            yield from _inner_locations(value, component_kind(info.json_schema_extra) or kind, at)
+
+
+def _paths(value: Any, at: str) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, str | PurePath) and str(value):
+        yield at, Path(value)
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _paths(each, f"{at}.{key}")
+    elif isinstance(value, Sequence | Set) and not isinstance(value, str | bytes):
+        for number, each in enumerate(sorted(value) if isinstance(value, Set) else value):
+            yield from _paths(each, f"{at}[{number}]")
+
+
+def _inner_locations(value: Any, kind: Kind, at: str) -> Iterator[Location]:
+    if isinstance(value, BaseModel):
+        yield from locations(value, kind, f"{at}.")
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _inner_locations(each, kind, f"{at}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            yield from _inner_locations(each, kind, f"{at}[{number}]")
 
 
 def component_field(kind: Kind, default: Any = ..., *, description: str, gives: frozenset[str] = frozenset()) -> Any:

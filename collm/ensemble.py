@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from collm.data.wheels import file_sha256
+from collm.digests import file_digest
 from collm.errors import CollmError, RunError
 from collm.registry import Registry
 from collm.rescore import FLOORS, SCORES, Measure, mean_score, measure_scores, read_scores
-from collm.runs.store import RunFolder, replacing
+from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, SuiteEnsemble
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import ResolvedSpec
@@ -21,18 +22,17 @@ from collm.stages.evaluate import build_metrics
 logger = logging.getLogger(__name__)
 
 
-def ensemble_folder(
-    suite: str, ensemble: SuiteEnsemble, specs: Mapping[str, ResolvedSpec], *, runs_dir: Path
-) -> RunFolder:
-    """Returns the run folder of an ensemble; its hash is of its members' spec hashes.
+def ensemble_folder(suite: str, ensemble: SuiteEnsemble, members: Mapping[str, Path], *, runs_dir: Path) -> RunFolder:
+    """Returns the run folder of an ensemble; its hash is of its members' hashes.
 
     Args:
         suite: Name of the suite.
         ensemble: The ensemble.
-        specs: Key -> spec of each run of the suite.
+        members: Key -> run folder of each member at least.
         runs_dir: Directory of runs.
     """
-    digest = fingerprint({"ensemble": [specs[member].spec_hash for member in ensemble.members]})[:10]
+    hashes = [members[member].name.rpartition("-")[2] for member in ensemble.members]
+    digest = fingerprint({"ensemble": hashes})[:10]
     return RunFolder(runs_dir, f"{suite}-{ensemble.run}", digest)
 
 
@@ -91,13 +91,16 @@ def run_ensemble(
     Raises:
         RunError: If the members did not score the same rows.
     """
-    folder = ensemble_folder(suite, ensemble, specs, runs_dir=runs_dir)
     members = {key: Path(str(results[key]["run_dir"])) for key in ensemble.members}
-    inputs = {key: file_sha256(path / SCORES) for key, path in members.items()}
-    with folder.lock():
+    folder = ensemble_folder(suite, ensemble, members, runs_dir=runs_dir)
+    inputs = {key: file_digest(path / SCORES) for key, path in members.items()}
+    with folder.lock(on_wait=logger.warning):
+        fault = folder.damage() if folder.is_done() else ""
+        if fault:
+            logger.warning("%s: %s; the ensemble is made again", ensemble.key, fault)
+            folder.clear()
         reused = folder.is_done() and folder.results().get("inputs") == inputs
         if not reused:
-            folder.reopen()
             _average(folder, suite, ensemble, specs, results, members, inputs, registry)
             folder.write_done()
     return folder.results() | {"run": ensemble.run, "run_dir": str(folder.path), "reused": reused}
@@ -123,28 +126,24 @@ def _average(
         resamples=first.evaluate.resamples,
     )
     lead, floors = results[ensemble.members[0]], members[ensemble.members[0]] / FLOORS
-    folder.write_spec({"ensemble": {key: specs[key].plain() for key in ensemble.members}})
-    with replacing(folder.path / SCORES) as temporary:
-        frame.write_parquet(temporary)
+    writers: dict[str, Callable[[Path], Any]] = {SCORES: frame.write_parquet}
     if floors.is_file():
-        with replacing(folder.path / FLOORS) as temporary:
-            shutil.copyfile(floors, temporary)
-    folder.write_results(
-        {
-            "schema": lead["schema"],
-            "name": f"{suite}-{ensemble.run}",
-            "run": ensemble.run,
-            "spec_hash": folder.path.name.rpartition("-")[2],
-            "seed": ensemble.seed,
-            "profile": first.profile,
-            "metrics": measure_scores(frame, measure),
-            "floors": lead.get("floors", {}),
-            "timing": {},
-            "inputs": inputs,
-            "counts": lead.get("counts", {}),
-            "full_counts": lead.get("full_counts", {}),
-            "protocol": lead.get("protocol", {}),
-            "facts": {"ensemble": {key: str(path.name) for key, path in members.items()}},
-            "notes": [f"The mean of the scores of {' and '.join(ensemble.members)}."],
-        }
-    )
+        writers[FLOORS] = functools.partial(shutil.copyfile, floors)
+    content = {
+        "schema": lead["schema"],
+        "name": f"{suite}-{ensemble.run}",
+        "run": ensemble.run,
+        "spec_hash": folder.path.name.rpartition("-")[2],
+        "seed": ensemble.seed,
+        "profile": first.profile,
+        "metrics": measure_scores(frame, measure),
+        "floors": lead.get("floors", {}),
+        "timing": {},
+        "inputs": inputs,
+        "counts": lead.get("counts", {}),
+        "full_counts": lead.get("full_counts", {}),
+        "protocol": lead.get("protocol", {}),
+        "facts": {"ensemble": {key: str(path.name) for key, path in members.items()}},
+        "notes": [f"The mean of the scores of {' and '.join(ensemble.members)}."],
+    }
+    folder.replace({"ensemble": {key: specs[key].plain() for key in ensemble.members}}, content, writers)

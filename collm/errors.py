@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from collm.visible import visible
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+
 
 class CollmError(Exception):
     """Base of everything that `collm` raises on purpose."""
@@ -32,7 +36,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part not in ("", None))
-        return ": ".join(part for part in (place, self.path, self.message) if part)
+        # One problem is one line, whatever the file holds.
+        return visible(": ".join(part for part in (place, self.path, self.message) if part), keep="")
 
 
 class SpecError(CollmError):
@@ -68,3 +73,24 @@ class DataError(CollmError):
 
 class RunError(CollmError):
     """A run that cannot go on: a NaN loss, a locked folder, a checkpoint of another model."""
+
+
+class InUse(RunError):
+    """A run that another process of this machine works on: it can be waited for."""
+
+
+def out_of_memory(error: BaseException) -> str:
+    """Returns what to say of an error that means that memory ran out, empty for any other error.
+
+    Args:
+        error: What was raised, by Python, by numpy or by torch.
+    """
+    if not isinstance(error, MemoryError | RuntimeError) or isinstance(error, CollmError):
+        return ""
+    said = (str(error).splitlines() or [""])[0]
+    if not isinstance(error, MemoryError) and not any(words in said for words in _OUT_OF_MEMORY):
+        return ""
+    return (
+        f"out of memory ({said or type(error).__name__}): make smaller what is large: embedding_size, "
+        "tuning.micro_batch_tokens, batch_size, the backbone, dataset.limit; or use a machine with more memory"
+    )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from collm.component import BuildContext
 from collm.contracts.encoder import EncoderConfig
@@ -18,8 +21,9 @@ from collm.finished import input_hashes, outcome, stored_outcome
 from collm.observers import Observers
 from collm.registry import Registry
 from collm.runs.environment import describe_environment
-from collm.runs.store import RunFolder, replacing
+from collm.runs.store import RunFolder, write_json
 from collm.runs.team import ALONE, Team
+from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floors_frame, scores_frame, tie_notes
 from collm.stages.fit_encoder import default_config, fit_encoder, load_encoder
@@ -51,7 +55,9 @@ class RunOptions:
     team: Team = ALONE
 
 
-def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run: str | None = None) -> dict[str, Any]:
+def run_spec(
+    spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run: str | None = None, wait: bool = True
+) -> dict[str, Any]:
     """Runs a spec, or returns the stored results of a finished run.
 
     Args:
@@ -59,18 +65,23 @@ def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run
         registry: Where components come from.
         options: Directories, device, threads, processes.
         run: Key of the run within its suite; default: the spec's name.
+        wait: Whether to wait for another process of this host that works on the same run.
 
     Returns:
         The content of `results.json`, with `run_dir` and `reused` added.
 
     Raises:
+        InUse: If another process of this host works on it and `wait` is off.
         CollmError: Of the kind that stopped the run; what is finished stays and is reused by the same command.
     """
     key, context = run or spec.name, BuildContext(cache_dir=options.cache_dir, find=registry.get)
-    team, folder = options.team, RunFolder(options.runs_dir, spec.name, spec.spec_hash)
+    team = options.team
+    folder = RunFolder(
+        options.runs_dir, spec.name, team.from_main(functools.partial(run_hash, spec, registry, context))
+    )
 
     def stored() -> dict[str, Any] | None:
-        return stored_outcome(spec, registry, runs_dir=options.runs_dir, context=context, run=key)
+        return stored_outcome(spec, registry, folder=folder, context=context, run=key)
 
     if (before := team.from_main(stored)) is not None:
         logger.info("%s: finished before, nothing to do (%s)", key, before["run_dir"])
@@ -80,7 +91,7 @@ def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run
         with contextlib.ExitStack() as held:
 
             def claim() -> bool:
-                held.enter_context(folder.lock())
+                held.enter_context(folder.lock(wait=wait, on_wait=logger.warning))
                 # Another command may have finished it while this one waited for the lock.
                 return stored() is None
 
@@ -89,6 +100,15 @@ def run_spec(spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run
 
     team.together(work)
     return team.from_main(lambda: outcome(folder, key, reused=False))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a run leaves: content of `results.json`, `scores.parquet` and `floors.parquet`."""
+
+    results: dict[str, Any]
+    scores: pl.DataFrame
+    floors: pl.DataFrame
 
 
 class _Run:
@@ -111,24 +131,35 @@ class _Run:
             self._work()
             return
         spec, folder = self.spec, self.folder
-        folder.reopen()
-        folder.write_spec(spec.plain())
-        folder.write_environment(
-            describe_environment() | {"processes": self.team.size, "sharded_weights": self.team.shards}
-        )
+        environment = describe_environment() | {"processes": self.team.size, "sharded_weights": self.team.shards}
+        if folder.is_done() and folder.damage():
+            folder.clear()
+        # A finished run whose code or files changed stays as it is until this attempt has its results.
+        if not folder.is_done():
+            folder.write_spec(spec.plain())
+            folder.write_environment(environment)
         folder.append_event("run_started", name=spec.name, spec_hash=spec.spec_hash)
         self.hooks.notify("run_started", run_dir=folder.path, spec=spec.plain())
         try:
-            results = self._work()
+            made = self._work()
         except BaseException as error:
             folder.append_event("run_failed", error=f"{type(error).__name__}: {error}")
             raise
-        folder.write_results(results)
+        assert made is not None  # the main process has the results
+        folder.replace(
+            spec.plain(),
+            made.results,
+            {
+                "environment.json": functools.partial(write_json, environment),
+                "scores.parquet": made.scores.write_parquet,
+                "floors.parquet": made.floors.write_parquet,
+            },
+        )
         folder.append_event("run_finished")
         folder.write_done()
-        self.hooks.notify("run_finished", run_dir=folder.path, results=results)
+        self.hooks.notify("run_finished", run_dir=folder.path, results=made.results)
 
-    def _work(self) -> dict[str, Any]:
+    def _work(self) -> _Made | None:
         spec = self.spec
         prepared, data = prepare_data(spec, registry=self.registry, runner=self.runner, context=self.context)
         self._record(prepared)
@@ -149,14 +180,10 @@ class _Run:
             "work_seconds": evaluated.scoring.work_seconds,
         }
         if not self.team.is_main:
-            return {}
+            return None
         scores = scores_frame(spec, data, evaluated.logits)
         notes.extend(tie_notes(scores))
-        with replacing(self.folder.path / "scores.parquet") as temporary:
-            scores.write_parquet(temporary)
-        with replacing(self.folder.path / "floors.parquet") as temporary:
-            floors_frame(data, floors).write_parquet(temporary)
-        return self._results(data, evaluated, floors, facts, notes)
+        return _Made(self._results(data, evaluated, floors, facts, notes), scores, floors_frame(data, floors))
 
     def _language_model(
         self, data: PreparedData, prepared: StageResult, facts: dict[str, Any], notes: list[str]

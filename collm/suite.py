@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
+from collm.component import BuildContext
 from collm.ensemble import run_ensembles
-from collm.errors import CollmError
+from collm.errors import CollmError, DataError, InUse
+from collm.finished import run_folder
 from collm.registry import Registry
 from collm.runner import RESULTS_SCHEMA, RunOptions, run_spec
-from collm.runs.store import RunFolder
 from collm.spec.expand import Suite
+from collm.spec.model import ResolvedSpec
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +28,26 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
     Returns:
         `{"schema": 1, "suite": name, "runs": [results of each finished run], "failed": {run key: message}}`.
     """
-    _say_plan(suite, options.runs_dir)
+    options.team.from_main(lambda: _say_plan(suite, registry, options))
     results: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
-    for number, member in enumerate(suite.runs, start=1):
-        logger.info("%s: run %d of %d: %s", suite.name, number, len(suite.runs), member.key)
-        try:
-            results[member.key] = run_spec(member.spec, registry, options, run=member.run)
-        except CollmError as error:
-            failed[member.key] = str(error)
-            logger.error("%s failed: %s", member.key, error)
+    pending, wait = list(enumerate(suite.runs, start=1)), False
+    while pending:
+        busy = []
+        for number, member in pending:
+            logger.info("%s: run %d of %d: %s", suite.name, number, len(suite.runs), member.key)
+            try:
+                results[member.key] = run_spec(member.spec, registry, options, run=member.run, wait=wait)
+            except InUse:
+                # Several commands on one suite share its runs: each takes those that nobody works on.
+                logger.info("%s: another process works on it; it is come back to", member.key)
+                busy.append((number, member))
+            except CollmError as error:
+                failed[member.key] = str(error)
+                logger.error("%s failed: %s", member.key, error)
+        wait = len(busy) == len(pending)
+        pending = busy
+    results = {member.key: results[member.key] for member in suite.runs if member.key in results}
     mixed, unmade = options.team.from_main(
         lambda: run_ensembles(suite, results, registry=registry, runs_dir=options.runs_dir)
     )
@@ -48,10 +59,9 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
     }
 
 
-def _say_plan(suite: Suite, runs_dir: Path) -> None:
+def _say_plan(suite: Suite, registry: Registry, options: RunOptions) -> None:
     """Says what is finished and what is to do; whether code or files changed is looked at in each one's turn."""
-    folders = {each.key: RunFolder(runs_dir, each.spec.name, each.spec.spec_hash) for each in suite.runs}
-    done = [key for key, folder in folders.items() if folder.is_done()]
+    done = [member.key for member in suite.runs if _is_done(member.spec, registry, options)]
     missing = [member.key for member in suite.runs if member.key not in done]
     logger.info(
         "%s: %d runs, %d ensembles; finished before: %s; to do: %s",
@@ -61,3 +71,11 @@ def _say_plan(suite: Suite, runs_dir: Path) -> None:
         ", ".join(done) or "none",
         ", ".join(missing) or "none",
     )
+
+
+def _is_done(spec: ResolvedSpec, registry: Registry, options: RunOptions) -> bool:
+    context = BuildContext(cache_dir=options.cache_dir, find=registry.get)
+    try:
+        return run_folder(spec, registry, runs_dir=options.runs_dir, context=context).is_done()
+    except DataError:
+        return False

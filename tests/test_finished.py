@@ -42,7 +42,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(finished, "input_hashes", hashes)
         if done:
             folder.write_done()
-        return stored_outcome(Spec(), registry_of([]), runs_dir=tmp_path, context=BuildContext(tmp_path), run="key")
+        return stored_outcome(Spec(), registry_of([]), folder=folder, context=BuildContext(tmp_path), run="key")
 
     return asking
 
@@ -66,10 +66,17 @@ def test_changed_inputs_are_named_and_worked_on_again(ask, caplog, now, said) ->
     assert f"key: finished before, but {said} changed since" in caplog.text
 
 
-def test_missing_files_do_not_hide_stored_results(ask, caplog) -> None:
-    outcome = ask(DataError("no such folder"))
-    assert outcome["reused"]
-    assert "their files cannot be compared: no such folder" in caplog.text
+def test_missing_files_are_an_error_before_anything_is_shown(ask) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        ask(DataError("no such folder"))
+
+
+def test_a_damaged_run_is_named_and_made_again(ask, caplog, tmp_path: Path) -> None:
+    assert ask({"code": "1", "dataset": "2"}) is not None
+    path = tmp_path / "r-abc" / "results.json"
+    path.write_bytes(path.read_bytes().replace(b"recommended", b"Recommended"))
+    assert ask({"code": "1", "dataset": "2"}, done=False) is None
+    assert f"key: {path}: damaged: its contents are not those that were written; the run is made again" in caplog.text
 
 
 class StoredConfig(BackboneConfig):
@@ -89,16 +96,11 @@ def build_dataset(config: DatasetConfig, *, context: BuildContext) -> Content:
     return Content("rows")
 
 
-def build_backbone(config: StoredConfig, *, context: BuildContext) -> Content:
-    assert config.folder is not None
-    return Content((config.folder / "weights").read_text(encoding="utf-8"))
-
-
 def test_files_of_a_component_inside_the_encoder_count(tmp_path: Path) -> None:
     registry = registry_of(
         [
             Component("dataset", "rows", f"{__name__}:build_dataset", DatasetConfig, "Rows."),
-            Component("backbone", "stored", f"{__name__}:build_backbone", StoredConfig, "Weights in a folder."),
+            Component("backbone", "stored", f"{__name__}:none", StoredConfig, "Weights in a folder."),
             Component("encoder", "reading", f"{__name__}:none", ReadingConfig, "Reads.", gives=frozenset({"scores"})),
         ]
     )
@@ -111,6 +113,8 @@ def test_files_of_a_component_inside_the_encoder_count(tmp_path: Path) -> None:
         return input_hashes(spec, registry, BuildContext(tmp_path))
 
     (tmp_path / "weights").write_text("one", encoding="utf-8")
-    assert hashes(tmp_path) == {**hashes(None), "encoder.backbone": "one"}
+    first = hashes(tmp_path)
+    assert first == {**hashes(None), "encoder.text.folder": first["encoder.text.folder"]}
     (tmp_path / "weights").write_text("two", encoding="utf-8")
-    assert hashes(tmp_path)["encoder.backbone"] == "two"
+    second = hashes(tmp_path)
+    assert {name for name in first if first[name] != second[name]} == {"encoder.text.folder"}

@@ -16,7 +16,9 @@ PLUGINS = ROOT / "plugins"
 
 # Lowest first; modules of one line do not import each other unless they are of the same area.
 LAYERS: tuple[tuple[str, ...], ...] = (
+    ("visible",),
     ("errors",),
+    ("digests", "making"),
     ("contracts", "component"),
     ("hookspecs",),
     ("plugins", "registry", "observers"),

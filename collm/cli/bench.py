@@ -24,6 +24,7 @@ from collm.cli.context import (
     state_of,
 )
 from collm.errors import UsageError
+from collm.visible import ShownFormatter
 
 if TYPE_CHECKING:
     from collm.bench.measure import BenchOptions
@@ -156,7 +157,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def _logged(*, debug: bool) -> Iterator[None]:
     """Shows the harness's own progress lines on stderr."""
     handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("collm")
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(ShownFormatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     try:

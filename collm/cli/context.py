@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from collm.cli.processes import is_main_process
+from collm.cli.output import emit, emit_json, emit_table, keep_stdout_for_results, say
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
+    from collm.component import BuildContext
     from collm.registry import Registry
     from collm.spec.expand import Suite
     from collm.spec.model import ResolvedSpec
 
-PIPED_WIDTH = 120
+__all__ = ["CliState", "cache_dir", "emit", "emit_json", "emit_table", "mirror", "say", "state_of"]
 
 SpecArgument = Annotated[
     Path, typer.Argument(metavar="SPEC", help="YAML file of a run or a suite.", show_default=False)
@@ -55,6 +53,7 @@ class CliState:
     def registry(self) -> Registry:
         """Returns the installed components; names broken plugins on stderr, once."""
         if self._registry is None:
+            keep_stdout_for_results()
             from collm.registry import default_registry
 
             self._registry = default_registry(strict=self.strict_plugins)
@@ -65,30 +64,43 @@ class CliState:
                         say(status.traceback)
         return self._registry
 
+    def build_context(self) -> BuildContext:
+        """Returns what components are built with."""
+        from collm.component import BuildContext
+
+        return BuildContext(cache_dir=cache_dir(), find=self.registry().get)
+
     def load(self, path: Path, overrides: list[str] | None) -> ResolvedSpec | Suite:
         """Reads a spec or suite with its overrides; relative paths in overrides start at the working directory."""
-        from collm.errors import UsageError
+        from collm.errors import SpecError, UsageError
         from collm.spec.expand import load_any
+        from collm.spec.look import look_around
 
         if not path.is_file():
             what = "is a folder, not a YAML file" if path.is_dir() else "no such file"
             raise UsageError(f"{path}: {what}; the working directory is {Path.cwd()}")
         loaded = load_any(path, overrides or [], self.registry(), cwd=Path.cwd())
+        if problems := look_around(_specs(loaded), self.registry(), self.build_context()):
+            raise SpecError(problems)
         for warning in dict.fromkeys(_warnings(loaded)):
             say(f"warning: {warning}")
         return loaded
 
 
+def _specs(loaded: ResolvedSpec | Suite) -> list[ResolvedSpec]:
+    return [run.spec for run in loaded.runs] if hasattr(loaded, "runs") else [loaded]
+
+
 def _warnings(loaded: ResolvedSpec | Suite) -> Iterator[str]:
-    specs = [run.spec for run in loaded.runs] if hasattr(loaded, "runs") else [loaded]
-    for spec in specs:
+    for spec in _specs(loaded):
         for config in (spec.dataset, spec.encoder, spec.backbone, spec.prompt, spec.tuning):
             if config is not None:
                 yield from config.warnings()
 
 
 def state_of(context: typer.Context) -> CliState:
-    """Returns the global options of this call."""
+    """Returns the global options of this call; from now on stdout is for its result alone."""
+    keep_stdout_for_results()
     state = context.find_object(CliState)
     return state if state is not None else CliState()
 
@@ -114,42 +126,9 @@ def mirror() -> str | None:
     if not chosen.startswith(("http://", "https://")):
         from collm.errors import UsageError
 
-        raise UsageError(f"COLLM_MIRROR: '{chosen}' is no address; it begins with http:// or https://")
+        raise UsageError(f"COLLM_MIRROR: '{chosen}' is not an address; it begins with http:// or https://")
+    if "@" in chosen:
+        from collm.errors import UsageError
+
+        raise UsageError("COLLM_MIRROR: holds a user or password, which are not sent; give an address without them")
     return chosen
-
-
-def say(message: str) -> None:
-    """Writes a line to stderr as it is: no wrapping, no colour. Of several processes the main one speaks."""
-    if is_main_process():
-        print(message, file=sys.stderr, flush=True)
-
-
-def emit(text: str) -> None:
-    """Writes a part of the result to stdout."""
-    print(text)
-
-
-def emit_json(content: Mapping[str, Any]) -> None:
-    """Writes the result as JSON to stdout."""
-    print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def emit_table(*renderables: RenderableType) -> None:
-    """Writes tables to stdout, every column and character of them.
-
-    As wide as the terminal; where there is none, without colour and as wide as `COLUMNS` says, else `PIPED_WIDTH`.
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    from collm.cli.fit_table import fit_table
-
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
-        asked = os.environ.get("COLUMNS", "")
-        width = int(asked) if asked.isdecimal() and int(asked) > 0 else PIPED_WIDTH
-        console = Console(file=sys.stdout, highlight=False, width=width, color_system=None)
-    for renderable in renderables:
-        parts = fit_table(renderable, console.width) if isinstance(renderable, Table) else [renderable]
-        for part in parts:
-            console.print(part)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from collm.visible import ShownFormatter
+
 
 @contextmanager
 def log_lines(*, debug: bool) -> Iterator[None]:
@@ -16,7 +18,7 @@ def log_lines(*, debug: bool) -> Iterator[None]:
         debug: Whether to show the finest lines, too.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(ShownFormatter("%(message)s"))
     plugins = {name.partition(".")[0] for name in sys.modules if name.startswith("collm_")}
     loggers = [logging.getLogger(name) for name in ("collm", *sorted(plugins))]
     levels = [logger.level for logger in loggers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -30,9 +31,10 @@ from collm.cli import (
     validate,
 )
 from collm.cli.allocator import keep_freed_memory
-from collm.cli.context import CliState, say
+from collm.cli.context import CliState
+from collm.cli.output import complain, drop_result, flush_result, own_streams, say
 from collm.cli.processes import is_main_process, n_processes
-from collm.errors import CollmError, UsageError
+from collm.errors import CollmError, UsageError, out_of_memory
 from collm.runs.team import ProcessFailed
 
 INTERRUPTED = 130
@@ -108,39 +110,49 @@ def call(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     try:
         code = command_tree().main(list(arguments), prog_name="collm", standalone_mode=False)
-        sys.stdout.flush()
+        flush_result()
     except KeyboardInterrupt:
         code = INTERRUPTED
     except typer.TyperException as error:
         return _usage_error(error)
-    except typer.Abort:
+    except typer.Abort as error:
+        # Click takes the end of a file or connection for an interrupt.
+        if isinstance(error.__cause__, EOFError):
+            return _bug(error.__cause__, debug=debug)
         code = INTERRUPTED
     except CollmError as error:
         if debug:
-            traceback.print_exc()
+            complain(traceback.format_exc())
         say(str(error))
         return _left_last(error.exit_code)
     except ProcessFailed as error:
         if debug:
-            traceback.print_exc()
+            complain(traceback.format_exc())
         if not error.told:
-            print(error, file=sys.stderr, flush=True)
+            complain(str(error))
         return _left_last(FAILED)
     except BrokenPipeError:
         # The reader went away (`| head`): not an error. Closing what is left must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_result()
         return FAILED
     # The last boundary: a bug ends in one line, and in its traceback on request.
     except Exception as error:  # noqa: BLE001
-        if debug:
-            traceback.print_exc()
-        print(f"unexpected {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        if not debug:
-            say("this is a bug in collm or in a plugin; repeat with `collm --debug ...` to see where")
-        return FAILED
+        return _bug(error, debug=debug)
     if code == INTERRUPTED:
         say("interrupted; the same command continues from the last checkpoint")
     return code if isinstance(code, int) else 0
+
+
+def _bug(error: BaseException, *, debug: bool) -> int:
+    if debug:
+        complain("".join(traceback.format_exception(error)))
+    if cause := out_of_memory(error):
+        complain(cause)
+        return FAILED
+    complain(f"unexpected {type(error).__name__}: {error}")
+    if not debug:
+        say("this is a bug in collm or in a plugin; repeat with `collm --debug ...` to see where")
+    return FAILED
 
 
 def _left_last(code: int) -> int:
@@ -152,7 +164,9 @@ def _left_last(code: int) -> int:
 def _usage_error(error: typer.TyperException) -> int:
     show = getattr(error, "show", None)
     if callable(show):
-        show(file=sys.stderr)
+        written = io.StringIO()
+        show(file=written)
+        complain(written.getvalue().rstrip("\n"))
     else:
         say(str(error))
     return int(getattr(error, "exit_code", 2))
@@ -163,6 +177,7 @@ def main() -> NoReturn:
     # Threads that wait by spinning make a busy machine many times slower; read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
+    own_streams()
     sys.exit(call(sys.argv[1:]))
 
 

@@ -63,7 +63,12 @@ def report(
     from collm.report.summary import summarise
 
     collected = collect(
-        targets, runs_dir=runs_dir, registry=state.registry(), overrides=overrides or [], cwd=Path.cwd()
+        targets,
+        runs_dir=runs_dir,
+        registry=state.registry(),
+        overrides=overrides or [],
+        cwd=Path.cwd(),
+        context=state.build_context(),
     )
     measure = _measure(collected, state, protocol, metrics)
     summary = summarise(collected, measure, split=split)

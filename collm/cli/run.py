@@ -23,10 +23,10 @@ from collm.cli.context import (
     state_of,
 )
 from collm.cli.processes import meet, started_less_than_asked
-from collm.component import BuildContext
 from collm.errors import RunError
-from collm.finished import stored_outcome
+from collm.finished import run_folder, stored_outcome
 from collm.runs.team import Team
+from collm.visible import ShownFormatter
 
 if TYPE_CHECKING:
     from collm.spec.expand import Suite
@@ -101,8 +101,9 @@ def _finished(loaded: ResolvedSpec | Suite, state: CliState, runs_dir: Path) -> 
 
 
 def _stored(spec: ResolvedSpec, run: str, state: CliState, runs_dir: Path) -> dict[str, Any] | None:
-    context = BuildContext(cache_dir=cache_dir(), find=state.registry().get)
-    return stored_outcome(spec, state.registry(), runs_dir=runs_dir, context=context, run=run, says_changes=False)
+    context = state.build_context()
+    folder = run_folder(spec, state.registry(), runs_dir=runs_dir, context=context)
+    return stored_outcome(spec, state.registry(), folder=folder, context=context, run=run, says_changes=False)
 
 
 def _work(
@@ -129,7 +130,7 @@ def _work(
 def _log_to_stderr(*, debug: bool) -> None:
     """Shows the harness's own progress lines; other libraries speak up only for warnings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(ShownFormatter("%(message)s"))
     logging.getLogger().addHandler(handler)
     for name in ("collm", *_plugin_loggers()):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)

@@ -12,9 +12,19 @@ import typer
 import yaml
 
 from collm.cli.context import JsonOption, RunsDirOption, emit, emit_json, emit_table, say, state_of
-from collm.errors import UsageError
-from collm.runs.store import DONE
-from collm.runs.usage import folder_bytes, is_held, is_run_folder, remove_folder, run_folders, unused_stages
+from collm.errors import RunError, UsageError
+from collm.runs.files import DONE, LOCK, damage
+from collm.runs.usage import (
+    faults_of,
+    folder_bytes,
+    free_locks,
+    is_held,
+    is_listed,
+    is_run_folder,
+    remove_folder,
+    run_folders,
+    unused_stages,
+)
 
 app = typer.Typer(rich_markup_mode=None)
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or its name in --runs-dir.")]
@@ -91,6 +101,54 @@ def gc(
     _remove([stage.path for stage in unused_stages(_directory(runs_dir), unfinished=unfinished)], dry_run=dry_run)
 
 
+@app.command("check")
+def check(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders, or their names. Default: all.")
+    ] = None,
+    runs_dir: RunsDirOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the files of runs and of the stages they use with what was written; exit 1 where something is damaged.
+
+    Example: collm runs check --runs-dir runs
+    """
+    folders = [_find(path, runs_dir) for path in runs] if runs else run_folders(_directory(runs_dir))
+    found = {str(folder): list(faults_of(folder)) for folder in folders}
+    unlisted = [str(folder) for folder in folders if (folder / DONE).is_file() and not is_listed(folder)]
+    if as_json:
+        shown = [
+            {"folder": folder, "faults": faults, "listed": folder not in unlisted} for folder, faults in found.items()
+        ]
+        emit_json({"schema": 1, "runs": shown})
+    for folder, faults in {} if as_json else found.items():
+        emit("\n".join([f"{folder}: {'damaged' if faults else 'whole'}", *(f"  {fault}" for fault in faults)]))
+    if unlisted:
+        say(f"without digests, finished by an earlier version, so only presence was looked at: {', '.join(unlisted)}")
+    if any(found.values()):
+        say("repeat the `collm run` of a damaged run; where a stage alone is damaged, `collm runs rm` the run before")
+        raise typer.Exit(RunError.exit_code)
+
+
+@app.command("unlock")
+def unlock(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A locked run or stage folder, or its name.")],
+    runs_dir: RunsDirOption = Path("runs"),
+) -> None:
+    """Free all locks of the process that holds a run, where that process is gone with its machine or container.
+
+    Whether a process of another machine still runs cannot be seen from here: make sure that it does not.
+
+    Example: collm runs unlock quickstart-mf-bias-7e62ea00aa
+    """
+    folder = next((each for each in (run, runs_dir / run) if (each / LOCK).exists()), None) or _find(run, runs_dir)
+    locks = free_locks(folder, runs_dir)
+    for path in locks:
+        say(f"removed {path}")
+    if not locks:
+        say(f"{folder}: not locked")
+
+
 @app.command("replay")
 def replay(context: typer.Context, run: RunArgument, runs_dir: RunsDirOption = Path("runs")) -> None:
     """Tell the installed trackers of a run of the past, from its folder alone.
@@ -135,18 +193,19 @@ def _find(path: Path, runs_dir: Path) -> Path:
 
 
 def _describe(folder: Path) -> dict[str, Any]:
+    state = _state(folder)
     return {
         "folder": str(folder),
-        "state": _state(folder),
+        "state": state,
         "age_h": round((time.time() - folder.stat().st_mtime) / 3600, 2),
         "mb": round(folder_bytes(folder) / 1e6, 3),
-        "test_auc": _test_auc(folder / "results.json"),
+        "test_auc": None if state == "damaged" else _test_auc(folder / "results.json"),
     }
 
 
 def _state(folder: Path) -> str:
     if (folder / DONE).is_file():
-        return "done"
+        return "damaged" if damage(folder, ("results.json",)) else "done"
     return "running" if is_held(folder) else "unfinished"
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field
 
 from collm.component import ComponentConfig
+from collm.contracts.model_folder import check_model_folder, weight_names
+from collm.errors import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +37,10 @@ class BackboneConfig(ComponentConfig):
         default=1024, ge=32, description="Tokens per prompt at most; history is shortened first."
     )
 
+    def modules(self) -> frozenset[str] | None:
+        """Returns the dotted names of the modules that hold weights, None where that takes loading the model."""
+        return None
+
 
 class ModelFolderConfig(BackboneConfig):
     """Fields of every backbone that is a Hugging Face model folder."""
@@ -57,6 +64,21 @@ class ModelFolderConfig(BackboneConfig):
         description="Keep only the inputs of decoder layers in training and compute the rest again: about a third more "
         "time, a fraction of the memory, the same gradients.",
     )
+
+    def look(self) -> Iterable[tuple[str, str]]:
+        """Returns what is wrong with the folder in `path`, where one is given."""
+        folder: Path | None = getattr(self, "path", None)
+        if folder is not None:
+            try:
+                check_model_folder(folder)
+            except DataError as error:
+                yield "path", str(error)
+
+    def modules(self) -> frozenset[str] | None:
+        """Returns the names of the folder's modules, None without a folder."""
+        folder: Path | None = getattr(self, "path", None)
+        names = None if folder is None else weight_names(folder)
+        return None if names is None else frozenset(name.rpartition(".")[0] for name in names)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from collm.errors import DataError
+from collm.visible import spreadsheet_cell, visible
 
 QUARANTINE = "quarantine.csv"
 SCHEMA = {"file": pl.String, "line": pl.Int64, "reason": pl.String, "text": pl.String}
@@ -103,3 +104,19 @@ class BadRows:
 
     def _number(self) -> str:
         return f"{len(self)} bad row{'s' if len(self) != 1 else ''}"
+
+
+def quarantine_csv(rows: pl.DataFrame) -> str:
+    """Returns bad rows as CSV in which no cell is a formula for a spreadsheet or steers a terminal.
+
+    Args:
+        rows: Rows as in `SCHEMA`.
+    """
+    safe = [
+        pl.Series(each.name, [None if text is None else spreadsheet_cell(visible(text)) for text in each])
+        if each.dtype == pl.String
+        else each
+        for each in rows.iter_columns()
+    ]
+    written: str = pl.DataFrame(safe, schema=rows.schema).write_csv()
+    return written

@@ -20,7 +20,7 @@ from collm.data.part_file import PartFile, Version
 CHUNK_BYTES = 1 << 18
 # What a server may answer for a while: all else is an answer that repeating does not change.
 PASSING = {408, 425, 429, 500, 502, 503, 504}
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-[0-9]+/([0-9]+|\*)")
 
 Progress = Callable[[int, int | None], None]
 
@@ -79,6 +79,7 @@ def transfer_rest(url: str, part: PartFile, *, size: int | None, timeout_s: floa
             with part.open() as stream:
                 progress(part.size(), total)
                 while chunk := response.read1(CHUNK_BYTES):
+                    _check_length(part.size() + len(chunk), size if total is None else total, part)
                     part.append(stream, chunk)
                     progress(part.size(), total)
     except urllib.error.HTTPError as error:
@@ -90,6 +91,15 @@ def transfer_rest(url: str, part: PartFile, *, size: int | None, timeout_s: floa
         raise _connection_failure(error) from error
     if total is not None and part.size() != total:
         raise TransferFailed(f"the connection ended after {part.size():,} of {total:,} bytes", passing=True)
+
+
+def _check_length(arrived: int, allowed: int | None, part: PartFile) -> None:
+    if allowed is not None and arrived > allowed:
+        part.remove()
+        raise TransferFailed(
+            f"the server sends more than the {allowed:,} bytes that the file has: an error page, or another file",
+            passing=False,
+        )
 
 
 def _request(url: str, part: PartFile) -> urllib.request.Request:
@@ -112,7 +122,7 @@ def _agree(url: str, response: http.client.HTTPResponse, part: PartFile, *, size
             raise TransferFailed("the file on the server is not the one that the download began with", passing=True)
     else:
         length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
+        total = int(length) if length.isascii() and length.isdigit() else None
         if total is None and not getattr(response, "chunked", False):
             raise TransferFailed("the server does not say how long it is, so a cut would go unseen", passing=False)
         if size is not None and total is not None and total != size:
@@ -137,11 +147,12 @@ def _retry_after(value: str | None) -> float | None:
     """Reads seconds or a date."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    # Of isdigit() alone, digits of other scripts and superscripts would count too.
+    if value.strip().isascii() and value.strip().isdigit():
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import SPLITS, DatasetSource, InteractionTable, Limit, Visibility, WrittenSource
-from collm.data.bad_rows import QUARANTINE
+from collm.data.bad_rows import QUARANTINE, quarantine_csv
 from collm.data.checks import check_table, table_counts
 from collm.data.dense import count_ids
 from collm.data.history import HistoryIndex, index_histories
@@ -68,7 +68,7 @@ def prepare(
     _write_entities(table, folder)
     manifest = _manifest(table, kept, limit=limit)
     if table.bad_rows is not None:
-        table.bad_rows.write_csv(folder / QUARANTINE)
+        (folder / QUARANTINE).write_text(quarantine_csv(table.bad_rows), encoding="utf-8")
     manifest["history"] = {"visibility": history.visibility, "repeats": index.repeats, "items": "label 1"}
     manifest["recipe"] = dict(recipe or {})
     manifest["source_sha256"] = source.content_hash()

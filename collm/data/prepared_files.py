@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import SPLITS
-from collm.data.wheels import file_sha256
+from collm.digests import file_digest
 from collm.errors import DataError
 
 SCHEMA_VERSION = 1
@@ -72,7 +72,7 @@ def take_over(written: Path, folder: Path, *, recipe: Mapping[str, Any], source_
 
 def file_facts(path: Path) -> dict[str, Any]:
     """Returns what a manifest says of a file: `bytes`, `rows`, `sha256`."""
-    return {"bytes": path.stat().st_size, "rows": n_rows(path), "sha256": file_sha256(path)}
+    return {"bytes": path.stat().st_size, "rows": n_rows(path), "sha256": file_digest(path)}
 
 
 def n_rows(path: Path) -> int:

@@ -7,8 +7,11 @@ not on the list).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -40,6 +43,10 @@ _MALFORMED = (
     RecursionError,
     ImportError,
 )
+
+
+_LONGEST_S = 20.0
+_BYTES_PER_S = 500_000
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,10 @@ def read_frame(source: bytes | BinaryIO, *, name: str) -> PickledFrame:
         DataError: If the pickle names anything beyond numpy and pandas reconstruction (nothing of it has run then), is
             malformed, or holds something else than one DataFrame.
     """
-    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    content = source if isinstance(source, bytes) else source.read()
+    _require_end(content, name)
     try:
-        return _frame(_RestrictedUnpickler(stream).load())
+        return _frame(_RestrictedUnpickler(io.BytesIO(content)).load())
     except RefusedError as error:
         raise DataError(
             f"{name}: refused as unsafe, nothing of it was run: {error}; only plain pandas tables are read. "
@@ -88,6 +96,36 @@ def read_frame(source: bytes | BinaryIO, *, name: str) -> PickledFrame:
     except _MALFORMED as error:
         raise DataError(
             f"{name}: not a readable pickled table ({type(error).__name__}: {error}); get it again"
+        ) from error
+
+
+def load_from_stdin() -> None:
+    """Reads the pickle on stdin and forgets it: what a child process does to see whether reading comes to an end."""
+    with contextlib.suppress(RefusedError, *_MALFORMED):
+        _RestrictedUnpickler(sys.stdin.buffer).load()
+
+
+def _require_end(content: bytes, name: str) -> None:
+    """Refuses a pickle that is never read to its end.
+
+    A tuple nested into itself has a hash of which each level doubles the work: 130 bytes keep the pickle machine busy
+    for ever, inside one call that no signal interrupts. So a child process reads it first and is ended in time.
+    """
+    allowed_s = _LONGEST_S + len(content) / _BYTES_PER_S
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import load_from_stdin; load_from_stdin()"
+    try:
+        subprocess.run(
+            [sys.executable, "-c", program],
+            input=content,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=allowed_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(
+            f"{name}: refused as unsafe: reading it did not end within {allowed_s:.0f} s, as in files made to keep a "
+            "machine busy. Get the file again from its publisher"
         ) from error
 
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from collm.digests import file_digest, member_digest
 from collm.errors import DataError
-
-_CHUNK_BYTES = 1 << 20
 
 
 class SourceFiles:
@@ -77,14 +76,9 @@ class SourceFiles:
         digest = hashlib.sha256()
         for name in sorted(self._places):
             digest.update(f"{name}\0".encode())
-            try:
-                with self.open(name) as stream:
-                    content = hashlib.sha256()
-                    while chunk := stream.read(_CHUNK_BYTES):
-                        content.update(chunk)
-            except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-                raise DataError(f"{self.path}: '{name}' cannot be read ({error}); get the file again") from error
-            digest.update(content.digest())
+            place = self._places[name]
+            content = file_digest(self.path / place) if self.path.is_dir() else member_digest(self.path, place)
+            digest.update(bytes.fromhex(content))
         return digest.hexdigest()
 
     def _zip_members(self) -> list[str]:

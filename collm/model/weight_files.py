@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -15,57 +14,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from collm.contracts.model_folder import BIN_INDEX, MODEL_FILES, SAFETENSORS_INDEX, bin_files
+from collm.digests import place_digest
 from collm.errors import DataError
+from collm.making import leftovers, making
 
 logger = logging.getLogger(__name__)
-
-CONFIG = "config.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-SAFETENSORS_INDEX = "model.safetensors.index.json"
-BIN_INDEX = "pytorch_model.bin.index.json"
-# What decides the model's numbers; README, licence and chat templates do not.
-_HASHED = (
-    "*.safetensors",
-    "*.bin",
-    "*.index.json",
-    "*.model",
-    CONFIG,
-    "tokenizer*.json",
-    "vocab.*",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
-
-
-def check_model_folder(folder: Path) -> None:
-    """Accepts a folder that holds a model.
-
-    Raises:
-        DataError: If it, its config, its tokenizer or its weights are missing.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give the folder of a Hugging Face model (config.json and so on)")
-    if not (folder / CONFIG).is_file():
-        raise DataError(
-            f"{folder}: has no {CONFIG}, so it is not a Hugging Face model folder; save_pretrained writes it"
-        )
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise DataError(
-            f"{folder}: has no tokenizer (one of {', '.join(TOKENIZER_FILES)}); save the tokenizer there too"
-        )
-    if not has_safetensors(folder) and not bin_files(folder):
-        raise DataError(f"{folder}: has no weights (model*.safetensors, or pytorch_model*.bin)")
-
-
-def has_safetensors(folder: Path) -> bool:
-    """Whether the folder's weights are safetensors."""
-    return any(folder.glob("model*.safetensors"))
-
-
-def bin_files(folder: Path) -> list[Path]:
-    """Returns the folder's pickled weight files in name order."""
-    return sorted(folder.glob("pytorch_model*.bin"))
 
 
 def folder_hash(folder: Path) -> str:
@@ -74,16 +28,7 @@ def folder_hash(folder: Path) -> str:
     Raises:
         DataError: If a file cannot be read.
     """
-    digest = hashlib.sha256()
-    names = sorted({path.name for pattern in _HASHED for path in folder.glob(pattern) if path.is_file()})
-    for name in names:
-        try:
-            with (folder / name).open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{folder / name}: cannot be read ({error.strerror})") from error
-        digest.update(f"{name}\0{content}\n".encode())
-    return digest.hexdigest()
+    return place_digest(folder, MODEL_FILES)
 
 
 def make_folder(target: Path, write: Callable[[Path], None]) -> Path:
@@ -99,24 +44,19 @@ def make_folder(target: Path, write: Callable[[Path], None]) -> Path:
     Raises:
         DataError: If the disk cannot take it.
     """
-    if target.is_dir():
+    if target.is_dir() and not leftovers(target):
         return target
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        write(temporary)
+    with making(target):
+        # Another process may have been faster.
+        if target.is_dir():
+            return target
+        temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
+            temporary.mkdir(parents=True)
+            write(temporary)
             temporary.rename(target)
-        except OSError:
-            # Another process was faster with the same content.
-            if not target.is_dir():
-                raise
-    except OSError as error:
-        raise DataError(
-            f"{target}: cannot be written ({error}); free some space or use another cache folder"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 

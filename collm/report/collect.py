@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 import yaml
 
+from collm.component import BuildContext
 from collm.ensemble import ensemble_folder
 from collm.errors import RunError, UsageError
+from collm.finished import run_folder
 from collm.registry import Registry
 from collm.report.deviations import Deviation, deviations
 from collm.rescore import FLOORS, read_scores
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, load_any
+from collm.spec.model import ResolvedSpec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,18 +51,28 @@ class ReportRun:
     def floor_scores(self) -> pl.DataFrame | None:
         """Returns the floors' scores on the same rows, a column per floor; None where the run has none."""
         path = self.path / FLOORS
-        return pl.read_parquet(path) if path.is_file() else None
+        return _read(path, pl.read_parquet) if path.is_file() else None
 
     @cached_property
     def spec(self) -> dict[str, Any]:
         """Returns the resolved spec as plain data."""
-        return dict(yaml.safe_load((self.path / "spec.yaml").read_text(encoding="utf-8")))
+        return _read(self.path / "spec.yaml", lambda path: dict(yaml.safe_load(path.read_text(encoding="utf-8"))))
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Returns what was recorded of the machine; empty for an ensemble."""
         path = self.path / "environment.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        return _read(path, lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _read(path: Path, read: Callable[[Path], T]) -> T:
+    try:
+        return read(path)
+    except (OSError, ValueError, TypeError, yaml.YAMLError, pl.exceptions.PolarsError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{path}: cannot be read ({said}); repeat its `collm run`") from error
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,13 @@ class Collected:
 
 
 def collect(
-    targets: Sequence[Path], *, runs_dir: Path, registry: Registry, overrides: Sequence[str], cwd: Path
+    targets: Sequence[Path],
+    *,
+    runs_dir: Path,
+    registry: Registry,
+    overrides: Sequence[str],
+    cwd: Path,
+    context: BuildContext | None = None,
 ) -> Collected:
     """Reads what `collm report` was asked about.
 
@@ -97,8 +118,10 @@ def collect(
         registry: What specs are resolved with.
         overrides: `path=value` texts that the runs of a file were started with.
         cwd: Folder that relative locations in `overrides` resolve against.
+        context: What components are built with; the contents of a spec's files decide its run's folder.
 
     Raises:
+        DataError: If a file that a spec names is missing; its run folder can be given instead.
         UsageError: If a target is neither a folder nor a file.
         SpecError: If a file has problems.
         RunError: If a run folder is not finished or unreadable, or nothing is finished at all.
@@ -106,14 +129,17 @@ def collect(
     titles: list[str] = []
     runs: list[ReportRun] = []
     missing: list[MissingRun] = []
+    context = context or BuildContext(cache_dir=runs_dir, find=registry.get)
     for target in targets:
         folder = target if target.is_dir() else runs_dir / target
         if folder.is_dir():
-            run = read_run(folder)
+            run = read_run(folder, strict=False)
             titles.append(str(run.results["name"]))
             runs.append(run)
         elif target.is_file():
-            name, found, absent = _from_file(target, runs_dir, registry, overrides, cwd)
+            name, found, absent = _from_file(
+                load_any(target, overrides, registry, cwd=cwd), runs_dir, registry, context
+            )
             titles.append(name)
             runs.extend(found)
             missing.extend(absent)
@@ -128,16 +154,26 @@ def collect(
     return Collected(" + ".join(dict.fromkeys(titles)), distinct, tuple(missing), departures)
 
 
-def read_run(folder: Path) -> ReportRun:
+def read_run(folder: Path, *, strict: bool = True) -> ReportRun:
     """Reads one finished run.
 
+    Args:
+        folder: Its folder.
+        strict: Whether files that are not as they were written are refused. Otherwise a run that can still be read
+            says so in its notes, beside its numbers.
+
     Raises:
-        RunError: If it is not finished, or not a run folder.
+        RunError: If it is not finished, damaged, or not a run folder.
     """
     store = RunFolder.at(folder)
     if not store.is_done():
         raise RunError(f"{folder}: not finished ({failure_of(store)}); repeat its `collm run`, then report")
+    fault = store.damage()
+    if fault and strict:
+        raise RunError(f"{fault}; repeat its `collm run`")
     results = store.results()
+    if fault:
+        results["notes"] = [*results.get("notes", ()), f"{fault}: edited or damaged since; repeat its `collm run`"]
     return ReportRun(str(results["run"]), int(results["seed"]), folder, results)
 
 
@@ -145,30 +181,39 @@ def failure_of(folder: RunFolder) -> str:
     """Returns why a run is not finished, in one line."""
     if not folder.path.is_dir():
         return "not run yet"
-    failures = [event for event in folder.events() if event["event"] == "run_failed"]
+    try:
+        failures = [event for event in folder.events() if event["event"] == "run_failed"]
+    except RunError as error:
+        return str(error)
     return str(failures[-1]["error"]).splitlines()[0] if failures else "interrupted or still running"
 
 
 def _from_file(
-    path: Path, runs_dir: Path, registry: Registry, overrides: Sequence[str], cwd: Path
+    loaded: Suite | ResolvedSpec, runs_dir: Path, registry: Registry, context: BuildContext
 ) -> tuple[str, list[ReportRun], list[MissingRun]]:
-    loaded = load_any(path, overrides, registry, cwd=cwd)
+    def folder_of(spec: ResolvedSpec) -> RunFolder:
+        return run_folder(spec, registry, runs_dir=runs_dir, context=context)
+
     if isinstance(loaded, Suite):
-        specs = {member.key: member.spec for member in loaded.runs}
-        folders = [
-            (each.run, each.seed, RunFolder(runs_dir, each.spec.name, each.spec.spec_hash)) for each in loaded.runs
-        ]
+        members = {each.key: folder_of(each.spec) for each in loaded.runs}
+        paths = {key: folder.path for key, folder in members.items()}
+        folders = [(each.run, each.seed, members[each.key]) for each in loaded.runs]
         folders += [
-            (each.run, each.seed, ensemble_folder(loaded.name, each, specs, runs_dir=runs_dir))
+            (each.run, each.seed, ensemble_folder(loaded.name, each, paths, runs_dir=runs_dir))
             for each in loaded.ensembles
         ]
     else:
-        folders = [(loaded.name, loaded.seed, RunFolder(runs_dir, loaded.name, loaded.spec_hash))]
+        folders = [(loaded.name, loaded.seed, folder_of(loaded))]
     runs: list[ReportRun] = []
     missing: list[MissingRun] = []
     for method, seed, folder in folders:
-        if folder.is_done():
-            runs.append(ReportRun(method, seed, folder.path, folder.results()))
-        else:
+        if not folder.is_done():
             missing.append(MissingRun(method, seed, failure_of(folder)))
+            continue
+        try:
+            run = read_run(folder.path, strict=False)
+        except RunError as error:
+            missing.append(MissingRun(method, seed, str(error)))
+        else:
+            runs.append(replace(run, method=method, seed=seed))
     return loaded.name, runs, missing

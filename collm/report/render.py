@@ -21,6 +21,7 @@ from collm.report.figures import Picture
 from collm.report.grid import Grid
 from collm.report.records import Line, Summary
 from collm.report.tables import report_tables
+from collm.visible import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -62,12 +63,12 @@ def terminal_tables(summary: Summary) -> list[RenderableType]:
 
 def to_markdown(summary: Summary) -> str:
     """Returns the report as Markdown."""
-    return _environment(False).get_template("report.md.j2").render(_context(summary, escape=escape_markdown))
+    return visible(_environment(False).get_template("report.md.j2").render(_context(summary, escape=escape_markdown)))
 
 
 def to_latex(summary: Summary) -> str:
     """Returns the tables as LaTeX; needs the package `booktabs`."""
-    return _environment(False).get_template("report.tex.j2").render(_context(summary, escape=escape_latex))
+    return visible(_environment(False).get_template("report.tex.j2").render(_context(summary, escape=escape_latex)))
 
 
 def to_html(summary: Summary, pictures: Sequence[Picture], *, folder: Path) -> str:
@@ -83,7 +84,7 @@ def to_html(summary: Summary, pictures: Sequence[Picture], *, folder: Path) -> s
         "runs": [_run_details(run, line, folder) for line in summary.lines for run in line.method.runs],
         "link": lambda path: _relative(Path(path), folder),
     }
-    return _environment(True).get_template("report.html.j2").render(context)
+    return visible(_environment(True).get_template("report.html.j2").render(context))
 
 
 def escape_latex(text: str) -> str:

@@ -12,6 +12,7 @@ from collm.report.grid import Grid, Text, cell_text, metric_title
 from collm.report.paper import paper_dataset, paper_numbers
 from collm.report.paper_tables import departures_table, paper_table
 from collm.report.records import Block, Line, Summary
+from collm.visible import spreadsheet_cell, visible
 
 NOT_ABOVE_FLOOR = "†"
 ALIKE = 0.95
@@ -63,7 +64,8 @@ def to_csv(summary: Summary) -> str:
                     paper = line.paper.get(metric) if part == "all" else None
                     place = (line.method.name, line.method.floor, line.fidelity, seeds, summary.split, part, metric)
                     numbers = (cell.value, cell.low, cell.high, cell.smallest, cell.largest, cell.n, paper)
-                    writer.writerow([*place, *numbers, block.label])
+                    cells = [*place, *numbers, block.label]
+                    writer.writerow([spreadsheet_cell(visible(x)) if isinstance(x, str) else x for x in cells])
     return stream.getvalue()
 
 

@@ -21,6 +21,8 @@ _ADVICE = {
     errno.EPERM: "permission is missing: make the folder writable, or choose another with --runs-dir",
 }
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def write_failure(path: Path, error: OSError) -> RunError:
     """Returns the error that tells a user which file could not be written, why, and what to do."""
@@ -49,21 +51,40 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
-    except OSError as error:
-        if not _concerns(error, path, temporary):
-            raise
-        raise write_failure(path, error) from error
+        sync(path.parent)
     except Exception as error:
-        # Writers in native code (safetensors, parquet) wrap the system's error in a class of their own.
-        if os.strerror(errno.ENOSPC) not in str(error):
+        if isinstance(error, OSError) and _concerns(error, path, temporary):
+            raise write_failure(path, error) from error
+        with full_disk_named(path):
             raise
-        raise write_failure(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turns whatever a writer raises on a full disk into the error that says so; all other errors pass.
+
+    Args:
+        path: What is being written.
+
+    Raises:
+        RunError: If the disk or the quota is full.
+    """
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        # Writers in native code (safetensors, parquet) wrap the system's error in a class of their own.
+        told = [each for each in _FULL if each == code or os.strerror(each) in str(error)]
+        if not told:
+            raise
+        raise write_failure(path, OSError(told[0], os.strerror(told[0]))) from error
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -96,8 +117,12 @@ def _concerns(error: OSError, path: Path, temporary: Path) -> bool:
     return place in (path, temporary) or path.is_relative_to(place)
 
 
-def _sync(path: Path) -> None:
-    """Forces a file's or folder's content to disk."""
+def sync(path: Path) -> None:
+    """Forces a file's or folder's content to disk.
+
+    Raises:
+        OSError: If it is missing, or the disk cannot take it.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -15,7 +15,7 @@ from types import TracebackType
 
 import psutil
 
-from collm.errors import RunError
+from collm.errors import InUse, RunError
 from collm.runs.atomic import TEMPORARY_SUFFIX, write_failure
 
 try:
@@ -71,15 +71,24 @@ class Lock:
     another host cannot be examined from here, so it is treated as alive and the message says what to do.
     """
 
-    def __init__(self, path: Path, *, wait: bool = False, on_wait: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        root: Path | None = None,
+        wait: bool = False,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
         """Prepares the lock; nothing is written yet.
 
         Args:
             path: The lock file.
+            root: Directory of runs; a refusal names all locks that the holder has there. None = the lock alone.
             wait: Whether to wait for a live holder on this host instead of raising.
             on_wait: Called once with a sentence when waiting begins.
         """
         self.path = path
+        self._root = root
         self._wait = wait
         self._on_wait = on_wait
         self._held: Holder | None = None
@@ -97,7 +106,8 @@ class Lock:
         """Takes the lock.
 
         Raises:
-            RunError: If somebody else holds it and waiting is off or impossible, or the file cannot be written.
+            InUse: If another process of this host holds it and waiting is off.
+            RunError: If a process of another host holds it, or the file cannot be written.
         """
         told = False
         while True:
@@ -105,7 +115,7 @@ class Lock:
             if other is None:
                 return
             if not self._may_wait(other):
-                raise RunError(self._refusal(other))
+                raise InUse(self._refusal(other)) if self._lives_here(other) else RunError(self._refusal(other))
             if not told and self._on_wait is not None:
                 self._on_wait(f"{self.path.parent}: waiting for {other}, which works on the same thing")
             told = True
@@ -137,20 +147,44 @@ class Lock:
         return None
 
     def _may_wait(self, other: Holder) -> bool:
-        return self._wait and other.host == socket.gethostname() and other.pid != os.getpid()
+        return self._wait and self._lives_here(other)
+
+    def _lives_here(self, other: Holder) -> bool:
+        """Whether another process of this host holds the lock, so that its end can be seen."""
+        return other.host == socket.gethostname() and other.pid != os.getpid()
 
     def _refusal(self, other: Holder) -> str:
         if other.pid == os.getpid() and other.host == socket.gethostname():
             return f"{self.path.parent}: this process holds it already; one run works on a folder at a time"
         if other.host != socket.gethostname():
+            unknown = f"{self.path.parent}: in use by {other}. Whether that process still runs cannot be seen from here"
+            if self._root is None:
+                return f"{unknown}: if it does not, delete {self.path} and repeat the command"
+            folder = self.path.parent.relative_to(self._root)
+            locks = ", ".join(map(str, held_locks(self._root, other)))
             return (
-                f"{self.path.parent}: in use by {other}. Whether that process still runs cannot be seen from here: "
-                f"if it does not, delete {self.path} and repeat the command"
+                f"{unknown}: if it does not, free all its locks ({locks}) with `collm runs unlock {folder} --runs-dir "
+                f"{self._root}` and repeat the command: it continues from the last checkpoint"
             )
         return (
             f"{self.path.parent}: in use by {other}. Wait for it, or end it (kill {other.pid}), "
             "and repeat the command: it continues from the last checkpoint"
         )
+
+
+def held_locks(root: Path, holder: Holder | None) -> list[Path]:
+    """Returns the lock files of one holder in a directory of runs, those of runs first.
+
+    Args:
+        root: Directory of runs.
+        holder: The holder; None = every holder.
+    """
+    found = []
+    for path in (*sorted(root.glob("*/lock")), *sorted(root.glob("stages/*/lock"))):
+        with contextlib.suppress(RunError):
+            if holder is None or read_holder(path) == holder:
+                found.append(path)
+    return found
 
 
 def read_holder(path: Path) -> Holder | None:

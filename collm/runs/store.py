@@ -15,14 +15,14 @@ import yaml
 
 from collm.errors import RunError
 from collm.runs.atomic import remove_leftovers, replacing, write_atomically, write_failure
+from collm.runs.files import DONE, LOCK, damage, finish_folder, remove_contents, replacing_together
 from collm.runs.lock import Holder, Lock, read_holder
 from collm.runs.records import RunResults
 
-__all__ = ["Holder", "Lock", "RunFolder", "StageStore", "read_holder", "replacing", "write_atomically"]
+__all__ = ["DONE", "LOCK", "Holder", "Lock", "RunFolder", "StageStore", "read_holder", "replacing", "write_atomically"]
 
-DONE = "done"
-LOCK = "lock"
 STAGES = "stages"
+RUN_FILES = ("spec.yaml", "environment.json", "events.jsonl", "results.json", "scores.parquet", "floors.parquet")
 
 
 class StageStore:
@@ -63,11 +63,11 @@ class StageStore:
                 folder cannot be written.
         """
         folder = self.folder(stage, fingerprint)
-        with Lock(folder / LOCK, wait=wait, on_wait=on_wait):
+        with Lock(folder / LOCK, root=self.root.parent, wait=wait, on_wait=on_wait):
             remove_leftovers(folder)
             yield folder
             if not self.is_done(stage, fingerprint):
-                write_atomically(folder / DONE, _now() + "\n")
+                finish_folder(folder)
 
 
 class RunFolder:
@@ -93,13 +93,20 @@ class RunFolder:
         return folder
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[RunFolder]:
-        """Holds the run for writing; a second live process on the same run is refused.
+    def lock(self, *, wait: bool = True, on_wait: Callable[[str], None] | None = None) -> Iterator[RunFolder]:
+        """Holds the run for writing; another process of this host that does is waited for.
+
+        Somebody else may have finished the run meanwhile: ask `is_done` inside the block first.
+
+        Args:
+            wait: Whether to wait; otherwise such a process is an error.
+            on_wait: Called once with a sentence when waiting begins.
 
         Raises:
-            RunError: If another live process works on it.
+            InUse: If another process of this host works on it and `wait` is off.
+            RunError: If a process on another host works on it.
         """
-        with Lock(self.path / LOCK):
+        with Lock(self.path / LOCK, root=self.path.parent, wait=wait, on_wait=on_wait):
             remove_leftovers(self.path)
             yield self
 
@@ -109,8 +116,7 @@ class RunFolder:
 
     def write_spec(self, plain: Mapping[str, Any]) -> None:
         """Writes the resolved spec as `spec.yaml`, keys in the given order."""
-        text = yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True, default_flow_style=False)
-        write_atomically(self.path / "spec.yaml", text)
+        write_atomically(self.path / "spec.yaml", _yaml(plain))
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Writes `environment.json`."""
@@ -144,7 +150,8 @@ class RunFolder:
         if not path.is_file():
             return []
         complete, _, _ = path.read_bytes().rpartition(b"\n")
-        return [json.loads(line) for line in complete.decode("utf-8").splitlines() if line]
+        # Lines end at a newline alone: text may hold other characters that Unicode calls line ends.
+        return [_event(path, n, line) for n, line in enumerate(complete.split(b"\n"), start=1) if line]
 
     def logged_steps(self) -> Iterator[tuple[str, int, dict[str, float]]]:
         """Yields stage, step and values of every logged step so far, for trackers that join late or start again."""
@@ -177,13 +184,39 @@ class RunFolder:
         RunResults.check(content, place=str(path))
         return content
 
-    def reopen(self) -> None:
-        """Takes the mark off a finished run whose inputs changed, before anything in its folder is written again."""
-        (self.path / DONE).unlink(missing_ok=True)
+    def damage(self) -> str:
+        """Says what is damaged in a finished run, empty where nothing is."""
+        return damage(self.path)
+
+    def clear(self) -> None:
+        """Removes a damaged run's own files; call it under the lock."""
+        remove_contents(self.path, RUN_FILES)
+
+    def replace(
+        self, plain: Mapping[str, Any], results: Mapping[str, Any], writers: Mapping[str, Callable[[Path], Any]]
+    ) -> None:
+        """Puts a run's outcome in place as a whole; a finished run keeps its old one until this one is on disk.
+
+        The run is not marked as finished by it: `write_done` comes last.
+
+        Args:
+            plain: The resolved spec, keys in the given order.
+            results: Content of `results.json`.
+            writers: Name of each other file -> what writes it to a path.
+
+        Raises:
+            RunError: If the results are not of the documented form, or something cannot be written.
+        """
+        RunResults.check(results, place=str(self.path / "results.json"))
+        with replacing_together(self.path, ("spec.yaml", "results.json", *writers)) as paths:
+            paths["spec.yaml"].write_text(_yaml(plain), encoding="utf-8")
+            paths["results.json"].write_text(_json(results), encoding="utf-8")
+            for name, write in writers.items():
+                write(paths[name])
 
     def write_done(self) -> None:
-        """Marks the run as finished; call it last."""
-        write_atomically(self.path / DONE, _now() + "\n")
+        """Lists the run's files and marks it as finished; call it last. Files that trackers put there do not count."""
+        finish_folder(self.path, RUN_FILES)
 
 
 def _now() -> str:
@@ -192,6 +225,28 @@ def _now() -> str:
 
 def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Writes JSON as the files of a run folder have it; numbers must be finite."""
+    path.write_text(_json(content), encoding="utf-8")
+
+
+def _yaml(plain: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True, default_flow_style=False)
+
+
+def _event(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+        if not isinstance(event, dict) or "event" not in event:
+            raise ValueError("not an event")
+    except ValueError as error:
+        raise RunError(
+            f"{path}:{number}: damaged: {error}; `collm runs check` names what is damaged, and a repeated `collm run` "
+            "makes it anew"
+        ) from error
+    return event
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collm.errors import RunError
-from collm.runs.lock import read_holder
-from collm.runs.store import DONE, LOCK, STAGES, RunFolder
+from collm.runs.files import DONE, LOCK, damage, listed_files
+from collm.runs.lock import held_locks, read_holder
+from collm.runs.store import STAGES, RunFolder
 
 EVENTS = "events.jsonl"
 
@@ -74,8 +75,69 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def faults_of(folder: Path) -> Iterator[str]:
+    """Yields what is damaged in a run folder and in the stages that it uses, one sentence each.
+
+    Args:
+        folder: A run folder.
+    """
+    if (folder / DONE).is_file() and (found := damage(folder)):
+        yield found
+    try:
+        stages = stages_of(folder)
+    except RunError as error:
+        yield str(error)
+        return
+    for name in sorted(stages):
+        stage = folder.parent / STAGES / name
+        if not (stage / DONE).is_file():
+            yield f"{stage}: missing or unfinished"
+        elif found := damage(stage):
+            yield found
+
+
+def is_listed(folder: Path) -> bool:
+    """Whether a finished run has the digests of its files; runs of earlier versions do not."""
+    try:
+        return listed_files(folder) is not None
+    except RunError:
+        return True
+
+
+def free_locks(folder: Path, root: Path) -> list[Path]:
+    """Removes the locks of whoever holds a folder: for a process that is gone with its machine.
+
+    Args:
+        folder: A run or stage folder.
+        root: Directory of runs.
+
+    Returns:
+        The lock files that were removed, empty where the folder is not locked.
+
+    Raises:
+        RunError: If the holder runs on this machine, or a file cannot be removed.
+    """
+    lock = folder / LOCK
+    try:
+        holder = read_holder(lock)
+        locks = [] if holder is None else sorted({lock, *held_locks(root, holder)})
+    except RunError:
+        # Not a lock file: nothing says who wrote it, so it goes alone.
+        holder, locks = None, [lock]
+    if holder is not None and holder.host == socket.gethostname() and holder.is_alive():
+        raise RunError(f"{folder}: in use by {holder}, which still runs; end it first (kill {holder.pid})")
+    for path in locks:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be removed ({error.strerror or error})") from error
+    return locks
+
+
 def remove_folder(folder: Path) -> None:
     """Removes a run or stage; its mark of being done goes first, so that a half-removed one is never taken for whole.
+
+    Of a symbolic link the link alone is removed: what it leads to lies elsewhere and may be in use there.
 
     Raises:
         RunError: If a live process works on it, or files cannot be removed.
@@ -83,6 +145,9 @@ def remove_folder(folder: Path) -> None:
     if is_held(folder):
         raise RunError(f"{folder}: in use by {read_holder(folder / LOCK)}; stop it first")
     try:
+        if folder.is_symlink():
+            folder.unlink()
+            return
         (folder / DONE).unlink(missing_ok=True)
         shutil.rmtree(folder)
     except OSError as error:

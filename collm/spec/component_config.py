@@ -11,7 +11,16 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from collm.component import Component, ComponentConfig, Kind, component_gives, component_kind, is_location, models_in
+from collm.component import (
+    Component,
+    ComponentConfig,
+    Kind,
+    component_gives,
+    component_kind,
+    is_location,
+    mentions_path,
+    models_in,
+)
 from collm.contracts.component_check import CONFIG_BASES
 from collm.errors import Problem, SpecError, UnknownName
 from collm.registry import Registry
@@ -158,7 +167,7 @@ class ConfigReader:
             kind = component_kind(info.json_schema_extra) if info is not None else None
             if info is None:
                 data[key] = below.plain()
-            elif is_location(info.json_schema_extra) and _mentions_path(info.annotation):
+            elif is_location(info) and mentions_path(info.annotation):
                 data[key] = self._located(below, (*path, *here))
             elif kind is not None and below.value is not None:
                 gives = component_gives(info.json_schema_extra)
@@ -232,10 +241,6 @@ def _with_inner(config: BaseModel, inner: Mapping[Path_, BaseModel]) -> BaseMode
 
 def _is_below(path: str, parent: str) -> bool:
     return path == parent or path.startswith((parent + ".", parent + "["))
-
-
-def _mentions_path(annotation: Any) -> bool:
-    return annotation is Path or any(_mentions_path(part) for part in get_args(annotation))
 
 
 def _is_mapping_type(annotation: Any) -> bool:

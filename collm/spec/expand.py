@@ -9,6 +9,7 @@ A run that changes a component's `name` replaces that section whole: the old com
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from collm.spec.read import read_file
 from collm.spec.resolve import SUITE_KEYS, in_file_order, resolve_document
 from collm.spec.suite_entries import SuiteFile
 from collm.spec.suite_file import read_suite
+
+MAX_RUNS = 10_000
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def expand(suite: SuiteFile, base: Node, registry: Registry) -> Suite:
     Raises:
         SpecError: With the problems of all runs; one that only some runs have is placed at those runs.
     """
+    _check_number(suite)
     cells = _cells(suite, base, registry)
     runs: list[SuiteRun] = []
     places: list[tuple[_Cell, SuiteRun]] = []
@@ -144,6 +148,17 @@ def expand(suite: SuiteFile, base: Node, registry: Registry) -> Suite:
     if not runs:
         raise SpecError([suite.place.problem("every run is excluded", "exclude")])
     return Suite(suite.name, tuple(runs), tuple(each for members in ensembles.values() for each in members))
+
+
+def _check_number(suite: SuiteFile) -> None:
+    """Refuses a suite that nobody could wait for, before its cells are made one by one."""
+    factors = {"runs": len(suite.runs), **{axis.path: len(axis.choices) for axis in suite.matrix}}
+    factors["seeds"] = max(1, len(suite.seeds))
+    number = math.prod(factors.values())
+    if number > MAX_RUNS:
+        product = " x ".join(f"{n} {name}" for name, n in factors.items() if n > 1)
+        message = f"makes {number:,} runs ({product}); at most {MAX_RUNS:,} can be expanded: search with `collm study`"
+        raise SpecError([suite.place.problem(message, "matrix" if suite.matrix else "seeds")])
 
 
 def _ensembles(suite: SuiteFile, places: Sequence[tuple[_Cell, SuiteRun]]) -> dict[str, list[SuiteEnsemble]]:

@@ -54,7 +54,7 @@ def dump_config(config: BaseModel, *, locations: bool) -> dict[str, Any]:
     return {
         name: _dump(getattr(config, name), locations)
         for name, field in fields.items()
-        if locations or not is_location(field.json_schema_extra)
+        if locations or not is_location(field)
     }
 
 

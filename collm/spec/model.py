@@ -14,6 +14,7 @@ from collm.contracts.encoder import EncoderConfig
 from collm.contracts.prompt import PromptConfig
 from collm.contracts.tuning import TuningConfig
 from collm.spec.fingerprint import dump_config, fingerprint
+from collm.spec.node import Place
 
 Profile = Literal["paper", "reference", "recommended"]
 EvaluatedSplit = Literal["valid", "test"]
@@ -156,6 +157,7 @@ class ResolvedSpec:
         select: Validation rows that select.
         evaluate: What is measured.
         sources: Dotted path of every value -> `user`, `--set`, `profile NAME` or `default`.
+        places: Dotted path of every value that was written somewhere -> where; the document itself under "".
     """
 
     name: str
@@ -173,6 +175,7 @@ class ResolvedSpec:
     select: SelectConfig
     evaluate: EvaluateConfig
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
     def plain(self, *, locations: bool = True) -> dict[str, Any]:
         """Returns the whole spec as plain data that can be read again as a spec; absent sections are left out.
@@ -181,6 +184,16 @@ class ResolvedSpec:
             locations: Whether fields that say only where something lies are kept.
         """
         return self._dump(locations=locations)
+
+    def place(self, path: str) -> Place:
+        """Returns where a value was written, or the nearest part of the spec that holds it.
+
+        Args:
+            path: Dotted path, with numbers for list items.
+        """
+        while path and path not in self.places:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return self.places.get(path, Place(self.name))
 
     @property
     def spec_hash(self) -> str:

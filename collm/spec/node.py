@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from collm.errors import Problem
+from collm.visible import without_passwords
 
 Scalar = str | int | float | bool | None
 Path_ = tuple[str | int, ...]
@@ -110,7 +111,9 @@ class Node:
         if isinstance(self.value, bool):
             return f"the boolean {str(self.value).lower()}"
         if isinstance(self.value, str):
-            return f"'{self.value}'" if len(self.value) <= 60 else f"'{self.value[:57]}...'"
+            # Before it is cut: without its end an address would not be seen as one.
+            text = without_passwords(self.value)
+            return f"'{text}'" if len(text) <= 60 else f"'{text[:57]}...'"
         return f"the number {self.raw or self.value}"
 
 

@@ -22,6 +22,8 @@ from collm.spec.node import Node, Place, Scalar, dotted
 _TAG = "tag:yaml.org,2002:"
 _BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 _MAX_NODES = 20_000
+_TOO_LARGE = 2**64
+_SHOWN_DIGITS = 40
 
 
 class SpecLoader(yaml.SafeLoader):
@@ -183,7 +185,8 @@ class _Builder:
         except (ValueError, KeyError):
             pass
         if kind in ("bool", "int", "float"):
-            self._complain(node, path, f"'{text}' is not a finite {_kind(node.tag)} that can be used here")
+            text = text if len(text) <= _SHOWN_DIGITS else f"{text[:_SHOWN_DIGITS]}..."
+            self._complain(node, path, f"'{text}' is not a finite {_kind(node.tag)} of a size that can be used here")
         elif kind == "merge":
             return str(text)
         else:
@@ -198,7 +201,11 @@ class _Builder:
             self._complain(
                 node, path, f'{text} has a leading zero (octal in YAML 1.1): write {bare}, or quote it ("{text}")'
             )
-        return int(text, 0) if digits[:2] in ("0x", "0o") else int(text)
+        value = int(text, 0) if digits[:2] in ("0x", "0o") else int(text)
+        if abs(value) >= _TOO_LARGE:
+            # Neither a count nor a seed is that large, and as a decimal number it would not be exact.
+            raise ValueError
+        return value
 
     def _at(self, node: yaml.Node) -> Place:
         mark = node.start_mark

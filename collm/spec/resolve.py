@@ -5,7 +5,7 @@ First the structure and the core's sections, then each component's own config by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -14,7 +14,7 @@ from collm.errors import Problem, SpecError, UnknownName
 from collm.registry import Registry
 from collm.spec.component_config import ConfigReader, fill_component, fill_section, find_component, section_names
 from collm.spec.model import COMPONENT_SECTIONS, CORE_SECTIONS, EvaluateConfig, Head, Profile, ResolvedSpec
-from collm.spec.node import Node, dotted, from_plain, leaves
+from collm.spec.node import Node, Place, dotted, from_plain, leaves
 from collm.spec.override import apply_overrides
 from collm.spec.problems import unknown_key
 from collm.spec.read import read_file
@@ -81,6 +81,7 @@ class _Resolution:
             raise SpecError(in_file_order(self.problems))
         spec = ResolvedSpec(name=head.name, seed=head.seed, profile=head.profile, **self.configs)
         object.__setattr__(spec, "sources", self._sources(spec))
+        object.__setattr__(spec, "places", dict(_places(self.root, "")))
         return spec
 
     def _without_removed(self, document: Node) -> Node:
@@ -163,6 +164,14 @@ class _Resolution:
             node = self.root.find(path)
             sources[dotted(path)] = node.place.origin if node is not None else "default"
         return sources
+
+
+def _places(node: Node, path: str) -> Iterator[tuple[str, Place]]:
+    yield path, node.place
+    for key, below in node.fields.items():
+        yield from _places(below, f"{path}.{key}" if path else key)
+    for number, below in enumerate(node.value if isinstance(node.value, tuple) else ()):
+        yield from _places(below, f"{path}[{number}]")
 
 
 def in_file_order(problems: Iterable[Problem]) -> list[Problem]:

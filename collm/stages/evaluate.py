@@ -19,6 +19,7 @@ from collm.errors import RunError
 from collm.metrics.evaluate import evaluate
 from collm.registry import Registry
 from collm.runs.store import replacing, write_atomically
+from collm.spec.contents import config_contents
 from collm.spec.model import ResolvedSpec
 from collm.stages.stage import StageResult, StageRunner, core_hash
 
@@ -103,6 +104,7 @@ def evaluate_model(
         "slices": spec.slices.model_dump(mode="json"),
         "evaluate": spec.evaluate.model_dump(mode="json"),
         "plugins": [registry.source_hash("metric", name) for name in spec.evaluate.metrics],
+        "files": [_metric_files(name, registry) for name in spec.evaluate.metrics],
         "core": core_hash("metrics", "stages"),
     }
 
@@ -189,6 +191,10 @@ def build_metrics(names: Sequence[str], registry: Registry) -> dict[str, Metric]
         component = registry.get("metric", name)
         metrics[name] = component.load_factory()(component.config(name=name))
     return metrics
+
+
+def _metric_files(name: str, registry: Registry) -> dict[str, str]:
+    return config_contents(registry.get("metric", name).config(name=name), "metric")
 
 
 def _score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:

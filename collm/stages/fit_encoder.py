@@ -21,6 +21,7 @@ from collm.engine.train import Observer
 from collm.errors import PluginError, RunError
 from collm.model.encoder import EncoderModule
 from collm.registry import Registry
+from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
 from collm.stages.inner_components import inner_payload
@@ -114,6 +115,7 @@ def fit_encoder(
         "data": upstream,
         "plugin": registry.source_hash("encoder", config.name),
         "inner": inner_payload(config, registry, context),
+        "files": config_contents(config, "encoder"),
         "core": core_hash("model", "engine"),
     }
 

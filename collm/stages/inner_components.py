@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from collm.component import BuildContext, inner_components, is_location
+from collm.component import BuildContext, inner_components
 from collm.registry import Registry
 
 # Kinds whose built component tells the content of its files.
@@ -30,11 +30,3 @@ def inner_payload(config: BaseModel, registry: Registry, context: BuildContext) 
             entry["content"] = str(built.content_hash())
         payload.append(entry)
     return payload
-
-
-def names_a_place(config: BaseModel) -> bool:
-    """Whether a config says where files lie, so that its plugin's source does not tell what is in them."""
-    return any(
-        is_location(info.json_schema_extra) and getattr(config, name) is not None
-        for name, info in type(config).model_fields.items()
-    )

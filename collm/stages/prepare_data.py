@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from collm.component import BuildContext
-from collm.data.bad_rows import BadRowsError
+from collm.data.bad_rows import BadRowsError, quarantine_csv
 from collm.data.prepared import PreparedData, prepare
 from collm.registry import Registry
 from collm.runs.store import write_atomically
+from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
 from collm.stages.stage import StageResult, StageRunner, core_hash
@@ -37,6 +38,7 @@ def prepare_data(
         "config": config_payload(spec.dataset),
         "visibility": spec.history.visibility,
         "content": source.content_hash(),
+        "files": config_contents(spec.dataset, "dataset"),
         "plugin": registry.source_hash("dataset", spec.dataset.name),
         "core": core_hash("data"),
     }
@@ -61,5 +63,5 @@ def prepare_data(
 def _write_quarantine(error: BadRowsError, folder: Path) -> Path:
     """Writes the bad rows beside the stages: a stage that failed may be cleared away, its list must outlast it."""
     path = folder.parent.parent / "quarantine" / f"{folder.name}.csv"
-    write_atomically(path, error.rows.write_csv())
+    write_atomically(path, quarantine_csv(error.rows))
     return path

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import collm
-from collm.errors import RunError
-from collm.runs.store import StageStore, write_atomically
+from collm.errors import RunError, out_of_memory
+from collm.runs.atomic import full_disk_named, write_atomically
+from collm.runs.files import damage, remove_contents
+from collm.runs.store import StageStore
 from collm.runs.team import ALONE, Team
 from collm.spec.fingerprint import fingerprint
 
 logger = logging.getLogger(__name__)
 RECORD = "stage.json"
+REMOVE = "remove the stage's folder and repeat `collm run`"
 
 
 @dataclass(frozen=True)
@@ -88,18 +91,44 @@ class StageRunner:
         with contextlib.ExitStack() as held:
             reused = self.team.from_main(lambda: self._claim(held, name, digest))
             if not reused:
-                self._work(name, digest, payload, work, shared=shared)
+                self._try(name, digest, payload, work, shared=shared)
             # The main process marks the stage as done when it lets go of it, and the others read it after that.
             self.team.from_main(held.close)
         return self._report(name, digest, start, reused=reused)
 
     def _claim(self, held: contextlib.ExitStack, name: str, digest: str) -> bool:
-        """Takes the stage for this process unless it is finished; returns whether it is."""
-        if self._store.is_done(name, digest):
+        """Takes the stage for this process unless it is finished and whole; returns whether it is."""
+        if self._store.is_done(name, digest) and not self._fault(name, digest):
             return True
         held.enter_context(self._store.claim(name, digest, on_wait=logger.warning))
         # Another command may have finished it while this one waited.
-        return self._store.is_done(name, digest)
+        if not self._store.is_done(name, digest):
+            return False
+        fault = self._fault(name, digest)
+        if fault:
+            logger.warning("%s; %s is worked out again", fault, name)
+            remove_contents(self._store.folder(name, digest))
+        return not fault
+
+    def _fault(self, name: str, digest: str) -> str:
+        """Says what is damaged in a finished stage, empty where nothing is."""
+        folder = self._store.folder(name, digest)
+        try:
+            if not (found := damage(folder)):
+                self._record(folder / RECORD)
+            return found
+        except RunError as error:
+            return str(error)
+
+    def _try(self, name: str, digest: str, payload: Mapping[str, Any], work: Work, *, shared: bool) -> None:
+        """Does the work; of an error that means a full disk or full memory the message says so."""
+        try:
+            with full_disk_named(self._store.folder(name, digest)):
+                self._work(name, digest, payload, work, shared=shared)
+        except (MemoryError, RuntimeError) as error:
+            if cause := out_of_memory(error):
+                raise RunError(f"{name}: {cause}") from error
+            raise
 
     def _work(self, name: str, digest: str, payload: Mapping[str, Any], work: Work, *, shared: bool) -> None:
         folder = self._store.folder(name, digest)
@@ -124,7 +153,7 @@ class StageRunner:
 
     def _report(self, name: str, digest: str, start: float, *, reused: bool) -> StageResult:
         folder = self._store.folder(name, digest)
-        record = json.loads(self._read_record(folder / RECORD))
+        record = self._record(folder / RECORD)
         result = StageResult(
             name=name,
             fingerprint=digest,
@@ -137,16 +166,19 @@ class StageRunner:
         self._finished(result)
         return result
 
-    def _read_record(self, path: Path) -> str:
+    def _record(self, path: Path) -> dict[str, Any]:
         try:
-            return path.read_text(encoding="utf-8")
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return {"work_seconds": float(record["work_seconds"]), "facts": dict(record["facts"])}
         except FileNotFoundError as error:
             if self.team.is_main:
-                raise
+                raise RunError(f"{path}: missing; {REMOVE}") from error
             raise RunError(
                 f"{path}: process {self.team.index} does not see what the main process wrote; put --runs-dir on a file "
                 "system that all machines share"
             ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path}: damaged: not a stage's record ({error}); {REMOVE}") from error
 
 
 @functools.cache

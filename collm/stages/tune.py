@@ -27,6 +27,7 @@ from collm.engine.train import Observer, train
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Probe, Recommender
 from collm.registry import Registry
+from collm.spec.contents import section_contents
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Scorer
@@ -72,6 +73,7 @@ class LanguageModelRun:
             spec.backbone, context=context
         )
         self._steps = tuple(self._strategy.plan())
+        self._files = section_contents(spec, "backbone", "prompt", "tuning")
         self._held_out = held_out_share(spec, registry)
         self._encoder_data = encoder_view(data, self._held_out)
         self._finished: list[StageResult] = []
@@ -191,6 +193,7 @@ class LanguageModelRun:
         return {
             "backbone": config_payload(spec.backbone),
             "weights": self._backbone.content_hash(),
+            "files": self._files,
             "backbone_plugin": self._registry.source_hash("backbone", spec.backbone.name),
             **self._prompts.payload(variant),
             "answer": spec.answer.model_dump(mode="json"),

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from collm.component import BuildContext
 from collm.errors import Problem, SpecError
 from collm.registry import Registry
+from collm.spec.model import ResolvedSpec
 from collm.spec.resolve import in_file_order
 from collm.study.objective import produced_problems
 from collm.study.space import Label, Parameter, Point, Space
@@ -32,18 +34,20 @@ class CheckedStudy:
     specs: TrialSpecs
 
 
-def check_study(file: StudyFile, registry: Registry) -> CheckedStudy:
+def check_study(file: StudyFile, registry: Registry, context: BuildContext | None = None) -> CheckedStudy:
     """Resolves the spec at every choice and at both ends of every range.
 
     Args:
         file: The study file.
         registry: What is installed.
+        context: What components are built with; None = without a cache.
 
     Raises:
         SpecError: With every unknown path, value out of bounds, choice that cannot validate, and objective that the run
             does not produce, placed in the study file or its base.
     """
-    specs = TrialSpecs(file.name, file.base, file.space, registry)
+    context = context or BuildContext(cache_dir=file.base.place.folder, find=registry.get)
+    specs = TrialSpecs(file.name, file.base, file.space, registry, context)
     problems: list[Problem] = []
     decimal: set[str] = set()
     for parameter, label, chosen in _probes(file.space):
@@ -63,6 +67,20 @@ def check_study(file: StudyFile, registry: Registry) -> CheckedStudy:
         raise SpecError(in_file_order(problems))
     space = file.space.with_numbers(frozenset(decimal))
     return CheckedStudy(replace(file, space=space), replace(specs, space=space))
+
+
+def probed_specs(checked: CheckedStudy) -> Iterator[ResolvedSpec]:
+    """Yields the spec at every value of the search space that validates beside the first values of the others.
+
+    Args:
+        checked: The study.
+    """
+    yield checked.specs.trial(checked.file.space.first())
+    for _, _, chosen in _probes(checked.file.space):
+        try:
+            yield checked.specs.trial(checked.file.space.first(chosen))
+        except SpecError:
+            continue
 
 
 def _probes(space: Space) -> Iterator[tuple[Parameter, Label, dict[str, Any]]]:

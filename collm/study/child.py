@@ -22,6 +22,7 @@ from collm.component import load_attribute
 from collm.runs.lock import Holder
 from collm.runs.parent import end_with_parent
 from collm.spec.model import ResolvedSpec
+from collm.visible import ShownFormatter
 
 # Kinds of messages to the worker.
 REPORT, COMPLETE, PRUNED, FAILED = "report", "complete", "pruned", "failed"
@@ -117,7 +118,7 @@ def _redirect_output(log: Path) -> None:
     sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     faulthandler.enable(sys.stderr)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(ShownFormatter("%(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("collm").setLevel(logging.INFO)
 

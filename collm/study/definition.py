@@ -11,9 +11,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from collm.component import Location
 from collm.errors import SpecError, UsageError
+from collm.spec.contents import spec_locations
 from collm.study import records
-from collm.study.check import CheckedStudy
+from collm.study.check import CheckedStudy, probed_specs
 from collm.study.storage import StudyStorage
 from collm.study.trial_spec import flat
 
@@ -27,7 +29,11 @@ def definition(checked: CheckedStudy) -> dict[str, Any]:
         checked: The study.
 
     Returns:
-        `objectives`, `space`, and `fixed`: every field of the first point's spec that is not searched.
+        `objectives`, `space`, `fixed`: every field of the first point's spec that is not searched, and `files`: the
+        digests of what lies at each place that a point names.
+
+    Raises:
+        DataError: If files are missing.
     """
     file = checked.file
     searched = [parameter.path for parameter in file.space.all()]
@@ -38,7 +44,32 @@ def definition(checked: CheckedStudy) -> dict[str, Any]:
         if path != "name" and not any(path == each or path.startswith(f"{each}.") for each in searched)
     }
     objectives = [[objective.text, objective.direction] for objective in file.objectives]
-    return {"schema": 1, "objectives": objectives, "space": file.space.describe(), "fixed": fixed}
+    described = {"schema": 1, "objectives": objectives, "space": file.space.describe(), "fixed": fixed}
+    return described | {"files": _files(checked)}
+
+
+def changed_files(stored: Mapping[str, Any] | None, contents: Mapping[str, str]) -> list[str]:
+    """Returns the fields whose files are not among those that a study was begun with.
+
+    Args:
+        stored: What the storage has of the study's definition; a study of an earlier version knows no files.
+        contents: Field -> digest of one trial.
+    """
+    known = (stored or {}).get("files")
+    return [] if known is None else [field for field, digest in contents.items() if digest not in known.get(field, ())]
+
+
+def _files(checked: CheckedStudy) -> dict[str, list[str]]:
+    found: dict[str, set[str]] = {}
+    seen: set[tuple[Location, ...]] = set()
+    for spec in probed_specs(checked):
+        places = tuple(spec_locations(spec, checked.specs.registry))
+        if places in seen:
+            continue
+        seen.add(places)
+        for field, digest in checked.specs.contents(spec).items():
+            found.setdefault(field, set()).add(digest)
+    return {field: sorted(digests) for field, digests in sorted(found.items())}
 
 
 def open_study(checked: CheckedStudy, storage: StudyStorage) -> Study:
@@ -126,12 +157,18 @@ def compare(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list
         before, now = stored["fixed"].get(path), wanted["fixed"].get(path)
         if before != now:
             found.append(f"{path}: {before} there, {now} here")
+    if stored["space"] == wanted["space"] and "files" in stored:
+        fields = stored["files"].keys() | wanted["files"].keys()
+        changed = sorted(field for field in fields if stored["files"].get(field) != wanted["files"].get(field))
+        found += [f"{field}: the contents of the data or weights there changed" for field in changed]
     return found
 
 
 def is_space_change(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
     """Whether two definitions differ in the search space alone, so that trials can be carried over."""
     if stored is None or stored["objectives"] != wanted["objectives"]:
+        return False
+    if stored["space"] == wanted["space"]:
         return False
     common = stored["fixed"].keys() & wanted["fixed"].keys()
     return all(stored["fixed"][path] == wanted["fixed"][path] for path in common)

@@ -11,11 +11,13 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from collm.errors import SpecError
+from collm.errors import DataError, RunError, SpecError
 from collm.runs.lock import Holder
+from collm.spec.contents import hash_with
 from collm.spec.model import ResolvedSpec
 from collm.study import records
 from collm.study.check import CheckedStudy
+from collm.study.definition import changed_files
 from collm.study.records import Outcome, Owner, attempts_of, is_waiting_for, owner_of, same_spec
 from collm.study.rules import make_pruner, make_sampler
 from collm.study.storage import StudyStorage
@@ -191,11 +193,18 @@ class Ledger:
         number = trial.number
         try:
             spec = self._checked.specs.trial(self._file.space.suggest(trial))
-        except SpecError as error:
+            contents = self._checked.specs.contents(spec)
+        except (SpecError, DataError) as error:
             cause = f"does not validate: {str(error).splitlines()[0]}"
             self._tell(number, Outcome("failed", cause=cause, traceback=str(error)))
             return None
-        twin = same_spec(trials, spec.spec_hash, number)
+        if changed := changed_files(self.study.user_attrs.get(records.DEFINITION), contents):
+            raise RunError(
+                f"{self._file.name}: the contents of {', '.join(changed)} changed since the study was begun, so trials "
+                "are no longer comparable: put the old files back, or give the study another `name`"
+            )
+        identity = hash_with(spec, contents)
+        twin = same_spec(trials, identity, number)
         if twin is not None and twin.state == TrialState.RUNNING:
             self._set(number, records.WAITS_FOR, twin.number)
             self._set(number, records.OWNER, None)
@@ -208,7 +217,7 @@ class Ledger:
         if attempt > 1 or records.ATTEMPTS in attributes:
             self._set(number, records.ATTEMPTS, attempt)
         # The hash comes last: with it, the trial counts as begun.
-        self._set(number, records.SPEC_HASH, spec.spec_hash)
+        self._set(number, records.SPEC_HASH, identity)
         return Claim(number, spec, attempt, previous)
 
     def _settled(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:

@@ -9,7 +9,8 @@ from optuna import create_study, delete_study, load_study
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from collm.errors import SpecError, UsageError
+from collm.errors import DataError, SpecError, UsageError
+from collm.spec.contents import hash_with
 from collm.study import records
 from collm.study.check import CheckedStudy
 from collm.study.definition import compare, definition, find_study, is_space_change, n_running, new_study
@@ -127,6 +128,7 @@ def _point_of(checked: CheckedStudy, old: Study, trial: FrozenTrial) -> dict[str
         return None
     try:
         spec = specs.trial(point)
-    except SpecError:
+        identity = hash_with(spec, specs.contents(spec))
+    except (SpecError, DataError):
         return None
-    return point if spec.spec_hash == trial.user_attrs.get(records.SPEC_HASH) else None
+    return point if identity == trial.user_attrs.get(records.SPEC_HASH) else None

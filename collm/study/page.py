@@ -15,6 +15,7 @@ from collm.study import records
 from collm.study.objective import Objective
 from collm.study.progress import best_trials, count_states
 from collm.study.show import best_so_far, importances, parameter_names, trial_data, trial_note
+from collm.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,15 +68,18 @@ def _section(title: str, *plots: str) -> str:
 def _plot(draw: Callable[[Axes], None]) -> str:
     """Draws one picture as SVG text."""
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("--html needs matplotlib: pip install 'collm[report]'") from error
-    figure = Figure(figsize=_PLOT_INCHES, layout="constrained")
-    axes = figure.subplots()
-    draw(axes)
-    axes.spines[["top", "right"]].set_visible(False)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
+    # Names and choices are data: dollars in them enclose no mathematics.
+    with rc_context({"text.parse_math": False, "text.usetex": False}):
+        figure = Figure(figsize=_PLOT_INCHES, layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(buffer, format="svg")
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
@@ -108,7 +112,7 @@ def _slice(complete: Sequence[FrozenTrial], name: str, objective: Objective, ind
         values: list[Any] = [trial.params[name] for trial in with_it]
         logarithmic = all(getattr(trial.distributions[name], "log", False) for trial in with_it)
         if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-            values = [str(value) for value in values]
+            values = [visible(str(value), keep="") for value in values]
         axes.plot(values, [trial.values[index] for trial in with_it], "o", markersize=4)
         if logarithmic and with_it:
             axes.set_xscale("log")

@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from collm.errors import RunError
 from collm.study.child import Job, count_devices, run_job, tail
 from collm.study.records import Outcome
 
@@ -66,6 +67,21 @@ def fork_server(modules: Sequence[str]) -> Any:
     return context
 
 
+def start_process(process: BaseProcess) -> None:
+    """Starts a process from the fork server.
+
+    Raises:
+        RunError: If the server was killed.
+    """
+    try:
+        process.start()
+    except (EOFError, ConnectionError) as error:
+        raise RunError(
+            "the process that trials are started from was killed, perhaps because memory ran out: use fewer --workers, "
+            "or smaller settings. Finished trials are kept; the same command goes on"
+        ) from error
+
+
 class Starter:
     """Starts trial processes for one worker."""
 
@@ -90,7 +106,7 @@ class Starter:
         process = self._context.Process(
             target=run_job, args=(replace(job, device=self._device), there), name=f"trial-{job.number}"
         )
-        process.start()
+        start_process(process)
         # Only the child may hold its end, so that its death is seen as the end of the connection.
         there.close()
         return Running(process, here, job.log)
@@ -100,7 +116,7 @@ class Starter:
         self._probed = True
         here, there = self._fork.Pipe()
         process = self._fork.Process(target=count_devices, args=(there,))
-        process.start()
+        start_process(process)
         there.close()
         try:
             n_devices = here.recv()

@@ -12,16 +12,18 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from collm.component import BuildContext
 from collm.errors import CollmError, RunError, SpecError
 from collm.registry import Registry, default_registry
 from collm.runs.lock import Holder
 from collm.runs.parent import end_with_parent
+from collm.spec.look import look_around
 from collm.spec.model import COMPONENT_SECTIONS
-from collm.study.check import CheckedStudy, check_study
+from collm.study.check import CheckedStudy, check_study, probed_specs
 from collm.study.child import end_with
 from collm.study.definition import open_study
 from collm.study.ledger import Ledger
-from collm.study.processes import LOST, Starter, fork_server
+from collm.study.processes import LOST, Starter, fork_server, start_process
 from collm.study.progress import StudyProgress
 from collm.study.storage import StudyStorage
 from collm.study.study_file import read_study
@@ -64,7 +66,11 @@ def load_study_file(request: StudyRequest, registry: Registry) -> CheckedStudy:
     if file.storage.kind == "sqlite" and request.workers > 1:
         message = "sqlite is for one worker: use journal:PATH on one machine, postgresql:// on several"
         raise SpecError([file.node.nearest(("storage",)).place.problem(message, "study.storage")])
-    return check_study(file, registry)
+    context = BuildContext(cache_dir=request.options.cache_dir, find=registry.get)
+    checked = check_study(file, registry, context)
+    if problems := look_around(probed_specs(checked), registry, context):
+        raise SpecError(problems)
+    return checked
 
 
 def run_study(
@@ -152,7 +158,7 @@ def _supervise(request: StudyRequest, modules: list[str], *, deadline: float | N
     def start(slot: int) -> Any:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         process = context.Process(target=_worker_main, args=(request, slot, me, left), name=f"worker-{slot}")
-        process.start()
+        start_process(process)
         return process
 
     running = {slot: start(slot) for slot in restarts}

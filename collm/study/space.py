@@ -101,14 +101,23 @@ class Parameter:
                 return choice
         raise KeyError(f"{self.name}: {label!r}")
 
+    def n_values(self) -> int | None:
+        """Returns how many values there are, None for a range without steps."""
+        if self.span is None:
+            return len(self.choices)
+        if self.span.log or (self.span.step is None and not self.span.whole):
+            return None
+        low, high, step = float(self.span.low.value), float(self.span.high.value), self.span.step or 1  # type: ignore[arg-type]
+        return math.floor((high - low) / step + 1e-9) + 1
+
     def values(self) -> list[Label] | None:
         """Returns every value in order, None for a range without steps."""
         if self.span is None:
             return [choice.label for choice in self.choices]
-        if self.span.log or (self.span.step is None and not self.span.whole):
+        count = self.n_values()
+        if count is None:
             return None
-        low, high, step = float(self.span.low.value), float(self.span.high.value), self.span.step or 1  # type: ignore[arg-type]
-        count = math.floor((high - low) / step + 1e-9) + 1
+        low, step = float(self.span.low.value), self.span.step or 1  # type: ignore[arg-type]
         drawn = [low + index * step for index in range(count)]
         return [int(value) for value in drawn] if self.span.whole else list(drawn)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -15,6 +16,7 @@ from collm.study.space import Choice, Label, Parameter, Span, label_of
 
 CHOICES = ("choices",)
 RANGE = ("low", "high", "log", "step")
+_MAX_STEPS = 1_000_000_000
 # Another name, profile or way of measuring would make the values of trials incomparable.
 NOT_SEARCHED = ("name", "profile", "evaluate", "slices")
 
@@ -130,12 +132,18 @@ class _Reader:
         bottom, top = _float(low), _float(high)
         if bottom >= top:
             self._complain(high.place, f"got {high.shown()}, must be more than low ({low.raw})", f"{at}.high")
+            return
+        if not math.isfinite(top - bottom):
+            self._complain(high.place, f"got {high.shown()}, too far from low ({low.raw}) for a range", f"{at}.high")
+            return
         if logarithmic and bottom <= 0:
             self._complain(low.place, f"got {low.shown()}, must be more than 0 where log is true", f"{at}.low")
         if step is not None and logarithmic:
             self._complain(step.where, "log and step cannot be combined: list the values as choices", f"{at}.step")
         elif step is not None and not 0 < _float(step) <= top - bottom:
             self._complain(step.place, f"got {step.shown()}, must be more than 0 and at most high - low", f"{at}.step")
+        elif step is not None and (top - bottom) / _float(step) > _MAX_STEPS:
+            self._complain(step.place, f"got {step.shown()}, makes more than {_MAX_STEPS:,} steps", f"{at}.step")
         elif step is not None and (ends := _ends_beside(bottom, top, _float(step))):
             message = f"got {high.shown()}, must be low ({low.raw}) plus whole steps of {step.raw}: {ends}"
             self._complain(high.place, message, f"{at}.high")

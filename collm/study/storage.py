@@ -28,19 +28,15 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from collm.errors import Problem, RunError, UsageError
 from collm.spec.node import Node
+from collm.visible import without_passwords
 
 StorageKind = Literal["journal", "sqlite", "postgresql"]
 FORMS = "journal:PATH, sqlite:///PATH or postgresql://USER@HOST/DATABASE"
-_CREDENTIALS = re.compile(r"(://[^:/@\s]*):[^\s]*@")
-_SECRET_OPTION = re.compile(r"((?:password|sslpassword|passfile)=)[^&\s]*", re.IGNORECASE)
 _LOCK_SUFFIX = ".claim"
 _POLL_S = 0.02
 _LONGEST_LINE = 1 << 20
-
-
-def redacted(text: str) -> str:
-    """Returns a text with the passwords of any address in it replaced by `***`."""
-    return _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(r"\1:***@", text))
+# What every line of a journal has.
+_ENTRY = ("op_code", "worker_id")
 
 
 @dataclass(frozen=True)
@@ -60,14 +56,14 @@ class StorageAddress:
     def __str__(self) -> str:
         if self.kind == "journal":
             return f"journal:{self.path}"
-        return f"sqlite:///{self.path}" if self.kind == "sqlite" else redacted(self.url)
+        return f"sqlite:///{self.path}" if self.kind == "sqlite" else without_passwords(self.url)
 
     def __repr__(self) -> str:
         return f"StorageAddress({self})"
 
     def clean(self, text: str) -> str:
         """Returns a text without this address's password, however it is written."""
-        text = redacted(text)
+        text = without_passwords(text)
         secret = re.search(r"://[^:/@\s]*:([^\s]*)@", self.url)
         for password in {secret.group(1), unquote(secret.group(1))} if secret else ():
             if password:
@@ -86,6 +82,18 @@ def read_address(node: Node | None, default: Path, problems: list[Problem]) -> S
     if node is None or not isinstance(node.value, str):
         return StorageAddress("journal", default)
     text, folder = node.value, node.place.folder
+    try:
+        return _address(text, folder, node, problems) or StorageAddress("journal", default)
+    except RuntimeError as error:
+        # Raised for `~name` where there is no such user.
+        problems.append(node.place.problem(f"'{_without_password(text)}' cannot be expanded: {error}", "study.storage"))
+    return StorageAddress("journal", default)
+
+
+def _address(text: str, folder: Path, node: Node, problems: list[Problem]) -> StorageAddress | None:
+    if "\0" in text:
+        problems.append(node.place.problem("holds a NUL byte, so it cannot be an address", "study.storage"))
+        return None
     if text.startswith("journal:") and text != "journal:":
         return StorageAddress("journal", _absolute(folder, text.removeprefix("journal:")))
     if text.startswith("sqlite:///") and text != "sqlite:///":
@@ -101,10 +109,15 @@ def read_address(node: Node | None, default: Path, problems: list[Problem]) -> S
             driver = "postgresql+psycopg" if url.drivername == "postgresql" else url.drivername
             return StorageAddress("postgresql", None, url.set(drivername=driver).render_as_string(hide_password=False))
         message = "cannot be read as an address: write %40 for @, %3A for : and %2F for / in user and password"
-        problems.append(node.place.problem(f"'{redacted(text)}' {message}", "study.storage"))
+        problems.append(node.place.problem(f"'{_without_password(text)}' {message}", "study.storage"))
     else:
-        problems.append(node.place.problem(f"'{redacted(text)}' must be {FORMS}", "study.storage"))
-    return StorageAddress("journal", default)
+        problems.append(node.place.problem(f"'{_without_password(text)}' must be {FORMS}", "study.storage"))
+    return None
+
+
+def _without_password(text: str) -> str:
+    """As `without_passwords`, for a text that is an address as a whole: blanks in it belong to the password."""
+    return without_passwords(re.sub(r"(://[^:]*):.*@", r"\1:***@", text, flags=re.DOTALL))
 
 
 def _absolute(folder: Path, text: str) -> Path:
@@ -132,7 +145,14 @@ class StudyStorage:
         """Turns errors of the storage into a `RunError` without password or chained traceback."""
         try:
             yield
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, json.JSONDecodeError) as error:
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            # A damaged journal, and nothing else, makes Optuna's reading of it end like this.
+            if self.address.kind != "journal" or self.address.path is None:
+                raise
+            if fault := journal_fault(self.address.path):
+                raise RunError(fault) from error
+            raise
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
             cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
             reason = self.address.clean(f"{type(cause).__name__}: {cause}").split("\n(Background", maxsplit=1)[0]
             raise RunError(f"study storage {self.address}: {reason}") from None
@@ -182,6 +202,30 @@ def _open(address: StorageAddress) -> tuple[BaseStorage, Any]:
             storage = RDBStorage(address.url, engine_kwargs={"connect_args": {"timeout": 60}})
         return get_storage(storage), storage.engine
     return JournalStorage(JournalFileBackend(path, lock_obj=_JournalLock(path))), None
+
+
+def journal_fault(path: Path) -> str:
+    """Says which line of a study's journal is damaged, empty where each is of the form that Optuna reads.
+
+    Args:
+        path: The journal.
+    """
+    advice = (
+        "the study cannot be read on from there. Keep a copy of the file, remove that line (what it says is lost), and "
+        "repeat; or begin a new study with another `name`"
+    )
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                entry = json.loads(line.decode("utf-8"))
+            except (UnicodeDecodeError, ValueError) as error:
+                if not line.endswith(b"\n"):
+                    return ""
+                return f"{path}: line {number} is damaged ({error}): {advice}"
+            lacks = [key for key in _ENTRY if not (isinstance(entry, dict) and key in entry)]
+            if lacks:
+                return f"{path}: line {number} is damaged (it lacks {', '.join(lacks)}): {advice}"
+    return ""
 
 
 def _lock_path(path: Path) -> Path:

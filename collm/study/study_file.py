@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from collm.study.storage import StorageAddress, read_address
 
 KEYS = ("name", "base", "study")
 DEFAULT_JOURNAL = "studies.log"
+MAX_GRID = 100_000
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,12 @@ def _across(file: StudyFile, *, search_is_read: bool) -> list[Problem]:
         if file.space.conditional:
             refuse("sampler.name", "grid cannot search conditional groups: use tpe or random, or one study per group")
         for parameter in file.space.all():
-            if parameter.values() is None:
+            if parameter.n_values() is None:
                 message = f"grid needs every value: give '{parameter.path}' a step without log, or choices"
                 found.append(parameter.place.problem(message, f"study.search.{parameter.path}"))
+        points = math.prod(parameter.n_values() or 1 for parameter in file.space.all())
+        if points > MAX_GRID:
+            refuse("sampler.name", f"the grid has {points:,} points, at most {MAX_GRID:,}: use tpe or random")
     elif section.trials is None:
         refuse("trials", "required field is missing: trials in total; only a grid ends by itself")
     if section.pruner.name != "none" and file.objectives:

@@ -10,11 +10,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from collm.component import BuildContext
+from collm.finished import run_folder
 from collm.hookspecs import hookimpl
 from collm.registry import Registry, default_registry
 from collm.runner import RunOptions, run_spec
 from collm.runs.lock import Holder, read_holder
-from collm.runs.store import LOCK, STAGES, RunFolder
+from collm.runs.store import LOCK, STAGES
 from collm.spec.model import ResolvedSpec
 from collm.study.child import REPORT, Job, TrialPruned
 
@@ -60,7 +62,8 @@ def work(job: Job, connection: Connection) -> dict[str, Any]:
         What the study keeps of `results.json`: metrics, timing, counts, the run's folder.
     """
     registry = installed()
-    folder = RunFolder(job.runs_dir, job.spec.name, job.spec.spec_hash)
+    context = BuildContext(cache_dir=job.cache_dir, find=registry.get)
+    folder = run_folder(job.spec, registry, runs_dir=job.runs_dir, context=context)
     _free_locks(job, folder.path)
     stage = reported_stage(job.spec, registry)
     if stage is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from collm.component import BuildContext
 from collm.registry import Registry
+from collm.spec.contents import spec_contents
 from collm.spec.expand import keep_set
 from collm.spec.model import ResolvedSpec
 from collm.spec.node import Node, from_plain
@@ -26,12 +28,14 @@ class TrialSpecs:
         base: The base spec, overrides applied.
         space: The search space.
         registry: Where components come from.
+        context: What components are built with; the contents of their files are a part of a trial.
     """
 
     name: str
     base: Node
     space: Space
     registry: Registry
+    context: BuildContext
 
     def trial(self, point: Point) -> ResolvedSpec:
         """Returns what a trial runs: validation rows only, without intervals. Test rows are never scored in a search.
@@ -48,6 +52,14 @@ class TrialSpecs:
             place = document.nearest(("evaluate", field)).place
             document = set_at(document, ("evaluate", field), from_plain(value, place))
         return resolve_document(document, self.registry)
+
+    def contents(self, spec: ResolvedSpec) -> dict[str, str]:
+        """Returns field -> digest of every place that a trial's spec names.
+
+        Raises:
+            DataError: If files are missing.
+        """
+        return spec_contents(spec, self.registry, self.context)
 
     def whole(self, point: Point) -> ResolvedSpec:
         """Returns the spec with the base's own evaluation, so that its run reports test numbers too.

@@ -13,13 +13,19 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
-from collm.component import BuildContext, Component, ComponentConfig, component_kind, models_in
+from collm.component import BuildContext, Component, ComponentConfig, component_kind, is_location, models_in
 from collm.contracts.component_check import component_faults
+from collm.digests import folder_files
+from collm.errors import DataError
 from collm.registry import Registry, default_registry
 from collm.spec.component_config import component_config
-from collm.spec.fingerprint import dump_config
+from collm.spec.contents import config_contents
+from collm.spec.fingerprint import config_payload, dump_config
 from collm.spec.profiles import PROFILES
 from collm.testing.expectation import expect
+
+# Larger files are not copied for a check.
+_COPIED = 256 * 2**20
 
 
 class ComponentContract:
@@ -80,6 +86,69 @@ class ComponentContract:
         for profile in PROFILES:
             if profile in self.component.profiles:
                 component_config(self.component, settings, self.known_components(), profile=profile)
+
+    def test_results_belong_to_their_files(self) -> None:
+        """Other bytes in a file or folder that the settings name give another fingerprint; another place does not."""
+        config = self.make_config()
+        for name, info in type(config).model_fields.items():
+            place = getattr(config, name)
+            if not is_location(info) or not isinstance(place, Path) or not place.exists() or _bytes(place) > _COPIED:
+                continue
+            with tempfile.TemporaryDirectory(prefix="collm-contract-") as folder:
+                copied, changed = (_copy(place, Path(folder) / part) for part in ("copied", "changed"))
+                _flip(changed)
+                before, moved, after = (
+                    self._fingerprint(config.model_copy(update={name: path})) for path in (place, copied, changed)
+                )
+            expect(
+                moved == before,
+                f"the fingerprint changes with the place of `{name}`: hash bytes in content_hash, never paths",
+            )
+            expect(
+                after != before,
+                f"the fingerprint stays the same when the bytes of `{name}` change: hash them in content_hash, and "
+                "name every file that is read in location_field(files=...)",
+            )
+
+    def _fingerprint(self, config: ComponentConfig) -> object:
+        """Returns what decides results of a component's settings; an error that bytes cause counts as a difference."""
+        kind = self.component.kind
+        content = ""
+        try:
+            if kind in ("dataset", "backbone"):
+                content = self.component.load_factory()(config, context=self.context()).content_hash()
+        except DataError as error:
+            content = f"unreadable: {type(error).__name__}"
+        contents = {} if kind == "backbone" else config_contents(config, kind)
+        return content, contents, config_payload(config)
+
+
+def _files(place: Path) -> list[Path]:
+    return [place / name for name in folder_files(place)] if place.is_dir() else [place]
+
+
+def _bytes(place: Path) -> int:
+    return sum(path.stat().st_size for path in _files(place))
+
+
+def _copy(place: Path, folder: Path) -> Path:
+    # Under the same name: endings say how a file is read.
+    folder.mkdir()
+    target = folder / place.name
+    if place.is_dir():
+        shutil.copytree(place, target)
+    else:
+        shutil.copyfile(place, target)
+    return target
+
+
+def _flip(place: Path) -> None:
+    """Changes the last byte but one of each file: the middle of a line, a number, a weight."""
+    for path in _files(place):
+        content = bytearray(path.read_bytes())
+        if content:
+            content[max(0, len(content) - 2)] ^= 1
+            path.write_bytes(content)
 
 
 def _nested_faults(model: type[BaseModel]) -> Iterator[str]:

@@ -24,7 +24,9 @@ from collm.errors import RunError, SpecError, UnknownName
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Recommender
 from collm.registry import Registry, default_registry
+from collm.runs.files import require_whole
 from collm.runs.store import RunFolder
+from collm.spec.contents import section_contents
 from collm.spec.model import ResolvedSpec
 from collm.spec.resolve import load_spec
 from collm.stages.evaluate import probabilities
@@ -69,6 +71,8 @@ class RecordedStages(StageRunner):
                 f"{self._store.folder(name, digest)}: missing or unfinished, and the run needs it; "
                 "repeat its `collm run`"
             )
+        folder = self._store.folder(name, digest)
+        require_whole(folder, advice="`collm runs rm` the run, then repeat its `collm run`")
         return self._report(name, digest, time.monotonic(), reused=True)
 
 
@@ -237,6 +241,7 @@ def open_run(
     folder = RunFolder.at(path)
     if not folder.is_done():
         raise RunError(f"{path}: not a finished run; `collm runs` lists them")
+    require_whole(path, advice="repeat its `collm run`")
     results = folder.results()
     plain = yaml.safe_load((path / "spec.yaml").read_text(encoding="utf-8"))
     if "ensemble" in plain:
@@ -245,6 +250,7 @@ def open_run(
     spec = _spec(path, found, str(results["spec_hash"]))
     if dtype is not None and spec.backbone is None:
         raise RunError(f"{path}: the run has no language model, so no number format to choose; leave {dtype} out")
+    _require_same_files(path, spec, results)
     prepare_machine(threads)
     return TrainedModel(
         path,
@@ -255,6 +261,18 @@ def open_run(
         device=choose_device(device),
         dtype=dtype,
     )
+
+
+def _require_same_files(path: Path, spec: ResolvedSpec, results: Mapping[str, Any]) -> None:
+    """Refuses files beside the data (weights, vectors) that are not those of the run; its data lies in its stages."""
+    recorded = results.get("inputs", {})
+    now = section_contents(spec, "encoder", "backbone", "prompt", "tuning")
+    changed = sorted(field for field, digest in now.items() if recorded.get(field, digest) != digest)
+    if changed:
+        raise RunError(
+            f"{path}: the contents of {', '.join(changed)} are not those that the run was made with; put the old files "
+            "back, or repeat its `collm run`"
+        )
 
 
 def _spec(path: Path, registry: Registry, spec_hash: str) -> ResolvedSpec:

@@ -80,10 +80,10 @@ class LogSource:
         """Returns a digest of the parts."""
         import hashlib
 
-        from collm.data.wheels import file_sha256
+        from collm.digests import file_digest
 
         parts = sorted(self.folder.glob("*.parquet"))
-        return hashlib.sha256("".join(map(file_sha256, parts)).encode()).hexdigest()
+        return hashlib.sha256("".join(map(file_digest, parts)).encode()).hexdigest()
 
     def load(self) -> Any:
         """Reads, filters, splits and numbers."""

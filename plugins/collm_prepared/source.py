@@ -15,7 +15,7 @@ from collm.contracts.data import SPLITS, DatasetConfig, InteractionTable, Limit,
 from collm.data.checks import SCHEMA
 from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, MANIFEST, POSITIVES, USERS, read_manifest
 from collm.data.texts import Texts
-from collm.data.wheels import file_sha256
+from collm.digests import file_digest
 from collm.errors import DataError
 from collm_prepared.check import ITEM_COLUMNS, USER_COLUMNS, check_columns, check_folder
 
@@ -94,7 +94,7 @@ class PreparedFolder:
     def _content(self) -> str:
         manifest = self._manifest
         wanted = [name for name in FILES if name != POSITIVES or "history" in manifest]
-        found = {name: file_sha256(self._folder / name) for name in wanted}
+        found = {name: file_digest(self._folder / name) for name in wanted}
         for name, digest in found.items():
             stated = manifest["files"].get(name, {}).get("sha256")
             if digest != stated:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from collm.component import location_field
 from collm.contracts.backbone import ModelFolderConfig
+from collm.contracts.model_folder import MODEL_FILES
 
 
 class Qwen2Config(ModelFolderConfig):
@@ -19,5 +20,7 @@ class Qwen2Config(ModelFolderConfig):
         description="Weights on the hub: the base model, which the paper uses, or the tuned one.",
     )
     path: Path | None = location_field(
-        None, description="Folder with a copy of `checkpoint`; null = what `collm fetch qwen2-1.5b` left."
+        None,
+        description="Folder with a copy of `checkpoint`; null = what `collm fetch qwen2-1.5b` left.",
+        files=MODEL_FILES,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,9 @@ def run_started(run_dir: Path, spec: dict[str, Any]) -> None:
     if log is None:
         return
     _writer.cache_clear()
-    shutil.rmtree(log, ignore_errors=True)
+    # Nothing but logs is removed, whatever folder the user named.
+    for old in log.glob("events.out.tfevents.*"):
+        old.unlink(missing_ok=True)
     writer = _writer(log)
     writer.add_text("spec", f"```\n{_yaml(spec)}```")
     for stage, step, values in RunFolder.at(run_dir).logged_steps():
@@ -57,7 +58,11 @@ def run_finished(run_dir: Path, results: dict[str, Any]) -> None:
 
 def _log(run_dir: Path) -> Path | None:
     folder = os.environ.get(FOLDER)
-    return Path(folder).expanduser() / run_dir.name if folder else None
+    if not folder:
+        return None
+    log = Path(folder).expanduser() / run_dir.name
+    # Named like TensorBoard's own default, the folder of logs may be the folder of runs.
+    return log / "tensorboard" if log.resolve() == run_dir.resolve() else log
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from collm.component import component_field
 from collm.contracts.backbone import BackboneConfig
 from collm.contracts.data import DatasetConfig
+from collm.contracts.model_folder import LLAMA_MODULES
 
 
 class TinyConfig(BackboneConfig):
@@ -17,6 +18,10 @@ class TinyConfig(BackboneConfig):
     hidden_size: int = Field(default=32, ge=8, multiple_of=8, description="Width of the token embeddings.")
     n_layers: int = Field(default=2, ge=1, description="Decoder layers.")
     seed: int = Field(default=0, ge=0, description="Seed of the weights.")
+
+    def modules(self) -> frozenset[str]:
+        """Returns the names of a decoder of the Llama kind."""
+        return LLAMA_MODULES
 
 
 class RandomShapeConfig(BackboneConfig):
@@ -48,6 +53,10 @@ class RandomShapeConfig(BackboneConfig):
         if self.n_heads % self.n_key_value_heads:
             raise ValueError(f"n_heads {self.n_heads} must be a multiple of n_key_value_heads {self.n_key_value_heads}")
         return self
+
+    def modules(self) -> frozenset[str]:
+        """Returns the names of a decoder of the Llama kind."""
+        return LLAMA_MODULES
 
 
 class TinyDataConfig(DatasetConfig):

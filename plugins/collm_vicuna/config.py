@@ -9,6 +9,7 @@ from pydantic import Field
 
 from collm.component import location_field
 from collm.contracts.backbone import ModelFolderConfig
+from collm.contracts.model_folder import MODEL_FILES
 
 
 class VicunaConfig(ModelFolderConfig):
@@ -20,5 +21,7 @@ class VicunaConfig(ModelFolderConfig):
         "made from Llama 2, `collm fetch vicuna-7b` gets it.",
     )
     path: Path | None = location_field(
-        None, description="Folder with Vicuna-7B of this version; null = what `collm fetch vicuna-7b` left (v1.5)."
+        None,
+        description="Folder with Vicuna-7B of this version; null = what `collm fetch vicuna-7b` left (v1.5).",
+        files=MODEL_FILES,
     )

@@ -103,3 +103,16 @@ def test_a_part_longer_than_its_file_is_not_used(tmp_path: Path) -> None:
         part.append(stream, b"d")
     again = PartFile(tmp_path / "x")
     assert (again.size(), again.version, list(tmp_path.iterdir())) == (0, None, [])
+
+
+@pytest.mark.parametrize(
+    "value", ["\xb2", "", " ", "\u0661\u0662", "1e4", "-3", "Wed, 99 Foo 99999", "Mon, 01 Jan 0001 00:00:00 +2359"]
+)
+def test_a_strange_wait_is_no_bug(value: str) -> None:
+    assert http_transfer._retry_after(value) in (None, 0.0)
+
+
+def test_a_wait_in_seconds_or_as_a_date() -> None:
+    assert http_transfer._retry_after(" 12 ") == 12.0
+    assert http_transfer._retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert http_transfer._retry_after(None) is None

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from collm.data import restricted_pickle
 from collm.data.restricted_pickle import read_frame
 from collm.errors import DataError
 
@@ -147,3 +148,20 @@ def test_nothing_of_the_process_is_changed_by_reading() -> None:
             read_frame(data, name="bad.pkl")
     assert dict(vars(builtins)) == before
     test_reads_what_pandas_writes(5)
+
+
+HASH_BOMBS = {
+    "doubled": b"}" + b")" + b"2\x86" * 60 + b"Ns.",
+    "through the memo": b"}" + b")\x94" + b"".join(b"h%c\x86\x94h%c" % (n, n + 1) for n in range(60)) + b"Ns.",
+    "as a member of a set": b"\x80\x04\x8f(" + b")" + b"2\x86" * 60 + b"\x90.",
+    "threefold": b"}" + b")" + b"22\x87" * 40 + b"Ns.",
+}
+
+
+@pytest.mark.parametrize("name", HASH_BOMBS)
+def test_a_pickle_that_is_never_read_to_its_end_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(restricted_pickle, "_LONGEST_S", 2.0)
+    with pytest.raises(
+        DataError, match=r"bad\.pkl: (refused as unsafe: reading it did not end within 2 s|not a readable)"
+    ):
+        read_frame(HASH_BOMBS[name], name="bad.pkl")

@@ -194,7 +194,7 @@ def test_wrong_options_are_seen_before_any_work(folder: Path) -> None:
 def test_missing_files_are_named(folder: Path) -> None:
     for name in ("check", "describe"):
         done = call(folder, name, "shop.yaml", "--set", "dataset.interactions=gone.csv")
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "dataset.interactions: '" in done.stderr
         assert "gone.csv': no such file" in done.stderr
         assert "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,16 +215,21 @@ def test_interrupted_run_says_how_to_continue(folder: Path, uninterrupted: dict[
     assert scores(folder, again).equals(scores(folder, uninterrupted))
 
 
-def test_run_that_another_process_holds_is_refused(folder: Path, uninterrupted: dict[str, Any]) -> None:
+def test_a_run_that_another_process_holds_is_waited_for(folder: Path, uninterrupted: dict[str, Any]) -> None:
     name = Path(uninterrupted["run_dir"]).name
     held = folder / "held" / name
     held.mkdir(parents=True)
     me = psutil.Process()
     holder = {"pid": me.pid, "host": socket.gethostname(), "start": me.create_time()}
     (held / "lock").write_text(json.dumps(holder), encoding="utf-8")
-    done = collm(folder, "run", "tiny.yaml", "--runs-dir", "held")
-    assert done.returncode == 1
-    assert f"in use by pid {me.pid}" in done.stderr
+    command = [sys.executable, "-m", "collm", "run", "tiny.yaml", "--runs-dir", "held"]
+    waiting = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert waiting.stderr is not None
+    assert f"waiting for pid {me.pid}" in waiting.stderr.readline()
+    (held / "lock").unlink()
+    waiting.communicate(timeout=300)
+    assert waiting.returncode == 0
+    assert (held / "done").is_file()
 
 
 def test_five_mistakes_are_one_report(folder: Path) -> None:
@@ -239,8 +245,9 @@ def test_five_mistakes_are_one_report(folder: Path) -> None:
 
 def test_missing_data_says_what_to_do(folder: Path) -> None:
     done = collm(folder, "run", "tiny.yaml", "--set", "dataset.path=nowhere", "--runs-dir", "none")
-    assert done.returncode == 1
-    assert "nowhere" in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith("--set: dataset.path: '")
+    assert "nowhere': no such file or folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -53,3 +53,25 @@ def test_nothing_without_the_variable(tmp_path: Path, monkeypatch: pytest.Monkey
     step_logged(tmp_path, "tune_1", 1, {"loss": 1.0})
     run_finished(tmp_path, RESULTS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_runs_may_be_the_folder_of_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path / "runs", "mf", "01")
+    folder.append_event("run_started")
+    (folder.path / "results.json").write_text("{}")
+    monkeypatch.setenv("COLLM_TENSORBOARD", str(tmp_path / "runs" / ".." / "runs"))
+    before = {path.name for path in folder.path.iterdir()}
+    for _ in range(2):
+        run_started(run_dir=folder.path, spec={"name": "mf"})
+    assert {path.name for path in folder.path.iterdir()} == before | {"tensorboard"}
+
+
+def test_only_logs_are_removed_from_a_folder_of_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path / "runs", "mf", "01")
+    folder.append_event("run_started")
+    monkeypatch.setenv("COLLM_TENSORBOARD", str(tmp_path / "logs"))
+    kept = tmp_path / "logs" / folder.path.name / "thesis.tex"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    run_started(run_dir=folder.path, spec={"name": "mf"})
+    assert kept.read_text() == "mine"

@@ -40,7 +40,7 @@ def test_failure_names_path_and_advice_and_keeps_the_old_file(
     def fail(_: Path) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(atomic, "_sync", fail)
+    monkeypatch.setattr(atomic, "sync", fail)
     with pytest.raises(RunError, match=rf"results\.json: cannot be written .*{advice}.*repeat the command"):
         write_atomically(target, "new")
     assert target.read_text() == "old"

@@ -191,3 +191,22 @@ def test_ensembles_stand_once_per_cell_that_has_all_members(expand: Callable[...
         ("both-max_items6-seed0", "both-max_items6", 0, ("mf-max_items6-seed0", "collm-mf-max_items6-seed0")),
     ]
     assert expand(RUNS).ensembles == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "matrix:\n"
+            + "".join(
+                f"  encoder.fit.{k}: [{', '.join(map(str, range(1, 60)))}]\n"
+                for k in ("epochs", "patience", "batch_size")
+            ),
+            "matrix: makes 205,379 runs (59 encoder.fit.epochs x 59 encoder.fit.patience x 59 encoder.fit.batch_size)",
+        ),
+        (f"seeds: [{', '.join(map(str, range(10_001)))}]\n", "seeds: makes 10,001 runs (10,001 seeds); at most 10,000"),
+    ],
+)
+def test_a_suite_without_end_is_refused_at_once(expand: Callable[..., Suite], text: str, said: str) -> None:
+    (problem,) = problems(expand, "name: many\nbase: base.yaml\n" + text)
+    assert said in str(problem)

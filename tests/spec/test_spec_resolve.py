@@ -218,7 +218,13 @@ def test_a_component_inside_a_component(load: Load, tmp_path: Path) -> None:
     assert inner.cache == tmp_path / "w"
     assert spec.sources["encoder.text_backbone.layers"] == "profile reference"
     payload = config_payload(spec.encoder)
-    assert payload["text_backbone"] == {"name": "tiny", "dtype": "float32", "max_prompt_tokens": 1024, "layers": 5}
+    assert payload["text_backbone"] == {
+        "name": "tiny",
+        "dtype": "float32",
+        "max_prompt_tokens": 1024,
+        "layers": 5,
+        "probe": True,
+    }
     assert load(yaml.safe_dump(spec.plain())).spec_hash == spec.spec_hash
 
 

@@ -11,7 +11,7 @@ from collm.contracts.backbone import BackboneConfig
 from collm.contracts.encoder import EncoderConfig
 from collm.errors import PluginError
 from collm.registry import registry_of
-from collm.stages.inner_components import inner_payload, names_a_place
+from collm.stages.inner_components import inner_payload
 
 
 class FolderConfig(BackboneConfig):
@@ -54,12 +54,6 @@ def test_the_content_of_inner_files_counts_and_their_place_does_not(tmp_path: Pa
 
 def test_a_config_without_components_adds_nothing(tmp_path: Path) -> None:
     assert inner_payload(EncoderConfig(name="mf"), REGISTRY, BuildContext(tmp_path)) == []
-
-
-def test_only_a_location_that_is_given_names_a_place() -> None:
-    assert names_a_place(FolderConfig(name="stored", folder=Path("x")))
-    assert not names_a_place(FolderConfig(name="stored"))
-    assert not names_a_place(EncoderConfig(name="mf"))
 
 
 def test_a_context_finds_components_where_it_has_a_registry(tmp_path: Path) -> None:

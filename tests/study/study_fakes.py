@@ -41,6 +41,9 @@ class Studies:
     def __init__(self, folder: Path, registry: Registry) -> None:
         self.folder, self.registry = folder, registry
         (folder / "base.yaml").write_text(BASE, encoding="utf-8")
+        (folder / "data").mkdir(exist_ok=True)
+        for name in ("ratings.csv", "movies.csv"):
+            (folder / "data" / name).write_text(f"{name}: never read, but hashed\n", encoding="utf-8")
 
     def read(self, text: str = STUDY, *overrides: str) -> StudyFile:
         path = self.folder / "study.yaml"

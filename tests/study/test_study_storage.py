@@ -12,7 +12,8 @@ import pytest
 
 from collm.errors import RunError
 from collm.spec.node import Node, Place
-from collm.study.storage import StorageAddress, StudyStorage, read_address, redacted
+from collm.study.storage import StorageAddress, StudyStorage, read_address
+from collm.visible import without_passwords
 
 SECRET = "s3cret/p@ss"
 HOLD = """\
@@ -54,8 +55,8 @@ def test_a_password_is_in_no_text_of_an_address(tmp_path: Path) -> None:
 
 
 def test_redaction_reaches_to_the_last_at_sign() -> None:
-    assert redacted("see postgresql://me:a@b:c@host/db now") == "see postgresql://me:***@host/db now"
-    assert redacted("no address") == "no address"
+    assert without_passwords("see postgresql://me:a@b:c@host/db now") == "see postgresql://me:***@host/db now"
+    assert without_passwords("no address") == "no address"
 
 
 def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""What lies at the places that a spec names: hashed by content, so that a result belongs to its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from pydantic import BaseModel
+
+from collm.component import BuildContext, Kind, Location, locations
+from collm.digests import place_digest
+from collm.registry import Registry
+from collm.spec.fingerprint import fingerprint
+from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
+
+# What lies there is told by the dataset itself: a folder and the zip of the same files are one dataset.
+_TOLD_BY_DATASET = "path"
+
+
+def spec_locations(spec: ResolvedSpec, registry: Registry) -> Iterator[Location]:
+    """Yields every place that a spec names, fields as dotted paths of the spec.
+
+    Args:
+        spec: The resolved spec.
+        registry: Where its metrics come from, whose settings are their defaults.
+    """
+    for section in COMPONENT_SECTIONS:
+        config = getattr(spec, section)
+        if config is not None:
+            yield from locations(config, cast(Kind, section), f"{section}.")
+    for name in spec.evaluate.metrics:
+        metric = registry.get("metric", name).config(name=name)
+        yield from locations(metric, "metric", f"evaluate.metrics.{name}.")
+
+
+def config_contents(config: BaseModel, kind: Kind, prefix: str = "") -> dict[str, str]:
+    """Returns field -> digest of every place that a component's settings name, components inside included.
+
+    Args:
+        config: The settings.
+        kind: Kind of the component.
+        prefix: Put before each field.
+
+    Raises:
+        DataError: If there is nothing at a place, or it cannot be read.
+    """
+    return {
+        each.field: place_digest(each.path, each.files)
+        for each in locations(config, kind, prefix)
+        if not (kind == "dataset" and each.field == f"{prefix}{_TOLD_BY_DATASET}")
+    }
+
+
+def section_contents(spec: ResolvedSpec, *sections: Kind) -> dict[str, str]:
+    """Returns `config_contents` of several sections of a spec, fields as dotted paths of the spec.
+
+    Args:
+        spec: The resolved spec.
+        *sections: The sections; those that the spec does not have are left out.
+
+    Raises:
+        DataError: If there is nothing at a place, or it cannot be read.
+    """
+    found: dict[str, str] = {}
+    for section in sections:
+        config = getattr(spec, section)
+        found |= config_contents(config, section, f"{section}.") if config is not None else {}
+    return found
+
+
+def spec_contents(spec: ResolvedSpec, registry: Registry, context: BuildContext) -> dict[str, str]:
+    """Returns field -> digest of every place that a spec names, and `dataset` where its dataset names one.
+
+    Args:
+        spec: The resolved spec.
+        registry: Where its components come from.
+        context: Cache folder.
+
+    Raises:
+        DataError: If there is nothing at a place, or it cannot be read.
+    """
+    found: dict[str, str] = {}
+    for each in spec_locations(spec, registry):
+        if each.owner == "dataset":
+            found["dataset"] = ""
+        if each.field != f"dataset.{_TOLD_BY_DATASET}":
+            found[each.field] = place_digest(each.path, each.files)
+    if "dataset" in found:
+        source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)
+        found["dataset"] = str(source.content_hash())
+    return found
+
+
+def run_hash(spec: ResolvedSpec, registry: Registry, context: BuildContext) -> str:
+    """Returns 10 hex characters over everything but the spec's name: settings, and contents of the files named.
+
+    Args:
+        spec: The resolved spec.
+        registry: Where its components come from.
+        context: Cache folder.
+
+    Raises:
+        DataError: If there is nothing at a place that the spec names, or it cannot be read.
+    """
+    return hash_with(spec, spec_contents(spec, registry, context))
+
+
+def hash_with(spec: ResolvedSpec, contents: Mapping[str, str]) -> str:
+    """Returns `run_hash` where the contents are known.
+
+    Args:
+        spec: The resolved spec.
+        contents: What `spec_contents` gives.
+    """
+    return fingerprint({"spec": spec.spec_hash, "files": dict(contents)})[:10] if contents else spec.spec_hash

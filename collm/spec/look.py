@@ -1,0 +1,124 @@
+"""What a spec names outside of itself, looked at before anything starts: places, model folders, LoRA names, headers."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from collm.component import BuildContext, ComponentConfig
+from collm.contracts.tuning import TuningConfig
+from collm.errors import DataError, Problem
+from collm.registry import Registry
+from collm.spec.contents import spec_locations
+from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
+from collm.spec.resolve import in_file_order
+
+_SHOWN = 12
+
+
+def look_around(specs: Iterable[ResolvedSpec], registry: Registry, context: BuildContext) -> list[Problem]:
+    """Returns what is wrong with the files that specs name, each at its place in the YAML file.
+
+    Names and headers are read, no weights and no rows beyond the first; torch is not needed.
+
+    Args:
+        specs: The resolved specs of one file.
+        registry: Where their components come from.
+        context: What components are built with.
+    """
+    eyes = _Eyes(registry, context)
+    return in_file_order(problem for spec in specs for problem in eyes.problems(spec))
+
+
+class _Eyes:
+    """Looks at each component of a suite's many runs once."""
+
+    def __init__(self, registry: Registry, context: BuildContext) -> None:
+        self._registry, self._context = registry, context
+        self._seen: dict[str, list[tuple[str, str]]] = {}
+
+    def problems(self, spec: ResolvedSpec) -> Iterator[Problem]:
+        faults: dict[str, str] = {}
+        for section in COMPONENT_SECTIONS:
+            config = getattr(spec, section)
+            if config is not None:
+                found = self._once(f"{section} {config!r}", functools.partial(_own_look, config))
+                faults |= {f"{section}.{field}": message for field, message in found}
+        for each in spec_locations(spec, self._registry):
+            for _, message in self._once(f"path {each.path}", functools.partial(_missing, each.path)):
+                faults.setdefault(each.field, message)
+        if not any(field.startswith("backbone.") for field in faults):
+            faults |= dict(self._once(f"lora {spec.backbone!r} {spec.tuning!r}", lambda: list(_lora_faults(spec))))
+        if not any(field.startswith("dataset.") for field in faults):
+            faults |= dict(self._once(f"data {spec.dataset!r}", lambda: self._dataset_faults(spec)))
+        yield from (spec.place(field).problem(message, field) for field, message in faults.items())
+
+    def _once(self, what: str, look: Callable[[], list[tuple[str, str]]]) -> list[tuple[str, str]]:
+        if what not in self._seen:
+            self._seen[what] = look()
+        return self._seen[what]
+
+    def _dataset_faults(self, spec: ResolvedSpec) -> list[tuple[str, str]]:
+        """Asks a dataset that can look at its files' headers to do so."""
+        if not any(each.field.startswith("dataset.") for each in spec_locations(spec, self._registry)):
+            return []
+        try:
+            build = self._registry.get("dataset", spec.dataset.name).load_factory()
+            look = getattr(build(spec.dataset, context=self._context), "look", None)
+            if look is not None:
+                look()
+        except DataError as error:
+            return [("dataset", str(error))]
+        return []
+
+
+def _own_look(config: ComponentConfig) -> list[tuple[str, str]]:
+    return list(config.look())
+
+
+def _missing(path: Path) -> list[tuple[str, str]]:
+    message = _what_is_missing(path)
+    return [("", message)] if message else []
+
+
+def _what_is_missing(path: Path) -> str:
+    try:
+        path.stat()
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            return f"'{path}' cannot be read ({error.strerror})"
+        where = "a relative path starts at the YAML file's folder, with --set at the working directory"
+        return f"'{path}': no such file or folder{_nearest(path)}; {where}"
+    except ValueError as error:
+        return f"{str(path)!r} cannot be a path ({error})"
+    return ""
+
+
+def _nearest(path: Path) -> str:
+    try:
+        names = [each.name for each in path.parent.iterdir()]
+    except OSError:
+        return f" (the folder '{path.parent}' does not exist either)"
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" (did you mean '{path.with_name(close[0])}'?)" if close else ""
+
+
+def _lora_faults(spec: ResolvedSpec) -> Iterator[tuple[str, str]]:
+    if spec.backbone is None or not isinstance(spec.tuning, TuningConfig) or not spec.tuning.lora.target_modules:
+        return
+    modules = spec.backbone.modules()
+    if modules is None:
+        return
+    for number, name in enumerate(spec.tuning.lora.target_modules):
+        if not any(each == name or each.endswith(f".{name}") for each in modules):
+            yield f"tuning.lora.target_modules[{number}]", _unknown_module(name, sorted(modules))
+
+
+def _unknown_module(name: str, modules: Sequence[str]) -> str:
+    last = sorted({each.rpartition(".")[2] for each in modules})
+    close = difflib.get_close_matches(name, last, n=1)
+    hint = f" (did you mean '{close[0]}'?)" if close else ""
+    shown = ", ".join(last[:_SHOWN]) + (", ..." if len(last) > _SHOWN else "")
+    return f"the backbone has no module '{name}'{hint}; its modules: {shown}"

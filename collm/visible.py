@@ -1,0 +1,60 @@
+"""Text of unknown origin made harmless for terminals, lines and readers: control characters shown, passwords hidden."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+# Control characters, line ends that only Unicode knows, marks that turn the reading direction, halves of surrogates.
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_PASSWORD = re.compile(r"(://[^\s:]*):\S*@")
+_SECRET_OPTION = re.compile(r"((?:password|sslpassword|passfile)=)[^&\s]*", re.IGNORECASE)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def visible(text: str, *, keep: str = "\n\t") -> str:
+    """Returns a text whose control characters are written out, ESC as backslash x1b, so that none steers a terminal.
+
+    Args:
+        text: Any text.
+        keep: Control characters that stay.
+    """
+    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def without_passwords(text: str) -> str:
+    """Returns a text with the passwords of any address in it replaced by `***`."""
+    return _SECRET_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def shown(text: str) -> str:
+    """Returns what a message may show: no control characters but line ends and tabs, no passwords."""
+    return visible(without_passwords(text))
+
+
+def spreadsheet_cell(text: str) -> str:
+    """Returns a text that a spreadsheet does not take for a formula: a `'` stands before one that it would.
+
+    Numbers stay numbers.
+    """
+    if not text.lstrip(" ").startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+class ShownFormatter(logging.Formatter):
+    """Formats log lines as `shown` text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line."""
+        return shown(super().format(record))
+
+
+def _escaped(character: str) -> str:
+    named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character)
+    code = ord(character)
+    return named or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
