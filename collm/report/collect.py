@@ -45,7 +45,7 @@ class ReportRun:
     def floor_scores(self) -> pl.DataFrame | None:
         """Returns the floors' scores on the same rows, a column per floor; None where the run has none."""
         path = self.path / FLOORS
-        return pl.read_parquet(path) if path.is_file() else None
+        return pl.read_parquet(path, glob=False) if path.is_file() else None
 
     @cached_property
     def spec(self) -> dict[str, Any]:

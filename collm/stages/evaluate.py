@@ -171,7 +171,7 @@ def _score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:
 
 
 def _read_logits(path: Path, splits: Sequence[str], data: PreparedData) -> dict[str, Array]:
-    frame = pl.read_parquet(path)
+    frame = pl.read_parquet(path, glob=False)
     logits = {}
     for split in splits:
         part = frame.filter(pl.col("split") == split)

@@ -254,7 +254,7 @@ def test_nothing_to_learn_from_is_an_error(path: Path, tmp_path: Path) -> None:
         load(path, label={"from": "rating", "positive_above": 0})
     with pytest.raises(DataError, match=r"no rows for valid, test \(of 200 rows split by dates: train 200; times"):
         load(path, split={"by": "dates", "valid_from": "2030-01-01", "test_from": "2031-01-01"})
-    with pytest.raises(DataError, match="holds no usable rows"):
+    with pytest.raises(DataError, match="holds no rows below the line that names its columns"):
         load(write(tmp_path / "empty.csv", []))
 
 
