@@ -11,7 +11,7 @@ import codecs
 import gzip
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from collm.data.bad_rows import BadRows
@@ -155,3 +155,12 @@ class TextLines:
             self._break = "gz data is damaged, what follows is lost"
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+
+
+def likely_encoding(lines: Sequence[bytes]) -> str:
+    """Returns cp1252 where it can decode these lines, else latin-1, which can decode all."""
+    try:
+        b"\n".join(lines).decode("cp1252")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "cp1252"

@@ -137,8 +137,8 @@ def with_label_column(frame: pl.DataFrame, *, column: str, file: str, bad: BadRo
         raise DataError(
             f"{file}: dataset.columns.label: '{column}' holds {shown_counts(frame['label'])}: which of them is a like "
             "and which a dislike is not known. Readable are 1 and 0, 1 and -1, true/false, yes/no, t/f, y/n, "
-            "like/dislike and words such as positive/negative; or make a 0/1 column. Where it is a rating, use columns.rating and "
-            "{from: rating, positive_above: ...}"
+            "like/dislike and words such as positive/negative; or make a 0/1 column. Where it is a rating, use "
+            "columns.rating and {from: rating, positive_above: ...}"
         )
     fault = pl.when(label.is_null()).then(pl.lit("label is not 0 or 1"))
     return (
