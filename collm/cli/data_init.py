@@ -93,6 +93,8 @@ def init(
     paths = [path for path in (interactions, items) if path is not None]
     samples, encoding, said = _samples(paths, encoding)
     guess = _guess([sample.rows for sample in samples], columns or [], times, encoding)
+    if samples[0].is_whole:
+        guess = replace(guess, split_by_time=_can_split_by_time(samples[0].rows, guess))
     write_atomically(spec, files_spec(interactions, items, guess, spec=spec))
     warnings = _check(state_of(context), spec)
     if as_json:
@@ -163,9 +165,23 @@ def _times_of(frame: pl.DataFrame, given: Mapping[str, str]) -> list[str]:
     return [name for name in free if what_it_holds("timestamp", frame[name], "auto")]
 
 
+def _can_split_by_time(frame: pl.DataFrame, guess: ColumnGuess) -> bool:
+    from collm.contracts.data import SPLITS
+    from collm.data.split import split_by_global_time
+    from collm.data.times import recognise_times
+
+    if "timestamp" not in guess.roles:
+        return True
+    seconds = recognise_times(frame[guess.roles["timestamp"].column], guess.times).seconds().drop_nulls()
+    return bool(split_by_global_time(seconds, valid=0.1, test=0.1).n_unique() == len(SPLITS))
+
+
 def _of_times(guess: ColumnGuess, times: TimesOption) -> list[str]:
-    if "timestamp" in guess.roles or "split" in guess.roles:
+    if "split" in guess.roles:
         return []
+    if "timestamp" in guess.roles:
+        few = "rows are split at random: too many of them have the same time for a split by time"
+        return [] if guess.split_by_time else [f"{few}; training sees rows that may be later than test rows"]
     why = "you said so" if times is TimesOption.none else "no column holds times; if one does: --column timestamp=NAME"
     return [
         f"rows are split at random ({why}): training sees rows that may be later than test rows, and a user's history "

@@ -32,6 +32,7 @@ class ColumnGuess:
         warnings: What the user should look at, in sentences.
         times: What the user says of the times, `auto` where nothing.
         encoding: Of lines that are not UTF-8, None where all are.
+        split_by_time: Whether the times of all rows are known to differ enough for a split by time, or not known.
     """
 
     roles: Mapping[str, Guess]
@@ -42,6 +43,7 @@ class ColumnGuess:
     warnings: tuple[str, ...] = ()
     times: TimeForm = "auto"
     encoding: str | None = None
+    split_by_time: bool = True
 
     @property
     def positive_above(self) -> float | None:

@@ -196,7 +196,8 @@ def _csv_sample(path: Path, bad: BadRows, encoding: str | None) -> Sample:
     rows = CsvRows(path, bad=bad, encoding=encoding)
     head = rows.head
     records = [record.fields for record in islice(rows, SAMPLE_ROWS)]
-    _check_some(path, head.names, head.separator, records, bad)
+    if not rows.not_utf8:  # another encoding may help
+        _check_some(path, head.names, head.separator, records, bad)
     frame = pl.DataFrame(records, schema=dict.fromkeys(_unique(head.names, path), pl.String), orient="row")
     said = "; ".join([f"csv separated by {_SEPARATOR_NAMES.get(head.separator, head.separator)}", *head.remarks])
     return Sample(frame, said, _passed_over(bad), tuple(rows.not_utf8), is_whole=frame.height < SAMPLE_ROWS)

@@ -22,12 +22,13 @@ def split_rule(guess: ColumnGuess) -> tuple[str, str]:
     """Returns the split as YAML, and why it was chosen."""
     if "split" in guess.roles:
         return "{by: column}", "the file says which row belongs where"
-    if "timestamp" in guess.roles:
+    if "timestamp" in guess.roles and guess.split_by_time:
         return (
             "{by: quantiles, valid: 0.1, test: 0.1}",
             "test: the newest 10% of all rows; valid: the 10% before them",
         )
-    return "{by: random, valid: 0.1, test: 0.1}", "there are no times, so rows are drawn at random"
+    why = "too many rows have the same time" if "timestamp" in guess.roles else "there are no times"
+    return "{by: random, valid: 0.1, test: 0.1}", f"{why}, so rows are drawn at random"
 
 
 def files_spec(interactions: Path, items: Path | None, guess: ColumnGuess, *, spec: Path) -> str:

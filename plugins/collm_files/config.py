@@ -94,6 +94,11 @@ class _LabelRule(_Part):
         """The canonical column that the label comes from: `rating` or `label`."""
         return str(getattr(self, "from"))
 
+    @field_validator("not_rated", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
     @field_validator("from", mode="before", check_fields=False)
     @classmethod
     def _is_explicit(cls, value: Any) -> Any:
