@@ -76,6 +76,7 @@ def read_csv_rows(
         DataError: If the file cannot be read or lacks a column.
     """
     rows = CsvRows(path, bad=bad, encoding=encoding)
+    wanted = {**dtypes, **dict.fromkeys(ids, pl.String())}
     places = {name: _place(rows.head, name, spellings, path) for name, spellings in fields.items()}
     parts = []
     for batch in _batches(rows, chunk_bytes):
@@ -86,10 +87,10 @@ def read_csv_rows(
         )
         texts = [record.text for record in batch]
         typed = typed_rows(
-            raw, dtypes=dict(dtypes), required=required, file=path.name, bad=bad, text_of=texts.__getitem__, ids=ids
+            raw, dtypes=wanted, required=required, file=path.name, bad=bad, text_of=texts.__getitem__, ids=ids
         )
         parts.append(typed)
-    return pl.concat(parts) if parts else pl.DataFrame(schema={**dtypes, LINE: pl.Int64})
+    return pl.concat(parts) if parts else pl.DataFrame(schema={**wanted, LINE: pl.Int64})
 
 
 class CsvRows:

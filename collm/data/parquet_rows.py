@@ -76,7 +76,8 @@ def read_parquet_rows(
     def text_of(place: int) -> str:
         return ",".join("" if value is None else str(value) for value in raw.row(place)[:-1])
 
-    return typed_rows(raw, dtypes=dict(dtypes), required=required, file=path.name, bad=bad, text_of=text_of, ids=ids)
+    types = {**dtypes, **dict.fromkeys(ids, pl.String())}
+    return typed_rows(raw, dtypes=types, required=required, file=path.name, bad=bad, text_of=text_of, ids=ids)
 
 
 def sample_parquet(path: Path, n_rows: int) -> pl.DataFrame:

@@ -87,20 +87,21 @@ def table_format(path: Path) -> Format:
     return file_format(parts_of(path, file_format)[0].path)
 
 
-def sample_file(path: Path, *, encoding: str | None = None) -> Sample:
+def sample_file(path: Path, *, encoding: str | None = None, may_be_empty: bool = False) -> Sample:
     """Reads the first rows, passing over what cannot be used: only a look, nothing is reported.
 
     Args:
         path: File, or folder of part files.
         encoding: Of lines that are not UTF-8.
+        may_be_empty: Whether a file of which no row can be used is fine; its columns are known nevertheless.
 
     Raises:
-        DataError: If the file cannot be read or has no columns.
+        DataError: If the file cannot be read, has no columns, or no row can be used.
     """
     parts = parts_of(path, file_format)
     samples = []
     for part in parts[:_SAMPLED_PARTS]:
-        sample = _sample_part(part.path, encoding)
+        sample = _sample_part(part.path, encoding, may_be_empty=may_be_empty)
         keys = {name: pl.lit(value, dtype=pl.String) for name, value in part.keys.items()}
         samples.append(sample.rows.with_columns(**keys) if keys else sample.rows)
     if len(parts) == 1 and not parts[0].keys:
@@ -174,7 +175,7 @@ def _read_part(path: Path, settings: dict[str, Any], encoding: str | None) -> pl
     return read_json_lines(path, **settings, encoding=encoding, parse=json_or_literal, records=records)
 
 
-def _sample_part(path: Path, encoding: str | None) -> Sample:
+def _sample_part(path: Path, encoding: str | None, *, may_be_empty: bool) -> Sample:
     found = file_format(path)
     check_kind(path, parquet=found == "parquet")
     if found == "parquet":
@@ -182,7 +183,7 @@ def _sample_part(path: Path, encoding: str | None) -> Sample:
         return Sample(rows, "parquet", is_whole=rows.height < SAMPLE_ROWS)
     bad = BadRows()
     if found == "csv":
-        return _csv_sample(path, bad, encoding)
+        return _csv_sample(path, bad, encoding, may_be_empty=may_be_empty)
     records = whole_records(path, parse=json_or_literal)
     if records is not None:
         contents = enumerate(records[:SAMPLE_ROWS], start=1)
@@ -192,11 +193,11 @@ def _sample_part(path: Path, encoding: str | None) -> Sample:
     return Sample(frame, "json lines", _passed_over(bad), tuple(lines.not_utf8), is_whole=frame.height < SAMPLE_ROWS)
 
 
-def _csv_sample(path: Path, bad: BadRows, encoding: str | None) -> Sample:
+def _csv_sample(path: Path, bad: BadRows, encoding: str | None, *, may_be_empty: bool) -> Sample:
     rows = CsvRows(path, bad=bad, encoding=encoding)
     head = rows.head
     records = [record.fields for record in islice(rows, SAMPLE_ROWS)]
-    if not rows.not_utf8:  # another encoding may help
+    if not (may_be_empty or rows.not_utf8):  # another encoding may help
         _check_some(path, head.names, head.separator, records, bad)
     frame = pl.DataFrame(records, schema=dict.fromkeys(_unique(head.names, path), pl.String), orient="row")
     said = "; ".join([f"csv separated by {_SEPARATOR_NAMES.get(head.separator, head.separator)}", *head.remarks])
