@@ -188,7 +188,7 @@ class _Run:
             shared=True,
         )
         facts["backbone"] = language.describe()
-        notes.extend(language.notes())
+        notes.extend(language.notes(evaluated.scoring.facts))
         return evaluated
 
     def _fit(

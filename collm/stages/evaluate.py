@@ -66,7 +66,8 @@ def evaluate_model(
     Args:
         spec: Supplies splits, slices, metrics and resamples.
         data: Prepared data.
-        scorer: Makes the scoring function; called only where scores are missing, so that no weights load in vain.
+        scorer: Makes the scoring function; called only where scores are missing, so that no weights load in vain. What
+            its method `facts` returns, where it has one, is recorded with the stage.
         model: Everything that decides the scores besides the rows, as plain data.
         registry: Where metrics come from.
         runner: Runs or skips the stages.
@@ -87,7 +88,7 @@ def evaluate_model(
         if not shared or runner.team.is_main:
             with replacing(folder / SCORES) as temporary:
                 pl.concat(frames).write_parquet(temporary)
-        return {"rows": {split: len(data.rows(split)) for split in splits}}
+        return {"rows": {split: len(data.rows(split)) for split in splits}, **getattr(score_rows, "facts", dict)()}
 
     core = core_hash("model", "engine", "prompt")
     scoring = runner.run(stage, {"model": dict(model), "splits": splits, "core": core}, score, shared=shared)

@@ -211,6 +211,9 @@ class FilesConfig(RawRowsConfig):
         description="Encoding of lines of text files that are not UTF-8, e.g. latin-1 or cp1252; null = they are bad "
         "rows. UTF-16 is known by a file's first bytes.",
     )
+    longest_title: int | None = Field(
+        default=None, ge=8, description="Characters of a title; longer ones are cut, with a note; null = none is cut."
+    )
     duplicates: Literal["keep-last", "keep-all", "refuse"] = Field(
         default="keep-last",
         description="Rows of the same user and item: keep-last keeps the newest (the later in the file where times are "

@@ -75,6 +75,7 @@ class FilesSource:
         bad = BadRows(allowed=config.max_bad_rows)
         frame, notes = self._rows(bad)
         named, title_notes = self._titles(frame, bad)
+        named, cut_note = titles.cut_titles(named, config.longest_title)
         bad.check()
         if frame.is_empty():
             raise DataError(f"{config.interactions}: holds no usable rows")
@@ -82,7 +83,7 @@ class FilesSource:
         self._check_labels(frame)
         rare = rare_class(int(frame["label"].sum()), frame.height)
         frame = self._split(_ordered(frame))
-        notes = (*notes, *self._split_notes(), *filter(None, [rare]), *more, *title_notes, *bad.notes())
+        notes = (*notes, *self._split_notes(), *filter(None, [rare]), *more, *title_notes, *cut_note, *bad.notes())
         tie_rule = TIE_RULE if config.columns.timestamp else FILE_ORDER_RULE
         kept = [name for name in frame.columns if name not in ("moment", "title")]
         table = build_table(frame.select(kept), named, Recipe(tie_rule=tie_rule, notes=notes))

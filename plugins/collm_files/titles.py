@@ -12,6 +12,7 @@ from collm.errors import DataError
 from collm_files.rows import read_columns
 
 _EXAMPLES = 3
+_CUT = "..."
 NONE_NOTE = "no titles are given: prompts show item ids"
 
 
@@ -50,6 +51,22 @@ def titles_beside(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
     n_several = given.height - titles.height
     notes = (f"{n_several} further titles of items that have one already are not used (the first counts)",)
     return titles, notes if n_several else ()
+
+
+def cut_titles(titles: pl.DataFrame, longest: int | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Cuts titles of more characters than `longest` (None = none), and says how many.
+
+    Args:
+        titles: `item` and `title`.
+        longest: Characters of a title that is cut, the dots at its end included.
+    """
+    title = pl.col("title")
+    is_long = title.str.len_chars() > (longest or 0)
+    n_long = int(titles.select(is_long.sum()).item() or 0) if longest else 0
+    if not longest or not n_long:
+        return titles, ()
+    short = pl.when(is_long).then(title.str.head(longest - len(_CUT)).str.strip_chars_end() + _CUT).otherwise(title)
+    return titles.with_columns(short.alias("title")), (f"{n_long:,} titles of more than {longest} characters are cut",)
 
 
 def check_match(rows: pl.DataFrame, titles: pl.DataFrame, *, interactions: Path, items: Path, key: str) -> None:
