@@ -92,7 +92,7 @@ def init(
         raise UsageError(f"{spec}: is there already; choose another name with -o, or overwrite it with --force")
     paths = [path for path in (interactions, items) if path is not None]
     samples, encoding, said = _samples(paths, encoding)
-    guess = _guess([sample.rows for sample in samples], columns or [], times, encoding)
+    guess = _guess(samples, columns or [], times, encoding)
     if samples[0].is_whole:
         guess = replace(guess, split_by_time=_can_split_by_time(samples[0].rows, guess))
     write_atomically(spec, files_spec(interactions, items, guess, spec=spec))
@@ -134,13 +134,12 @@ def _samples(paths: Sequence[Path], encoding: str | None) -> tuple[list[Sample],
     return [sample_file(path, encoding=found) for path in paths], found, (said,)
 
 
-def _guess(
-    frames: Sequence[pl.DataFrame], columns: Sequence[str], times: TimesOption, encoding: str | None
-) -> ColumnGuess:
+def _guess(samples: Sequence[Sample], columns: Sequence[str], times: TimesOption, encoding: str | None) -> ColumnGuess:
     """Guesses the columns; stops where times are there that cannot be read: the split would not be by time."""
     from collm.data.guess_columns import guess_columns
     from collm.errors import DataError
 
+    frames = [sample.rows for sample in samples]
     given = _given(columns, [name for frame in frames for name in frame.columns])
     if times is TimesOption.none:
         if "timestamp" in given:
@@ -148,7 +147,10 @@ def _guess(
         frames = [frames[0].drop(*_times_of(frames[0], given)), *frames[1:]]
     form: Any = "auto" if times is TimesOption.none else times.value
     items = frames[1] if len(frames) > 1 else None
-    guess = replace(guess_columns(frames[0], items, given=given, times=form), encoding=encoding)
+    try:
+        guess = replace(guess_columns(frames[0], items, given=given, times=form), encoding=encoding)
+    except DataError as error:
+        raise DataError(f"{error} (read as {samples[0].format})") from error
     if "timestamp" in guess.doubts and "split" not in guess.roles and times is not TimesOption.none:
         raise DataError(
             f"{guess.doubts['timestamp']}. Without times the split would be random, and training would see rows "

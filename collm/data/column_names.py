@@ -20,7 +20,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "customer member account visitor person personid playerid",
         "item": "itemid item iid parentasin asin productid movieid bookid isbn songid trackid artistid albumid gameid "
         "appid animeid articleid newsid businessid recipeid sku filmid videoid product movie book song track "
-        "article id",
+        "article artist album game anime recipe news content id",
         "rating": "rating ratings stars star overall score userrating reviewrating rate grade",
         "label": "label liked like islike click clicked target positive ispositive purchased recommended isrecommended "
         "recommend votedup thumbsup feedback",

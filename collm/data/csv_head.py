@@ -102,9 +102,9 @@ def separator_of(text: str, others: Sequence[str]) -> str:
         return DOUBLE_COLON
     outside_quotes = "".join(text.split('"')[::2])
     separator = max(SEPARATORS, key=outside_quotes.count)
-    if separator in outside_quotes or BLANK not in outside_quotes.strip():
-        return separator
     n = len(fields_of(text, BLANK))
+    if separator in outside_quotes or n < 2:
+        return separator
     counts = [len(fields_of(each, BLANK)) for each in others]
     is_whole = all(_WHOLE.fullmatch(field) for field in text.split())
     return BLANK if is_whole or _share(count in (n, n + 1) for count in counts) else separator
@@ -173,13 +173,14 @@ def _is_adjacency(rows: Sequence[Sequence[str]], separator: str) -> bool:
 
 def _without_header(fields: Sequence[str], separator: str, line: int) -> CsvHead:
     n = len(fields)
-    if separator == DOUBLE_COLON and n in _MOVIELENS and all(is_number(field) for field in fields):
-        names = _MOVIELENS[n]
+    are_numbers = all(is_number(field) for field in fields)
+    if are_numbers and n in _MOVIELENS and (separator == DOUBLE_COLON or (separator == "\t" and n == max(_MOVIELENS))):
+        names, how = _MOVIELENS[n], "taken in the order of MovieLens' files"
     elif separator == DOUBLE_COLON and n == len(_MOVIELENS_TITLES):
-        names = _MOVIELENS_TITLES
+        names, how = _MOVIELENS_TITLES, "taken in the order of MovieLens' files"
     else:
-        names = tuple(f"column_{place}" for place in range(1, n + 1))
-    return CsvHead(separator, names, line, (f"no header: its columns are called {', '.join(names)}",))
+        names, how = tuple(f"column_{place}" for place in range(1, n + 1)), "called"
+    return CsvHead(separator, names, line, (f"no header line: its columns are {how}: {', '.join(names)}",))
 
 
 def _extra_field(

@@ -162,13 +162,16 @@ def _check(roles: Mapping[str, Guess], frame: pl.DataFrame) -> None:
     if not missing:
         return
     asked = " ".join(f"--column {role}=NAME" for role in missing)
+    if all(re.fullmatch(r"column_\d+", name) for name in frame.columns):
+        first = ", ".join(f"{name} {value!r}" for name, value in frame.row(0, named=True).items())
+        raise DataError(
+            f"the file has no header line, so what its columns are is not known; its first row is {first}. Name them: "
+            f"{asked} (and --column timestamp=NAME where it has times)"
+        )
     message = f"no column looks like {' or '.join(missing)}; the file has {', '.join(frame.columns)}. Name it: {asked}"
     if "rating" in missing:
         message += f" (or --column label=NAME for a ready label){_of_no_use(roles, frame)}"
-    if all(re.fullmatch(r"column_\d+", name) for name in frame.columns):
-        first = ", ".join(f"{name} {value!r}" for name, value in frame.row(0, named=True).items())
-        message += f". The file has no header line, and what its columns are cannot be seen; its first row is {first}"
-    elif "user" in missing or "item" in missing:
+    if "user" in missing or "item" in missing:
         message += ". The first line of a CSV file must hold column names"
     raise DataError(message)
 

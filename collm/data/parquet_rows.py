@@ -80,15 +80,16 @@ def read_parquet_rows(
     return typed_rows(raw, dtypes=types, required=required, file=path.name, bad=bad, text_of=text_of, ids=ids)
 
 
-def sample_parquet(path: Path, n_rows: int) -> pl.DataFrame:
-    """Reads the first rows of all columns that hold plain values.
+def sample_parquet(path: Path, n_rows: int) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Reads the first rows of all columns that hold plain values, and names the others.
 
     Raises:
         DataError: If the file cannot be read.
     """
-    names = [name for name, dtype in parquet_schema(path).items() if not dtype.is_nested()]
+    schema = parquet_schema(path)
+    nested = tuple(name for name, dtype in schema.items() if dtype.is_nested())
     try:
-        return _scan(path).select(names).head(n_rows).collect()
+        return _scan(path).select(name for name in schema if name not in nested).head(n_rows).collect(), nested
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}); get the file again") from error
 

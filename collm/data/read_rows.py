@@ -179,8 +179,9 @@ def _sample_part(path: Path, encoding: str | None, *, may_be_empty: bool) -> Sam
     found = file_format(path)
     check_kind(path, parquet=found == "parquet")
     if found == "parquet":
-        rows = sample_parquet(path, SAMPLE_ROWS)
-        return Sample(rows, "parquet", is_whole=rows.height < SAMPLE_ROWS)
+        rows, nested = sample_parquet(path, SAMPLE_ROWS)
+        said = f"parquet (columns of nested values are not read: {', '.join(nested)})" if nested else "parquet"
+        return Sample(rows, said, is_whole=rows.height < SAMPLE_ROWS)
     bad = BadRows()
     if found == "csv":
         return _csv_sample(path, bad, encoding, may_be_empty=may_be_empty)
