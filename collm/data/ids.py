@@ -49,10 +49,11 @@ def id_texts(values: pl.Series, lines: pl.Series, *, name: str, path: Path) -> p
     if dtype.is_float():
         return _float_texts(values, lines, name=name, path=path)
     if dtype == pl.Binary:
-        texts = values.cast(pl.String, strict=False)
-        if broken := (values.is_not_null() & texts.is_null()).arg_true().to_list():
-            raise DataError(f"{path}:{lines[broken[0]]}: column '{name}' holds bytes that are not UTF-8 text")
-        return texts
+        return pl.Series(
+            values.name,
+            [_decoded(value, f"{path}:{line}", name) for value, line in zip(values, lines, strict=True)],
+            dtype=pl.String,
+        )
     if dtype.is_decimal():
         return values.cast(pl.String).str.replace(r"(\.\d*?)0+$", "${1}").str.strip_suffix(".")
     if dtype.is_integer() or dtype in (pl.String, pl.Null) or isinstance(dtype, pl.Categorical | pl.Enum):
@@ -189,6 +190,13 @@ def _float_texts(values: pl.Series, lines: pl.Series, *, name: str, path: Path) 
     if not bool((values == values.round(0)).all()):
         return pl.Series(values.name, [None if value is None else repr(value) for value in values], dtype=pl.String)
     return values.cast(pl.Int64).cast(pl.String)
+
+
+def _decoded(value: bytes | None, place: str, name: str) -> str | None:
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: column '{name}' holds bytes that are not UTF-8 text") from error
 
 
 def _lost_float(name: str, shown: str, bits: int) -> str:
