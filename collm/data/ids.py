@@ -147,7 +147,8 @@ def _digits(text: str, has_fractions: bool) -> str:
     exponent, digits = int(signed or bare), first + rest
     n_missing = exponent + 1 - len(digits)
     is_short_in_r = len(digits) == 1 and exponent == _R_EXPONENT
-    if n_missing > 0 and not is_short_in_r:
+    # Without a sign (Java, Spark) all digits of the number are written, zeros at the end left out.
+    if n_missing > 0 and signed and not is_short_in_r:
         raise _LostError(f"scientific notation that shows {len(digits)} of its {exponent + 1} digits")
     if n_missing < 0 and digits[exponent + 1 :].strip("0"):
         return text

@@ -61,16 +61,15 @@ def numbers_of(column: pl.Series) -> pl.Series:
 def labels_of(column: pl.Series) -> pl.Series:
     """Reads likes and dislikes.
 
-    Numbers, booleans and the usual words, in any case; -1 is a dislike where no value stands between it and 1.
+    Numbers, booleans and the usual words, in any case. Where there is -1, it is the dislike, and 0 is neither.
 
     Returns:
         int8: 1, 0, and null where the value is neither or missing.
     """
     text = _plain(column)
-    distinct = set(text.unique().to_list())
-    dislikes = [*DISLIKES, MINUS_ONE] if MINUS_ONE in distinct and "0" not in distinct else list(DISLIKES)
-    if MINUS_ONE in distinct and "0" in distinct:
-        dislikes.remove("0")  # 0 between -1 and 1 is neither
+    dislikes = list(DISLIKES)
+    if MINUS_ONE in set(text.unique().to_list()):
+        dislikes[dislikes.index("0")] = MINUS_ONE  # 0 between -1 and 1 is neither
     known = pl.DataFrame({"text": text}).select(
         pl.when(pl.col("text").is_in(list(LIKES))).then(1).when(pl.col("text").is_in(dislikes)).then(0).cast(pl.Int8)
     )

@@ -25,7 +25,7 @@ _DAY = 86_400
 _SPREADSHEET_EPOCH = -25_569  # 30 December 1899 in days since 1970
 _INT64 = 2**63 - 1
 _FLOAT32_STEP = 128
-_SCIENTIFIC = r"^[+-]?(\d)(?:\.(\d+))?[eE]\+?(\d+)$"
+_SCIENTIFIC = r"^[+-]?(\d)(?:\.(\d+))?[eE]\+(\d+)$"
 _CALENDAR = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}
 
 
@@ -86,15 +86,18 @@ def _numbers(text: pl.Series) -> pl.Series:
 
 
 def _check_digits(text: pl.Series) -> None:
-    """Stops at the scientific notation of spreadsheets, which rounds times to minutes or hours."""
+    """Stops at the scientific notation of spreadsheets, which rounds times to minutes or hours.
+
+    Writers of all digits leave out zeros at the end, so that a number by itself may look rounded, but not all of them.
+    """
     parts = text.str.replace(",", ".", literal=True).str.extract_groups(_SCIENTIFIC)
     exponent, digits = parts.struct[2].cast(pl.Int64, strict=False), parts.struct[1].str.len_chars().fill_null(0)
-    # From 10^9 on these are moments; in seconds the last digit shown must be one second or less.
-    rough = ((exponent >= 9) & (exponent - digits > (exponent // 3 - 3) * 3)).fill_null(False).arg_true()
-    if len(rough):
+    # From 10^9 on these are moments in seconds, from 10^12 on in milliseconds, and so on; a second must be told apart.
+    is_rough = (exponent - digits > (exponent // 3 - 3) * 3).filter((exponent >= 9).fill_null(False))
+    if is_rough.len() and is_rough.all():
         raise DataError(
-            f"not exact: it holds '{text[int(rough[0])]}', a number in scientific notation that lacks its last digits; "
-            "export the times as whole numbers"
+            f"not exact: it holds '{text.filter(exponent >= 9)[0]}', a number in scientific notation that lacks its last "
+            "digits; export the times as whole numbers"
         )
 
 
