@@ -96,8 +96,8 @@ def _check_digits(text: pl.Series) -> None:
     is_rough = (exponent - digits > (exponent // 3 - 3) * 3).filter((exponent >= 9).fill_null(False))
     if is_rough.len() and is_rough.all():
         raise DataError(
-            f"not exact: it holds '{text.filter(exponent >= 9)[0]}', a number in scientific notation that lacks its last "
-            "digits; export the times as whole numbers"
+            f"not exact: it holds '{text.filter(exponent >= 9)[0]}', a number in scientific notation that lacks its "
+            "last digits; export the times as whole numbers"
         )
 
 

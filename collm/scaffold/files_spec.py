@@ -79,7 +79,8 @@ def _label(guess: ColumnGuess) -> tuple[str, str]:
 
 def _relative(path: Path, spec: Path) -> str:
     try:
-        return Path(os.path.relpath(path.absolute(), spec.absolute().parent)).as_posix()
+        relative = Path(os.path.relpath(path.absolute(), spec.absolute().parent)).as_posix()
+        return f"./{relative}" if relative.startswith("~") else relative  # a tilde would be somebody's home
     except ValueError:  # another drive
         return path.absolute().as_posix()
 
