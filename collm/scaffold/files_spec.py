@@ -80,7 +80,7 @@ def _label(guess: ColumnGuess) -> tuple[str, str]:
 def _relative(path: Path, spec: Path) -> str:
     try:
         relative = Path(os.path.relpath(path.absolute(), spec.absolute().parent)).as_posix()
-        return f"./{relative}" if relative.startswith("~") else relative  # a tilde would be somebody's home
+        return path.absolute().as_posix() if relative.startswith("~") else relative  # a tilde would mean a home
     except ValueError:  # another drive
         return path.absolute().as_posix()
 
