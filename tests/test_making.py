@@ -31,7 +31,7 @@ def test_the_lock_lies_beside_the_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_disk_trouble_is_named(tmp_path: Path, number: int) -> None:
-    with pytest.raises(DataError, match="model: cannot be written .* set COLLM_CACHE"), making(tmp_path / "model"):
+    with pytest.raises(DataError, match=r"model: cannot be written .* set COLLM_CACHE"), making(tmp_path / "model"):
         raise OSError(number, "disk trouble")
 
 
