@@ -33,11 +33,15 @@ SPEC ?= experiments/benchmarks/tiny.yaml
 bench: $(STAMP) ## measure speed and memory beside the plain loop (SPEC=..., BENCH='--sweep ...')
 	@$(BIN)/collm bench $(SPEC) $(BENCH)
 
-test: lint ## lint, types and the fast tests
-	@$(BIN)/python -m pytest -q
+# A worker per core, one thread each: the tests' models are small.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+test: lint ## lint, types and the fast tests (WORKERS=... processes)
+	@$(PYTEST)
 
 test-all: lint ## as test, with the slow tests
-	@$(BIN)/python -m pytest -q -m ''
+	@$(PYTEST) -m ''
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -66,7 +66,7 @@ def read_scores(folder: Path) -> pl.DataFrame:
     """
     path = folder / SCORES
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except FileNotFoundError as error:
         raise RunError(f"{path}: missing; the run is not finished: repeat `collm run`") from error
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -215,10 +215,9 @@ class _Run:
             registry=self.registry,
             runner=self.runner,
             shared=True,
-            facts=language.scoring_facts,
         )
-        facts["backbone"] = language.describe(evaluated.scoring)
-        notes.extend(language.notes(evaluated.scoring))
+        facts["backbone"] = language.describe(evaluated.scoring.facts)
+        notes.extend(language.notes(evaluated.scoring.facts))
         return evaluated
 
     def _fit(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ from collm.cli.context import CliState, JsonOption, emit_json, emit_table, say, 
 from collm.errors import UsageError
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.table import Table
 
     from collm.data.guess_columns import ColumnGuess
@@ -20,14 +23,33 @@ if TYPE_CHECKING:
 _ROLES = ("user", "item", "rating", "label", "timestamp", "title", "split", "items_key")
 _EXAMPLES = 3
 _EXAMPLE_CHARACTERS = 24
+_SHOWN_LINE = 60
+
+
+class TimesOption(enum.StrEnum):
+    """What the timestamps are, where their values leave it open."""
+
+    auto = "auto"
+    day_first = "day-first"
+    month_first = "month-first"
+    spreadsheet_days = "spreadsheet-days"
+    days = "days"
+    relative = "relative"
+    none = "none"
 
 
 def init(
     context: typer.Context,
     interactions: Annotated[
-        Path, typer.Argument(help="Interactions: CSV, TSV, JSON lines (also .gz) or parquet.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Interactions: CSV and its relatives, JSON (also .gz) or parquet; a file, or a folder of parts.",
+            show_default=False,
+        ),
     ],
-    items: Annotated[Path | None, typer.Argument(help="Items with titles, likewise.", show_default=False)] = None,
+    items: Annotated[
+        Path | None, typer.Argument(help="Items with titles, in the same formats.", show_default=False)
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -47,6 +69,14 @@ def init(
             show_default=False,
         ),
     ] = None,
+    times: Annotated[
+        TimesOption,
+        typer.Option(help="What the timestamps are, where the values leave it open; none: the file has no times."),
+    ] = TimesOption.auto,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Encoding of lines that are not UTF-8, e.g. latin-1. Default: guessed, and said."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the spec if it is there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,31 +84,111 @@ def init(
 
     Example: collm data init ratings.csv movies.csv -o my-data.yaml
     """
-    from collm.data.guess_columns import guess_columns
-    from collm.data.read_rows import sample_file
     from collm.runs.store import write_atomically
     from collm.scaffold.files_spec import files_spec
 
     spec = output or Path(interactions.name.removesuffix(".gz")).with_suffix(".yaml")
     if spec.exists() and not force:
         raise UsageError(f"{spec}: is there already; choose another name with -o, or overwrite it with --force")
-    samples = [sample_file(path) for path in (interactions, items) if path is not None]
-    frames = [sample.rows for sample in samples]
-    given = _given(columns or [], [name for frame in frames for name in frame.columns])
-    guess = guess_columns(frames[0], frames[1] if items else None, given=given)
+    paths = [path for path in (interactions, items) if path is not None]
+    samples, encoding, said = _samples(paths, encoding)
+    guess = _guess(samples, columns or [], times, encoding)
+    if samples[0].is_whole:
+        guess = replace(guess, split_by_time=_can_split_by_time(samples[0].rows, guess))
     write_atomically(spec, files_spec(interactions, items, guess, spec=spec))
     warnings = _check(state_of(context), spec)
     if as_json:
-        emit_json(_as_data(spec, guess, warnings))
+        emit_json(_as_data(spec, guess, [*warnings, *guess.warnings, *said]))
     else:
         emit_table(_table(guess, samples))
-    for path, sample in zip((interactions, items), samples, strict=False):
+    for text in (*guess.warnings, *said, *_of_times(guess, times)):
+        say(f"warning: {text}")
+    for path, sample in zip(paths, samples, strict=True):
         if sample.bad:
             say(
                 f"warning: {path}: rows that cannot be used among those looked at ({sample.bad}); "
                 "a run stops at them unless dataset.max_bad_rows allows them"
             )
     say(f"wrote {spec}; next: collm run {spec}")
+
+
+def _samples(paths: Sequence[Path], encoding: str | None) -> tuple[list[Sample], str | None, tuple[str, ...]]:
+    """Reads the first rows, again with an encoding where lines are not UTF-8; returns it and what to say of it."""
+    from collm.data.read_rows import sample_file
+    from collm.data.text_lines import likely_encoding
+
+    try:
+        "".encode(encoding or "utf-8")
+    except LookupError as error:
+        raise UsageError(f"--encoding {encoding}: not known; e.g. latin-1, cp1252, cp1251, gb18030") from error
+    samples = [sample_file(path, encoding=encoding) for path in paths]
+    lines = [line for sample in samples for line in sample.not_utf8]
+    if not lines or encoding is not None:
+        return samples, encoding, ()
+    found = likely_encoding(lines)
+    shown = lines[0].decode(found).strip()[:_SHOWN_LINE]
+    said = (
+        f"some lines are not UTF-8 text and are read as {found}, e.g. {shown!r}: where that looks wrong, name their "
+        "encoding with --encoding"
+    )
+    return [sample_file(path, encoding=found) for path in paths], found, (said,)
+
+
+def _guess(samples: Sequence[Sample], columns: Sequence[str], times: TimesOption, encoding: str | None) -> ColumnGuess:
+    """Guesses the columns; stops where times are there that cannot be read: the split would not be by time."""
+    from collm.data.guess_columns import guess_columns
+    from collm.errors import DataError
+
+    frames = [sample.rows for sample in samples]
+    given = _given(columns, [name for frame in frames for name in frame.columns])
+    if times is TimesOption.none:
+        if "timestamp" in given:
+            raise UsageError(f"--times none: but --column timestamp={given['timestamp']} names one; remove one of them")
+        frames = [frames[0].drop(*_times_of(frames[0], given)), *frames[1:]]
+    form: Any = "auto" if times is TimesOption.none else times.value
+    items = frames[1] if len(frames) > 1 else None
+    try:
+        guess = replace(guess_columns(frames[0], items, given=given, times=form), encoding=encoding)
+    except DataError as error:
+        raise DataError(f"{error} (read as {samples[0].format})") from error
+    if "timestamp" in guess.doubts and "split" not in guess.roles and times is not TimesOption.none:
+        raise DataError(
+            f"{guess.doubts['timestamp']}. Without times the split would be random, and training would see rows "
+            "that are later than test rows. Say what they are with --times, or that the file has none: --times none"
+        )
+    return guess
+
+
+def _times_of(frame: pl.DataFrame, given: Mapping[str, str]) -> list[str]:
+    """Returns the columns that would be taken for times."""
+    from collm.data.column_names import what_it_holds
+
+    free = [name for name in frame.columns if name not in given.values()]
+    return [name for name in free if what_it_holds("timestamp", frame[name], "auto")]
+
+
+def _can_split_by_time(frame: pl.DataFrame, guess: ColumnGuess) -> bool:
+    from collm.contracts.data import SPLITS
+    from collm.data.split import split_by_global_time
+    from collm.data.times import recognise_times
+
+    if "timestamp" not in guess.roles:
+        return True
+    seconds = recognise_times(frame[guess.roles["timestamp"].column], guess.times).seconds().drop_nulls()
+    return bool(split_by_global_time(seconds, valid=0.1, test=0.1).n_unique() == len(SPLITS))
+
+
+def _of_times(guess: ColumnGuess, times: TimesOption) -> list[str]:
+    if "split" in guess.roles:
+        return []
+    if "timestamp" in guess.roles:
+        few = "rows are split at random: too many of them have the same time for a split by time"
+        return [] if guess.split_by_time else [f"{few}; training sees rows that may be later than test rows"]
+    why = "you said so" if times is TimesOption.none else "no column holds times; if one does: --column timestamp=NAME"
+    return [
+        f"rows are split at random ({why}): training sees rows that may be later than test rows, and a user's history "
+        "follows the order of the file"
+    ]
 
 
 def _given(columns: Sequence[str], available: Sequence[str]) -> dict[str, str]:
@@ -115,12 +225,16 @@ def _table(guess: ColumnGuess, samples: Sequence[Sample]) -> Table:
         if role in guess.roles:
             found = guess.roles[role]
             table.add_row(role, found.column, found.why, _examples(role, found.column, samples))
-    positive = f"rating > {guess.positive_above:g}" if guess.positive_above is not None else "label = 1"
-    table.add_row("positive", positive, guess.why_positive or "a ready 0/1 column", "")
+    rating = guess.rating
+    table.add_row("values", guess.roles["rating" if rating else "label"].column, "", guess.values)
+    positive = f"rating > {rating.positive_above:g}" if rating else "label = 1"
+    table.add_row("positive", positive, rating.why if rating else "a ready label", "")
+    if rating and rating.not_rated:
+        table.add_row("not rated", ", ".join(f"{each:g}" for each in rating.not_rated), "rows with it are left out", "")
     rule, why = split_rule(guess)
     table.add_row("split", rule, why, "")
     if guess.unused:
-        table.add_row("not used", ", ".join(guess.unused), "; ".join(guess.doubts), "")
+        table.add_row("not used", ", ".join(guess.unused), "; ".join(guess.doubts.values()), "")
     return table
 
 
@@ -139,7 +253,9 @@ def _as_data(spec: Path, guess: ColumnGuess, warnings: Sequence[str]) -> dict[st
         "spec": str(spec),
         "columns": {role: {"column": found.column, "why": found.why} for role, found in guess.roles.items()},
         "unused": list(guess.unused),
-        "doubts": list(guess.doubts),
+        "doubts": list(guess.doubts.values()),
+        "values": guess.values,
         "positive_above": guess.positive_above,
+        "not_rated": list(guess.rating.not_rated) if guess.rating else [],
         "warnings": list(warnings),
     }

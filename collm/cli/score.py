@@ -34,7 +34,12 @@ def score(
     context: typer.Context,
     run: RunArgument,
     pairs: Annotated[
-        Path, typer.Argument(metavar="PAIRS", help="CSV: user, item, optional time and title.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="PAIRS",
+            help="Columns user, item, optional time and title; CSV, JSON or parquet.",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV to write. Default: stdout.")
@@ -47,8 +52,9 @@ def score(
 ) -> None:
     """Score pairs of raw ids with a finished run.
 
-    `time` is in seconds since 1970 UTC; without it a pair is asked after everything that is known. Unknown ids are
-    scored as cold and marked (user_known, item_known), never dropped; `title` gives the text of an unknown item.
+    `time` counts from 1970 UTC in seconds (or milliseconds and smaller), or is a date; without it a pair is asked
+    after everything that is known. Unknown ids are scored as cold and marked (user_known, item_known), never dropped;
+    `title` gives the text of an unknown item.
 
     Example: collm score runs/quickstart-mf-bias-7e62ea00aa pairs.csv -o scores.csv
     """
@@ -66,7 +72,7 @@ def score(
         device=device,
         dtype=dtype.value if dtype else None,
     )
-    logits = model.pair_logits(found.users, found.items, found.times, titles=found.titles)
+    logits = model.pair_logits(found.users, found.items, found.seconds(model.data), titles=found.titles)
     frame = scored_frame(found, logits, model.data)
     if output is None:
         emit(frame.write_csv().rstrip("\n"))
@@ -87,7 +93,9 @@ def recommend(
     shortlist: Annotated[
         int, typer.Option(min=0, help="Items that the language model ranks at most; 0 = all candidates.")
     ] = 100,
-    time: Annotated[int | None, typer.Option(help="Seconds since 1970 UTC. Default: after everything known.")] = None,
+    time: Annotated[
+        int | None, typer.Option(help="Seconds since 1970 UTC, or milliseconds. Default: after everything known.")
+    ] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items that the user has rated too.")] = False,
     runs_dir: RunsDirOption = Path("runs"),
     device: DeviceOption = None,

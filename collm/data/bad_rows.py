@@ -48,6 +48,7 @@ class BadRows:
     listed: int = 10_000
     _rows: list[tuple[str, int, str, str]] = field(default_factory=list)
     _counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    _doubts: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
     def add(self, file: str, line: int, reason: str, text: str = "") -> None:
         """Notes one row.
@@ -61,6 +62,16 @@ class BadRows:
         self._counts[file, reason] = self._counts.get((file, reason), 0) + 1
         if len(self._rows) < self.listed:
             self._rows.append((file, line, reason, text[:_TEXT_CHARACTERS]))
+
+    def doubt(self, file: str, line: int, how: str) -> None:
+        """Notes a line that is used, although it can be read in another way.
+
+        Args:
+            file: File name without folder.
+            line: Line in the (decompressed) file, from 1.
+            how: How it is read, in words that follow "lines".
+        """
+        self._doubts.setdefault((file, how), []).append(line)
 
     def __len__(self) -> int:
         """Returns the number of bad rows, listed or not."""
@@ -78,11 +89,12 @@ class BadRows:
         return pl.DataFrame(self._rows, schema=SCHEMA, orient="row")
 
     def notes(self) -> tuple[str, ...]:
-        """Returns the sentence that every results table must state, or nothing where all rows were usable."""
+        """Returns the sentences that every results table must state, or nothing where all rows are used as they are."""
+        doubts = tuple(f"{file}: {_lines(lines)} {how}" for (file, how), lines in self._doubts.items())
         if not len(self):
-            return ()
+            return doubts
         reasons = ", ".join(f"{reason}: {n}" for reason, n in self.counts().items())
-        return (f"{self._number()} left out ({reasons}); listed in {QUARANTINE}",)
+        return (f"{self._number()} left out ({reasons}); listed in {QUARANTINE}", *doubts)
 
     def check(self) -> None:
         """Stops when there are too many.
@@ -98,7 +110,7 @@ class BadRows:
         )
         raise BadRowsError(
             f"{self._number()}, dataset.max_bad_rows allows {self.allowed} ({reasons}). First: {first}",
-            f"Mend the file, or set dataset.max_bad_rows: {len(self)} to go on without them",
+            f"Correct the file, or set dataset.max_bad_rows: {len(self)} to go on without them",
             self.frame(),
         )
 
@@ -120,3 +132,8 @@ def quarantine_csv(rows: pl.DataFrame) -> str:
     ]
     written: str = pl.DataFrame(safe, schema=rows.schema).write_csv()
     return written
+
+
+def _lines(numbers: list[int]) -> str:
+    listed = ", ".join(map(str, numbers[:_SHOWN])) + (", ..." if len(numbers) > _SHOWN else "")
+    return f"{len(numbers)} line{'s' if len(numbers) != 1 else ''} (line {listed})"

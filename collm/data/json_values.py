@@ -6,8 +6,10 @@ surrogate pair is no text. polars itself would turn `3` into "3" where text is w
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +19,7 @@ _AT_ONCE = (pl.String, pl.Float64, pl.Int64, pl.Boolean)
 # What polars makes of a number, a list, an object, true, false, or half a surrogate pair (a zero character).
 _DOUBTFUL = r"^(-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|\[(?s:.)*|\{(?s:.)*)$|\x00"
 _INT64 = 2**63
+_LONGEST_LITERAL = 1 << 20
 
 
 def parse_json(text: str) -> Any:
@@ -26,6 +29,25 @@ def parse_json(text: str) -> Any:
         ValueError: If it is no JSON.
     """
     return json.loads(text, object_pairs_hook=_first_wins, parse_constant=_refuse)
+
+
+def json_or_literal(text: str) -> Any:
+    """Reads a line of JSON, or of a Python literal as old dumps of Amazon and Steam hold; nothing of it is run.
+
+    Raises:
+        ValueError: If it is neither, or a literal of more than 1 MB.
+    """
+    try:
+        return parse_json(text)
+    except ValueError:
+        if len(text) > _LONGEST_LITERAL:
+            raise
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of backslashes in text
+            return ast.literal_eval(text)
+    except (SyntaxError, TypeError, MemoryError) as error:
+        raise ValueError("neither JSON nor a Python literal") from error
 
 
 def read_at_once(

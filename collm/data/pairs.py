@@ -11,9 +11,16 @@ import polars as pl
 from collm.data.history import HistoryIndex
 from collm.data.prepared import PreparedData, Rows
 from collm.data.texts import as_series
+from collm.data.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR, recognise_times
+from collm.errors import DataError
 
 Array = np.ndarray[Any, Any]
 LATEST = np.iinfo(np.int64).max
+NO_TIME = (
+    f"must be whole seconds (or milliseconds, microseconds, nanoseconds) since 1970 UTC, or a date, between "
+    f"{FIRST_YEAR} and {LAST_YEAR}"
+)
+_WHOLE = r"^([+-]?\d+)(?:\.0*)?$"
 
 
 def pair_rows(
@@ -46,6 +53,51 @@ def pair_rows(
         index=np.arange(n, dtype=np.int64),
     )
     return data.with_histories(index, data.titles if titles is None else titles), rows
+
+
+def asked_seconds(times: pl.Series, data: PreparedData) -> pl.Series:
+    """Brings times at which pairs are asked to the seconds that the dataset counts in.
+
+    Where the dataset has dates, a number counts in the unit in which it lies between 1990 and 2100, and dates as text
+    are read, too. Where it has none (relative times, or the order of the file), whole numbers are taken as they are.
+
+    Args:
+        times: Numbers, text, dates or datetimes.
+        data: The prepared dataset.
+
+    Returns:
+        int64, null where the value is no such time.
+    """
+    if has_dates(data):
+        try:
+            return recognise_times(times).seconds()
+        except DataError:
+            return pl.Series(times.name, [None] * len(times), dtype=pl.Int64)
+    text = times.cast(pl.String).str.strip_chars()
+    return text.str.extract(_WHOLE, 1).cast(pl.Int64, strict=False)
+
+
+def are_times(times: pl.Series) -> pl.Series:
+    """Returns bool: whether each value is a time to some dataset: a number of 64 bits, or a date."""
+    numbers = times.cast(pl.String).str.strip_chars().str.extract(_WHOLE, 1).cast(pl.Int64, strict=False)
+    try:
+        dates = recognise_times(times).microseconds.is_not_null()
+    except DataError:
+        dates = pl.repeat(False, len(times), eager=True)
+    return numbers.is_not_null() | dates
+
+
+def has_dates(data: PreparedData) -> bool:
+    """Whether the dataset's times are moments since 1970."""
+    times = data.interactions()["timestamp"]
+    return bool(times.len()) and int(times.min()) >= FIRST and int(times.max()) <= LAST
+
+
+def unit_of(data: PreparedData) -> str:
+    """Returns what a time must be for this dataset, in words."""
+    if not has_dates(data):
+        return "must be a whole number of 64 bits, in the numbers that the dataset counts its rows by (it has no dates)"
+    return NO_TIME
 
 
 def dense_ids(raw: Sequence[str], known: Sequence[str]) -> Array:

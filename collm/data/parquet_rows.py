@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from collm.data.bad_rows import BadRows
+from collm.data.ids import id_texts
 from collm.data.typed_rows import LINE, typed_rows
 from collm.errors import DataError
 
@@ -19,7 +20,7 @@ def parquet_schema(path: Path) -> dict[str, pl.DataType]:
         DataError: If the file is missing or no parquet.
     """
     try:
-        return dict(pl.read_parquet_schema(path))
+        return dict(_scan(path).collect_schema())
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read as parquet ({str(error).splitlines()[0]})") from error
 
@@ -31,6 +32,7 @@ def read_parquet_rows(
     dtypes: Mapping[str, pl.DataType],
     required: Sequence[str],
     bad: BadRows,
+    ids: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Reads the wanted columns of a file.
 
@@ -40,6 +42,7 @@ def read_parquet_rows(
         dtypes: Wanted column -> type.
         required: Wanted columns that must have a value in every row.
         bad: Takes the rows that cannot be used.
+        ids: Wanted columns that are ids: whole numbers, text, or what can be written as such without loss.
 
     Returns:
         The columns of `fields` and `line` int64, the row in the file from 1.
@@ -58,7 +61,7 @@ def read_parquet_rows(
             raise DataError(f"{path}: column '{found[0]}' holds {schema[found[0]]}; {name} must be a plain value")
         chosen[name] = found[0]
     try:
-        raw = pl.read_parquet(path, columns=sorted(set(chosen.values())))
+        raw = _scan(path).select(sorted(set(chosen.values()))).collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}); get the file again") from error
     raw = raw.select(
@@ -66,7 +69,31 @@ def read_parquet_rows(
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE),
     )
 
+    raw = raw.with_columns(
+        id_texts(raw[name], raw[LINE], name=chosen[name], path=path).alias(name) for name in ids if name in chosen
+    )
+
     def text_of(place: int) -> str:
         return ",".join("" if value is None else str(value) for value in raw.row(place)[:-1])
 
-    return typed_rows(raw, dtypes=dict(dtypes), required=required, file=path.name, bad=bad, text_of=text_of)
+    types = {**dtypes, **dict.fromkeys(ids, pl.String())}
+    return typed_rows(raw, dtypes=types, required=required, file=path.name, bad=bad, text_of=text_of, ids=ids)
+
+
+def sample_parquet(path: Path, n_rows: int) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Reads the first rows of all columns that hold plain values, and names the others.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    schema = parquet_schema(path)
+    nested = tuple(name for name, dtype in schema.items() if dtype.is_nested())
+    try:
+        return _scan(path).select(name for name in schema if name not in nested).head(n_rows).collect(), nested
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}); get the file again") from error
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    """Opens one file: its name is no pattern, and folders named `key=value` above it add no columns."""
+    return pl.scan_parquet(path, glob=False, hive_partitioning=False)

@@ -82,7 +82,7 @@ def n_rows(path: Path) -> int:
         DataError: If it is missing or no parquet.
     """
     try:
-        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+        return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _unreadable(path, error) from error
 
@@ -136,7 +136,7 @@ class ColumnFile:
             DataError: If it cannot be read.
         """
         try:
-            lazy = pl.scan_parquet(self.path).select(expression.alias("value"))
+            lazy = pl.scan_parquet(self.path, glob=False).select(expression.alias("value"))
             return lazy.collect(engine="streaming").to_series()
         except (OSError, pl.exceptions.PolarsError) as error:
             raise _unreadable(self.path, error) from error
@@ -149,7 +149,7 @@ class ColumnFile:
         """
         if self._frame is None:
             try:
-                self._frame = pl.read_parquet(self.path)
+                self._frame = pl.read_parquet(self.path, glob=False)
             except (OSError, pl.exceptions.PolarsError) as error:
                 raise _unreadable(self.path, error) from error
         return self._frame

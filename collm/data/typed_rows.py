@@ -9,6 +9,9 @@ import polars as pl
 from collm.data.bad_rows import BadRows
 
 LINE = "line"
+# 4,5 and 1,6E+09, as spreadsheets of many countries write them. A comma before three digits may mark thousands instead.
+_DECIMAL_COMMA = r"^\s*[+-]?(\d+,\d{1,2}|\d+,\d{4,}|0,\d+|\d+,\d+[eE][+-]?\d+)\s*$"
+_EITHER_COMMA = r"^\s*[+-]?[1-9]\d{0,2},\d{3}\s*$"
 
 
 def typed_rows(
@@ -19,10 +22,12 @@ def typed_rows(
     file: str,
     bad: BadRows,
     text_of: Callable[[int], str],
+    ids: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Casts columns and takes out the rows that do not fit.
 
-    Text is stripped of surrounding blanks; empty text is a missing value.
+    Text is stripped of surrounding blanks, except that of ids; empty text is a missing value. Where a number is wanted,
+    `4,5` is 4.5.
 
     Args:
         raw: The columns of `dtypes`, and `line` int64.
@@ -31,20 +36,39 @@ def typed_rows(
         file: File name for the bad rows.
         bad: Takes them.
         text_of: Position in `raw` -> the row as found.
+        ids: Columns whose text is kept as it stands.
 
     Returns:
         The usable rows in their order: the columns of `dtypes`, then `line`.
     """
+    texts = [name for name in dtypes if raw.schema[name] == pl.String]
     clean = raw.with_columns(
-        pl.col(name).str.strip_chars().replace("", None) for name in dtypes if raw.schema[name] == pl.String
+        pl.when(pl.col(name).str.strip_chars() != "").then(
+            pl.col(name) if name in ids else pl.col(name).str.strip_chars()
+        )
+        for name in texts
     )
-    typed = clean.select(*(pl.col(name).cast(dtype, strict=False) for name, dtype in dtypes.items()), LINE)
+    numbers = [name for name in texts if dtypes[name].is_numeric()]
+    pointed = clean.with_columns(point_for_comma(pl.col(name)) for name in numbers)
+    typed = pointed.select(*(pl.col(name).cast(dtype, strict=False) for name, dtype in dtypes.items()), LINE)
+    either = {name: clean[name].str.contains(_EITHER_COMMA) for name in numbers}
     faults = [
-        pl.when(clean[name].is_not_null() & typed[name].is_null()).then(pl.lit(f"{name} is not {_kind(dtype)}"))
+        pl.when(clean[name].is_not_null() & typed[name].is_null()).then(
+            pl.when(either[name])
+            .then(pl.lit(f"{name} has a comma that may mark decimals or thousands"))
+            .otherwise(pl.lit(f"{name} is not {_kind(dtype)}"))
+            if name in either
+            else pl.lit(f"{name} is not {_kind(dtype)}")
+        )
         for name, dtype in dtypes.items()
     ]
     faults += [pl.when(clean[name].is_null()).then(pl.lit(f"{name} is missing")) for name in required]
     return without(typed, pl.coalesce(*faults), file=file, bad=bad, text_of=text_of)
+
+
+def point_for_comma(text: pl.Expr) -> pl.Expr:
+    """Returns numbers written with a decimal comma with a point; other text as it is."""
+    return pl.when(text.str.contains(_DECIMAL_COMMA)).then(text.str.replace(",", ".", literal=True)).otherwise(text)
 
 
 def without(

@@ -76,6 +76,7 @@ class PromptSource:
                 max_tokens=max_tokens,
                 preamble=preamble,
                 leading_space=leading_space,
+                item_ids=data.item_ids,
             )
 
         preamble = examples_preamble(
@@ -87,6 +88,9 @@ class PromptSource:
         """Returns the prompts of these rows."""
         histories = self._data.history(rows, self._history_items)
         prompts = self._prompt_encoder.encode(rows.item, histories, self._variant)
+        n_shortened = 0
+        if self._prompt_encoder.shows_history(self._variant):
+            n_shortened = int((prompts.n_history_used < (histories != 0).sum(axis=1)).sum())
         return PromptRows(
             rows,
             prompts,
@@ -94,11 +98,16 @@ class PromptSource:
             batcher=self._batcher,
             user_depends_on_item=self._user_depends_on_item,
             device=self._device,
+            n_shortened=n_shortened,
         )
 
 
 class PromptRows:
-    """Encoded rows; all row numbers are positions in `rows`."""
+    """Encoded rows; all row numbers are positions in `rows`.
+
+    Attributes:
+        n_shortened: Rows whose prompt leaves out titles of the history, since not all of them fit.
+    """
 
     def __init__(
         self,
@@ -109,11 +118,13 @@ class PromptRows:
         batcher: EncoderBatcher | None,
         user_depends_on_item: bool,
         device: torch.device,
+        n_shortened: int = 0,
     ) -> None:
         """Takes rows, their prompts, and int64 [n] groups of rows that share user and history."""
         self.rows, self.prompts, self.prefix_group = rows, prompts, prefix_group
         self._batcher, self._device = batcher, device
         self._user_depends_on_item = user_depends_on_item
+        self.n_shortened = n_shortened
         self._lengths = np.diff(prompts.offsets)
         # Where the user vector depends on the target item, sharing stops before the user slot.
         self._shared = prompts.before_user if user_depends_on_item else prompts.shared

@@ -51,6 +51,7 @@ class PromptEncoder:
         max_tokens: int,
         preamble: Sequence[int] = (),
         leading_space: bool = False,
+        item_ids: Sequence[str] = (),
     ) -> None:
         """Checks the template and encodes its fixed parts.
 
@@ -62,6 +63,7 @@ class PromptEncoder:
             max_tokens: Tokens per prompt at most, preamble included.
             preamble: Ids that stand between the tokenizer's `bos_ids` and every prompt, e.g. answered examples.
             leading_space: Whether the prompt begins with a space where the tokenizer puts one before a text.
+            item_ids: Raw id by item id, for messages; where it ends, items are named by their title alone.
 
         Raises:
             SpecError: If the template is unsound or asks for other answer words than the tokenizer reads.
@@ -70,7 +72,7 @@ class PromptEncoder:
         _check_answer(template, tokenizer)
         if min(tokens_per_slot) < 1:
             raise SpecError(f"prompt: a slot takes at least one token, got {tokens_per_slot}")
-        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self.tokenizer, self.max_tokens, self._item_ids = tokenizer, max_tokens, item_ids
         self._template = template
         self._n_slot = dict(zip(("user", "item"), tokens_per_slot, strict=True))
         self._clean = [clean_title(title) for title in titles]
@@ -111,11 +113,15 @@ class PromptEncoder:
         if self._leading_space:
             pieces = (_with_space(pieces[0]), *pieces[1:])
         return joined(
-            self._encode(pieces, items[first : first + ROWS_AT_ONCE], histories[first : first + ROWS_AT_ONCE], first)
+            self._encode(pieces, items[first : first + ROWS_AT_ONCE], histories[first : first + ROWS_AT_ONCE])
             for first in range(0, max(len(items), 1), ROWS_AT_ONCE)
         )
 
-    def _encode(self, pieces: Sequence[Piece], items: Array, histories: Array, first_row: int) -> EncodedPrompts:
+    def shows_history(self, variant: Variant) -> bool:
+        """Whether prompts of a variant hold titles of the history."""
+        return any(isinstance(piece, HistoryPieces) for piece in cut(self._template.segments(variant)))
+
+    def _encode(self, pieces: Sequence[Piece], items: Array, histories: Array) -> EncodedPrompts:
         columns = [np.full((len(items), 1), self._bos)]
         columns += [self._column(piece, items) for piece in pieces]
         n_used = np.zeros(len(items), dtype=np.int64)
@@ -123,7 +129,7 @@ class PromptEncoder:
             if isinstance(piece, HistoryPieces):
                 taken = sum(self._store.lengths(column).sum(axis=1) for column in columns)
                 columns[place], n_used = self._history(piece, histories, self.max_tokens - taken)
-        self._check_fit(items, np.concatenate(columns, axis=1), first_row)
+        self._check_fit(items, np.concatenate(columns, axis=1))
         return self._build(pieces, columns, n_used)
 
     def _column(self, piece: Piece, items: Array) -> Array:
@@ -224,18 +230,20 @@ class PromptEncoder:
             row = int((present[:, :-1] & ~present[:, 1:]).any(axis=1).argmax())
             raise DataError(f"prompt: the history of row {row} must be padded with 0 on the left only")
 
-    def _check_fit(self, items: Array, columns: Array, first_row: int) -> None:
+    def _check_fit(self, items: Array, columns: Array) -> None:
         lengths = self._store.lengths(columns).sum(axis=1)
         too_long = np.flatnonzero(lengths > self.max_tokens)
         if not len(too_long):
             return
         row = int(too_long[0])
-        title = self._clean[int(items[row])]
+        item = int(items[row])
+        title = self._clean[item]
         shown = title if len(title) <= _SHOWN_TITLE else f"{title[:_SHOWN_TITLE]}..."
+        name = f"item '{self._item_ids[item]}' " if 0 < item < len(self._item_ids) else "item "
         raise DataError(
-            f"prompt of row {first_row + row}, item {int(items[row])} ('{shown}', {len(title):,} characters): the "
-            f"question alone has {int(lengths[row]):,} tokens, at most {self.max_tokens:,} fit (at least "
-            f"{len(too_long):,} rows like this); shorten the title or the template, or raise "
+            f"prompt: the question for {name}('{shown}', {len(title):,} characters) alone has {int(lengths[row]):,} "
+            f"tokens, at most {self.max_tokens:,} fit (at least {len(too_long):,} rows like this); shorten the "
+            "title or the template (dataset.longest_title cuts titles where the dataset is `files`), or raise "
             "backbone.max_prompt_tokens as far as the model goes"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,7 +52,7 @@ class ReportRun:
     def floor_scores(self) -> pl.DataFrame | None:
         """Returns the floors' scores on the same rows, a column per floor; None where the run has none."""
         path = self.path / FLOORS
-        return _read(path, pl.read_parquet) if path.is_file() else None
+        return _read(path, functools.partial(pl.read_parquet, glob=False)) if path.is_file() else None
 
     @cached_property
     def spec(self) -> dict[str, Any]:

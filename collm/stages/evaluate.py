@@ -65,20 +65,19 @@ def evaluate_model(
     runner: StageRunner,
     stage: str = "evaluate",
     shared: bool = False,
-    facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> Evaluated:
     """Scores the evaluation splits and computes all metrics.
 
     Args:
         spec: Supplies splits, slices, metrics and resamples.
         data: Prepared data.
-        scorer: Makes the scoring function; called only where scores are missing, so that no weights load in vain.
+        scorer: Makes the scoring function; called only where scores are missing, so that no weights load in vain. What
+            its method `facts` returns, where it has one, is recorded with the stage.
         model: Everything that decides the scores besides the rows, as plain data.
         registry: Where metrics come from.
         runner: Runs or skips the stages.
         stage: Name of the scoring stage.
         shared: Whether all processes score together; otherwise the main one does. Metrics are computed once.
-        facts: Gives what the scoring stage records of the model, called after scoring.
 
     Returns:
         Scores and metrics.
@@ -94,7 +93,7 @@ def evaluate_model(
         if not shared or runner.team.is_main:
             with replacing(folder / SCORES) as temporary:
                 pl.concat(frames).write_parquet(temporary)
-        return {"rows": {split: len(data.rows(split)) for split in splits}, **facts()}
+        return {"rows": {split: len(data.rows(split)) for split in splits}, **getattr(score_rows, "facts", dict)()}
 
     core = core_hash("model", "engine", "prompt")
     scoring = runner.run(stage, {"model": dict(model), "splits": splits, "core": core}, score, shared=shared)
@@ -207,7 +206,7 @@ def _score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:
 
 
 def _read_logits(path: Path, splits: Sequence[str], data: PreparedData) -> dict[str, Array]:
-    frame = pl.read_parquet(path)
+    frame = pl.read_parquet(path, glob=False)
     logits = {}
     for split in splits:
         part = frame.filter(pl.col("split") == split)

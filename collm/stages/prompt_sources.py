@@ -37,7 +37,7 @@ class PromptSources:
         self._new_encoder, self._device = new_encoder, device
         self._leading_space = spec.prompt.leading_space
         self._template: PromptTemplate = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
-        self._max_tokens = min(spec.backbone.max_prompt_tokens, backbone.max_length)
+        self.max_tokens = min(spec.backbone.max_prompt_tokens, backbone.max_length)
         # Strategies of other packages may know nothing of examples.
         self.n_examples: int = getattr(strategy, "n_examples", 0)
         self._sources: dict[Variant, PromptSource] = {}
@@ -55,7 +55,7 @@ class PromptSources:
             self._template,
             self._backbone,
             variant=variant,
-            max_tokens=self._max_tokens,
+            max_tokens=self.max_tokens,
             history_items=self._spec.history.max_items,
             encoder=self._new_encoder() if variant == "hybrid" else None,
             device=self._device,

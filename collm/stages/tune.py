@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from collm.data.prepared import PreparedData, Rows
 from collm.engine.assemble import Parts, assemble_in_team, save_parts
 from collm.engine.language_task import LanguageTask, recommender_logits, selection_rows
 from collm.engine.memory import tell_memory
-from collm.engine.prompt_rows import PromptSource
+from collm.engine.prompt_rows import PromptRows, PromptSource
 from collm.engine.seeding import derive_seed, seed_torch
 from collm.engine.sharding import shard_frozen_weights
 from collm.engine.train import Observer, train
@@ -30,7 +30,6 @@ from collm.registry import Registry
 from collm.spec.contents import section_contents
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import Scorer
 from collm.stages.fit_encoder import build_encoder, load_encoder
 from collm.stages.held_out import encoder_view, held_out_share, rows_of, training_rows
 from collm.stages.inner_components import inner_payload
@@ -38,11 +37,33 @@ from collm.stages.prompt_sources import PromptSources
 from collm.stages.stage import StageResult, StageRunner, core_hash
 
 logger = logging.getLogger(__name__)
+Array = np.ndarray[Any, Any]
 CHECKPOINT = "checkpoint.safetensors"
 PROBE_ROWS = 4
+SHORTENED = "shortened_histories"
+NOT_PROVED = "The language model's logits were not compared with its own forward pass (backbone.probe: false)."
 LOOP_FIELDS = {"batch_size", "micro_batch_tokens", "prefix_cache_gb", "max_rows", "max_valid_rows"}
 LOOP_FIELDS |= {"schedule", "warmup_start", "min_learning_rate", "frozen_lora_dropout", "clip_norm"}
 CORE = ("data", "engine", "model", "prompt")
+
+
+class PromptScorer:
+    """Scores rows by their prompts, and counts those whose history did not fit."""
+
+    def __init__(self, source: PromptSource, score: Callable[[PromptRows], Array], *, probe: Probe | None) -> None:
+        """Takes what encodes rows, what scores them then, and how the model was proved."""
+        self._source, self._score, self._probe = source, score, probe
+        self._n_shortened = 0
+
+    def __call__(self, rows: Rows) -> Array:
+        """Returns float32 [n] logits."""
+        prompts = self._source.encode(rows)
+        self._n_shortened += prompts.n_shortened
+        return self._score(prompts)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns how many of the rows scored so far have a prompt that leaves out titles, and the proof."""
+        return {SHORTENED: self._n_shortened, "probe": self._probe.plain() if self._probe else None}
 
 
 class LanguageModelRun:
@@ -77,7 +98,6 @@ class LanguageModelRun:
         self._held_out = held_out_share(spec, registry)
         self._encoder_data = encoder_view(data, self._held_out)
         self._finished: list[StageResult] = []
-        self._probe: Probe | None = None
         self._prompts = PromptSources(
             spec,
             data,
@@ -97,18 +117,16 @@ class LanguageModelRun:
             self._finished.append(result)
             yield result
 
-    def scorer(self) -> Scorer:
-        """Loads the finished model and returns the function that scores rows."""
-        recommender, variant = self.recommender(), self._strategy.variant
-        self._probe = recommender.probe
-
-        def score(rows: Rows) -> np.ndarray[Any, Any]:
-            prompts = self._prompts.source(variant).encode(rows)
-            return recommender_logits(
-                recommender, prompts, max_tokens=self._tuning.micro_batch_tokens, team=self._runner.team
-            )
-
-        return score
+    def scorer(self) -> PromptScorer:
+        """Loads the finished model and returns what scores rows."""
+        recommender = self.recommender()
+        score = functools.partial(
+            recommender_logits,
+            recommender,
+            max_tokens=self._tuning.micro_batch_tokens,
+            team=self._runner.team,
+        )
+        return PromptScorer(self._prompts.source(self._strategy.variant), score, probe=recommender.probe)
 
     def recommender(self, dtype: Dtype | None = None) -> Recommender:
         """Returns the finished model with the weights of the last step, in evaluation mode.
@@ -140,22 +158,36 @@ class LanguageModelRun:
             "micro_batch_tokens": self._tuning.micro_batch_tokens,
         }
 
-    def scoring_facts(self) -> dict[str, Any]:
-        """Returns what the scoring stage must say of the model, once it has scored."""
-        return {"probe": self._probe.plain() if self._probe else None}
+    def describe(self, scoring: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what results must say of the backbone.
 
-    def describe(self, scoring: StageResult) -> dict[str, Any]:
-        """Returns what results must say of the backbone; `scoring` is the stage that scored with it."""
-        return self._backbone.describe() | {"probe": scoring.facts.get("probe")}
+        Args:
+            scoring: Facts of the stage that scored with it.
+        """
+        return self._backbone.describe() | {"probe": scoring.get("probe")}
 
-    def notes(self, scoring: StageResult) -> list[str]:
-        """Returns the sentences that every table of this run must state."""
-        found = scoring.facts.get("probe")
-        if found is None:
-            proof = "The language model's logits were not compared with its own forward pass (backbone.probe: false)."
-        else:
-            proof = Probe(**found).note() or ""
-        return [*self._tuning_notes(), *filter(None, [proof])]
+    def notes(self, scoring: Mapping[str, Any]) -> list[str]:
+        """Returns the sentences that every table of this run must state.
+
+        Args:
+            scoring: Facts of the stage that scored the rows.
+        """
+        found = scoring.get("probe")
+        proof = Probe(**found).note() if found else NOT_PROVED
+        return [*self._tuning_notes(), *filter(None, [proof]), *self._history_notes(scoring)]
+
+    def _history_notes(self, scoring: Mapping[str, Any]) -> list[str]:
+        stages = (("rows trained on", stage.facts) for stage in self._finished)
+        counts = {"rows scored": int(scoring.get(SHORTENED, 0))}
+        for name, facts in stages:
+            counts[name] = max(counts.get(name, 0), int(facts.get(SHORTENED, 0)))
+        shortened = [f"of {n:,} {name}" for name, n in counts.items() if n]
+        if not shortened:
+            return []
+        return [
+            f"The histories {' and '.join(shortened)} were shortened: with all titles a prompt would have more than "
+            f"{self._prompts.max_tokens:,} tokens, so the oldest are left out."
+        ]
 
     def _tuning_notes(self) -> list[str]:
         if not self._steps:
@@ -263,6 +295,7 @@ class LanguageModelRun:
             "probe": recommender.probe.plain() if recommender.probe else None,
             "rows": len(train_prompts),
             "valid_rows": len(valid_prompts),
+            SHORTENED: train_prompts.n_shortened,
             "optimiser_steps": state.step,
             "best_step": state.best_step,
             "best_valid_auc": state.best_value,

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 import yaml
 from accelerate import Accelerator
 
 from collm.component import BuildContext
 from collm.contracts.backbone import Dtype
-from collm.data.pairs import dense_ids, pair_rows
+from collm.data.pairs import asked_seconds, dense_ids, pair_rows, unit_of
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import choose_device, prepare_machine
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.engine.language_task import recommender_logits
-from collm.errors import RunError, SpecError, UnknownName
+from collm.errors import DataError, RunError, SpecError, UnknownName
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Recommender
 from collm.registry import Registry, default_registry
@@ -172,20 +173,36 @@ class TrainedModel:
         Args:
             users: Raw user ids; unknown ones have no history and the padding vector.
             items: Raw item ids; unknown ones have the padding vector.
-            times: Seconds since 1970 UTC, when each pair is asked; default: after everything that is known.
+            times: Seconds since 1970 UTC (or a smaller unit, by the size of the number), when each pair is asked;
+                default: after everything that is known. For a dataset without dates, its own numbers.
             titles: Raw item id -> title, for items that the dataset does not know; without one the id stands in its
                 place in the prompt.
 
         Returns:
             float32 [n] logits; rank by them, because probabilities near 0 and 1 round to ties.
+
+        Raises:
+            DataError: If a time is none.
         """
         known = dense_ids(items, self.data.item_ids)
         extra = sorted({name for name, place in zip(items, known, strict=True) if place == 0})
         item = self._with_extra(items, known, extra)
         all_titles = [*self.data.titles, *((titles or {}).get(name, name) for name in extra)]
-        moments = None if times is None else np.asarray(times, dtype=np.int64)
+        moments = None if times is None else self.moments(times)
         data, rows = pair_rows(self.data, dense_ids(users, self.data.user_ids), item, moments, titles=all_titles)
         return self.logits(data, rows)
+
+    def moments(self, times: Sequence[int]) -> Array:
+        """Returns int64 [n]: times in the seconds that the dataset counts in.
+
+        Raises:
+            DataError: If one is no time; names the first.
+        """
+        found = asked_seconds(pl.Series([str(time) for time in times], dtype=pl.String), self.data)
+        if found.null_count():
+            raise DataError(f"time {unit_of(self.data)} (got {times[int(found.is_null().arg_true()[0])]})")
+        moments: Array = found.to_numpy()
+        return moments
 
     def logits(self, data: PreparedData, rows: Rows) -> Array:
         """Returns float32 [n] logits of rows of `data` (see `collm.data.pairs`), by the run's final model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from collm.data.bad_rows import BadRows
+from collm.data.ids import id_fault, one_spelling
+from collm.data.pairs import NO_TIME, are_times, asked_seconds, unit_of
 from collm.data.prepared import PreparedData
+from collm.data.read_rows import read_rows, sample_file
 from collm.data.texts import as_series
 from collm.errors import DataError
 from collm.stages.evaluate import probabilities
@@ -27,48 +31,68 @@ class Pairs:
     Attributes:
         users: Raw user ids.
         items: Raw item ids.
-        times: Seconds since 1970 UTC; None where the file has no column `time`.
+        times: As the file has them; None where it has no column `time`.
         titles: Raw item id -> title, from the column `title`.
+        path: The file.
+        lines: int64, line of each pair in the file.
     """
 
     users: list[str]
     items: list[str]
-    times: list[int] | None
+    times: pl.Series | None
     titles: Mapping[str, str]
+    path: Path
+    lines: pl.Series
+
+    def seconds(self, data: PreparedData) -> list[int] | None:
+        """Returns when each pair is asked, in seconds as the dataset counts them; None where the file has no times.
+
+        Raises:
+            DataError: If a value is no such time; names the lines.
+        """
+        if self.times is None:
+            return None
+        found = asked_seconds(self.times, data)
+        faults = _faults(self.times, self.lines, found.is_null(), f"time {unit_of(data)}")
+        _refuse(self.path, faults)
+        return [int(second) for second in found]
 
 
 def read_pairs(path: Path) -> Pairs:
-    """Reads a CSV file with the columns user, item, and optionally time and title; other columns are refused.
+    """Reads the columns user, item, and optionally time and title, from a file in any format that datasets are read in.
 
     Raises:
-        DataError: If the file is missing or no CSV, a column is missing or unknown, or a row is bad; names the lines.
+        DataError: If the file is missing or cannot be read, a column is missing or unknown, or a row is bad; names the
+            lines.
     """
-    try:
-        frame = pl.read_csv(path, infer_schema=False, encoding="utf8")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from error
-    _check_columns(path, frame)
-    # Line 1 is the header.
-    faults = [
-        *_faults(frame, "user", lambda text: bool(text), "is empty"),
-        *_faults(frame, "item", lambda text: bool(text), "is empty"),
-        *(_faults(frame, "time", _is_time, "must be whole seconds since 1970 UTC") if "time" in frame.columns else ()),
-    ]
-    if faults:
-        shown = "; ".join(message for _, message in sorted(faults)[:SHOWN_FAULTS])
-        more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
-        raise DataError(f"{path}: {shown}{more}")
-    titles = {}
-    if "title" in frame.columns:
-        titles = {item: title for item, title in frame.select("item", "title").iter_rows() if title}
-    return Pairs(
-        users=frame["user"].to_list(),
-        items=frame["item"].to_list(),
-        times=[int(text) for text in frame["time"]] if "time" in frame.columns else None,
-        titles=titles,
+    sample = sample_file(path, may_be_empty=True).rows
+    _check_columns(path, sample.columns)
+    names = [name for name in (*REQUIRED, *OPTIONAL) if name in sample.columns]
+    types = {name: sample.schema[name] if name == "time" else _text_or_whole(sample.schema[name]) for name in names}
+    bad = BadRows()
+    frame = read_rows(
+        path, fields={name: (name,) for name in names}, dtypes=types, required=(), bad=bad, ids=list(REQUIRED)
     )
+    lines = frame["line"]
+    listed = [(int(line), f"line {line}: {reason} ({text})") for _, line, reason, text in bad.frame().iter_rows()]
+    for name in REQUIRED:
+        listed += _faults(frame[name], lines, frame[name].is_null(), f"{name} is empty")
+        reasons = frame.select(id_fault(name).alias("reason"))["reason"]
+        listed += [
+            (int(lines[place]), f"line {lines[place]}: {reasons[place]}") for place in _places(reasons.is_not_null())
+        ]
+    if "time" in names:
+        listed += _faults(frame["time"], lines, ~are_times(frame["time"]), f"time {NO_TIME}")
+    _refuse(path, listed)
+    if frame.is_empty():
+        raise DataError(f"{path}: has no rows below its header")
+    users, items = (one_spelling(frame[name], lines, name=name, path=path) for name in REQUIRED)
+    titles = {}
+    if "title" in names:
+        named = zip(items, frame["title"].cast(pl.String), strict=True)
+        titles = {item: title for item, title in named if title}
+    times = frame["time"] if "time" in names else None
+    return Pairs(users.to_list(), items.to_list(), times, titles, path, lines)
 
 
 def scored_frame(pairs: Pairs, logits: np.ndarray[Any, Any], data: PreparedData) -> pl.DataFrame:
@@ -89,7 +113,7 @@ def scored_frame(pairs: Pairs, logits: np.ndarray[Any, Any], data: PreparedData)
     }
     frame = pl.DataFrame({"user": pairs.users, "item": pairs.items})
     if pairs.times is not None:
-        frame = frame.with_columns(time=pl.Series(pairs.times))
+        frame = frame.with_columns(pairs.times.alias("time"))
     frame = frame.with_columns(logit=pl.Series(logits), score=pl.Series(probabilities(logits)))
     for name in REQUIRED:
         counts = frame.select(name).join(places[name], on=name, how="left", maintain_order="left")["rows"]
@@ -103,26 +127,34 @@ def scored_frame(pairs: Pairs, logits: np.ndarray[Any, Any], data: PreparedData)
     ).with_columns(cold=cold)
 
 
-def _check_columns(path: Path, frame: pl.DataFrame) -> None:
-    missing = [name for name in REQUIRED if name not in frame.columns]
-    unknown = [name for name in frame.columns if name not in (*REQUIRED, *OPTIONAL)]
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = [name for name in REQUIRED if name not in columns]
+    unknown = [name for name in columns if name not in (*REQUIRED, *OPTIONAL)]
     if missing or unknown:
-        found = f"it has {', '.join(frame.columns)}"
+        found = f"it has {', '.join(columns)}"
         what = f"lacks the column {', '.join(missing)}" if missing else f"has unknown columns {', '.join(unknown)}"
         raise DataError(f"{path}: {what}; {found}; allowed are user, item, time (optional), title (optional)")
-    if frame.height == 0:
-        raise DataError(f"{path}: has no rows below its header")
 
 
-def _is_time(text: str | None) -> bool:
-    return text is not None and text.strip().lstrip("-").isdigit()
+def _text_or_whole(dtype: pl.DataType) -> pl.DataType:
+    return pl.Int64() if dtype.is_integer() else pl.String()
 
 
-def _faults(
-    frame: pl.DataFrame, column: str, is_good: Callable[[str | None], bool], message: str
-) -> list[tuple[int, str]]:
+def _places(mask: pl.Series) -> list[int]:
+    return [int(place) for place in mask.arg_true()]
+
+
+def _faults(values: pl.Series, lines: pl.Series, bad: pl.Series, message: str) -> list[tuple[int, str]]:
+    texts = ((place, values[place]) for place in _places(bad))
     return [
-        (line, f"line {line}: {column} {message} (got {'nothing' if text is None else repr(text)})")
-        for line, text in enumerate(frame[column].to_list(), start=2)
-        if not is_good(text)
+        (int(lines[place]), f"line {lines[place]}: {message} (got {'nothing' if value is None else repr(value)})")
+        for place, value in texts
     ]
+
+
+def _refuse(path: Path, faults: Sequence[tuple[int, str]]) -> None:
+    if not faults:
+        return
+    shown = "; ".join(message for _, message in sorted(faults)[:SHOWN_FAULTS])
+    more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+    raise DataError(f"{path}: {shown}{more}")

@@ -79,16 +79,18 @@ def recommend(
         candidates: Raw item ids; None = all items of the dataset.
         shortlist: Items that a language model ranks at most; chosen by the run's encoder, or, where none scores, by
             the number of positive training rows. 0 = all candidates.
-        time: Seconds since 1970 UTC; None = after everything that is known.
+        time: Seconds since 1970 UTC (or a smaller unit, by the size of the number); None = after everything that is
+            known. For a dataset without dates, one of its own numbers.
         include_seen: Whether items that the user has rated before that time may be recommended.
 
     Raises:
         UsageError: If `k` is under 1 or no candidate is left.
-        DataError: If a candidate is unknown.
+        DataError: If a candidate is unknown, or the time is none.
     """
     if k < 1:
         raise UsageError(f"k is {k}; it must be at least 1")
     data = model.data
+    time = None if time is None else int(model.moments([time])[0])
     (dense_user,) = dense_ids([user], data.user_ids)
     items = _candidates(model, candidates)
     n_candidates = len(items)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import html
 import re
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from collm.data.bad_rows import BadRows
 from collm.data.json_lines import read_json_lines
-from collm.data.json_values import parse_json
+from collm.data.json_values import json_or_literal
 
 FIELDS = {"item": ("parent_asin", "asin"), "title": ("title",)}
 DTYPES = {"item": pl.String(), "title": pl.String()}
@@ -38,22 +36,6 @@ def read_metadata(path: Path, *, bad: BadRows) -> pl.DataFrame:
         DataError: If the file cannot be read or is no metadata file.
     """
     return read_json_lines(path, fields=FIELDS, dtypes=DTYPES, required=("item",), bad=bad, parse=json_or_literal)
-
-
-def json_or_literal(text: str) -> Any:
-    """Reads a line of JSON, or of a Python literal.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    try:
-        return parse_json(text)
-    except ValueError:
-        pass
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, TypeError, MemoryError) as error:
-        raise ValueError("neither JSON nor a Python literal") from error
 
 
 def titles_of(metadata: pl.DataFrame, items: pl.Series, *, clean: bool) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -11,7 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model,
 from collm.component import location_field
 from collm.contracts.data import RawRowsConfig
 
-ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
+# The same as in `collm.data.times` and `collm.data.read_rows`, which need polars: settings are looked at without it.
+TimeForm = Literal["auto", "day-first", "month-first", "spreadsheet-days", "days", "relative"]
+ENDINGS = (
+    *(".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item", ".user", ".jsonl", ".ndjson", ".json"),
+    *(".parquet", ".pq"),
+)
+
 DEFAULT_SHARE = 0.1
 
 NO_TIMES = (
@@ -40,13 +46,17 @@ class Columns(_Part):
     timestamp: str | None = Field(
         default=None,
         min_length=1,
-        description="Column of the time: seconds, milliseconds, microseconds or nanoseconds since 1970, or ISO text; "
-        "null = there is none, and history follows the order of the file.",
+        description="Column of the time: seconds, milliseconds, microseconds or nanoseconds since 1970, or dates as "
+        "text; null = there is none, and history follows the order of the file.",
     )
     title: str | None = Field(
         default=None, min_length=1, description="Column of the title, in `items` if given; null = items have no titles."
     )
-    label: str | None = Field(default=None, min_length=1, description="Column of a ready 0/1 label; null = none.")
+    label: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Column of a ready label: 0/1, -1/1, yes/no, like/dislike and the like; null = none.",
+    )
     split: str | None = Field(
         default=None, min_length=1, description="Column that says train, valid or test; null = there is none."
     )
@@ -74,11 +84,20 @@ class _LabelRule(_Part):
     )
     lowest: float | None = Field(default=None, description="Ratings below this are bad rows; null = no bound.")
     highest: float | None = Field(default=None, description="Ratings above this are bad rows; null = no bound.")
+    not_rated: tuple[float, ...] | None = Field(
+        default=None,
+        description="Ratings that mean 'not rated', e.g. [0]: their rows are left out, with a note; null = none.",
+    )
 
     @property
     def source(self) -> str:
         """The canonical column that the label comes from: `rating` or `label`."""
         return str(getattr(self, "from"))
+
+    @field_validator("not_rated", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("from", mode="before", check_fields=False)
     @classmethod
@@ -92,8 +111,11 @@ class _LabelRule(_Part):
         reads_rating = self.source == "rating"
         if reads_rating and self.positive_above is None:
             raise ValueError("{from: rating} needs positive_above, e.g. positive_above: 3 for one to five stars")
-        if not reads_rating and (self.positive_above, self.lowest, self.highest) != (None, None, None):
-            raise ValueError("{from: label} takes a 0/1 column as it is: remove positive_above, lowest and highest")
+        of_ratings = (self.positive_above, self.lowest, self.highest, self.not_rated)
+        if not reads_rating and any(each is not None for each in of_ratings):
+            raise ValueError(
+                "{from: label} takes a ready label as it is: remove positive_above, lowest, highest and not_rated"
+            )
         if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
             raise ValueError(f"lowest {self.lowest} must be smaller than highest {self.highest}")
         return self
@@ -169,7 +191,9 @@ class FilesConfig(RawRowsConfig):
     """Interactions, and titles where there are any, from your own files."""
 
     interactions: Path = location_field(
-        ..., description="File with one row per interaction: .csv, .tsv, .txt, .jsonl (each also .gz) or .parquet."
+        ...,
+        description="File with one row per interaction: .csv, .tsv, .txt, .dat, RecBole's .inter, .jsonl, .json (each "
+        "also .gz) or .parquet; or a folder of such parts.",
     )
     items: Path | None = location_field(
         description="File with one row per item and its title, in the same formats; null = none."
@@ -177,6 +201,19 @@ class FilesConfig(RawRowsConfig):
     columns: Columns = Field(default=Columns(), description="What the files call their columns.")
     label: LabelRule = Field(description="What is a positive, e.g. {from: rating, positive_above: 3}.")
     split: SplitRule = Field(description="How rows are split, e.g. {by: quantiles, valid: 0.1, test: 0.1}.")
+    times: TimeForm = Field(
+        default="auto",
+        description="What the values of columns.timestamp are, where they leave it open: day-first or month-first "
+        "dates, spreadsheet-days, days since 1970, relative numbers; auto = as the values say.",
+    )
+    encoding: str | None = Field(
+        default=None,
+        description="Encoding of lines of text files that are not UTF-8, e.g. latin-1 or cp1252; null = they are bad "
+        "rows. UTF-16 is known by a file's first bytes.",
+    )
+    longest_title: int | None = Field(
+        default=None, ge=8, description="Characters of a title; longer ones are cut, with a note; null = none is cut."
+    )
     duplicates: Literal["keep-last", "keep-all", "refuse"] = Field(
         default="keep-last",
         description="Rows of the same user and item: keep-last keeps the newest (the later in the file where times are "
@@ -193,9 +230,20 @@ class FilesConfig(RawRowsConfig):
     @field_validator("interactions", "items", mode="after")
     @classmethod
     def _readable(cls, value: Path | None) -> Path | None:
-        name = value.name.lower() if value is not None else ENDINGS[0]
+        name = value.name.lower() if value is not None and value.suffix else ENDINGS[0]  # none: a folder of parts
         if not name.removesuffix(".gz").endswith(ENDINGS) or name.endswith((".parquet.gz", ".pq.gz")):
             raise ValueError(f"unknown ending; readable are {', '.join(ENDINGS)} (text files also with .gz)")
+        return value
+
+    @field_validator("encoding", mode="after")
+    @classmethod
+    def _encoding_is_known(cls, value: str | None) -> str | None:
+        try:
+            plain = bytes(range(128)).decode(value or "utf-8")
+        except (LookupError, UnicodeDecodeError, ValueError) as error:
+            raise ValueError(f"'{value}' is not an encoding of text, such as latin-1, cp1252 or gb18030") from error
+        if plain != bytes(range(128)).decode("ascii"):
+            raise ValueError(f"'{value}' does not hold ASCII as it is; write the file as UTF-8")
         return value
 
     @field_validator("columns", mode="after")
@@ -236,6 +284,16 @@ class FilesConfig(RawRowsConfig):
                 f"{{by: {value.by}}} needs columns.timestamp; without times only {{by: column}} and {{by: random}} "
                 "are possible, and history follows the order of the file"
             )
+        return value
+
+    @field_validator("times", mode="after")
+    @classmethod
+    def _times_have_a_column(cls, value: str, info: ValidationInfo) -> str:
+        columns, split = info.data.get("columns"), info.data.get("split")
+        if value != "auto" and columns is not None and columns.timestamp is None:
+            raise ValueError(f"'{value}' says what columns.timestamp holds, which is not set")
+        if value == "relative" and split is not None and split.by == "dates":
+            raise ValueError("relative times have no dates; split by quantiles, leave-last-out, column or random")
         return value
 
     def warnings(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import polars as pl
 from collm.component import BuildContext
 from collm.contracts.data import SPLITS, InteractionTable
 from collm.data.bad_rows import BadRows
+from collm.data.label_values import rare_class
 from collm.data.read_rows import file_format, sample_file
 from collm.data.split import (
     LAST_OUT_NOTE,
@@ -23,6 +24,7 @@ from collm.data.split import (
     split_last_out,
 )
 from collm.data.table import Recipe, build_table, with_order
+from collm.data.table_folder import parts_of
 from collm.data.times import FIRST_YEAR, LAST_YEAR
 from collm.digests import file_digest
 from collm.errors import DataError
@@ -56,7 +58,9 @@ class FilesSource:
         """
         digest = hashlib.sha256()
         for role, path in self._files().items():
-            digest.update(f"{role}\0{file_format(path)}\0{file_digest(path)}\0".encode())
+            for part in parts_of(path, file_format):
+                name = part.path.relative_to(path).as_posix() if path.is_dir() else ""
+                digest.update(f"{role}\0{name}\0{file_format(part.path)}\0{file_digest(part.path)}\0".encode())
         return digest.hexdigest()
 
     def look(self) -> None:
@@ -87,13 +91,15 @@ class FilesSource:
         bad = BadRows(allowed=config.max_bad_rows)
         frame, notes = self._rows(bad)
         named, title_notes = self._titles(frame, bad)
+        named, cut_note = titles.cut_titles(named, config.longest_title)
         bad.check()
         if frame.is_empty():
             raise DataError(f"{config.interactions}: holds no usable rows")
         frame, more = self._without_duplicates(frame)
         self._check_labels(frame)
+        rare = rare_class(int(frame["label"].sum()), frame.height)
         frame = self._split(_ordered(frame))
-        notes = (*notes, *self._split_notes(), *more, *title_notes, *bad.notes())
+        notes = (*notes, *self._split_notes(), *filter(None, [rare]), *more, *title_notes, *cut_note, *bad.notes())
         tie_rule = TIE_RULE if config.columns.timestamp else FILE_ORDER_RULE
         kept = [name for name in frame.columns if name not in ("moment", "title")]
         table = build_table(frame.select(kept), named, Recipe(tie_rule=tie_rule, notes=notes))
@@ -103,9 +109,8 @@ class FilesSource:
         given = {"interactions": self.config.interactions, "items": self.config.items}
         files = {role: path for role, path in given.items() if path is not None}
         for role, path in files.items():
-            if not path.is_file():
-                what = "is a folder" if path.is_dir() else "no such file"
-                raise DataError(f"dataset.{role}: '{path}': {what}; a relative path starts at the spec's folder")
+            if not path.exists():
+                raise DataError(f"dataset.{role}: '{path}': no such file; a relative path starts at the spec's folder")
         return files
 
     def _rows(self, bad: BadRows) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -115,21 +120,27 @@ class FilesSource:
         wanted = ["user", "item", label_from, *self._optional()]
         names = {role: getattr(config.columns, role) for role in wanted}
         required = ("user", "item", label_from, *(("timestamp",) if "timestamp" in names else ()))
-        frame = rows.read_columns(path, names, required=required, bad=bad)
+        frame = rows.read_columns(path, names, required=required, bad=bad, encoding=config.encoding)
+        notes: tuple[str, ...] = ()
         where: dict[str, Any] = {"file": path.name, "bad": bad}
         if "rating" in names:
             bounds = {"lowest": config.label.lowest, "highest": config.label.highest}
+            frame, notes = rows.without_unrated(
+                frame,
+                config.label.not_rated or (),
+                label_from_rating=label_from == "rating" and config.label.lowest is None,
+            )
             frame = rows.sound_ratings(frame, **bounds, **where)
         if label_from == "label":
-            frame = rows.with_label_column(frame, **where)
+            frame = rows.with_label_column(frame, column=names["label"], **where)
         if "split" in names:
             frame = rows.with_split_column(frame, **where)
-        notes: tuple[str, ...] = (NO_TIMES_NOTE,)
         line = pl.col("line")
         if "timestamp" in names and frame.height:
-            frame, form = rows.with_times(frame, column=names["timestamp"], **where)
-            notes = (f"timestamps read as {form}",)
+            frame, form = rows.with_times(frame, column=names["timestamp"], form=config.times, **where)
+            notes = (f"timestamps read as {form}", *notes)
         else:
+            notes = (NO_TIMES_NOTE, *notes)
             frame = frame.with_columns(line.alias("timestamp"), line.alias("moment"))
         return _with_missing(frame, config).rename({"line": "row"}), notes
 
@@ -144,7 +155,9 @@ class FilesSource:
         columns, path = self.config.columns, self.config.items
         if path is not None:
             assert columns.title is not None
-            found = titles.read_titles(path, key=columns.items_key or columns.item, title=columns.title, bad=bad)
+            key = columns.items_key or columns.item
+            found = titles.read_titles(path, key=key, title=columns.title, bad=bad, encoding=self.config.encoding)
+            titles.check_match(frame, found, interactions=self.config.interactions, items=path, key=key)
             return found, titles.untitled_note(frame["item"], found)
         if columns.title is None:
             return pl.DataFrame(schema={"item": pl.String, "title": pl.String}), (titles.NONE_NOTE,)

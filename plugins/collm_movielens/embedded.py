@@ -88,7 +88,7 @@ def read_cached(path: Path) -> pl.DataFrame:
         DataError: If the file is damaged.
     """
     try:
-        return pl.read_parquet(path, columns=list(COLUMNS))
+        return pl.read_parquet(path, glob=False, columns=list(COLUMNS))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read ({error}); remove it and run 'collm fetch movielens-small'") from error
 

@@ -32,7 +32,7 @@ def check_columns(folder: Path, file: str, columns: Mapping[str, Any]) -> None:
         DataError: With every column that is missing or of another type.
     """
     try:
-        found = pl.scan_parquet(folder / file).collect_schema()
+        found = pl.scan_parquet(folder / file, glob=False).collect_schema()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{folder / file}: cannot be read ({error})") from error
     wrong = [
@@ -68,9 +68,11 @@ def check_folder(folder: Path, manifest: Mapping[str, Any]) -> None:
 def _nulls(files: Mapping[str, ColumnFile]) -> Iterator[str]:
     for name, file in files.items():
         allowed = ("rating", "split") if name == INTERACTIONS else ()
-        columns = [column for column in pl.scan_parquet(file.path).collect_schema() if column not in allowed]
+        columns = [
+            column for column in pl.scan_parquet(file.path, glob=False).collect_schema() if column not in allowed
+        ]
         wanted = [column for column in columns if column in _known_columns(name)]
-        counts = pl.scan_parquet(file.path).select(pl.col(wanted).null_count()).collect(engine="streaming")
+        counts = pl.scan_parquet(file.path, glob=False).select(pl.col(wanted).null_count()).collect(engine="streaming")
         for column, n_null in counts.row(0, named=True).items():
             if n_null:
                 yield f"{name}: column '{column}' lacks a value in {n_null} rows"
@@ -138,7 +140,11 @@ def _histories(files: Mapping[str, ColumnFile], manifest: Mapping[str, Any]) -> 
     drawn = np.random.default_rng(0).permutation(n_users)[:N_SAMPLED_USERS] + 1
     columns = [*SCHEMA, "history_start", "history_end"]
     wanted = pl.Series(drawn.astype(np.int32))
-    lazy = pl.scan_parquet(files[INTERACTIONS].path).select(columns).filter(pl.col("user").is_in(wanted.implode()))
+    lazy = (
+        pl.scan_parquet(files[INTERACTIONS].path, glob=False)
+        .select(columns)
+        .filter(pl.col("user").is_in(wanted.implode()))
+    )
     frame = lazy.collect(engine="streaming").sort("user", "order")
     same_user = pl.col("user") == pl.col("user").shift()
     strays = (pl.col("order") == pl.col("order").shift()) | (pl.col("timestamp") < pl.col("timestamp").shift())

@@ -69,10 +69,10 @@ class PreparedFolder:
         check_columns(self._folder, INTERACTIONS, SCHEMA)
         check_columns(self._folder, USERS, {name: USER_COLUMNS[name] for name in ("user", "id")})
         check_columns(self._folder, ITEMS, {name: ITEM_COLUMNS[name] for name in ("item", "id", "title")})
-        lazy = pl.scan_parquet(self._folder / INTERACTIONS)
+        lazy = pl.scan_parquet(self._folder / INTERACTIONS, glob=False)
         kept = [name for name in lazy.collect_schema().names() if name not in _OF_HISTORIES]
-        users = pl.read_parquet(self._folder / USERS, columns=["user", "id"]).sort("user")
-        items = pl.read_parquet(self._folder / ITEMS, columns=["item", "id", "title"]).sort("item")
+        users = pl.read_parquet(self._folder / USERS, glob=False, columns=["user", "id"]).sort("user")
+        items = pl.read_parquet(self._folder / ITEMS, glob=False, columns=["item", "id", "title"]).sort("item")
         return InteractionTable(
             frame=lazy.select(kept).collect().rechunk(),
             user_ids=Texts(users["id"]),

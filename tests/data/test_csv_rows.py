@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from collm.data.bad_rows import BadRows
-from collm.data.csv_rows import csv_head, read_csv_rows
+from collm.data.csv_rows import CsvRows, csv_head, read_csv_rows
 from collm.errors import DataError
 
 FIELDS = {"user": ("user", "uid"), "rating": ("stars",)}
@@ -113,3 +113,69 @@ def test_headers(tmp_path: Path) -> None:
         read(tmp_path / "twice.csv", "user,user,stars\nu,v,1\n")
     with pytest.raises(DataError, match="the header line cannot be read: a quote is not closed"):
         read(tmp_path / "quote.csv", '"user,stars\nu,1\n')
+
+
+ROW = "{0},{0}@x,{1},Film {0}\n"
+
+
+@pytest.mark.parametrize(("first", "last"), [(5, 30), (5, 6), (70, 90)])
+def test_two_stray_quotes_do_not_swallow_the_rows_between(tmp_path: Path, first: int, last: int) -> None:
+    lines = ["user,mail,stars,title\n", *(ROW.format(n, n % 5) for n in range(100))]
+    lines[first] = lines[first].replace("Film", '"Film')
+    lines[last] = lines[last].replace("Film", "Vinyl 12").replace("\n", '"\n')
+    path = tmp_path / "a.csv"
+    path.write_text("".join(lines))
+    bad = BadRows()
+    records = list(CsvRows(path, bad=bad))
+    assert [record.fields[0] for record in records] == [str(n) for n in range(100)]
+    assert [record.line for record in records] == list(range(2, 102))
+    assert records[first - 1].fields[3].startswith('"Film')
+    (note,) = bad.notes()
+    assert note.startswith(f"a.csv: 1 line (line {first + 1}) whose quote closes only on a later line")
+
+
+def test_a_text_of_several_lines_with_separators_is_one_field(tmp_path: Path) -> None:
+    review = "soft, warm, and blue\nbut, to be fair, dear\n\nwould, not, buy"
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("user", "item", "stars", "text"), *((n, n, 4, review) for n in range(50))])
+    bad = BadRows()
+    assert [record.fields[3] for record in CsvRows(path, bad=bad)] == [review] * 50
+    assert bad.notes() == ()
+
+
+def test_backslashes_before_quotes(tmp_path: Path) -> None:
+    content = '"isbn";"title"\n"1";"a \\"b\\" & c"\n"2";"ends \\""\n"3";"C:\\"\n"4";"say ""x"""\n'
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    bad = BadRows()
+    assert [record.fields[1] for record in CsvRows(path, bad=bad)] == ['a "b" & c', 'ends "', "C:\\", 'say "x"']
+    assert len(bad) == 0
+
+
+def test_nul_characters_are_bad_rows(tmp_path: Path) -> None:
+    rows, bad = read(tmp_path / "a.csv", "user,stars\nu1,4\nu\0001,4\n")
+    assert (rows, bad) == ([("u1", 4.0, 2)], [(3, "a NUL character")])
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("4,5", 4.5), ("-0,25", -0.25), ("1,6E+09", 1.6e9), ("4.5", 4.5), ("0,125", 0.125), ("1234,5", 1234.5)],
+)
+def test_decimal_commas(tmp_path: Path, text: str, number: float) -> None:
+    assert read(tmp_path / "a.csv", f"user;stars\nu1;{text}\n") == ([("u1", number, 2)], [])
+
+
+def test_a_comma_before_three_digits_is_asked_for(tmp_path: Path) -> None:
+    rows, bad = read(tmp_path / "a.csv", "user;stars\nu1;1,234\nu2;1,2,3\n")
+    assert rows == []
+    assert sorted(bad) == [(2, "rating has a comma that may mark decimals or thousands"), (3, "rating is not a number")]
+
+
+def test_ids_keep_their_blanks(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user,stars\n a,1\n ,2\n")
+    bad = BadRows()
+    frame = read_csv_rows(path, fields=FIELDS, dtypes=DTYPES, required=("user",), bad=bad, ids=("user",))
+    assert frame["user"].to_list() == [" a"]
+    assert bad.frame()["reason"].to_list() == ["user is missing"]

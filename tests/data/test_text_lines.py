@@ -43,10 +43,30 @@ def test_lines_are_pythons_own_whatever_the_blocks(tmp_path: Path, monkeypatch: 
         assert (bad, broken) == ([], set())
 
 
-def test_a_byte_order_mark_is_taken_off_and_wide_text_refused(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_taken_off(tmp_path: Path) -> None:
     assert lines_of(tmp_path / "a.csv", b"\xef\xbb\xbfuser\n1")[0] == [(1, "user"), (2, "1")]
-    with pytest.raises(DataError, match=r"b\.csv: is UTF-16 text .*save it as UTF-8"):
-        lines_of(tmp_path / "b.csv", "user\n".encode("utf-16"))
+
+
+@pytest.mark.parametrize("block", [1, 3, 1 << 20])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_read_as_its_mark_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, encoding: str
+) -> None:
+    monkeypatch.setattr(text_lines, "_BLOCK", block)
+    raw = "\ufeffüser;x\r\n漢\U0001f600\n\n1".encode(encoding)
+    expected = [(1, "üser;x"), (2, "漢\U0001f600"), (3, ""), (4, "1")]
+    assert lines_of(tmp_path / "a.csv", raw) == (expected, [], set())
+    assert lines_of(tmp_path / "a.csv.gz", gzip.compress(raw)) == (expected, [], set())
+    found, bad, _ = lines_of(tmp_path / "cut.csv", raw[:-1])
+    assert (found[:3], bad) == (expected[:3], [(0, "file ends in the middle")])
+
+
+def test_lines_that_are_not_utf8_are_read_in_a_named_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("é,漢\n".encode() + "é\n".encode("latin-1") + b"\x81\n")
+    lines = TextLines(path, bad=BadRows(), encoding="cp1252")
+    assert [text for _, text in lines] == ["é,漢", "é", "\udc81"]
+    assert lines.broken == {3}  # cp1252 has no character there
 
 
 def test_other_encodings_are_noted_line_by_line(tmp_path: Path) -> None:

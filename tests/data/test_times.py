@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collm.data.times import UNITS, recognise_times
 from collm.errors import DataError
@@ -88,3 +90,116 @@ def test_values_that_are_no_times_or_impossible() -> None:
 def test_other_columns_are_refused(values: pl.Series, message: str) -> None:
     with pytest.raises(DataError, match=message):
         recognise_times(values)
+
+
+DAY = datetime(2020, 9, 13, 15, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2020-09-13 15:01:11+02", DAY + timedelta(seconds=11, hours=-2)),
+        ("2020-09-13 15:01:11.5+0200", DAY + timedelta(seconds=11.5, hours=-2)),
+        ("2020-09-13 15:01:11 -07:00", DAY + timedelta(seconds=11, hours=7)),
+        ("2020-09-13 15:01+02", DAY - timedelta(hours=2)),
+        ("2020-09-13T15:01Z", DAY),
+        ("2020-09-13 15:01:00 GMT", DAY),
+        ("2020-9-13 15:01", DAY),
+        ("2020/9/13 15:01", DAY),
+        ("2020.09.13 15:01", DAY),
+        ("2020-09-13 15:01:11,123", DAY + timedelta(seconds=11.123)),
+        ("13.09.2020 15:01", DAY),
+        ("13. 9. 2020 15:01", DAY),
+        ("13.9.20 15:01", DAY),
+        ("13/09/2020 15:01", DAY),
+        ("13-09-2020 15:01:00", DAY),
+        ("09/13/2020 15:01", DAY),
+        ("9/13/2020 3:01 PM", DAY),
+        ("9/13/20 3:01:00 pm", DAY),
+        ("09/13/2020 12:01 AM", DAY - timedelta(hours=15)),
+        ("13 Sep 2020 15:01", DAY),
+        ("Sep 13, 2020", DAY - timedelta(hours=15, minutes=1)),
+        ("September 13, 2020", DAY - timedelta(hours=15, minutes=1)),
+        ("13-Sep-2020", DAY - timedelta(hours=15, minutes=1)),
+        ("09 13, 2020", DAY - timedelta(hours=15, minutes=1)),
+        ("Sun, 13 Sep 2020 15:01:11 +0000", DAY + timedelta(seconds=11)),
+        ("Sun Sep 13 15:01:11 -0700 2020", DAY + timedelta(seconds=11, hours=7)),
+        ("13/Sep/2020:15:01:11 +0000", DAY + timedelta(seconds=11)),
+        ("20200913", DAY - timedelta(hours=15, minutes=1)),
+        ("20200913150100", DAY),
+        ("1600009260,5", DAY + timedelta(seconds=0.5)),
+        ("1.60000926E9", DAY),
+        ("1.600009260E+09", DAY),
+    ],
+)
+def test_dates_as_people_write_them(text: str, moment: datetime) -> None:
+    found = recognise_times(pl.Series([text, None]))
+    assert found.microseconds.to_list() == [round(moment.timestamp() * 10**6), None]
+
+
+@given(
+    moments=st.lists(st.datetimes(datetime(2000, 1, 1), datetime(2039, 1, 1)), min_size=1, max_size=20),
+    form=st.sampled_from(["%d.%m.%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %I:%M:%S %p", "%d-%m-%Y", "%m/%d/%y"]),
+)
+def test_a_date_is_never_taken_for_another(moments: list[datetime], form: str) -> None:
+    values = pl.Series([moment.strftime(form) for moment in moments])
+    try:
+        found = recognise_times(values)
+    except DataError as error:
+        assert "no value says which number is the month" in str(error)
+        order = "month-first" if form.startswith("%m") else "day-first"
+        found = recognise_times(values, order)
+    expected = [round(datetime.strptime(text, form).replace(tzinfo=UTC).timestamp()) for text in values]
+    assert found.seconds().to_list() == expected
+
+
+def test_units_may_be_mixed() -> None:
+    values = [1_600_000_000, 1_600_000_001_000, 1_600_000_002_000_000, 1_600_000_003_000_000_000, 1_600_000_004]
+    for column in (pl.Series(values), pl.Series(values).cast(pl.String)):
+        found = recognise_times(column)
+        assert found.seconds().to_list() == [1_600_000_000 + n for n in range(5)]
+        assert found.form == (
+            "numbers since 1970, 2 in seconds and 1 in milliseconds and 1 in microseconds and 1 in nanoseconds"
+        )
+
+
+def test_what_only_the_user_knows() -> None:
+    cells = pl.Series([44087.625, 44088.0])
+    with pytest.raises(
+        DataError, match=r"`spreadsheet-days` \(its middle value is then 2020-09-13\), `days`.*`relative`"
+    ):
+        recognise_times(cells)
+    found = recognise_times(cells, "spreadsheet-days")
+    assert found.seconds().to_list() == [round(DAY.timestamp()) - 60, round(DAY.timestamp()) - 60 + 32_400]
+    assert recognise_times(pl.Series([18518]), "days").seconds().to_list() == [18518 * 86_400]
+    relative = recognise_times(pl.Series(["0", "7", "x", str(10**30)]), "relative")
+    assert relative.seconds().to_list() == [0, 7, None, None]
+    assert "no dates are known" in relative.form
+    with pytest.raises(DataError, match=r"no value says which number is the month.*`day-first` or `month-first`"):
+        recognise_times(pl.Series(["03/04/2020", "05/06/2020"]))
+    assert recognise_times(pl.Series(["03/04/2020"]), "day-first").seconds().to_list() == [1585872000]
+    assert recognise_times(pl.Series(["03/04/2020"]), "month-first").seconds().to_list() == [1583280000]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["13/09/2020", "09/14/2020"], "'13/09/2020', which has the day first, and '09/14/2020'"),
+        (["20-09-13"], "no value says which number is the month"),
+        (["1.60001E+09", "1.60002E+09"], "lacks its last digits; export the times as whole numbers"),
+        (["1.60001E+12"], "lacks its last digits"),
+        (["1,60001E+12"], "lacks its last digits"),
+    ],
+)
+def test_what_is_not_clear_is_an_error(values: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        recognise_times(pl.Series(values))
+
+
+def test_zeros_at_the_end_are_no_lost_digits() -> None:
+    found = recognise_times(pl.Series(["1.60000926e+09", "1.600009261e+09"]))
+    assert found.seconds().to_list() == [1_600_009_260, 1_600_009_261]
+
+
+def test_float32_is_said() -> None:
+    assert "rounds them" in recognise_times(pl.Series([1.6e9], dtype=pl.Float32)).form

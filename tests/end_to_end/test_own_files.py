@@ -152,3 +152,48 @@ def test_wrong_names_and_rules_are_located(folder: Path) -> None:
     warned = call(folder, "validate", "sales.yaml")
     assert warned.returncode == 0
     assert "history follows the order of the file" in warned.stderr
+
+
+LANGUAGE_MODEL = """\
+name: lm
+dataset:
+  name: files
+  interactions: sales.csv
+  items: shop.csv
+  columns: {user: customer, item: product, rating: stars, timestamp: bought at, title: label, items_key: "no"}
+  label: {from: rating, positive_above: 3}
+  split: {by: quantiles}
+backbone: {name: tiny}
+prompt: {name: movie}
+tuning: {name: none}
+evaluate: {splits: [test], slices: [all], metrics: [auc]}
+"""
+
+
+def test_shortened_histories_are_said_under_the_table(folder: Path) -> None:
+    (folder / "lm.yaml").write_text(LANGUAGE_MODEL)
+    whole = call(folder, "run", "lm.yaml", "--json")
+    assert whole.returncode == 0, whole.stderr
+    assert not any("shortened" in note for note in json.loads(whole.stdout)["notes"])
+    longest = json.loads(call(folder, "data", "describe", "lm.yaml", "--json").stdout)["longest_prompts"][0]["tokens"]
+    for _ in range(2):  # the second time nothing is scored again
+        cut = call(folder, "run", "lm.yaml", "--json", "--set", f"backbone.max_prompt_tokens={longest - 1}")
+        assert cut.returncode == 0, cut.stderr
+        (note,) = [note for note in json.loads(cut.stdout)["notes"] if "shortened" in note]
+        assert f"more than {longest - 1:,} tokens, so the oldest are left out" in note
+        n = int(note.split("The histories of ")[1].split()[0])
+        assert 1 <= n <= json.loads(cut.stdout)["counts"]["test"]
+
+
+def test_a_title_that_does_not_fit_is_named_as_in_the_file_and_can_be_cut(folder: Path) -> None:
+    (folder / "lm.yaml").write_text(LANGUAGE_MODEL)
+    text = (folder / "shop.csv").read_text(encoding="utf-8-sig")
+    _, newest, *_ = max(rows(), key=lambda row: row[3])  # surely in the test split
+    (folder / "shop.csv").write_text(text.replace(f'""{newest}""', "long " * 900), encoding="utf-8")
+    refused = call(folder, "run", "lm.yaml")
+    assert refused.returncode == 1
+    assert f"the question for item '{newest}' ('The long long" in refused.stderr
+    assert "dataset.longest_title cuts titles" in refused.stderr
+    done = call(folder, "run", "lm.yaml", "--json", "--set", "dataset.longest_title=60")
+    assert done.returncode == 0, done.stderr
+    assert "1 titles of more than 60 characters are cut" in json.loads(done.stdout)["notes"]

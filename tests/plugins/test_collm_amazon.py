@@ -22,7 +22,7 @@ from collm.data.checks import check_table, table_counts
 from collm.errors import DataError
 from collm.testing.dataset_suite import DatasetContract
 from collm_amazon import recipe, register_datasets, source
-from collm_amazon.metadata import cleaned_title, json_or_literal
+from collm_amazon.metadata import cleaned_title
 
 COMPONENTS = {component.name: component for component in register_datasets()}
 DAY = 86_400
@@ -169,14 +169,6 @@ def test_milliseconds_order_the_reviews_of_a_second(tmp_path: Path) -> None:
     frame = load(folder, "amazon", category="Books", user_reviews=1, item_reviews=1).frame
     assert frame["order"].to_list() == [2, 0, 1, 3, 4]
     assert frame["timestamp"].diff().drop_nulls().to_list() == [0, 0, 1, 1]
-
-
-def test_literals_are_read_without_running_them() -> None:
-    assert json_or_literal("{'asin': '1', 'title': \"It's\"}") == {"asin": "1", "title": "It's"}
-    with pytest.raises(ValueError, match=r"malformed|neither JSON"):
-        json_or_literal("__import__('os').getcwd()")
-    with pytest.raises(ValueError, match="neither JSON"):
-        json_or_literal("{'asin'")
 
 
 # -- the recipe -----------------------------------------------------------------------------------------------------

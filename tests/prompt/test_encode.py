@@ -183,9 +183,20 @@ def test_a_question_that_does_not_fit_is_an_error() -> None:
     encoder = make(titles=titles, max_tokens=60)
     items, histories = rows((3, [1]), (6, [1]))
     with pytest.raises(
-        DataError, match=r"row 1, item 6 \('very long .*\.\.\.', 1,000 characters\): .* 2\d\d tokens.* 60"
+        DataError, match=r"question for item \('very long .*\.\.\.', 1,000 characters\) alone has 2\d\d tokens.* 60"
     ):
         encoder.encode(items, histories, "text")
+    # The dense number 6 is another item to the user: the message gives the file's own id.
+    raw = ["", "tt7", "tt3", "6", "tt1", "tt9", "B00X"]
+    named = PromptEncoder(TEMPLATE, FakeTokenizer(4096), titles, max_tokens=60, item_ids=raw)
+    with pytest.raises(DataError, match=r"question for item 'B00X' \('very long"):
+        named.encode(items, histories, "text")
+
+
+def test_whether_a_variant_shows_the_history() -> None:
+    assert make().shows_history("text")
+    without = tuple(segment for segment in TEMPLATE.hybrid if not isinstance(segment, HistoryTitles))
+    assert not make(dataclasses.replace(TEMPLATE, hybrid=without)).shows_history("hybrid")
 
 
 @pytest.mark.parametrize(

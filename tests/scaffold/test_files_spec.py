@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +10,9 @@ import pytest
 import yaml
 
 from collm.data.guess_columns import guess_columns
+from collm.registry import default_registry
 from collm.scaffold.files_spec import files_spec
+from collm.spec.resolve import load_spec
 from collm_files.config import FilesConfig
 
 
@@ -51,3 +54,40 @@ def test_a_ready_label_and_split(tmp_path: Path) -> None:
     assert isinstance(dataset, dict)
     assert dataset["label"] == {"from": "label"}
     assert dataset["split"] == {"by": "column"}
+
+
+@pytest.mark.parametrize(
+    "stem",
+    ["2024", "yes", "No", "1e3", "null", "~", ".5", "0x1F", "2024-01-01", "on", "y", "1_000", "True", "nan", "-"],
+)
+def test_a_name_is_text_whatever_the_file_is_called(tmp_path: Path, stem: str) -> None:
+    rated = {"user": ["a", "b"], "item": ["1", "2"], "rating": ["5", "1"]}
+    path = tmp_path / f"{stem}.csv"
+    guess = guess_columns(pl.DataFrame(rated), None)
+    spec = tmp_path / f"{stem}.yaml"
+    spec.write_text(files_spec(path, None, guess, spec=spec))
+    read = yaml.safe_load(spec.read_text())["name"]
+    assert isinstance(read, str)
+    resolved = load_spec(spec, [], default_registry(), cwd=tmp_path)
+    assert (resolved.name, resolved.dataset.interactions.name) == (read, path.name)  # type: ignore[union-attr]
+
+
+def test_what_values_hold_cannot_leave_a_comment(tmp_path: Path) -> None:
+    liked = ["yes\x1b[2J", "no\u2028x: 1", "yes\ny: 2"]
+    guess = replace(
+        guess_columns(pl.DataFrame({"user": ["a"], "item": ["1"], "rating": ["5"]}), None), values=", ".join(liked)
+    )
+    text = files_spec(tmp_path / "a\nb.csv", None, guess, spec=tmp_path / "s.yaml")
+    assert set(yaml.safe_load(text)) == {"name", "dataset", "encoder"}
+    assert "\x1b" not in text
+
+
+def test_what_the_user_said_is_written(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {"user": ["a"] * 9, "item": ["1"] * 9, "rating": ["0"] * 5 + list("1245"), "when": list("123456789")}
+    )
+    guess = replace(guess_columns(frame, None, given={"timestamp": "when"}, times="relative"), encoding="cp1252")
+    dataset = yaml.safe_load(files_spec(tmp_path / "x.csv", None, guess, spec=tmp_path / "spec.yaml"))["dataset"]
+    config = FilesConfig.model_validate({**dataset, "name": "files"})
+    assert (config.times, config.encoding, config.label.not_rated) == ("relative", "cp1252", (0.0,))
+    assert config.split.by == "quantiles"
