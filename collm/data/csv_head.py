@@ -71,6 +71,8 @@ def read_head(lines: Sequence[tuple[int, str]], path: Path) -> CsvHead:
                         ("line ends of a single carriage return", "\r")):  # fmt: skip
         if mark in text:
             raise DataError(f"{path}:{number}: the header line holds {fault}; save the file as UTF-8 text")
+    if text.lstrip().startswith(("{", "[{")):
+        raise DataError(f"{path}:{number}: holds JSON, not a table in text form; give it the ending .jsonl or .json")
     texts = [text for _, text in rest]
     separator = given or separator_of(text, texts)
     rows = [fields for each in texts if (fields := fields_of(each, separator))]

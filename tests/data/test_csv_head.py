@@ -64,6 +64,7 @@ def test_plain_headers_stay(text: str) -> None:
     [
         ("0 48 2 16\n1 28 5\n2 51 27 6", "is an adjacency list as of LightGCN .*positives only"),
         ("0 48\n1 28 5\n2 51 27 6", "adjacency list"),
+        ('{"user": 1, "item": 2}', "holds JSON, not a table in text form"),
         ("sep=;", "holds nothing but the line 'sep=;'"),
         ("u\0s\0e\0r\0", r"a\.csv:1: the header line holds NUL characters \(UTF-16 without a byte-order mark"),
         ("user,item\r1,2", "single carriage return"),

@@ -192,3 +192,17 @@ def test_no_guess_without_support() -> None:
         guess_columns(pl.DataFrame(RATED), pl.DataFrame({"id": ["x"], "name": ["y"]}))
     with pytest.raises(DataError, match="no column of the items file looks like title"):
         guess_columns(pl.DataFrame(RATED), pl.DataFrame({"movieId": ["1"], "year": [1999]}))
+
+
+def test_links_are_no_titles() -> None:
+    items = pl.DataFrame(
+        {"column_1": ["1", "2"], "column_2": ["Up", "Heat"], "column_3": ["http://x.org/Up", "www.heat"]}
+    )
+    frame = pl.DataFrame(RATED).with_columns(movieId=pl.Series(["1", "2", "1"]))
+    assert guess_columns(frame, items).roles["title"].column == "column_2"
+
+
+def test_a_parquet_file_without_rows_is_called_so(tmp_path: Path) -> None:
+    ROWS.clear().write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="holds no rows; its columns are who, stars, note"):
+        sample_file(tmp_path / "a.parquet")
