@@ -206,3 +206,13 @@ def test_a_parquet_file_without_rows_is_called_so(tmp_path: Path) -> None:
     ROWS.clear().write_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match="holds no rows; its columns are who, stars, note"):
         sample_file(tmp_path / "a.parquet")
+
+
+def test_bytes_in_parquet_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"who": [b"a", b"\xc3\xa9"], "stars": [b"4", b"\xff"]}).write_parquet(path)
+    assert sample_file(path).rows.rows() == [("a", "4"), ("é", "\ufffd")]
+    bad = BadRows()
+    rows = read_rows(path, fields=FIELDS, dtypes=DTYPES, required=("user", "rating"), bad=bad, ids=("user",))
+    assert rows.drop("line").rows() == [("a", 4.0)]
+    assert bad.frame()["reason"].to_list() == ["rating is not a number"]
