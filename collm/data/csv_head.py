@@ -163,7 +163,7 @@ def _after_separator_line(
 
 
 def _is_row(names: Sequence[str], separator: str) -> bool:
-    """Whether the first line is a row already: names are no numbers."""
+    """Whether the first line is a row already: names are not numbers."""
     n_numbers = sum(is_number(name) for name in names)
     return n_numbers > 0 if separator == DOUBLE_COLON else 2 * n_numbers >= max(2, len(names))
 

@@ -103,5 +103,5 @@ def _as_text(values: pl.Series) -> pl.Series:
 
 
 def _scan(path: Path) -> pl.LazyFrame:
-    """Opens one file: its name is no pattern, and folders named `key=value` above it add no columns."""
+    """Opens one file: its name is not a pattern, and folders named `key=value` above it add no columns."""
     return pl.scan_parquet(path, glob=False, hive_partitioning=False)

@@ -45,10 +45,10 @@ def dated_texts(text: pl.Series, form: str | None) -> Dated | None:
         form: `day-first` or `month-first` where the user says so; None = as the values say.
 
     Returns:
-        The moments, or None where most values are no dates.
+        The moments, or None where most values are not dates.
 
     Raises:
-        DataError: If day and month cannot be told apart, or both orders are there.
+        DataError: If day and month cannot be distinguished, or both orders are there.
     """
     numbered = text.str.contains(_NUMBERED) & ~text.str.contains(r"^\d{4}")
     said = ""

@@ -1,4 +1,4 @@
-"""Layouts of tables in text form: each writer's habit, and what is no table of rows at all."""
+"""Layouts of tables in text form: each writer's habit, and what is not a table of rows at all."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_habits_of_writers(text: str, separator: str, names: tuple[str, ...], li
     "text",
     [
         "user,item\n1,a,b\n2,c",  # only some rows have one field more
-        "user,item\n1,a,b\n1,c,d",  # what stands first is no name of a row
+        "user,item\n1,a,b\n1,c,d",  # what comes first is not the name of a row
         "user,item\n1,2",
         'user,item\n"1,\n2",3',
     ],
