@@ -51,8 +51,8 @@ def guess_rating(column: pl.Series) -> RatingGuess:
         above = float(rated.median() or 0.0)
         why = f"half of these counts are {above:g} or less; they say how often, not how much it was liked"
         warnings.append(
-            f"'{column.name}' looks like counts of use (implicit feedback): a low count is not a dislike. The rule 'more "
-            f"than {above:g}' is a choice that changes every number: make it your own, or make a 0/1 label"
+            f"'{column.name}' looks like counts of use (implicit feedback): a low count is not a dislike. The rule "
+            f"'more than {above:g}' is a choice that changes every number: make it your own, or make a 0/1 label"
         )
     else:
         above, why = _threshold(rated)

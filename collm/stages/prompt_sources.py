@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from collm.contracts.backbone import Backbone
 from collm.contracts.prompt import PromptTemplate, Variant
 from collm.contracts.tuning import TuningStrategy
-from collm.data.prepared import PreparedData
-from collm.engine.prompt_rows import PromptSource
+from collm.data.prepared import PreparedData, Rows
+from collm.engine.prompt_rows import PromptRows, PromptSource
 from collm.model.encoder import EncoderModule
 from collm.registry import Registry
 from collm.spec.model import ResolvedSpec
+
+Array = np.ndarray[Any, Any]
+SHORTENED = "shortened_histories"
 
 
 class PromptSources:
@@ -74,3 +78,43 @@ class PromptSources:
             "wording": {k: v for k, v in vars(self._template).items() if k not in ("hybrid", "text")},
             "examples": [self.n_examples, self._spec.seed] if self.n_examples else None,
         }
+
+
+class PromptScorer:
+    """Scores rows by their prompts, and counts those whose history did not fit."""
+
+    def __init__(self, source: PromptSource, score: Callable[[PromptRows], Array]) -> None:
+        """Takes what encodes rows, and what scores them then."""
+        self._source, self._score = source, score
+        self._n_shortened = 0
+
+    def __call__(self, rows: Rows) -> Array:
+        """Returns float32 [n] logits."""
+        prompts = self._source.encode(rows)
+        self._n_shortened += prompts.n_shortened
+        return self._score(prompts)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns how many of the rows scored so far have a prompt that leaves out titles."""
+        return {SHORTENED: self._n_shortened}
+
+
+def shortened_note(
+    trained: Sequence[Mapping[str, Any]], scoring: Mapping[str, Any], *, max_tokens: int
+) -> tuple[str, ...]:
+    """Returns the sentence on histories that did not fit into prompts, or nothing.
+
+    Args:
+        trained: Facts of the tuning steps.
+        scoring: Facts of the stage that scored the rows.
+        max_tokens: Tokens per prompt at most.
+    """
+    n_trained = max((int(facts.get(SHORTENED, 0)) for facts in trained), default=0)
+    counts = {"rows scored": int(scoring.get(SHORTENED, 0)), "rows trained on": n_trained}
+    shortened = [f"of {n:,} {name}" for name, n in counts.items() if n]
+    if not shortened:
+        return ()
+    return (
+        f"The histories {' and '.join(shortened)} were shortened: with all titles a prompt would have more than "
+        f"{max_tokens:,} tokens, so the oldest are left out.",
+    )

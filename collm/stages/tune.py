@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from collm.data.prepared import PreparedData, Rows, draw_whole_users
 from collm.engine.assemble import Parts, assemble_in_team, save_parts
 from collm.engine.language_task import LanguageTask, recommender_logits, selection_rows
 from collm.engine.memory import tell_memory
-from collm.engine.prompt_rows import PromptRows, PromptSource
+from collm.engine.prompt_rows import PromptSource
 from collm.engine.seeding import derive_seed, seed_torch
 from collm.engine.sharding import shard_frozen_weights
 from collm.engine.train import Observer, train
@@ -31,36 +31,15 @@ from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
 from collm.stages.fit_encoder import build_encoder, load_encoder
 from collm.stages.held_out import encoder_view, held_out_share, rows_of, training_rows
-from collm.stages.prompt_sources import PromptSources
+from collm.stages.prompt_sources import SHORTENED, PromptScorer, PromptSources, shortened_note
 from collm.stages.stage import StageResult, StageRunner, core_hash
 
 logger = logging.getLogger(__name__)
-Array = np.ndarray[Any, Any]
 CHECKPOINT = "checkpoint.safetensors"
 PROBE_ROWS = 4
-SHORTENED = "shortened_histories"
 LOOP_FIELDS = {"batch_size", "micro_batch_tokens", "prefix_cache_gb", "max_rows", "max_valid_rows"}
 LOOP_FIELDS |= {"schedule", "frozen_lora_dropout", "clip_norm"}
 CORE = ("data", "engine", "model", "prompt")
-
-
-class PromptScorer:
-    """Scores rows by their prompts, and counts those whose history did not fit."""
-
-    def __init__(self, source: PromptSource, score: Callable[[PromptRows], Array]) -> None:
-        """Takes what encodes rows, and what scores them then."""
-        self._source, self._score = source, score
-        self._n_shortened = 0
-
-    def __call__(self, rows: Rows) -> Array:
-        """Returns float32 [n] logits."""
-        prompts = self._source.encode(rows)
-        self._n_shortened += prompts.n_shortened
-        return self._score(prompts)
-
-    def facts(self) -> dict[str, Any]:
-        """Returns how many of the rows scored so far have a prompt that leaves out titles."""
-        return {SHORTENED: self._n_shortened}
 
 
 class LanguageModelRun:
@@ -163,20 +142,8 @@ class LanguageModelRun:
         Args:
             scoring: Facts of the stage that scored the rows.
         """
-        return [*self._tuning_notes(), *self._history_notes(scoring)]
-
-    def _history_notes(self, scoring: Mapping[str, Any]) -> list[str]:
-        stages = (("rows trained on", stage.facts) for stage in self._finished)
-        counts = {"rows scored": int(scoring.get(SHORTENED, 0))}
-        for name, facts in stages:
-            counts[name] = max(counts.get(name, 0), int(facts.get(SHORTENED, 0)))
-        shortened = [f"of {n:,} {name}" for name, n in counts.items() if n]
-        if not shortened:
-            return []
-        return [
-            f"The histories {' and '.join(shortened)} were shortened: with all titles a prompt would have more than "
-            f"{self._prompts.max_tokens:,} tokens, so the oldest are left out."
-        ]
+        trained = [stage.facts for stage in self._finished]
+        return [*self._tuning_notes(), *shortened_note(trained, scoring, max_tokens=self._prompts.max_tokens)]
 
     def _tuning_notes(self) -> list[str]:
         if not self._steps:
