@@ -180,6 +180,8 @@ def _sample_part(path: Path, encoding: str | None, *, may_be_empty: bool) -> Sam
     check_kind(path, parquet=found == "parquet")
     if found == "parquet":
         rows, nested = sample_parquet(path, SAMPLE_ROWS)
+        if rows.is_empty() and not may_be_empty:
+            raise DataError(f"{path}: holds no rows; its columns are {', '.join(rows.columns)}")
         said = f"parquet (columns of nested values are not read: {', '.join(nested)})" if nested else "parquet"
         return Sample(rows, said, is_whole=rows.height < SAMPLE_ROWS)
     bad = BadRows()

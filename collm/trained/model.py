@@ -196,7 +196,7 @@ class TrainedModel:
         """Returns int64 [n]: times in the seconds that the dataset counts in.
 
         Raises:
-            DataError: If one is no time; names the first.
+            DataError: If one is not a time; names the first.
         """
         found = asked_seconds(pl.Series([str(time) for time in times], dtype=pl.String), self.data)
         if found.null_count():

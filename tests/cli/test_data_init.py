@@ -158,7 +158,7 @@ def test_counts_are_a_rule_of_the_users(init: Any, rows: Rows) -> None:
     path = write("a.csv", ("user", "artist", "plays", "ts"), [(*row[:2], row[2] ** 4, row[3]) for row in rows])
     code, said, spec = init(path, "--column", "rating=plays")
     assert code == 0
-    assert "looks like counts of use (implicit feedback): a low count is no dislike" in said
+    assert "looks like counts of use (implicit feedback): a low count is not a dislike" in said
     assert dataset_of(spec)["label"]["positive_above"] == 81
 
 

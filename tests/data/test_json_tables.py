@@ -76,7 +76,7 @@ def test_lines_stay_lines(tmp_path: Path, content: str) -> None:
     [
         ("[[1, 2], [3, 4]]", "array of arrays, in which nothing names the columns; write one object per line"),
         ('[{"a": 1},\n{"a": 2}', "is one JSON value that cannot be read .*lines=True"),
-        ('{"a": 1,\n"b": [1, 2]}', "holds one JSON object with a, b, which is no table"),
+        ('{"a": 1,\n"b": [1, 2]}', "holds one JSON object with a, b, which is not a table"),
         ('[{"a": NaN}]', "cannot be read"),
     ],
 )
