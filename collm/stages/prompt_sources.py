@@ -87,7 +87,9 @@ class PromptSources:
 class PromptScorer:
     """Scores rows by their prompts, and counts those whose history did not fit."""
 
-    def __init__(self, source: PromptSource, score: Callable[[PromptRows], Array], *, probe: Probe | None) -> None:
+    def __init__(
+        self, source: PromptSource, score: Callable[[PromptRows], Array], *, probe: Probe | None = None
+    ) -> None:
         """Takes what encodes rows, what scores them then, and how the model was proved."""
         self._source, self._score, self._probe = source, score, probe
         self._n_shortened = 0

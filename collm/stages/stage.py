@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import json
 import logging
 import time
@@ -13,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import collm
 from collm.errors import RunError, out_of_memory
 from collm.runs.atomic import full_disk_named, write_atomically
 from collm.runs.files import damage, remove_contents
@@ -85,7 +82,7 @@ class StageRunner:
             RunError: If the processes see other code, data or folders than the main one.
         """
         self.current = name
-        digest = fingerprint({"stage": name, "collm": collm.__version__, **payload})
+        digest = fingerprint({"stage": name, **payload})
         start = time.monotonic()
         self._compare(name, digest)
         with contextlib.ExitStack() as held:
@@ -179,14 +176,3 @@ class StageRunner:
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged: not a stage's record ({error}); {REMOVE}") from error
-
-
-@functools.cache
-def core_hash(*packages: str) -> str:
-    """Returns a digest of the sources of the named packages of `collm`, so that changed code never reuses old work."""
-    root = Path(collm.__file__).parent
-    digest = hashlib.sha256()
-    for package in sorted(packages):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]

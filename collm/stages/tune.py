@@ -34,7 +34,8 @@ from collm.stages.fit_encoder import build_encoder, load_encoder
 from collm.stages.held_out import encoder_view, held_out_share, rows_of, training_rows
 from collm.stages.inner_components import inner_payload
 from collm.stages.prompt_sources import SHORTENED, PromptScorer, PromptSources, shortened_note
-from collm.stages.stage import StageResult, StageRunner, core_hash
+from collm.stages.stage import StageResult, StageRunner
+from collm.stages.versions import version_of
 
 logger = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
@@ -42,7 +43,6 @@ PROBE_ROWS = 4
 NOT_PROVED = "The language model's logits were not compared with its own forward pass (backbone.probe: false)."
 LOOP_FIELDS = {"batch_size", "micro_batch_tokens", "prefix_cache_gb", "max_rows", "max_valid_rows"}
 LOOP_FIELDS |= {"schedule", "warmup_start", "min_learning_rate", "frozen_lora_dropout", "clip_norm"}
-CORE = ("data", "engine", "model", "prompt")
 
 
 class LanguageModelRun:
@@ -175,6 +175,7 @@ class LanguageModelRun:
         continues = any(plan.start == "previous" for plan in step.groups.values())
         tuning = self._tuning
         return self._base_payload(step.variant) | {
+            "version": version_of("tune"),
             "step": dataclasses.asdict(step)
             | {"optimiser": {g: s.model_dump(mode="json") for g, s in step.optimiser.items()}},
             "lora": tuning.lora.model_dump(mode="json"),
@@ -194,12 +195,11 @@ class LanguageModelRun:
             "backbone": config_payload(spec.backbone),
             "weights": self._backbone.content_hash(),
             "files": self._files,
-            "backbone_plugin": self._registry.source_hash("backbone", spec.backbone.name),
+            "backbone_plugin": self._registry.code_version("backbone", spec.backbone.name),
             **self._prompts.payload(variant),
             "answer": spec.answer.model_dump(mode="json"),
             "history": spec.history.model_dump(mode="json"),
             "data": self._data_fingerprint,
-            "core": core_hash(*CORE),
         }
 
     def _encoder_payload(self) -> Any:
@@ -209,7 +209,7 @@ class LanguageModelRun:
         assert self._spec.encoder is not None
         return {
             "config": config_payload(self._spec.encoder),
-            "plugin": self._registry.source_hash("encoder", self._spec.encoder.name),
+            "plugin": self._registry.code_version("encoder", self._spec.encoder.name),
             "inner": inner_payload(self._spec.encoder, self._registry, self._context),
         }
 

@@ -13,9 +13,9 @@ from collm.stages.prompt_sources import SHORTENED, PromptScorer, shortened_note
 def test_shortened_rows_are_counted_over_all_splits() -> None:
     source = cast(Any, SimpleNamespace(encode=lambda rows: SimpleNamespace(n_shortened=len(rows) // 2)))
     scorer = PromptScorer(source, lambda prompts: np.full(prompts.n_shortened, 1.0))
-    assert scorer.facts() == {SHORTENED: 0}
+    assert scorer.facts() == {SHORTENED: 0, "probe": None}
     assert [len(scorer(cast(Any, range(n)))) for n in (4, 7)] == [2, 3]
-    assert scorer.facts() == {SHORTENED: 5}
+    assert scorer.facts()[SHORTENED] == 5
 
 
 def test_the_note_names_what_was_shortened() -> None:
