@@ -66,6 +66,7 @@ def evaluate_model(
     runner: StageRunner,
     stage: str = "evaluate",
     shared: bool = False,
+    label: str = "",
 ) -> Evaluated:
     """Scores the evaluation splits and computes all metrics.
 
@@ -79,6 +80,7 @@ def evaluate_model(
         runner: Runs or skips the stages.
         stage: Name of the scoring stage.
         shared: Whether all processes score together; otherwise the main one does. Metrics are computed once.
+        label: Name of the model, for progress lines.
 
     Returns:
         Scores and metrics.
@@ -97,7 +99,9 @@ def evaluate_model(
         return {"rows": {split: len(data.rows(split)) for split in splits}, **getattr(score_rows, "facts", dict)()}
 
     version = version_of("evaluate")
-    scoring = runner.run(stage, {"model": dict(model), "splits": splits, "version": version}, score, shared=shared)
+    scoring = runner.run(
+        stage, {"model": dict(model), "splits": splits, "version": version}, score, shared=shared, label=label
+    )
     logits = _read_logits(scoring.folder / SCORES, splits, data)
     payload = {
         "scores": scoring.fingerprint,
@@ -113,7 +117,7 @@ def evaluate_model(
         write_atomically(folder / METRICS, json.dumps(content, allow_nan=False) + "\n")
         return {}
 
-    measuring = runner.run("metrics", payload, compute)
+    measuring = runner.run("metrics", payload, compute, label=label)
     metrics = json.loads((measuring.folder / METRICS).read_text(encoding="utf-8"))
     return Evaluated(scoring, logits, metrics, scoring.reused and measuring.reused, scoring.seconds + measuring.seconds)
 

@@ -131,7 +131,7 @@ def fit_encoder(
             checkpoint.unlink()
         return facts
 
-    return runner.run(stage, payload, work)
+    return runner.run(stage, payload, work, label=config.name)
 
 
 def load_encoder(

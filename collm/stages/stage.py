@@ -64,7 +64,9 @@ class StageRunner:
         self.current = ""
         self.team = team
 
-    def run(self, name: str, payload: Mapping[str, Any], work: Work, *, shared: bool = False) -> StageResult:
+    def run(
+        self, name: str, payload: Mapping[str, Any], work: Work, *, shared: bool = False, label: str = ""
+    ) -> StageResult:
         """Runs `work(folder)` unless a stage with this payload is finished.
 
         The main process holds the lock, writes the record and, unless the work is shared, does it; the others wait.
@@ -74,6 +76,7 @@ class StageRunner:
             payload: Everything that decides the output, as plain data.
             work: Does the work into the folder, which may hold an interrupted attempt; returns facts for the results.
             shared: Whether all processes do the work together; it must write in the main process only.
+            label: What the stage works on, for progress lines, e.g. the name of an encoder.
 
         Returns:
             The finished stage.
@@ -88,6 +91,8 @@ class StageRunner:
         with contextlib.ExitStack() as held:
             reused = self.team.from_main(lambda: self._claim(held, name, digest))
             if not reused:
+                shown = f"{name} {label}".rstrip()
+                logger.info("%s: working in %s", shown, self._store.folder(name, digest).name)
                 self._try(name, digest, payload, work, shared=shared)
             # The main process marks the stage as done when it lets go of it, and the others read it after that.
             self.team.from_main(held.close)
@@ -129,7 +134,6 @@ class StageRunner:
 
     def _work(self, name: str, digest: str, payload: Mapping[str, Any], work: Work, *, shared: bool) -> None:
         folder = self._store.folder(name, digest)
-        logger.info("%s: working in %s", name, folder.name)
         start = time.monotonic()
         facts: dict[str, Any] = dict(work(folder)) if shared else {}
 

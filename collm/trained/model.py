@@ -54,6 +54,7 @@ class RecordedStages(StageRunner):
         work: Work,  # noqa: ARG002
         *,
         shared: bool = False,  # noqa: ARG002
+        label: str = "",  # noqa: ARG002
     ) -> StageResult:
         """Returns the recorded stage.
 
