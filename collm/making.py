@@ -56,7 +56,7 @@ def leftovers(target: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    # Beside the folder and not in it: whoever looks into the folder finds what was made and nothing else.
+    # Beside the folder and not in it: the folder holds what was made and nothing else.
     lock = FileLock(target.parent.with_name(f".{target.parent.name}-{target.name}.lock"))
     try:
         lock.acquire(timeout=0)
