@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from collm.errors import DataError
+from collm.errors import CollmError, DataError
 
 CONVERTING, DOWNLOADING = ".convert-", ".download-"
 
@@ -34,9 +36,14 @@ def making(target: Path) -> Iterator[None]:
                 shutil.rmtree(left, ignore_errors=True)
                 left.unlink(missing_ok=True) if not left.is_dir() else None
             yield
-    except OSError as error:
+    except Exception as error:
+        # Writers in native code (safetensors, parquet) wrap the system's error in a class of their own.
+        full = os.strerror(errno.ENOSPC)
+        if not isinstance(error, OSError) and (isinstance(error, CollmError) or full not in str(error)):
+            raise
+        said = (error.strerror or str(error)) if isinstance(error, OSError) else full
         raise DataError(
-            f"{target}: cannot be written ({error.strerror or error}); free some space, make the folder writable, or "
+            f"{target}: cannot be written ({said}); free some space, make the folder writable, or "
             "set COLLM_CACHE to another folder"
         ) from error
 
@@ -49,7 +56,7 @@ def leftovers(target: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    # Beside the folder and not in it: whoever looks into the folder finds what was made and nothing else.
+    # Beside the folder and not in it: the folder holds what was made and nothing else.
     lock = FileLock(target.parent.with_name(f".{target.parent.name}-{target.name}.lock"))
     try:
         lock.acquire(timeout=0)

@@ -39,7 +39,7 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
             try:
                 results[member.key] = run_spec(member.spec, registry, options, run=member.run, wait=wait)
             except InUse:
-                # Several commands on one suite share its runs: each takes those that nobody works on.
+                # Several commands on one suite share its runs: each takes those that are free.
                 logger.info("%s: another process works on it; it is come back to", member.key)
                 busy.append((number, member))
             except CollmError as error:

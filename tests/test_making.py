@@ -42,3 +42,13 @@ def test_a_cache_that_is_a_file_is_named(tmp_path: Path) -> None:
         making(tmp_path / "cache" / "a" / "b"),
     ):
         pass
+
+
+def test_a_full_disk_is_named_whoever_says_it(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DataError, match=r"written \(No space left on device\); free"),
+        making(tmp_path / "m"),
+    ):
+        raise ValueError("SafetensorError: I/O error: No space left on device (os error 28)")
+    with pytest.raises(ValueError, match="other"), making(tmp_path / "m"):
+        raise ValueError("other")

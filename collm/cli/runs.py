@@ -13,7 +13,7 @@ import yaml
 
 from collm.cli.context import JsonOption, RunsDirOption, emit, emit_json, emit_table, say, state_of
 from collm.errors import RunError, UsageError
-from collm.runs.files import DONE, LOCK, damage
+from collm.runs.files import DONE, LOCK, damage, require_whole
 from collm.runs.usage import (
     faults_of,
     folder_bytes,
@@ -159,8 +159,13 @@ def replay(context: typer.Context, run: RunArgument, runs_dir: RunsDirOption = P
     from collm.runs.store import RunFolder
 
     folder = RunFolder.at(_find(run, runs_dir))
+    if folder.is_done():
+        require_whole(folder.path, advice="repeat its `collm run`")
     hooks = Observers(state_of(context).registry().host)
-    spec = yaml.safe_load((folder.path / "spec.yaml").read_text(encoding="utf-8"))
+    try:
+        spec = yaml.safe_load((folder.path / "spec.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{folder.path / 'spec.yaml'}: cannot be read ({error}); repeat its `collm run`") from error
     # Trackers mirror what was logged before `run_started`, so that alone replays every step.
     hooks.notify("run_started", run_dir=folder.path, spec=spec)
     if folder.is_done():
@@ -212,6 +217,6 @@ def _state(folder: Path) -> str:
 def _test_auc(path: Path) -> float | None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))["metrics"]["test"]["all"]["auc"]["value"]
-    except (FileNotFoundError, KeyError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError):
         return None
     return None if value is None else float(value)

@@ -169,9 +169,12 @@ def find_run(run: Path, runs_dir: Path) -> Path:
 
 def _read_candidates(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        # Lines end at a newline alone: ids may hold other characters that Unicode calls line ends.
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except OSError as error:
         raise UsageError(f"--candidates {path}: cannot be read ({error.strerror}); give `all` or a file") from error
+    except ValueError as error:
+        raise UsageError(f"--candidates {path}: not UTF-8 text ({error}); save the file as UTF-8") from error
     found = [line for line in lines if line]
     if not found:
         raise UsageError(f"--candidates {path}: holds no item id")

@@ -81,10 +81,10 @@ def full_disk_named(path: Path) -> Iterator[None]:
     except Exception as error:
         code = error.errno if isinstance(error, OSError) else None
         # Writers in native code (safetensors, parquet) wrap the system's error in a class of their own.
-        told = [each for each in _FULL if each == code or os.strerror(each) in str(error)]
-        if not told:
+        named = [each for each in _FULL if each == code or os.strerror(each) in str(error)]
+        if not named:
             raise
-        raise write_failure(path, OSError(told[0], os.strerror(told[0]))) from error
+        raise write_failure(path, OSError(named[0], os.strerror(named[0]))) from error
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

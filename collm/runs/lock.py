@@ -54,7 +54,8 @@ class Holder:
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False
             return bool(abs(process.create_time() - self.start) <= _START_TOLERANCE_S)
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, OverflowError, ValueError):
+            # A number that no process can have: the file was damaged.
             return False
         except psutil.AccessDenied:
             return True

@@ -105,7 +105,7 @@ def is_listed(folder: Path) -> bool:
 
 
 def free_locks(folder: Path, root: Path) -> list[Path]:
-    """Removes the locks of whoever holds a folder: for a process that is gone with its machine.
+    """Removes the locks of the process that holds a folder, where it is gone with its machine.
 
     Args:
         folder: A run or stage folder.

@@ -13,8 +13,8 @@ from collm.registry import Registry
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
 
-# What lies there is told by the dataset itself: a folder and the zip of the same files are one dataset.
-_TOLD_BY_DATASET = "path"
+# What lies there is the dataset's own to say: a folder and the zip of the same files are one dataset.
+_SAID_BY_DATASET = "path"
 
 
 def spec_locations(spec: ResolvedSpec, registry: Registry) -> Iterator[Location]:
@@ -47,7 +47,7 @@ def config_contents(config: BaseModel, kind: Kind, prefix: str = "") -> dict[str
     return {
         each.field: place_digest(each.path, each.files)
         for each in locations(config, kind, prefix)
-        if not (kind == "dataset" and each.field == f"{prefix}{_TOLD_BY_DATASET}")
+        if not (kind == "dataset" and each.field == f"{prefix}{_SAID_BY_DATASET}")
     }
 
 
@@ -83,7 +83,7 @@ def spec_contents(spec: ResolvedSpec, registry: Registry, context: BuildContext)
     for each in spec_locations(spec, registry):
         if each.owner == "dataset":
             found["dataset"] = ""
-        if each.field != f"dataset.{_TOLD_BY_DATASET}":
+        if each.field != f"dataset.{_SAID_BY_DATASET}":
             found[each.field] = place_digest(each.path, each.files)
     if "dataset" in found:
         source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)

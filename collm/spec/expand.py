@@ -151,7 +151,7 @@ def expand(suite: SuiteFile, base: Node, registry: Registry) -> Suite:
 
 
 def _check_number(suite: SuiteFile) -> None:
-    """Refuses a suite that nobody could wait for, before its cells are made one by one."""
+    """Refuses a suite of more runs than can be expanded, before its cells are made one by one."""
     factors = {"runs": len(suite.runs), **{axis.path: len(axis.choices) for axis in suite.matrix}}
     factors["seeds"] = max(1, len(suite.seeds))
     number = math.prod(factors.values())

@@ -118,8 +118,15 @@ def evaluate_model(
         return {}
 
     measuring = runner.run("metrics", payload, compute, label=label)
-    metrics = json.loads((measuring.folder / METRICS).read_text(encoding="utf-8"))
+    metrics = _read_metrics(measuring.folder / METRICS)
     return Evaluated(scoring, logits, metrics, scoring.reused and measuring.reused, scoring.seconds + measuring.seconds)
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); remove this stage's folder and run again") from error
 
 
 def probabilities(logits: Array) -> Array:
@@ -211,7 +218,10 @@ def _score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:
 
 
 def _read_logits(path: Path, splits: Sequence[str], data: PreparedData) -> dict[str, Array]:
-    frame = pl.read_parquet(path, glob=False)
+    try:
+        frame = pl.read_parquet(path, glob=False).select("split", "row", "logit")
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); remove this stage's folder and run again") from error
     logits = {}
     for split in splits:
         part = frame.filter(pl.col("split") == split)
