@@ -119,7 +119,10 @@ class CsvRows:
         peeked = [first, *itertools.islice(source, PEEKED_LINES)]
         self.head = read_head([line for line in peeked if line[1].strip()], path)
         if self.head.line in self._texts.broken:
-            raise DataError(f"{path}:{self.head.line}: the header line is not UTF-8 text; save the file as UTF-8")
+            raise DataError(
+                f"{path}:{self.head.line}: the header line is not UTF-8 text; save the file as UTF-8, or name its "
+                "encoding"
+            )
         body = [line for line in peeked if line[0] > self.head.line]
         self._lines = _Lines(itertools.chain(body, source))
         self._shape = _Shape(_whole_records(body, self.head.separator), len(self.head.names))
