@@ -127,11 +127,21 @@ def split_lines(lines: Iterator[str], separator: str) -> Iterator[list[str]]:
     Raises:
         csv.Error: If quotes do not fit; the next record can be asked for nevertheless.
     """
+    # `map` asks for the next line anew each time: after the last one, lines that are to be read again may follow.
     if separator == DOUBLE_COLON:  # its writers quote nothing
-        return (text.split(DOUBLE_COLON) if (text := line.rstrip("\r\n")) else [] for line in lines)
+        return map(_split_at_double_colons, lines)
     if separator == BLANK:
-        lines = (line.strip(" \r\n") + "\n" for line in lines)
+        lines = map(_without_outer_blanks, lines)
     return csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=separator == BLANK)
+
+
+def _split_at_double_colons(line: str) -> list[str]:
+    text = line.rstrip("\r\n")
+    return text.split(DOUBLE_COLON) if text else []
+
+
+def _without_outer_blanks(line: str) -> str:
+    return line.strip(" \r\n") + "\n"
 
 
 def fields_of(text: str, separator: str) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from collm.data.bad_rows import BadRows
-from collm.data.csv_head import PEEKED_LINES, CsvHead, fields_of, is_number, read_head, reason_of, split_lines
+from collm.data.csv_head import BLANK, PEEKED_LINES, CsvHead, fields_of, is_number, read_head, reason_of, split_lines
 from collm.data.text_lines import TextLines
 from collm.data.typed_rows import LINE, typed_rows
 from collm.errors import DataError
@@ -119,7 +119,10 @@ class CsvRows:
         peeked = [first, *itertools.islice(source, PEEKED_LINES)]
         self.head = read_head([line for line in peeked if line[1].strip()], path)
         if self.head.line in self._texts.broken:
-            raise DataError(f"{path}:{self.head.line}: the header line is not UTF-8 text; save the file as UTF-8")
+            raise DataError(
+                f"{path}:{self.head.line}: the header line is not UTF-8 text; save the file as UTF-8, or name its "
+                "encoding"
+            )
         body = [line for line in peeked if line[0] > self.head.line]
         self._lines = _Lines(itertools.chain(body, source))
         self._shape = _Shape(_whole_records(body, self.head.separator), len(self.head.names))
@@ -191,7 +194,7 @@ class CsvRows:
     def _first_line_alone(self) -> list[str]:
         """Returns the first line's fields with its quotes as text, where two stray quotes made one record of rows."""
         line, first = self._lines.taken[0]
-        alone = next(csv.reader([first], delimiter=self.head.separator, quoting=csv.QUOTE_NONE))
+        alone = first.split() if self.head.separator == BLANK else first.split(self.head.separator)
         later = [text for _, text in self._lines.taken[1:] if text.strip()]
         n_rows = sum(self._shape.fits(fields_of(text, self.head.separator)) for text in later)
         if not self._shape.fits(alone) or 2 * n_rows < len(later):

@@ -99,16 +99,22 @@ def sample_file(path: Path, *, encoding: str | None = None, may_be_empty: bool =
         DataError: If the file cannot be read, has no columns, or no row can be used.
     """
     parts = parts_of(path, file_format)
-    samples = []
-    for part in parts[:_SAMPLED_PARTS]:
-        sample = _sample_part(part.path, encoding, may_be_empty=may_be_empty)
-        keys = {name: pl.lit(value, dtype=pl.String) for name, value in part.keys.items()}
-        samples.append(sample.rows.with_columns(**keys) if keys else sample.rows)
+    samples = [_sample_part(part.path, encoding, may_be_empty=may_be_empty) for part in parts[:_SAMPLED_PARTS]]
     if len(parts) == 1 and not parts[0].keys:
-        return sample
+        return samples[0]
     each = max(1, SAMPLE_ROWS // len(samples))
-    rows = pl.concat([rows.head(each) for rows in samples], how="diagonal_relaxed")
-    return Sample(rows, f"{len(parts)} parts of {sample.format}", sample.bad, sample.not_utf8)
+    rows = [
+        sample.rows.head(each).with_columns(
+            pl.lit(value, dtype=pl.String).alias(name) for name, value in part.keys.items()
+        )
+        for part, sample in zip(parts, samples, strict=False)
+    ]
+    return Sample(
+        pl.concat(rows, how="diagonal_relaxed"),
+        f"{len(parts)} parts of {samples[0].format}",
+        ", ".join(sample.bad for sample in samples if sample.bad),
+        tuple(line for sample in samples for line in sample.not_utf8),
+    )
 
 
 def read_rows(

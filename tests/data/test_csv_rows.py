@@ -196,3 +196,16 @@ def test_quotes_in_tabbed_titles_are_text(tmp_path: Path) -> None:
     bad = BadRows()
     assert [record.fields[1] for record in CsvRows(path, bad=bad)] == [*titles[:4], "whole"]
     assert bad.notes() == ("ml.item: 2 lines (line 2, 3) whose quotes do not fit, read with its quotes as text",)
+
+
+@pytest.mark.parametrize("separator", [" ", ","])
+def test_a_quote_that_is_never_closed_loses_no_later_line_whatever_the_separator(
+    tmp_path: Path, separator: str
+) -> None:
+    lines = ["user stars", *(f"u{n} {n}" for n in range(20))]
+    lines[10] = '"u9 9'
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(lines).replace(" ", separator) + "\n")
+    bad = BadRows()
+    assert [record.fields[0] for record in CsvRows(path, bad=bad)] == [f"u{n}" for n in range(20) if n != 9]
+    assert bad.frame().select("line", "reason").rows() == [(11, "a quote is not closed")]

@@ -62,6 +62,9 @@ def test_a_bad_row_is_named_by_part_and_line(tmp_path: Path) -> None:
     bad = BadRows()
     read_rows(tmp_path / "t", **WANTED, bad=bad)
     assert bad.frame().select("file", "line", "reason").rows() == [("b.csv", 12, "user is missing")]
+    with (tmp_path / "t" / "a.csv").open("a") as file:
+        file.write("1\n")
+    assert sample_file(tmp_path / "t").bad == "too few fields: 1"
 
 
 def test_folders_without_a_table(tmp_path: Path) -> None:
