@@ -226,6 +226,8 @@ class Component:
         profiles: Profile name -> dotted field of `config` -> value, used where the user gives none. The config class's
             own defaults are the `recommended` profile.
         dataset_profiles: Dataset name -> the same as `profiles`, laid over it where the spec's dataset has that name.
+        version: Raised when what it computes changes: finished work of another version is not reused. Where a
+            distribution other than `collm` is installed editable, its sources count instead.
         fetch: `"package.module:function"` called as `fetch(context: BuildContext) -> Path` by `collm fetch NAME`.
         fetch_fields: Fields of `config` that decide what is fetched. Where there are any, `fetch` is called as
             `fetch(context, config)`, and a user gives them as `collm fetch NAME --set FIELD=VALUE`.
@@ -241,6 +243,7 @@ class Component:
     floor: bool = False
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset_profiles: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    version: int = 1
     fetch: str | None = None
     fetch_fields: tuple[str, ...] = ()
 

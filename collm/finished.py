@@ -13,10 +13,9 @@ from collm.runs.store import RunFolder
 from collm.spec.contents import run_hash, spec_contents
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import ResolvedSpec
-from collm.stages.stage import core_hash
+from collm.stages.versions import all_versions
 
 logger = logging.getLogger(__name__)
-CORE = ("contracts", "data", "engine", "metrics", "model", "prompt", "stages")
 
 
 def run_folder(spec: ResolvedSpec, registry: Registry, *, runs_dir: Path, context: BuildContext) -> RunFolder:
@@ -43,7 +42,7 @@ def input_hashes(spec: ResolvedSpec, registry: Registry, context: BuildContext) 
         context: Cache folder.
 
     Returns:
-        `code` (core and plugins used), `dataset`, and the field of every place that the spec names.
+        `code` (versions of stages and components), `dataset`, and the field of every place that the spec names.
 
     Raises:
         DataError: If files are missing.
@@ -53,17 +52,17 @@ def input_hashes(spec: ResolvedSpec, registry: Registry, context: BuildContext) 
         for kind in ("dataset", "encoder", "backbone", "prompt", "tuning")
         if (config := getattr(spec, kind))
     ]
-    plugins = [registry.source_hash(kind, config.name) for kind, config in used]  # type: ignore[arg-type]
+    plugins = [registry.code_version(kind, config.name) for kind, config in used]  # type: ignore[arg-type]
     plugins += [
-        registry.source_hash(kind, inner.name) for _, config in used for kind, inner in inner_components(config)
+        registry.code_version(kind, inner.name) for _, config in used for kind, inner in inner_components(config)
     ]
-    plugins += [registry.source_hash("metric", name) for name in spec.evaluate.metrics]
-    plugins += [registry.source_hash("encoder", floor.name) for floor in registry.floors()]
+    plugins += [registry.code_version("metric", name) for name in spec.evaluate.metrics]
+    plugins += [registry.code_version("encoder", floor.name) for floor in registry.floors()]
     contents = spec_contents(spec, registry, context)
     if "dataset" not in contents:
         source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)
         contents["dataset"] = str(source.content_hash())
-    return {"code": fingerprint([core_hash(*CORE), plugins]), **contents}
+    return {"code": fingerprint([all_versions(), plugins]), **contents}
 
 
 def stored_outcome(

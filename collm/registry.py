@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
+import importlib.metadata
 import importlib.util
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +19,7 @@ from collm.contracts.component_check import component_faults
 from collm.errors import PluginError, UnknownName
 from collm.plugins import PluginHost, PluginStatus, load_plugins, make_manager
 
+OWN = "collm"
 _Entries = Mapping[tuple[str, str], tuple[Component, PluginStatus]]
 
 
@@ -59,14 +63,22 @@ class Registry:
         """
         return self._entry(kind, name)[1]
 
-    def source_hash(self, kind: Kind, name: str) -> str:
-        """Returns 16 hex characters over the Python sources behind a component and its distribution's version.
+    def code_version(self, kind: Kind, name: str) -> str:
+        """Returns what tells a component's code from another, for fingerprints.
+
+        Of `collm`'s own components their version alone, so that finished work survives a release; of others the
+        distribution's version too; of code that is being written (an editable install, or no distribution) a digest of
+        its Python sources.
 
         Raises:
             UnknownName: As `get`.
         """
         component, status = self._entry(kind, name)
-        return _source_hash(component, status)
+        if status.distribution == OWN and status.module.partition(".")[0].startswith("collm_"):
+            return f"version {component.version}"
+        if not status.distribution or _is_editable(status.distribution):
+            return f"sources {_source_hash(component, status)}"
+        return f"{status.distribution} {status.version}, version {component.version}"
 
     @cached_property
     def _names(self) -> Mapping[str, tuple[str, ...]]:
@@ -154,6 +166,20 @@ def registry_of(components: Iterable[Component], *, plugin: str = "inline") -> R
     status = PluginStatus(plugin, "", "", ok=True, cause="", traceback="", module=plugin)
     host = PluginHost(make_manager(), (status,), tuple((component, status) for component in given))
     return build_registry(host)
+
+
+@functools.cache
+def _is_editable(distribution: str) -> bool:
+    """Whether a distribution is installed from a folder whose files may change, or is not installed at all."""
+    try:
+        text = importlib.metadata.distribution(distribution).read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return True
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return True
+    return bool(found.get("dir_info", {}).get("editable", False)) if isinstance(found, dict) else True
 
 
 def _source_hash(component: Component, status: PluginStatus) -> str:

@@ -250,7 +250,9 @@ class _Run:
             return lambda rows: encoder_logits(encoder, batcher, rows)
 
         model = {"encoder": fitted.fingerprint}
-        evaluated = evaluate_model(self.spec, data, scorer, model=model, registry=self.registry, runner=self.runner)
+        evaluated = evaluate_model(
+            self.spec, data, scorer, model=model, registry=self.registry, runner=self.runner, label=config.name
+        )
         return fitted, evaluated
 
     def _results(

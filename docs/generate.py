@@ -89,14 +89,21 @@ def _component(component: Component) -> Iterator[str]:
         facts.append(f"needs {', '.join(f'`{each}`' for each in sorted(component.needs))}")
     if component.floor:
         facts.append("is a floor: shown in every results table")
+    sentences = [f"It {'; it '.join(facts)}."] if facts else []
     if component.fetch is not None:
-        facts.append(f"`collm fetch {component.name}` gets what it needs")
-    if facts:
-        yield from ("", f"It {'; it '.join(facts)}.")
+        sentences.append(f"`collm fetch {component.name}` gets what it needs.")
+    if sentences:
+        yield from ("", " ".join(sentences))
     yield from ("", *_field_table(component.config))
-    for profile, values in component.profiles.items():
+    everywhere = [(f"Profile `{profile}`", values) for profile, values in component.profiles.items()]
+    by_dataset = [
+        (f"Profile `{profile}` on `{dataset}`", values)
+        for dataset, profiles in component.dataset_profiles.items()
+        for profile, values in profiles.items()
+    ]
+    for title, values in (*everywhere, *by_dataset):
         yield ""
-        yield f"Profile `{profile}`: " + ", ".join(f"`{name}: {_shown(value)}`" for name, value in values.items()) + "."
+        yield f"{title}: " + ", ".join(f"`{name}: {_shown(value)}`" for name, value in values.items()) + "."
 
 
 def _field_table(model: type[BaseModel]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -48,7 +49,7 @@ def test_unknown_name_says_what_was_meant() -> None:
     with pytest.raises(UnknownName, match="'auc' is a metric; installed encoder names"):
         registry.origin("encoder", "auc")
     with pytest.raises(UnknownName, match="installed backbone names: none"):
-        registry.source_hash("backbone", "x")
+        registry.code_version("backbone", "x")
 
 
 def test_unknown_name_points_to_the_failed_plugin() -> None:
@@ -99,28 +100,63 @@ def test_registry_cannot_be_changed() -> None:
         registry._entries[("encoder", "x")] = None  # type: ignore[index]
 
 
-def test_source_hash_follows_sources_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "zz_pack"
-    (package / "deep").mkdir(parents=True)
+def version_of(distribution: str, version: str, module: str, component: Component | None = None) -> str:
+    owner = replace(status("pack", version=version), module=module, distribution=distribution)
+    host = PluginHost(make_manager(), ((owner),), ((component or encoder("mf"), owner),))
+    return build_registry(host).code_version("encoder", "mf")
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "zz_pack"
+    (folder / "deep").mkdir(parents=True)
     for name in ("__init__.py", "code.py", "deep/more.py"):
-        (package / name).write_text("x = 1\n")
-    (package / "README.md").write_text("words")
+        (folder / name).write_text("x = 1\n")
+    (folder / "README.md").write_text("words")
     monkeypatch.syspath_prepend(str(tmp_path))
+    return folder
 
-    def digest(version: str = "1.0") -> str:
-        owner = replace(status("pack", version=version), module="zz_pack")
-        host = PluginHost(make_manager(), (owner,), ((encoder("mf"), owner),))
-        return build_registry(host).source_hash("encoder", "mf")
 
-    first = digest()
-    assert len(first) == 16
-    assert digest() == first
-    (package / "README.md").write_text("other words")
-    assert digest() == first
-    assert digest("1.1") != first
-    (package / "deep" / "more.py").write_text("x = 2\n")
-    assert digest() != first
+def installed(folder: Path, name: str, editable: bool | None) -> None:
+    """Writes what pip leaves of an installed distribution."""
+    info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    if editable is not None:
+        (info / "direct_url.json").write_text(json.dumps({"url": "file:///x", "dir_info": {"editable": editable}}))
+
+
+def test_code_that_is_being_written_is_told_by_its_sources(package: Path, tmp_path: Path) -> None:
+    installed(tmp_path, "zz-written", editable=True)
+    for distribution in ("", "zz-unknown", "zz-written"):
+        first = version_of(distribution, "1.0", "zz_pack")
+        assert first.startswith("sources ")
+        assert version_of(distribution, "1.0", "zz_pack") == first
+        (package / "README.md").write_text("other words")
+        assert version_of(distribution, "1.0", "zz_pack") == first
+        assert version_of(distribution, "1.1", "zz_pack") != first
+        (package / "deep" / "more.py").write_text(f"x = '{distribution}'\n")
+        assert version_of(distribution, "1.0", "zz_pack") != first
     assert "zz_pack" not in sys.modules
+
+
+@pytest.mark.parametrize("editable", [None, False])
+def test_an_installed_distribution_is_told_by_its_version(package: Path, tmp_path: Path, editable: bool | None) -> None:
+    name = f"zz-installed-{editable}".lower()
+    installed(tmp_path, name, editable)
+    first = version_of(name, "1.0", "zz_pack")
+    (package / "code.py").write_text("x = 2  # a comment\n")
+    assert version_of(name, "1.0", "zz_pack") == first == f"{name} 1.0, version 1"
+    assert version_of(name, "1.1", "zz_pack") != first
+    assert version_of(name, "1.0", "zz_pack", replace(encoder("mf"), version=2)) != first
+
+
+def test_the_projects_own_components_survive_its_releases() -> None:
+    old, new = (version_of("collm", version, "collm_mf") for version in ("0.1.0", "0.2.0"))
+    assert old == new == "version 1"
+    assert version_of("collm", "0.1.0", "collm_mf", replace(encoder("mf"), version=2)) == "version 2"
+    # A distribution that calls itself so is not taken for it by its name alone.
+    assert version_of("collm", "0.1.0", "zz_pack") != "version 1"
 
 
 def test_registry_never_imports_torch() -> None:

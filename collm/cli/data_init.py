@@ -215,26 +215,32 @@ def _check(state: CliState, spec: Path) -> tuple[str, ...]:
 
 def _table(guess: ColumnGuess, samples: Sequence[Sample]) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     from collm.scaffold.files_spec import split_rule
 
-    table = Table(title=f"read as {' and '.join(sample.format for sample in samples)}", title_justify="left")
+    table = Table(title=Text(f"read as {' and '.join(sample.format for sample in samples)}"), title_justify="left")
     for heading in ("what", "column", "why", "e.g."):
         table.add_column(heading, overflow="fold")
+
+    def row(*cells: str) -> None:
+        # Names and values are the file's own: neither markup nor characters that steer the terminal.
+        table.add_row(*(Text("".join(each if each.isprintable() else "\ufffd" for each in cell)) for cell in cells))
+
     for role in _ROLES:
         if role in guess.roles:
             found = guess.roles[role]
-            table.add_row(role, found.column, found.why, _examples(role, found.column, samples))
+            row(role, found.column, found.why, _examples(role, found.column, samples))
     rating = guess.rating
-    table.add_row("values", guess.roles["rating" if rating else "label"].column, "", guess.values)
+    row("values", guess.roles["rating" if rating else "label"].column, "", guess.values)
     positive = f"rating > {rating.positive_above:g}" if rating else "label = 1"
-    table.add_row("positive", positive, rating.why if rating else "a ready label", "")
+    row("positive", positive, rating.why if rating else "a ready label", "")
     if rating and rating.not_rated:
-        table.add_row("not rated", ", ".join(f"{each:g}" for each in rating.not_rated), "rows with it are left out", "")
+        row("not rated", ", ".join(f"{each:g}" for each in rating.not_rated), "rows with it are left out", "")
     rule, why = split_rule(guess)
-    table.add_row("split", rule, why, "")
+    row("split", rule, why, "")
     if guess.unused:
-        table.add_row("not used", ", ".join(guess.unused), "; ".join(guess.doubts.values()), "")
+        row("not used", ", ".join(guess.unused), "; ".join(guess.doubts.values()), "")
     return table
 
 

@@ -23,7 +23,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "article artist album game anime recipe news content id",
         "rating": "rating ratings stars star overall score userrating reviewrating rate grade",
         "label": "label liked like islike click clicked target positive ispositive purchased recommended isrecommended "
-        "recommend votedup thumbsup feedback",
+        "recommend votedup thumbsup feedback isclick isliked vote upvote reaction sentiment opinion",
         "timestamp": "timestamp unixreviewtime time unixtime datetime date ts createdat eventtime ratedat reviewdate "
         "sortingtimestamp reviewtime created updatedat",
         "title": "title name itemname itemtitle productname producttitle movietitle booktitle headline trackname "

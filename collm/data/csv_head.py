@@ -71,6 +71,8 @@ def read_head(lines: Sequence[tuple[int, str]], path: Path) -> CsvHead:
                         ("line ends of a single carriage return", "\r")):  # fmt: skip
         if mark in text:
             raise DataError(f"{path}:{number}: the header line holds {fault}; save the file as UTF-8 text")
+    if text.lstrip().startswith(("{", "[{")):
+        raise DataError(f"{path}:{number}: holds JSON, not a table in text form; give it the ending .jsonl or .json")
     texts = [text for _, text in rest]
     separator = given or separator_of(text, texts)
     rows = [fields for each in texts if (fields := fields_of(each, separator))]
@@ -161,7 +163,7 @@ def _after_separator_line(
 
 
 def _is_row(names: Sequence[str], separator: str) -> bool:
-    """Whether the first line is a row already: names are no numbers."""
+    """Whether the first line is a row already: names are not numbers."""
     n_numbers = sum(is_number(name) for name in names)
     return n_numbers > 0 if separator == DOUBLE_COLON else 2 * n_numbers >= max(2, len(names))
 

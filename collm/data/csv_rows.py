@@ -27,6 +27,8 @@ _SWALLOWED = (
     "whose quote closes only on a later line, over lines that are rows of their own, read with its quotes as text"
 )
 
+_UNBALANCED = "whose quotes do not fit, read with its quotes as text"
+
 
 @dataclass(frozen=True)
 class CsvRecord:
@@ -137,7 +139,7 @@ class CsvRows:
             except StopIteration:
                 return
             except csv.Error as error:
-                fields = self._with_backslashes()
+                fields = self._with_backslashes() or self._tabbed()
                 if not fields:
                     self._give_up_first_line(reason_of(error))
                     continue
@@ -174,6 +176,16 @@ class CsvRows:
         if len(fields) != len(self.head.names):
             return []
         self._read_later_lines_again()
+        return fields
+
+    def _tabbed(self) -> list[str]:
+        """Returns the first line's fields with its quotes as text where tabs separate: few writers quote there."""
+        line, first = self._lines.taken[0]
+        fields = first.split("\t") if self.head.separator == "\t" else []
+        if len(fields) != len(self.head.names):
+            return []
+        self._read_later_lines_again()
+        self.bad.doubt(self.path.name, line, _UNBALANCED)
         return fields
 
     def _first_line_alone(self) -> list[str]:
@@ -220,13 +232,16 @@ class _Shape:
 
 
 def _whole_records(lines: Sequence[tuple[int, str]], separator: str) -> list[list[str]]:
-    """Returns the fields of the first records, up to one whose quotes do not fit."""
+    """Returns the fields of the records whose quotes fit."""
     found: list[list[str]] = []
-    try:
-        found.extend(split_lines((text + "\n" for _, text in lines), separator))
-    except csv.Error:
-        return found
-    return found
+    reader = split_lines((text + "\n" for _, text in lines), separator)
+    while True:
+        try:
+            found.append(next(reader))
+        except csv.Error:
+            continue
+        except StopIteration:
+            return found
 
 
 def _most(are: Iterator[object]) -> bool:

@@ -126,6 +126,11 @@ def _rating_in_words(frame: pl.DataFrame) -> dict[str, Guess]:
 def _doubts(roles: Mapping[str, Guess], unused: Sequence[str], frame: pl.DataFrame) -> dict[str, str]:
     """Says where a name promised what the values did not keep, since a missed time or split changes every number."""
     found = {}
+    if "title" not in roles and (title := by_name("title", frame.select(unused))):
+        found["title"] = (
+            f"'{title.column}' differs between rows of one item, as titles of reviews do, and is not taken as the "
+            f"items' title; if it is: --column title={title.column}"
+        )
     for role in ("timestamp", "split"):
         for column in named_like(role, unused)[:1] if role not in roles else ():
             found[role] = (

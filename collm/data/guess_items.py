@@ -11,6 +11,7 @@ from collm.data.label_values import numbers_of
 from collm.errors import DataError
 
 _SAME_TITLE = 0.8
+_LINK = r"^\s*(https?:|www\.)"
 
 
 def item_roles(
@@ -66,9 +67,13 @@ def _longest_text(frame: pl.DataFrame) -> Guess | None:
     lengths = {
         name: float(frame[name].str.len_chars().mean() or 0.0)
         for name in frame.columns
-        if frame[name].dtype == pl.String and numbers_of(frame[name]).count() == 0
+        if frame[name].dtype == pl.String and numbers_of(frame[name]).count() == 0 and not _are_links(frame[name])
     }
     if not lengths:
         return None
     longest = max(lengths, key=lambda name: lengths[name])
     return Guess(longest, f"the longest texts, {lengths[longest]:.0f} characters on average")
+
+
+def _are_links(texts: pl.Series) -> bool:
+    return bool(2 * int(texts.str.contains(_LINK).sum()) > texts.count())

@@ -46,17 +46,13 @@ def guess_rating(column: pl.Series) -> RatingGuess:
     warnings = [
         f"{each.said()}, as implicit feedback has it: these rows are left out (label.not_rated)" for each in odd
     ]
-    zeros = int((rated == 0).sum())
-    if zeros and float(rated.filter(rated != 0).min() or 0) >= 1 and float(rated.max() or 0) > 1:
-        warnings.append(
-            f"{zeros:,} ratings are 0 and count as a low rating: if 0 means 'not rated', set label.not_rated: [0]"
-        )
+    warnings += _of_zeros(rated)
     if looks_like_counts(column.name, rated):
         above = float(rated.median() or 0.0)
         why = f"half of these counts are {above:g} or less; they say how often, not how much it was liked"
         warnings.append(
-            f"'{column.name}' looks like counts of use (implicit feedback): a low count is no dislike. The rule 'more "
-            f"than {above:g}' is a choice that changes every number: make it your own, or make a 0/1 label"
+            f"'{column.name}' looks like counts of use (implicit feedback): a low count is not a dislike. The rule "
+            f"'more than {above:g}' is a choice that changes every number: make it your own, or make a 0/1 label"
         )
     else:
         above, why = _threshold(rated)
@@ -68,6 +64,20 @@ def guess_rating(column: pl.Series) -> RatingGuess:
     elif rare := rare_class(int((rated > above).sum()), len(rated)):
         warnings.append(rare)
     return RatingGuess(above, why, tuple(unrated), tuple(warnings))
+
+
+def _of_zeros(ratings: pl.Series) -> list[str]:
+    """Says of zeros below or within a scale that they count as a low rating."""
+    zeros, others = int((ratings == 0).sum()), ratings.filter(ratings != 0)
+    if not zeros or not len(others):
+        return []
+    low, high = float(others.min() or 0), float(others.max() or 0)
+    if not (low >= 1 < high or low < 0 < high):
+        return []
+    where = "0, between dislikes and likes," if low < 0 else "0"
+    return [
+        f"{zeros:,} ratings are {where} and count as a low rating: if 0 means 'not rated', set label.not_rated: [0]"
+    ]
 
 
 def looks_like_counts(name: str, numbers: pl.Series) -> bool:

@@ -21,7 +21,7 @@ MISSING_WORDS = (
     *("nan", "NaN", "NAN", "-nan", "-NaN", "null", "Null", "NULL", "none", "None", "NONE", "NA", "N/A", "n/a", "#N/A"),
     *("<NA>", "<null>", "NaT", "nil", "\\N", "undefined", "inf", "-inf", "Infinity", "-Infinity"),
 )
-# Of floats by their bits: the first whole number from which on neighbours are not told apart.
+# Of floats by their bits: the first whole number from which on neighbours cannot be distinguished.
 _FIRST_LOST = {pl.Float32: 2**24, pl.Float64: 2**53}
 _CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 _FRACTION = r"^[+-]?\d+\.\d*[1-9]\d*$"
@@ -43,7 +43,7 @@ def id_texts(values: pl.Series, lines: pl.Series, *, name: str, path: Path) -> p
         path: The file.
 
     Raises:
-        DataError: If a float may have lost digits, bytes are no text, or the type holds no ids.
+        DataError: If a float may have lost digits, bytes are not text, or the type holds no ids.
     """
     dtype = values.dtype
     if dtype.is_float():

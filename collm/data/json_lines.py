@@ -113,7 +113,7 @@ class _Piece:
         return pl.DataFrame([*series, pl.Series(LINE, columns[LINE], dtype=pl.Int64)]), kept
 
     def _ids_are_exact(self, raw: pl.DataFrame) -> bool:
-        """Whether no id may have been a float that is no longer whole, or beyond what a float holds."""
+        """Whether no id may have been a float that is not whole, or beyond what a float holds."""
         whole = [name for name in self._ids if raw.schema[name] == pl.Int64]
         return all(bool((raw[name].abs() < _EXACT).fill_null(True).all()) for name in whole)
 

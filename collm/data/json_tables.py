@@ -31,7 +31,7 @@ def whole_records(path: Path, *, parse: Callable[[str], Any] = parse_json, longe
         Its records in order; None where the file holds lines of their own.
 
     Raises:
-        DataError: If it is one value that is no table, not JSON, or too large.
+        DataError: If it is one value that is not a table, not JSON, or too large.
     """
     if not _is_one_value(path):
         return None
@@ -58,12 +58,12 @@ def records_of(content: Any, path: Path) -> list[Any]:
     """Returns the rows of a table in any of the shapes that pandas writes.
 
     Raises:
-        DataError: If the value is no table; says what it holds.
+        DataError: If the value is not a table; says what it holds.
     """
     if isinstance(content, list):
         return _of_list(content, path)
     if not isinstance(content, Mapping):
-        raise DataError(f"{path}: holds one JSON value that is no table; {AS_LINES}")
+        raise DataError(f"{path}: holds one JSON value that is not a table; {AS_LINES}")
     columns, data = content.get("columns"), content.get("data")
     if isinstance(columns, list) and isinstance(data, list):  # orient='split'
         names = [str(name) for name in columns]
@@ -79,7 +79,7 @@ def records_of(content: Any, path: Path) -> list[Any]:
     if inner and not any(isinstance(value, Mapping | list) for value in inner):
         return [content]
     keys = ", ".join(list(content)[:_SHOWN_KEYS])
-    raise DataError(f"{path}: holds one JSON object with {keys or 'nothing'}, which is no table; {AS_LINES}")
+    raise DataError(f"{path}: holds one JSON object with {keys or 'nothing'}, which is not a table; {AS_LINES}")
 
 
 def _of_list(rows: list[Any], path: Path) -> list[Any]:
@@ -99,7 +99,7 @@ def _of_mappings(content: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str,
 
 
 def _is_by_column(content: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the outer keys name columns: pandas numbers rows, and names of columns are no numbers."""
+    """Whether the outer keys name columns: pandas numbers rows, and names of columns are not numbers."""
     inner = next(iter(content.values()))
     outer_numbers, inner_numbers = (sum(_is_number(key) for key in keys) for keys in (content, inner))
     if bool(outer_numbers) != bool(inner_numbers):
@@ -118,7 +118,7 @@ def _is_one_value(path: Path) -> bool:
     if first.startswith("["):
         return True
     if next(lines, None) is not None:
-        # Pretty-printed: the first line is no object of its own, and not cut off within a value either.
+        # Pretty-printed: the first line is not an object by itself, and not cut off within a value either.
         return first.startswith("{") and first.endswith(("{", "[", ","))
     try:
         content = parse_json(first)

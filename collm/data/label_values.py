@@ -22,6 +22,7 @@ RARE = 0.02
 _SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 255.0, 999.0, 9999.0)
 _LOWEST_TOP = 3
 _SHOWN = 12
+_SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,15 @@ def labels_of(column: pl.Series) -> pl.Series:
 
 def shown_counts(column: pl.Series) -> str:
     """Returns the values with their rows, numbers in order and words by how many have them, in words."""
-    return ", ".join(f"{value or 'nothing'} ({n:,})" for value, n in value_counts(column)[:_SHOWN]) + (
-        ", ..." if column.n_unique() > _SHOWN else ""
-    )
+    counts = value_counts(column)
+    shown = [f"{shown_value(value) or 'nothing'} ({n:,})" for value, n in counts[:_SHOWN]]
+    return ", ".join([*shown, "..."] if len(counts) > _SHOWN else shown)
+
+
+def shown_value(value: str) -> str:
+    """Returns a value of a file as it may be shown: cut, and without characters that steer a terminal."""
+    cut = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "..."
+    return "".join(character if character.isprintable() else "\ufffd" for character in cut)
 
 
 def value_counts(column: pl.Series) -> list[tuple[str, int]]:

@@ -66,7 +66,7 @@ def asked_seconds(times: pl.Series, data: PreparedData) -> pl.Series:
         data: The prepared dataset.
 
     Returns:
-        int64, null where the value is no such time.
+        int64, null where the value is not such a time.
     """
     if has_dates(data):
         try:

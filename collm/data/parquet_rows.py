@@ -69,6 +69,7 @@ def read_parquet_rows(
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE),
     )
 
+    raw = raw.with_columns(_as_text(raw[name]) for name in chosen if name not in ids and raw.schema[name] == pl.Binary)
     raw = raw.with_columns(
         id_texts(raw[name], raw[LINE], name=chosen[name], path=path).alias(name) for name in ids if name in chosen
     )
@@ -89,11 +90,18 @@ def sample_parquet(path: Path, n_rows: int) -> tuple[pl.DataFrame, tuple[str, ..
     schema = parquet_schema(path)
     nested = tuple(name for name, dtype in schema.items() if dtype.is_nested())
     try:
-        return _scan(path).select(name for name in schema if name not in nested).head(n_rows).collect(), nested
+        rows = _scan(path).select(name for name in schema if name not in nested).head(n_rows).collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}); get the file again") from error
+    return rows.with_columns(_as_text(rows[name]) for name in rows.columns if rows.schema[name] == pl.Binary), nested
+
+
+def _as_text(values: pl.Series) -> pl.Series:
+    """Reads bytes as UTF-8, as writers without text types mean them; what is none is replaced."""
+    texts = [None if value is None else value.decode("utf-8", "replace") for value in values]
+    return pl.Series(values.name, texts, dtype=pl.String)
 
 
 def _scan(path: Path) -> pl.LazyFrame:
-    """Opens one file: its name is no pattern, and folders named `key=value` above it add no columns."""
+    """Opens one file: its name is not a pattern, and folders named `key=value` above it add no columns."""
     return pl.scan_parquet(path, glob=False, hive_partitioning=False)

@@ -180,6 +180,8 @@ def _sample_part(path: Path, encoding: str | None, *, may_be_empty: bool) -> Sam
     check_kind(path, parquet=found == "parquet")
     if found == "parquet":
         rows, nested = sample_parquet(path, SAMPLE_ROWS)
+        if rows.is_empty() and not may_be_empty:
+            raise DataError(f"{path}: holds no rows; its columns are {', '.join(rows.columns)}")
         said = f"parquet (columns of nested values are not read: {', '.join(nested)})" if nested else "parquet"
         return Sample(rows, said, is_whole=rows.height < SAMPLE_ROWS)
     bad = BadRows()
@@ -264,8 +266,11 @@ def _plain_series(name: str, values: list[Any]) -> pl.Series | None:
         return None
     if kinds == {bool}:
         return pl.Series(name, values, dtype=pl.Boolean)
-    if kinds == {int} and all(value is None or abs(value) < _INT64 for value in values):
-        return pl.Series(name, values, dtype=pl.Int64)
+    if kinds == {int}:
+        whole = [value if value is not None and abs(value) < _INT64 else None for value in values]
+        n_long = whole.count(None) - values.count(None)
+        if 2 * n_long < len(values) - values.count(None):  # a few numbers that are too long are faults of their rows
+            return pl.Series(name, whole, dtype=pl.Int64)
     if kinds and kinds <= {int, float} and kinds != {int}:
         return pl.Series(name, values, dtype=pl.Float64, strict=False)
     texts = [None if value is None else str(value).encode("utf-8", "replace").decode("utf-8") for value in values]

@@ -45,10 +45,10 @@ def dated_texts(text: pl.Series, form: str | None) -> Dated | None:
         form: `day-first` or `month-first` where the user says so; None = as the values say.
 
     Returns:
-        The moments, or None where most values are no dates.
+        The moments, or None where most values are not dates.
 
     Raises:
-        DataError: If day and month cannot be told apart, or both orders are there.
+        DataError: If day and month cannot be distinguished, or both orders are there.
     """
     numbered = text.str.contains(_NUMBERED) & ~text.str.contains(r"^\d{4}")
     said = ""
@@ -119,7 +119,7 @@ def _moments(text: pl.Series) -> pl.Series:
         amazon.str.replace(r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})", "${1}-${2}-${3}")
         .str.replace(r"^(\d{4})-(\d)-", "${1}-0${2}-")
         .str.replace(r"^(\d{4}-\d{2})-(\d)($|\D)", "${1}-0${2}${3}")
-        .str.replace(r"\s+(\d{1,2}:\d{2})", "T${1}")
+        .str.replace(r"(?:\s+|t)(\d{1,2}:\d{2})", "T${1}")
         .str.replace(r"T(\d):", "T0${1}:")
         .str.replace(r"(:\d{2}(?:[.,]\d+)?)\s*(Z|z|UTC|GMT)$", "${1}+0000")
         .str.replace(r"(:\d{2}(?:[.,]\d+)?)\s*([+-]\d{2})$", "${1}${2}00")

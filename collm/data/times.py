@@ -59,7 +59,7 @@ def recognise_times(values: pl.Series, form: TimeForm = "auto") -> Times:
         form: What the user says of it; `auto`: as the values themselves say.
 
     Raises:
-        DataError: If the column is no column of times, or can be read in two ways; says what it holds.
+        DataError: If the column does not hold times, or can be read in two ways; says what it holds.
     """
     if values.dtype.is_temporal():
         return _dated(values, unreadable=pl.repeat(False, len(values), eager=True), form=_temporal_form(values.dtype))
@@ -92,7 +92,7 @@ def _check_digits(text: pl.Series) -> None:
     """
     parts = text.str.replace(",", ".", literal=True).str.extract_groups(_SCIENTIFIC)
     exponent, digits = parts.struct[2].cast(pl.Int64, strict=False), parts.struct[1].str.len_chars().fill_null(0)
-    # From 10^9 on these are moments in seconds, from 10^12 on in milliseconds, and so on; a second must be told apart.
+    # From 10^9 on these are moments in seconds, from 10^12 on in milliseconds, and so on; the second must be known.
     is_rough = (exponent - digits > (exponent // 3 - 3) * 3).filter((exponent >= 9).fill_null(False))
     if is_rough.len() and is_rough.all():
         raise DataError(

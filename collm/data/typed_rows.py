@@ -10,7 +10,7 @@ from collm.data.bad_rows import BadRows
 
 LINE = "line"
 # 4,5 and 1,6E+09, as spreadsheets of many countries write them. A comma before three digits may mark thousands instead.
-_DECIMAL_COMMA = r"^\s*[+-]?(\d+,\d{1,2}|\d+,\d{4,}|0,\d+|\d+,\d+[eE][+-]?\d+)\s*$"
+_DECIMAL_COMMA = r"^\s*[+-]?(\d+,\d{1,2}|\d+,\d{4,}|\d{4,},\d+|0,\d+|\d+,\d+[eE][+-]?\d+)\s*$"
 _EITHER_COMMA = r"^\s*[+-]?[1-9]\d{0,2},\d{3}\s*$"
 
 

@@ -21,7 +21,8 @@ from collm.registry import Registry
 from collm.runs.store import replacing, write_atomically
 from collm.spec.contents import config_contents
 from collm.spec.model import ResolvedSpec
-from collm.stages.stage import StageResult, StageRunner, core_hash
+from collm.stages.stage import StageResult, StageRunner
+from collm.stages.versions import version_of
 
 SCORES = "scores.parquet"
 METRICS = "metrics.json"
@@ -65,6 +66,7 @@ def evaluate_model(
     runner: StageRunner,
     stage: str = "evaluate",
     shared: bool = False,
+    label: str = "",
 ) -> Evaluated:
     """Scores the evaluation splits and computes all metrics.
 
@@ -78,6 +80,7 @@ def evaluate_model(
         runner: Runs or skips the stages.
         stage: Name of the scoring stage.
         shared: Whether all processes score together; otherwise the main one does. Metrics are computed once.
+        label: Name of the model, for progress lines.
 
     Returns:
         Scores and metrics.
@@ -95,16 +98,18 @@ def evaluate_model(
                 pl.concat(frames).write_parquet(temporary)
         return {"rows": {split: len(data.rows(split)) for split in splits}, **getattr(score_rows, "facts", dict)()}
 
-    core = core_hash("model", "engine", "prompt")
-    scoring = runner.run(stage, {"model": dict(model), "splits": splits, "core": core}, score, shared=shared)
+    version = version_of("evaluate")
+    scoring = runner.run(
+        stage, {"model": dict(model), "splits": splits, "version": version}, score, shared=shared, label=label
+    )
     logits = _read_logits(scoring.folder / SCORES, splits, data)
     payload = {
         "scores": scoring.fingerprint,
         "slices": spec.slices.model_dump(mode="json"),
         "evaluate": spec.evaluate.model_dump(mode="json"),
-        "plugins": [registry.source_hash("metric", name) for name in spec.evaluate.metrics],
+        "plugins": [registry.code_version("metric", name) for name in spec.evaluate.metrics],
         "files": [_metric_files(name, registry) for name in spec.evaluate.metrics],
-        "core": core_hash("metrics", "stages"),
+        "version": version_of("metrics"),
     }
 
     def compute(folder: Path) -> dict[str, Any]:
@@ -112,7 +117,7 @@ def evaluate_model(
         write_atomically(folder / METRICS, json.dumps(content, allow_nan=False) + "\n")
         return {}
 
-    measuring = runner.run("metrics", payload, compute)
+    measuring = runner.run("metrics", payload, compute, label=label)
     metrics = _read_metrics(measuring.folder / METRICS)
     return Evaluated(scoring, logits, metrics, scoring.reused and measuring.reused, scoring.seconds + measuring.seconds)
 

@@ -25,7 +25,8 @@ from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
 from collm.stages.inner_components import inner_payload
-from collm.stages.stage import StageResult, StageRunner, core_hash
+from collm.stages.stage import StageResult, StageRunner
+from collm.stages.versions import version_of
 
 WEIGHTS = "encoder.safetensors"
 DIRECT_BATCH_ROWS = 65_536
@@ -113,10 +114,10 @@ def fit_encoder(
         "history": spec.history.max_items,
         "seed": spec.seed,
         "data": upstream,
-        "plugin": registry.source_hash("encoder", config.name),
+        "plugin": registry.code_version("encoder", config.name),
         "inner": inner_payload(config, registry, context),
         "files": config_contents(config, "encoder"),
-        "core": core_hash("model", "engine"),
+        "version": version_of("fit_encoder"),
     }
 
     def work(folder: Path) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def fit_encoder(
             checkpoint.unlink()
         return facts
 
-    return runner.run(stage, payload, work)
+    return runner.run(stage, payload, work, label=config.name)
 
 
 def load_encoder(

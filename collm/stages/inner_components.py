@@ -24,7 +24,7 @@ def inner_payload(config: BaseModel, registry: Registry, context: BuildContext) 
     """
     payload = []
     for kind, inner in inner_components(config):
-        entry = {"kind": str(kind), "name": inner.name, "plugin": registry.source_hash(kind, inner.name)}
+        entry = {"kind": str(kind), "name": inner.name, "plugin": registry.code_version(kind, inner.name)}
         if kind in _WITH_FILES:
             built = registry.get(kind, inner.name).load_factory()(inner, context=context)
             entry["content"] = str(built.content_hash())

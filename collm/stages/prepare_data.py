@@ -12,7 +12,8 @@ from collm.runs.store import write_atomically
 from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
-from collm.stages.stage import StageResult, StageRunner, core_hash
+from collm.stages.stage import StageResult, StageRunner
+from collm.stages.versions import version_of
 
 
 def prepare_data(
@@ -39,8 +40,8 @@ def prepare_data(
         "visibility": spec.history.visibility,
         "content": source.content_hash(),
         "files": config_contents(spec.dataset, "dataset"),
-        "plugin": registry.source_hash("dataset", spec.dataset.name),
-        "core": core_hash("data"),
+        "plugin": registry.code_version("dataset", spec.dataset.name),
+        "version": version_of("prepare_data"),
     }
 
     def work(folder: Path) -> dict[str, int]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from collm.contracts.backbone import Backbone
 from collm.contracts.prompt import PromptTemplate, Variant
 from collm.contracts.tuning import TuningStrategy
-from collm.data.prepared import PreparedData
-from collm.engine.prompt_rows import PromptSource
+from collm.data.prepared import PreparedData, Rows
+from collm.engine.prompt_rows import PromptRows, PromptSource
 from collm.model.encoder import EncoderModule
+from collm.model.recommender import Probe
 from collm.registry import Registry
 from collm.spec.model import ResolvedSpec
+
+Array = np.ndarray[Any, Any]
+SHORTENED = "shortened_histories"
 
 
 class PromptSources:
@@ -77,3 +82,45 @@ class PromptSources:
             "leading_space": self._leading_space,
             "examples": [self.n_examples, self._spec.seed] if self.n_examples else None,
         }
+
+
+class PromptScorer:
+    """Scores rows by their prompts, and counts those whose history did not fit."""
+
+    def __init__(
+        self, source: PromptSource, score: Callable[[PromptRows], Array], *, probe: Probe | None = None
+    ) -> None:
+        """Takes what encodes rows, what scores them then, and how the model was proved."""
+        self._source, self._score, self._probe = source, score, probe
+        self._n_shortened = 0
+
+    def __call__(self, rows: Rows) -> Array:
+        """Returns float32 [n] logits."""
+        prompts = self._source.encode(rows)
+        self._n_shortened += prompts.n_shortened
+        return self._score(prompts)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns how many of the rows scored so far have a prompt that leaves out titles, and the proof."""
+        return {SHORTENED: self._n_shortened, "probe": self._probe.plain() if self._probe else None}
+
+
+def shortened_note(
+    trained: Sequence[Mapping[str, Any]], scoring: Mapping[str, Any], *, max_tokens: int
+) -> tuple[str, ...]:
+    """Returns the sentence on histories that did not fit into prompts, or nothing.
+
+    Args:
+        trained: Facts of the tuning steps.
+        scoring: Facts of the stage that scored the rows.
+        max_tokens: Tokens per prompt at most.
+    """
+    n_trained = max((int(facts.get(SHORTENED, 0)) for facts in trained), default=0)
+    counts = {"rows scored": int(scoring.get(SHORTENED, 0)), "rows trained on": n_trained}
+    shortened = [f"of {n:,} {name}" for name, n in counts.items() if n]
+    if not shortened:
+        return ()
+    return (
+        f"The histories {' and '.join(shortened)} were shortened: with all titles a prompt would have more than "
+        f"{max_tokens:,} tokens, so the oldest are left out.",
+    )

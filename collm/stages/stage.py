@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import json
 import logging
 import time
@@ -13,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import collm
 from collm.errors import RunError, out_of_memory
 from collm.runs.atomic import full_disk_named, write_atomically
 from collm.runs.files import damage, remove_contents
@@ -67,7 +64,9 @@ class StageRunner:
         self.current = ""
         self.team = team
 
-    def run(self, name: str, payload: Mapping[str, Any], work: Work, *, shared: bool = False) -> StageResult:
+    def run(
+        self, name: str, payload: Mapping[str, Any], work: Work, *, shared: bool = False, label: str = ""
+    ) -> StageResult:
         """Runs `work(folder)` unless a stage with this payload is finished.
 
         The main process holds the lock, writes the record and, unless the work is shared, does it; the others wait.
@@ -77,6 +76,7 @@ class StageRunner:
             payload: Everything that decides the output, as plain data.
             work: Does the work into the folder, which may hold an interrupted attempt; returns facts for the results.
             shared: Whether all processes do the work together; it must write in the main process only.
+            label: What the stage works on, for progress lines, e.g. the name of an encoder.
 
         Returns:
             The finished stage.
@@ -85,12 +85,14 @@ class StageRunner:
             RunError: If the processes see other code, data or folders than the main one.
         """
         self.current = name
-        digest = fingerprint({"stage": name, "collm": collm.__version__, **payload})
+        digest = fingerprint({"stage": name, **payload})
         start = time.monotonic()
         self._compare(name, digest)
         with contextlib.ExitStack() as held:
             reused = self.team.from_main(lambda: self._claim(held, name, digest))
             if not reused:
+                shown = f"{name} {label}".rstrip()
+                logger.info("%s: working in %s", shown, self._store.folder(name, digest).name)
                 self._try(name, digest, payload, work, shared=shared)
             # The main process marks the stage as done when it lets go of it, and the others read it after that.
             self.team.from_main(held.close)
@@ -132,7 +134,6 @@ class StageRunner:
 
     def _work(self, name: str, digest: str, payload: Mapping[str, Any], work: Work, *, shared: bool) -> None:
         folder = self._store.folder(name, digest)
-        logger.info("%s: working in %s", name, folder.name)
         start = time.monotonic()
         facts: dict[str, Any] = dict(work(folder)) if shared else {}
 
@@ -179,14 +180,3 @@ class StageRunner:
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged: not a stage's record ({error}); {REMOVE}") from error
-
-
-@functools.cache
-def core_hash(*packages: str) -> str:
-    """Returns a digest of the sources of the named packages of `collm`, so that changed code never reuses old work."""
-    root = Path(collm.__file__).parent
-    digest = hashlib.sha256()
-    for package in sorted(packages):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]

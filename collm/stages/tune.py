@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from collm.data.prepared import PreparedData, Rows
 from collm.engine.assemble import Parts, assemble_in_team, save_parts
 from collm.engine.language_task import LanguageTask, recommender_logits, selection_rows
 from collm.engine.memory import tell_memory
-from collm.engine.prompt_rows import PromptRows, PromptSource
+from collm.engine.prompt_rows import PromptSource
 from collm.engine.seeding import derive_seed, seed_torch
 from collm.engine.sharding import shard_frozen_weights
 from collm.engine.train import Observer, train
@@ -33,37 +33,16 @@ from collm.spec.model import ResolvedSpec
 from collm.stages.fit_encoder import build_encoder, load_encoder
 from collm.stages.held_out import encoder_view, held_out_share, rows_of, training_rows
 from collm.stages.inner_components import inner_payload
-from collm.stages.prompt_sources import PromptSources
-from collm.stages.stage import StageResult, StageRunner, core_hash
+from collm.stages.prompt_sources import SHORTENED, PromptScorer, PromptSources, shortened_note
+from collm.stages.stage import StageResult, StageRunner
+from collm.stages.versions import version_of
 
 logger = logging.getLogger(__name__)
-Array = np.ndarray[Any, Any]
 CHECKPOINT = "checkpoint.safetensors"
 PROBE_ROWS = 4
-SHORTENED = "shortened_histories"
 NOT_PROVED = "The language model's logits were not compared with its own forward pass (backbone.probe: false)."
 LOOP_FIELDS = {"batch_size", "micro_batch_tokens", "prefix_cache_gb", "max_rows", "max_valid_rows"}
 LOOP_FIELDS |= {"schedule", "warmup_start", "min_learning_rate", "frozen_lora_dropout", "clip_norm"}
-CORE = ("data", "engine", "model", "prompt")
-
-
-class PromptScorer:
-    """Scores rows by their prompts, and counts those whose history did not fit."""
-
-    def __init__(self, source: PromptSource, score: Callable[[PromptRows], Array], *, probe: Probe | None) -> None:
-        """Takes what encodes rows, what scores them then, and how the model was proved."""
-        self._source, self._score, self._probe = source, score, probe
-        self._n_shortened = 0
-
-    def __call__(self, rows: Rows) -> Array:
-        """Returns float32 [n] logits."""
-        prompts = self._source.encode(rows)
-        self._n_shortened += prompts.n_shortened
-        return self._score(prompts)
-
-    def facts(self) -> dict[str, Any]:
-        """Returns how many of the rows scored so far have a prompt that leaves out titles, and the proof."""
-        return {SHORTENED: self._n_shortened, "probe": self._probe.plain() if self._probe else None}
 
 
 class LanguageModelRun:
@@ -174,20 +153,9 @@ class LanguageModelRun:
         """
         found = scoring.get("probe")
         proof = Probe(**found).note() if found else NOT_PROVED
-        return [*self._tuning_notes(), *filter(None, [proof]), *self._history_notes(scoring)]
-
-    def _history_notes(self, scoring: Mapping[str, Any]) -> list[str]:
-        stages = (("rows trained on", stage.facts) for stage in self._finished)
-        counts = {"rows scored": int(scoring.get(SHORTENED, 0))}
-        for name, facts in stages:
-            counts[name] = max(counts.get(name, 0), int(facts.get(SHORTENED, 0)))
-        shortened = [f"of {n:,} {name}" for name, n in counts.items() if n]
-        if not shortened:
-            return []
-        return [
-            f"The histories {' and '.join(shortened)} were shortened: with all titles a prompt would have more than "
-            f"{self._prompts.max_tokens:,} tokens, so the oldest are left out."
-        ]
+        trained = [stage.facts for stage in self._finished]
+        shortened = shortened_note(trained, scoring, max_tokens=self._prompts.max_tokens)
+        return [*self._tuning_notes(), *filter(None, [proof]), *shortened]
 
     def _tuning_notes(self) -> list[str]:
         if not self._steps:
@@ -207,6 +175,7 @@ class LanguageModelRun:
         continues = any(plan.start == "previous" for plan in step.groups.values())
         tuning = self._tuning
         return self._base_payload(step.variant) | {
+            "version": version_of("tune"),
             "step": dataclasses.asdict(step)
             | {"optimiser": {g: s.model_dump(mode="json") for g, s in step.optimiser.items()}},
             "lora": tuning.lora.model_dump(mode="json"),
@@ -226,12 +195,11 @@ class LanguageModelRun:
             "backbone": config_payload(spec.backbone),
             "weights": self._backbone.content_hash(),
             "files": self._files,
-            "backbone_plugin": self._registry.source_hash("backbone", spec.backbone.name),
+            "backbone_plugin": self._registry.code_version("backbone", spec.backbone.name),
             **self._prompts.payload(variant),
             "answer": spec.answer.model_dump(mode="json"),
             "history": spec.history.model_dump(mode="json"),
             "data": self._data_fingerprint,
-            "core": core_hash(*CORE),
         }
 
     def _encoder_payload(self) -> Any:
@@ -241,7 +209,7 @@ class LanguageModelRun:
         assert self._spec.encoder is not None
         return {
             "config": config_payload(self._spec.encoder),
-            "plugin": self._registry.source_hash("encoder", self._spec.encoder.name),
+            "plugin": self._registry.code_version("encoder", self._spec.encoder.name),
             "inner": inner_payload(self._spec.encoder, self._registry, self._context),
         }
 

@@ -54,6 +54,7 @@ class RecordedStages(StageRunner):
         work: Work,  # noqa: ARG002
         *,
         shared: bool = False,  # noqa: ARG002
+        label: str = "",  # noqa: ARG002
     ) -> StageResult:
         """Returns the recorded stage.
 
@@ -196,7 +197,7 @@ class TrainedModel:
         """Returns int64 [n]: times in the seconds that the dataset counts in.
 
         Raises:
-            DataError: If one is no time; names the first.
+            DataError: If one is not a time; names the first.
         """
         found = asked_seconds(pl.Series([str(time) for time in times], dtype=pl.String), self.data)
         if found.null_count():

@@ -48,7 +48,7 @@ class Pairs:
         """Returns when each pair is asked, in seconds as the dataset counts them; None where the file has no times.
 
         Raises:
-            DataError: If a value is no such time; names the lines.
+            DataError: If a value is not such a time; names the lines.
         """
         if self.times is None:
             return None

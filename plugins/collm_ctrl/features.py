@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import collm
 from collm.contracts.backbone import Backbone, Dtype
 from collm.data.batches import token_budget_batches
 from collm.engine.checkpoint import load_tensors, save_tensors
@@ -23,6 +22,7 @@ from collm.spec.fingerprint import fingerprint
 from collm_ctrl.config import CtrlConfig
 
 logger = logging.getLogger(__name__)
+VERSION = 1  # of what makes vectors of texts; raised when they change
 
 TOKENS_PER_PASS = 4_096
 FOLDER = "text-features"
@@ -54,7 +54,7 @@ class TextReader:
         """Returns a digest of everything that decides the vectors of these texts."""
         return fingerprint(
             {
-                "code": [collm.__version__, hashlib.sha256(Path(__file__).read_bytes()).hexdigest()],
+                "version": VERSION,
                 "weights": self.backbone.content_hash(),
                 "dtype": self.dtype,
                 "pooling": self.pooling,

@@ -1,4 +1,4 @@
-"""Your own interactions: CSV, TSV, JSON lines or parquet, with the columns named in the spec."""
+"""Your own interactions: text tables, JSON or parquet, with the columns named in the spec."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def register_datasets() -> list[Component]:
             name="files",
             factory="collm_files.source:build",
             config=FilesConfig,
-            summary="Your own files: interactions (and titles) as CSV, TSV, JSON lines or parquet.",
+            summary="Your own files: interactions (and titles) as CSV, JSON or parquet.",
         )
     ]

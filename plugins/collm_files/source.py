@@ -158,7 +158,8 @@ class FilesSource:
             key = columns.items_key or columns.item
             found = titles.read_titles(path, key=key, title=columns.title, bad=bad, encoding=self.config.encoding)
             titles.check_match(frame, found, interactions=self.config.interactions, items=path, key=key)
-            return found, titles.untitled_note(frame["item"], found)
+            found, notes = titles.without_missing_words(found)
+            return found, (*notes, *titles.untitled_note(frame["item"], found))
         if columns.title is None:
             return pl.DataFrame(schema={"item": pl.String, "title": pl.String}), (titles.NONE_NOTE,)
         found, notes = titles.titles_beside(frame)

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from collm.data.bad_rows import BadRows
+from collm.data.ids import MISSING_WORDS
 from collm.data.typed_rows import without
 from collm.errors import DataError
 from collm_files.rows import read_columns
@@ -51,6 +52,25 @@ def titles_beside(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
     n_several = given.height - titles.height
     notes = (f"{n_several} further titles of items that have one already are not used (the first counts)",)
     return titles, notes if n_several else ()
+
+
+def without_missing_words(titles: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Takes out titles such as 'nan' where several items have them: then no film is called so.
+
+    Args:
+        titles: `item` and `title`.
+
+    Returns:
+        The titles, null in place of such words, and a note.
+    """
+    counts = dict(titles["title"].filter(titles["title"].is_in(MISSING_WORDS)).value_counts().iter_rows())
+    words = {word: n for word, n in counts.items() if n > 1}
+    if not words:
+        return titles, ()
+    title = pl.col("title")
+    kept = titles.with_columns(pl.when(~title.is_in(list(words)).fill_null(False)).then(title))
+    named = ", ".join(f"'{word}' ({n:,})" for word, n in words.items())
+    return kept, (f"titles that are words for a missing value are not used: {named}",)
 
 
 def cut_titles(titles: pl.DataFrame, longest: int | None) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -158,7 +158,7 @@ def test_counts_are_a_rule_of_the_users(init: Any, rows: Rows) -> None:
     path = write("a.csv", ("user", "artist", "plays", "ts"), [(*row[:2], row[2] ** 4, row[3]) for row in rows])
     code, said, spec = init(path, "--column", "rating=plays")
     assert code == 0
-    assert "looks like counts of use (implicit feedback): a low count is no dislike" in said
+    assert "looks like counts of use (implicit feedback): a low count is not a dislike" in said
     assert dataset_of(spec)["label"]["positive_above"] == 81
 
 
@@ -176,8 +176,9 @@ def test_titles_of_reviews_are_no_titles_of_items(init: Any, rows: Rows) -> None
         for n, row in enumerate(rows)
     ]
     Path("reviews.jsonl").write_text("\n".join(map(json.dumps, reviews)))
-    code, _, spec = init("reviews.jsonl")
+    code, said, spec = init("reviews.jsonl")
     assert code == 0
+    assert "'title' differs between rows of one item" in " ".join(said.replace("│", " ").split())
     columns = dataset_of(spec)["columns"]
     assert columns == {"user": "user_id", "item": "parent_asin", "rating": "rating", "timestamp": "timestamp"}
     assert "timestamps read as milliseconds since 1970" in load(spec).notes
@@ -218,3 +219,16 @@ def test_a_file_of_which_no_row_can_be_used(init: Any) -> None:
     assert "the file has no header line" in init("d.csv")[1]
     named = ["user=column_1", "item=column_2", "rating=column_3"]
     assert init("d.csv", *(each for name in named for each in ("--column", name)))[0] == 0
+
+
+def test_names_and_values_steer_nothing(init: Any, rows: Rows) -> None:
+    hostile = ["[/b] [red]x", "\x1b[2Jboo", "a\u2028b"]
+    content = [(*row, hostile[row[1] % 3]) for row in rows]
+    code, said, _ = init(write("a.csv", (*HEADER, "title"), content), "--column", "title=title")
+    assert code == 0, said
+    assert "\x1b" not in said
+    assert "[/b]" in said
+    words = [(*row[:2], hostile[row[2] % 3], row[3]) for row in rows]
+    code, said, _ = init(write("b.csv", HEADER, words))
+    assert code == 1
+    assert "\x1b" not in said

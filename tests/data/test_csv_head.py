@@ -1,4 +1,4 @@
-"""Layouts of tables in text form: each writer's habit, and what is no table of rows at all."""
+"""Layouts of tables in text form: each writer's habit, and what is not a table of rows at all."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_habits_of_writers(text: str, separator: str, names: tuple[str, ...], li
     "text",
     [
         "user,item\n1,a,b\n2,c",  # only some rows have one field more
-        "user,item\n1,a,b\n1,c,d",  # what stands first is no name of a row
+        "user,item\n1,a,b\n1,c,d",  # what comes first is not the name of a row
         "user,item\n1,2",
         'user,item\n"1,\n2",3',
     ],
@@ -64,6 +64,7 @@ def test_plain_headers_stay(text: str) -> None:
     [
         ("0 48 2 16\n1 28 5\n2 51 27 6", "is an adjacency list as of LightGCN .*positives only"),
         ("0 48\n1 28 5\n2 51 27 6", "adjacency list"),
+        ('{"user": 1, "item": 2}', "holds JSON, not a table in text form"),
         ("sep=;", "holds nothing but the line 'sep=;'"),
         ("u\0s\0e\0r\0", r"a\.csv:1: the header line holds NUL characters \(UTF-16 without a byte-order mark"),
         ("user,item\r1,2", "single carriage return"),

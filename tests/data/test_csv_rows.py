@@ -160,7 +160,15 @@ def test_nul_characters_are_bad_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("4,5", 4.5), ("-0,25", -0.25), ("1,6E+09", 1.6e9), ("4.5", 4.5), ("0,125", 0.125), ("1234,5", 1234.5)],
+    [
+        ("4,5", 4.5),
+        ("-0,25", -0.25),
+        ("1,6E+09", 1.6e9),
+        ("4.5", 4.5),
+        ("0,125", 0.125),
+        ("1234,5", 1234.5),
+        ("44087,625", 44087.625),
+    ],
 )
 def test_decimal_commas(tmp_path: Path, text: str, number: float) -> None:
     assert read(tmp_path / "a.csv", f"user;stars\nu1;{text}\n") == ([("u1", number, 2)], [])
@@ -179,3 +187,12 @@ def test_ids_keep_their_blanks(tmp_path: Path) -> None:
     frame = read_csv_rows(path, fields=FIELDS, dtypes=DTYPES, required=("user",), bad=bad, ids=("user",))
     assert frame["user"].to_list() == [" a"]
     assert bad.frame()["reason"].to_list() == ["user is missing"]
+
+
+def test_quotes_in_tabbed_titles_are_text(tmp_path: Path) -> None:
+    titles = ['"Great Performances" Cats', '"Heroes', "plain", 'say "hi"', '"whole"']
+    path = tmp_path / "ml.item"
+    path.write_text("item_id:token\ttitle:token_seq\n" + "".join(f"{n}\t{title}\n" for n, title in enumerate(titles)))
+    bad = BadRows()
+    assert [record.fields[1] for record in CsvRows(path, bad=bad)] == [*titles[:4], "whole"]
+    assert bad.notes() == ("ml.item: 2 lines (line 2, 3) whose quotes do not fit, read with its quotes as text",)

@@ -76,7 +76,7 @@ def test_lines_stay_lines(tmp_path: Path, content: str) -> None:
     [
         ("[[1, 2], [3, 4]]", "array of arrays, in which nothing names the columns; write one object per line"),
         ('[{"a": 1},\n{"a": 2}', "is one JSON value that cannot be read .*lines=True"),
-        ('{"a": 1,\n"b": [1, 2]}', "holds one JSON object with a, b, which is no table"),
+        ('{"a": 1,\n"b": [1, 2]}', "holds one JSON object with a, b, which is not a table"),
         ('[{"a": NaN}]', "cannot be read"),
     ],
 )
@@ -133,3 +133,11 @@ def test_the_look_at_the_first_rows_survives_anything(tmp_path: Path) -> None:
         "title": ["a?b", None],
         "n": ["99999999999999999999", "1"],
     }
+
+
+def test_one_number_that_is_too_long_does_not_make_text_of_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps({"t": t}) for t in (1, 2, 10**25, 3)))
+    assert sample_file(path).rows["t"].to_list() == [1, 2, None, 3]
+    path.write_text("\n".join(json.dumps({"t": t}) for t in (1, 10**25, 10**26)))
+    assert sample_file(path).rows["t"].to_list() == ["1", str(10**25), str(10**26)]

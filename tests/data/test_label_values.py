@@ -107,6 +107,7 @@ def test_counts(name: str, numbers: list[float], are_counts: bool) -> None:
         ([-1] * 10 + [1, 5] * 10, 3, (-1.0,), "may mean 'not rated'"),
         ([0] + [1, 5] * 10, 3, (), "1 ratings are 0 and count as a low rating"),
         ([-1, 1] * 10, 0, (), ""),
+        ([-1, 0, 1] * 10, 0, (), "10 ratings are 0, between dislikes and likes, and count as a low rating"),
         ([1] * 10, 0, (), "positives only"),
         ([2] * 99 + [5], 3, (), "only 1 of 100 rows (1.0%) are positive"),
         ([1, 1, 2, 3, 500], 2, (), "looks like counts of use"),

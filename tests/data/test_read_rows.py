@@ -192,3 +192,27 @@ def test_no_guess_without_support() -> None:
         guess_columns(pl.DataFrame(RATED), pl.DataFrame({"id": ["x"], "name": ["y"]}))
     with pytest.raises(DataError, match="no column of the items file looks like title"):
         guess_columns(pl.DataFrame(RATED), pl.DataFrame({"movieId": ["1"], "year": [1999]}))
+
+
+def test_links_are_no_titles() -> None:
+    items = pl.DataFrame(
+        {"column_1": ["1", "2"], "column_2": ["Up", "Heat"], "column_3": ["http://x.org/Up", "www.heat"]}
+    )
+    frame = pl.DataFrame(RATED).with_columns(movieId=pl.Series(["1", "2", "1"]))
+    assert guess_columns(frame, items).roles["title"].column == "column_2"
+
+
+def test_a_parquet_file_without_rows_is_called_so(tmp_path: Path) -> None:
+    ROWS.clear().write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="holds no rows; its columns are who, stars, note"):
+        sample_file(tmp_path / "a.parquet")
+
+
+def test_bytes_in_parquet_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"who": [b"a", b"\xc3\xa9"], "stars": [b"4", b"\xff"]}).write_parquet(path)
+    assert sample_file(path).rows.rows() == [("a", "4"), ("é", "\ufffd")]
+    bad = BadRows()
+    rows = read_rows(path, fields=FIELDS, dtypes=DTYPES, required=("user", "rating"), bad=bad, ids=("user",))
+    assert rows.drop("line").rows() == [("a", 4.0)]
+    assert bad.frame()["reason"].to_list() == ["rating is not a number"]

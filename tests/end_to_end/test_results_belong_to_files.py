@@ -107,7 +107,7 @@ def test_a_failed_attempt_after_changed_code_leaves_the_finished_run(
     save(tmp_path, 0)
     first = run(tmp_path, registry)
     kept = {path.name: path.read_bytes() for path in Path(first["run_dir"]).iterdir() if path.suffix != ".jsonl"}
-    monkeypatch.setattr(type(registry), "source_hash", lambda *_: "other code")
+    monkeypatch.setattr(type(registry), "code_version", lambda *_: "other code")
     monkeypatch.setattr(VectorsEncoder, "score", lambda self, batch: self.number[batch.item] * float("nan"))
     with caplog.at_level(logging.INFO), pytest.raises(Exception, match=r"."):
         run(tmp_path, registry)

@@ -420,6 +420,15 @@ def test_long_titles_are_cut_where_the_spec_says(path: Path, tmp_path: Path) -> 
     assert "29 titles of more than 20 characters are cut" in table.notes
 
 
+def test_a_missing_title_in_words_is_no_title(path: Path, tmp_path: Path) -> None:
+    names = [(item, "nan" if item < 5 else "None" if item == 5 else f"Film {item}") for item in range(40)]
+    items = write(tmp_path / "items.csv", names, ("no", "name"))
+    table = load(path, items=items, columns={**COLUMNS, "title": "name", "items_key": "no"})
+    titles = dict(zip(table.item_ids, table.titles, strict=True))
+    assert (titles["4"], titles["5"], titles["6"]) == ("item 4", "None", "Film 6")
+    assert "titles that are words for a missing value are not used: 'nan' (5)" in table.notes
+
+
 def test_a_folder_of_parts_counts_by_its_parts(path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "parts"
     folder.mkdir()

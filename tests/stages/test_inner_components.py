@@ -47,7 +47,7 @@ def test_the_content_of_inner_files_counts_and_their_place_does_not(tmp_path: Pa
 
     (first,) = payload("a", "one")
     assert (first["kind"], first["name"], first["content"]) == ("backbone", "stored", "one")
-    assert first["plugin"] == REGISTRY.source_hash("backbone", "stored")
+    assert first["plugin"] == REGISTRY.code_version("backbone", "stored")
     assert payload("b", "one") == [first]
     assert payload("a", "two") != [first]
 

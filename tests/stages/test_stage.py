@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from collm.stages.stage import StageResult, StageRunner, core_hash
+from collm.stages.stage import StageResult, StageRunner
 
 
 def runner(folder: Path, seen: list[StageResult]) -> StageRunner:
@@ -49,9 +49,3 @@ def test_a_failed_stage_keeps_its_files_and_is_worked_on_again(tmp_path: Path) -
 
     assert not stages.run("fit", {"seed": 0}, continues).reused
     assert found == ["half"]
-
-
-def test_core_hash_depends_on_the_packages_named() -> None:
-    assert core_hash("data") == core_hash("data")
-    assert core_hash("data") != core_hash("data", "engine")
-    assert core_hash("data", "engine") == core_hash("engine", "data")
