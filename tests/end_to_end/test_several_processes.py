@@ -37,7 +37,7 @@ SUITE = """\
 name: several
 base: base.yaml
 runs:
-  missing: {dataset.path: nowhere}
+  broken: {dataset.path: garbage}
   float32: {}
   bfloat16: {backbone.dtype: bfloat16}
 """
@@ -70,6 +70,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with generated MovieLens files, a model folder, a spec and two suites."""
     root = tmp_path_factory.mktemp("several")
     write_data(root / "data")
+    # Files that are there and cannot be read: a missing one would stop the suite before its first run.
+    (root / "garbage").mkdir()
+    for name in ("ratings.csv", "movies.csv"):
+        (root / "garbage" / name).write_text("not,a,table\n", encoding="utf-8")
     (root / "model").mkdir()
     write_tiny_model(root / "model")
     for name, content in (("base", BASE), ("suite", SUITE), ("folder", FOLDER)):
@@ -117,11 +121,11 @@ def test_a_run_that_fails_is_named_once_and_the_others_go_on(
 ) -> None:
     assert (alone.returncode, together.returncode) == (1, 1)
     for done in (alone, together):
-        assert list(json.loads(done.stdout)["failed"]) == ["missing"], done.stderr
+        assert list(json.loads(done.stdout)["failed"]) == ["broken"], done.stderr
         assert list(runs_of(done)) == ["float32", "bfloat16"]
     assert together.stderr.count("several: run 1 of 3") == 1
-    said = [line for line in together.stderr.splitlines() if "nowhere" in line]
-    assert said == [line for line in alone.stderr.splitlines() if "nowhere" in line]
+    said = [line for line in together.stderr.splitlines() if "broken failed" in line]
+    assert said == [line for line in alone.stderr.splitlines() if "broken failed" in line]
 
 
 def test_the_score_file_holds_every_row_once_with_the_scores_of_one_process(

@@ -159,7 +159,7 @@ def test_a_run_that_cannot_be_used_says_why(folder: Path, tmp_path: Path) -> Non
     (run / "spec.yaml").write_text(spec.replace("seed: 0", "seed: 1"))
     edited = call(folder, "score", str(run), "pairs.csv")
     assert edited.returncode == 1
-    assert "of another version of collm, or the file was edited" in edited.stderr
+    assert "spec.yaml: damaged: its contents are not those that were written; repeat its `collm run`" in edited.stderr
     (run / "spec.yaml").write_text(spec)
     for stage in (copy / "stages").glob("fit_encoder-*"):
         shutil.rmtree(stage)
