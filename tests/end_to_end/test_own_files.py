@@ -141,7 +141,7 @@ def test_wrong_names_and_rules_are_located(folder: Path) -> None:
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("sales.yaml:2:3: dataset: ")
     assert "dataset.columns.user: no column 'custommer' (did you mean 'customer'?)" in wrong.stderr
-    content["dataset"]["columns"]["timestamp"] = None
+    content["dataset"]["columns"] |= {"user": "customer", "timestamp": None}
     spec.write_text(yaml.safe_dump(content), encoding="utf-8")
     timeless = call(folder, "validate", "sales.yaml")
     assert timeless.returncode == 2
