@@ -97,7 +97,7 @@ def run_ensemble(
     with folder.lock(on_wait=logger.warning):
         fault = folder.damage() if folder.is_done() else ""
         if fault:
-            logger.warning("%s: %s; the ensemble is made again", ensemble.key, fault)
+            logger.warning("%s: %s; the ensemble is recomputed", ensemble.key, fault)
             folder.clear()
         reused = folder.is_done() and folder.results().get("inputs") == inputs
         if not reused:

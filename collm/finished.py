@@ -94,7 +94,7 @@ def stored_outcome(
         return None
     if fault := folder.damage():
         if says_changes:
-            logger.warning("%s: %s; the run is made again", run, fault)
+            logger.warning("%s: %s; the run is repeated", run, fault)
         return None
     changed = _changed(folder.results().get("inputs", {}), input_hashes(spec, registry, context))
     if changed:

@@ -76,7 +76,7 @@ def test_a_damaged_run_is_named_and_made_again(ask, caplog, tmp_path: Path) -> N
     path = tmp_path / "r-abc" / "results.json"
     path.write_bytes(path.read_bytes().replace(b"recommended", b"Recommended"))
     assert ask({"code": "1", "dataset": "2"}, done=False) is None
-    assert f"key: {path}: damaged: its contents are not those that were written; the run is made again" in caplog.text
+    assert f"key: {path}: damaged: its contents are not those that were written; the run is repeated" in caplog.text
 
 
 class StoredConfig(BackboneConfig):

@@ -20,14 +20,14 @@ def decoder_of(lm: nn.Module) -> nn.Module:
     """Returns the decoder stack of a causal language model: the part that gives hidden states for its output head.
 
     Raises:
-        RunError: If no part can be told to be it.
+        RunError: If no single part can be identified as the decoder.
     """
     base, head = lm.base_model, lm.get_output_embeddings()  # type: ignore[operator]
     if isinstance(base, nn.Module) and base is not lm:
         return base
     others = [child for child in lm.children() if child is not head]
     if len(others) != 1:
-        raise RunError(f"{type(lm).__name__}: its decoder cannot be told from its other parts; not supported")
+        raise RunError(f"{type(lm).__name__}: more than one part could be its decoder; not supported")
     return others[0]
 
 

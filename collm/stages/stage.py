@@ -108,7 +108,7 @@ class StageRunner:
             return False
         fault = self._fault(name, digest)
         if fault:
-            logger.warning("%s; %s is worked out again", fault, name)
+            logger.warning("%s; %s is recomputed", fault, name)
             remove_contents(self._store.folder(name, digest))
         return not fault
 
