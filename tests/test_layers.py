@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data", "prompt", "model", "metrics", "runs"),
     ("engine",),
     ("stages",),
-    ("finished", "rescore"),
+    ("finished", "rescore", "look"),
     ("runner",),
     ("ensemble", "trained"),
     ("suite",),
@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 LEVEL = {area: level for level, areas in enumerate(LAYERS) for area in areas}
 # Within a line of the picture: contracts describe components, and a registry is built from loaded plugins.
 SAME_LEVEL = {("contracts", "component"), ("registry", "plugins"), ("observers", "plugins")}
-TORCH_FREE = ("errors", "component", "hookspecs", "plugins", "registry", "contracts", "spec", "cli")
+TORCH_FREE = ("errors", "component", "hookspecs", "plugins", "registry", "contracts", "spec", "look", "cli")
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sklearn", "optuna", "polars"}
 # Where a function may import the own package: the command line, so that `collm --help` stays free of torch.
 LAZY_OWN_IMPORTS = ("cli",)

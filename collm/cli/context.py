@@ -73,8 +73,8 @@ class CliState:
     def load(self, path: Path, overrides: list[str] | None) -> ResolvedSpec | Suite:
         """Reads a spec or suite with its overrides; relative paths in overrides start at the working directory."""
         from collm.errors import SpecError, UsageError
+        from collm.look import look_around
         from collm.spec.expand import load_any
-        from collm.spec.look import look_around
 
         if not path.is_file():
             what = "is a folder, not a YAML file" if path.is_dir() else "no such file"

@@ -16,6 +16,9 @@ from collm.errors import DataError
 if TYPE_CHECKING:
     import torch
 
+# The words that the tokenizers of Hugging Face models are asked for, the positive one first.
+ANSWER_WORDS = ("Yes", "No")
+
 Dtype = Literal["bfloat16", "float16", "float32"]
 DeviceMap = Literal["auto", "balanced", "sequential"]
 
@@ -39,6 +42,10 @@ class BackboneConfig(ComponentConfig):
 
     def modules(self) -> frozenset[str] | None:
         """Returns the dotted names of the modules that hold weights, None where that takes loading the model."""
+        return None
+
+    def answer_words(self) -> tuple[str, str] | None:
+        """Returns the positive and the negative word that scores are read from, None where that takes a tokenizer."""
         return None
 
 
@@ -73,6 +80,10 @@ class ModelFolderConfig(BackboneConfig):
                 check_model_folder(folder)
             except DataError as error:
                 yield "path", str(error)
+
+    def answer_words(self) -> tuple[str, str] | None:
+        """Returns the words that every tokenizer of a model folder is asked for."""
+        return ANSWER_WORDS
 
     def modules(self) -> frozenset[str] | None:
         """Returns the names of the folder's modules, None without a folder."""

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from collm.contracts.backbone import AnswerIds
+from collm.contracts.backbone import ANSWER_WORDS, AnswerIds
 from collm.errors import DataError
 
-POSITIVE, NEGATIVE = "Yes", "No"
 # Cut before a space and after a word: a tokenizer that can be fed pieces gives the same ids for whole and parts.
 _PROBES = (("Question", " item"), ("item", "."), ("titled", ' "Heat (1995)",'))
 # A line break is one token of its own everywhere, so what follows it is encoded as if in the middle of a text.
@@ -132,7 +131,7 @@ class HfTokenizer:
 
     def _find_answer(self, answer_space: bool | None) -> AnswerIds:
         for space in (True, False) if answer_space is None else (answer_space,):
-            words = tuple(f" {word}" if space else word for word in (POSITIVE, NEGATIVE))
+            words = tuple(f" {word}" if space else word for word in ANSWER_WORDS)
             first = [ids[0] if ids else -1 for ids in self.encode_many(words)]
             if first[0] != first[1] and min(first) >= 0:
                 return AnswerIds(words[0], words[1], first[0], first[1])

@@ -19,6 +19,7 @@ from collm.prompt.template import (
     Piece,
     SlotPiece,
     TargetPiece,
+    answer_fault,
     check_template,
     clean_title,
     cut,
@@ -69,7 +70,9 @@ class PromptEncoder:
             SpecError: If the template is unsound or asks for other answer words than the tokenizer reads.
         """
         check_template(template)
-        _check_answer(template, tokenizer)
+        answer = tokenizer.answer
+        if fault := answer_fault(template, (answer.positive_word.strip(), answer.negative_word.strip())):
+            raise SpecError(f"prompt: {fault}")
         if min(tokens_per_slot) < 1:
             raise SpecError(f"prompt: a slot takes at least one token, got {tokens_per_slot}")
         self.tokenizer, self.max_tokens, self._item_ids = tokenizer, max_tokens, item_ids
@@ -253,13 +256,3 @@ def _with_space(piece: Piece) -> Piece:
     if isinstance(piece, FixedPiece):
         return FixedPiece(f" {piece.text}")
     return piece if isinstance(piece, SlotPiece) else replace(piece, left=f" {piece.left}")
-
-
-def _check_answer(template: PromptTemplate, tokenizer: PromptTokenizer) -> None:
-    read = tokenizer.answer
-    asked = (template.positive, template.negative)
-    if asked != (read.positive_word.strip(), read.negative_word.strip()):
-        raise SpecError(
-            f"prompt: asks for '{asked[0]}' or '{asked[1]}', but this backbone reads "
-            f"'{read.positive_word.strip()}' and '{read.negative_word.strip()}'; use the same words"
-        )

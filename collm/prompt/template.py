@@ -86,6 +86,22 @@ def check_template(template: PromptTemplate) -> None:
         raise SpecError("prompt template: " + "; ".join(faults))
 
 
+def answer_fault(template: PromptTemplate, words: tuple[str, str]) -> str:
+    """Says how a template asks for other words than a backbone reads, empty where they are the same.
+
+    Args:
+        template: The template.
+        words: The backbone's positive and negative word, without spaces.
+    """
+    asked = (template.positive, template.negative)
+    if asked == words:
+        return ""
+    return (
+        f"asks for '{asked[0]}' or '{asked[1]}', but this backbone reads '{words[0]}' and '{words[1]}'; "
+        "use the same words"
+    )
+
+
 def clean_title(title: str) -> str:
     """Returns a title as it stands in a prompt: one line of valid text.
 

@@ -23,6 +23,12 @@ __all__ = ["DONE", "LOCK", "Holder", "Lock", "RunFolder", "StageStore", "read_ho
 
 STAGES = "stages"
 RUN_FILES = ("spec.yaml", "environment.json", "events.jsonl", "results.json", "scores.parquet", "floors.parquet")
+# What events hold beside their time, for those that are read again.
+EVENT_KEYS = {
+    "stage_finished": ("stage", "fingerprint"),
+    "step_logged": ("stage", "step", "values"),
+    "run_failed": ("error",),
+}
 
 
 class StageStore:
@@ -245,6 +251,8 @@ def _event(path: Path, number: int, line: bytes) -> dict[str, Any]:
         event = json.loads(line)
         if not isinstance(event, dict) or "event" not in event:
             raise ValueError("not an event")
+        if missing := [key for key in EVENT_KEYS.get(str(event["event"]), ()) if key not in event]:
+            raise ValueError(f"{event['event']} without {', '.join(missing)}")
     except ValueError as error:
         raise RunError(
             f"{path}:{number}: damaged: {error}; `collm runs check` names what is damaged, and a repeated `collm run` "

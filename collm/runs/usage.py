@@ -11,9 +11,10 @@ from pathlib import Path
 from collm.errors import RunError
 from collm.runs.files import DONE, LOCK, damage, listed_files
 from collm.runs.lock import held_locks, read_holder
-from collm.runs.store import STAGES, RunFolder
+from collm.runs.store import RUN_FILES, STAGES, RunFolder
 
 EVENTS = "events.jsonl"
+_OTHER_FILES = tuple(name for name in RUN_FILES if name != EVENTS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,13 @@ def unused_stages(runs_dir: Path, *, unfinished: bool = False) -> Iterator[Stage
     Args:
         runs_dir: Directory of runs.
         unfinished: Whether interrupted stages count too; a repeated run would continue from their checkpoints.
+
+    Raises:
+        RunError: If the events of a run are damaged and cannot say which stages it uses.
     """
+    for folder in run_folders(runs_dir):
+        if (folder / DONE).is_file() and (found := damage(folder, but=_OTHER_FILES)):
+            raise RunError(f"{found}, so the stages that it uses are not known; repeat its `collm run` first")
     used = {stage for folder in run_folders(runs_dir) for stage in stages_of(folder)}
     root = runs_dir / STAGES
     for path in sorted(root.iterdir()) if root.is_dir() else ():

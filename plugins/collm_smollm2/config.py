@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collm.contracts.backbone import BackboneConfig
+from collm.contracts.backbone import ANSWER_WORDS, BackboneConfig
 from collm.contracts.model_folder import LLAMA_MODULES
 
 
@@ -12,3 +12,7 @@ class SmolLm2Config(BackboneConfig):
     def modules(self) -> frozenset[str]:
         """Returns the names of a decoder of the Llama kind."""
         return LLAMA_MODULES
+
+    def answer_words(self) -> tuple[str, str]:
+        """Returns the words of Hugging Face models."""
+        return ANSWER_WORDS

@@ -61,11 +61,31 @@ def test_a_missing_stage_is_listed(runs: Path, capsys: pytest.CaptureFixture[str
     assert "evaluate-f00: missing or unfinished" in capsys.readouterr().out
 
 
-def test_damaged_events_stop_the_removal_of_stages(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [(b'"event"', b'"evEnt"'), (b"stage_finished", b"stage_finisheb"), (b'"fingerprint"', b'"fingerprinu"')],
+)
+def test_a_changed_event_does_not_free_its_stage(
+    runs: Path, capsys: pytest.CaptureFixture[str], change: tuple[bytes, bytes]
+) -> None:
     events = runs / "r-abc" / "events.jsonl"
-    events.write_bytes(events.read_bytes().replace(b'"event"', b'"evEnt"'))
+    events.write_bytes(events.read_bytes().replace(*change))
     assert call(["runs", "gc", "--runs-dir", str(runs)]) == 1
-    assert f"{events}:1: damaged" in capsys.readouterr().err
+    assert f"{events}: damaged" in capsys.readouterr().err
+    assert (runs / "stages" / "evaluate-f00" / "done").exists()
+
+
+def test_an_event_without_its_stage_is_damaged(runs: Path) -> None:
+    events = runs / "r-abc" / "events.jsonl"
+    events.write_bytes(events.read_bytes().replace(b'"fingerprint"', b'"fingerprinu"'))
+    with pytest.raises(RunError, match=r"events\.jsonl:1: damaged: stage_finished without fingerprint"):
+        RunFolder.at(runs / "r-abc").events()
+
+
+def test_a_finished_run_without_events_keeps_its_stages(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (runs / "r-abc" / "events.jsonl").unlink()
+    assert call(["runs", "gc", "--runs-dir", str(runs)]) == 1
+    assert "the stages that it uses are not known" in capsys.readouterr().err.replace("\n", " ")
     assert (runs / "stages" / "evaluate-f00" / "done").exists()
 
 

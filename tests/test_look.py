@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from collm.component import BuildContext
+from collm.look import look_around
 from collm.registry import Registry, default_registry
 from collm.spec.expand import Suite, load_any
-from collm.spec.look import look_around
+from collm_hf.config import HfConfig
 
 LM = """name: lm
 dataset: {name: collm-released, path: split.zip}
@@ -119,3 +121,27 @@ def test_a_suite_is_looked_at_once_for_each_component(problems, installed: Regis
     found = problems("name: many\nbase: base.yaml\nseeds: [0, 1, 2, 3]\n")
     assert len(found) == 1
     assert len(looked) == 1
+
+
+@pytest.mark.parametrize("backbone", ["hf, path: model", "smollm2-135m"])
+def test_a_template_with_other_answer_words_is_said(problems, monkeypatch, tmp_path: Path, backbone: str) -> None:
+    from collm_prompts import wordings
+
+    inner = wordings.build_domain
+    monkeypatch.setattr(wordings, "build_domain", lambda config: replace(inner(config), positive="Like"))
+    monkeypatch.setattr(HfConfig, "look", lambda self: ())
+    (tmp_path / "model").mkdir()
+    text = f"name: lm\ndataset: {{name: tiny}}\nbackbone: {{name: {backbone}}}\n"
+    text += "prompt: {name: movie}\ntuning: {name: text-only}\n"
+    said = "prompt: asks for 'Like' or 'No', but this backbone reads 'Yes' and 'No'; use the same words"
+    assert [problem for problem in problems(text) if said in problem]
+
+
+def test_an_unsound_template_of_a_plugin_is_said(problems, monkeypatch) -> None:
+    from collm_prompts import wordings
+
+    inner = wordings.build_domain
+    monkeypatch.setattr(wordings, "build_domain", lambda config: replace(inner(config), negative="Yes"))
+    text = "name: lm\ndataset: {name: tiny}\nbackbone: {name: tiny}\nprompt: {name: movie}\ntuning: {name: text-only}\n"
+    (found,) = problems(text)
+    assert found.startswith("spec.yaml:4:9: prompt: the two")

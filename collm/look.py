@@ -10,6 +10,7 @@ from pathlib import Path
 from collm.component import BuildContext, ComponentConfig
 from collm.contracts.tuning import TuningConfig
 from collm.errors import DataError, Problem
+from collm.prompt.template import answer_fault, template_faults
 from collm.registry import Registry
 from collm.spec.contents import spec_locations
 from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
@@ -51,6 +52,10 @@ class _Eyes:
                 faults.setdefault(each.field, message)
         if not any(field.startswith("backbone.") for field in faults):
             faults |= dict(self._once(f"lora {spec.backbone!r} {spec.tuning!r}", lambda: list(_lora_faults(spec))))
+        if spec.backbone is not None and not any(field.startswith("prompt.") for field in faults):
+            faults |= dict(
+                self._once(f"prompt {spec.prompt!r} {spec.backbone!r}", lambda: list(self._prompt_faults(spec)))
+            )
         if not any(field.startswith("dataset.") for field in faults):
             faults |= dict(self._once(f"data {spec.dataset!r}", lambda: self._dataset_faults(spec)))
         yield from (spec.place(field).problem(message, field) for field, message in faults.items())
@@ -59,6 +64,17 @@ class _Eyes:
         if what not in self._seen:
             self._seen[what] = look()
         return self._seen[what]
+
+    def _prompt_faults(self, spec: ResolvedSpec) -> Iterator[tuple[str, str]]:
+        """Builds the template, and compares its answer words with those that the backbone reads."""
+        if spec.prompt is None or spec.backbone is None:
+            return
+        template = self._registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
+        faults = template_faults(template)
+        if (words := spec.backbone.answer_words()) is not None:
+            faults.append(answer_fault(template, words))
+        if said := "; ".join(fault for fault in faults if fault):
+            yield "prompt", said
 
     def _dataset_faults(self, spec: ResolvedSpec) -> list[tuple[str, str]]:
         """Asks a dataset that can look at its files' headers to do so."""
