@@ -124,13 +124,12 @@ class FilesSource:
         notes: tuple[str, ...] = ()
         where: dict[str, Any] = {"file": path.name, "bad": bad}
         if "rating" in names:
-            bounds = {"lowest": config.label.lowest, "highest": config.label.highest}
             frame, notes = rows.without_unrated(
                 frame,
                 config.label.not_rated or (),
                 label_from_rating=label_from == "rating" and config.label.lowest is None,
             )
-            frame = rows.sound_ratings(frame, **bounds, **where)
+            frame = rows.sound_ratings(frame, lowest=config.label.lowest, highest=config.label.highest, **where)
         if label_from == "label":
             frame = rows.with_label_column(frame, column=names["label"], **where)
         if "split" in names:

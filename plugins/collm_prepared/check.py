@@ -171,8 +171,8 @@ def _histories(files: Mapping[str, ColumnFile], manifest: Mapping[str, Any]) -> 
         yield f"history.repeats is {manifest['history'].get('repeats')}, a row looked at needs {ours.repeats}"
 
 
-def _longest_histories(user: Array, end: Array) -> Iterator[Array]:
+def _longest_histories(user: Array, end: Array) -> Iterator[int]:
     """Yields the place of a row with each user's longest history; rows are sorted by user."""
     bounds = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1], [True]]))
     for first, after in itertools.pairwise(bounds):
-        yield first + np.argmax(end[first:after])
+        yield int(first + np.argmax(end[first:after]))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collm.component import Component
+from collm.contracts.tuning import TuningConfig
 from collm.hookspecs import hookimpl
 from collm_tuning.config import (
     JointConfig,
     TextOnlyConfig,
-    TuningConfig,
     TwoStepConfig,
     TwoStepWithEncoderConfig,
     UntunedConfig,
