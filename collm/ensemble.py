@@ -17,7 +17,7 @@ from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, SuiteEnsemble
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import build_metrics
+from collm.stages.evaluate import build_metrics, few_users_notes
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +144,6 @@ def _average(
         "full_counts": lead.get("full_counts", {}),
         "protocol": lead.get("protocol", {}),
         "facts": {"ensemble": {key: str(path.name) for key, path in members.items()}},
-        "notes": [f"The mean of the scores of {' and '.join(ensemble.members)}."],
+        "notes": [f"The mean of the scores of {' and '.join(ensemble.members)}.", *few_users_notes(frame)],
     }
     folder.replace({"ensemble": {key: specs[key].plain() for key in ensemble.members}}, content, writers)

@@ -25,7 +25,15 @@ from collm.runs.store import RunFolder, write_json
 from collm.runs.team import ALONE, Team
 from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floors_frame, scores_frame, tie_notes
+from collm.stages.evaluate import (
+    Evaluated,
+    Scorer,
+    evaluate_model,
+    few_users_notes,
+    floors_frame,
+    scores_frame,
+    tie_notes,
+)
 from collm.stages.fit_encoder import default_config, fit_encoder, load_encoder
 from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, uses_fitted_encoder
 from collm.stages.prepare_data import prepare_data
@@ -182,7 +190,7 @@ class _Run:
         if not self.team.is_main:
             return None
         scores = scores_frame(spec, data, evaluated.logits)
-        notes.extend(tie_notes(scores))
+        notes.extend([*tie_notes(scores), *few_users_notes(scores)])
         return _Made(self._results(data, evaluated, floors, facts, notes), scores, floors_frame(data, floors))
 
     def _language_model(

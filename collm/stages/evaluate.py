@@ -32,6 +32,8 @@ RESAMPLING_SEED = 0
 # A model whose scores take so few values that ties decide its metrics is named: at most this share of the rows.
 FEW_VALUES = 0.02
 FEW_ROWS = 50
+# Users with both labels under which intervals are known to be too narrow.
+FEW_USERS = 30
 
 Array = np.ndarray[Any, Any]
 Scorer = Callable[[Rows], Array]
@@ -267,3 +269,29 @@ def _metrics(spec: ResolvedSpec, data: PreparedData, split: str, logits: Array, 
         )
         for name in spec.evaluate.slices
     }
+
+
+def few_users_notes(scores: pl.DataFrame) -> list[str]:
+    """Says where intervals rest on few users, which makes them too narrow (simulated in docs/reports.md).
+
+    Args:
+        scores: Content of `scores.parquet`; its boolean columns mark slices.
+
+    Returns:
+        One sentence per split with all rows or a slice of fewer than `FEW_USERS` users who have both labels.
+    """
+    notes = []
+    slices = [name for name, dtype in scores.schema.items() if dtype == pl.Boolean]
+    for (split,), part in scores.group_by("split", maintain_order=True):
+        slice_rows = {"all": part, **{name: part.filter(pl.col(name)) for name in slices}}
+        users = {
+            name: int((rows.group_by("user").agg(pl.col("label").n_unique())["label"] == 2).sum())
+            for name, rows in slice_rows.items()
+            if rows.height
+        }
+        if few := [f"{name} {n}" for name, n in users.items() if n < FEW_USERS]:
+            notes.append(
+                f"Few {split} users have both labels ({', '.join(few)}): under {FEW_USERS} users 95% intervals are too "
+                "narrow; NDCG's covers the true value in 85% of cases at 5 users, 92% at 20."
+            )
+    return notes

@@ -23,7 +23,7 @@ N_RESAMPLES = 400
 USER_NOISE = 0.01  # standard deviation of a metric from one sample of users to another
 SEEDS = (2, 3, 5, 10)
 SEED_NOISE = (0.0, 0.5, 2.0)  # relative to USER_NOISE
-USERS = (20, 30, 58, 100, 320)
+USERS = (5, 10, 20, 30, 58, 100, 320)
 
 
 def draws_of_a_method(

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from collm.metrics.evaluate import evaluate
 from collm.registry import default_registry
-from collm.stages.evaluate import build_metrics, probabilities, scored_rows, tie_notes
+from collm.stages.evaluate import build_metrics, few_users_notes, probabilities, scored_rows, tie_notes
 
 
 def frame(logit: np.ndarray, users: list[str] | None = None) -> pl.DataFrame:
@@ -68,3 +68,15 @@ def test_users_are_numbered_by_their_ids_and_not_by_where_they_stand() -> None:
     users = ["10", "9", "b", "a", "10", "9"]
     shuffled = frame(np.arange(6.0), users)
     assert scored_rows(shuffled).user.tolist() == [3, 0, 2, 1, 3, 0]
+
+
+def test_intervals_over_few_users_are_named() -> None:
+    users = [str(index // 6) for index in range(180)]
+    scores = frame(np.linspace(-1, 1, 180), users).with_columns(warm=pl.lit(True), cold=pl.Series(users) == "0")
+    (note,) = few_users_notes(scores)
+    assert note.startswith("Few test users have both labels (cold 1): under 30 users ")
+    assert few_users_notes(scores.drop("cold")) == []
+    (note,) = few_users_notes(scores.drop("cold").with_columns(label=(pl.col("user") == "0").cast(pl.Int8)))
+    assert "(all 0, warm 0)" in note
+    (note,) = few_users_notes(scores.drop("cold").filter(pl.col("user") != "7"))
+    assert "(all 29, warm 29)" in note
