@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -149,6 +150,10 @@ def _bug(error: BaseException, *, debug: bool) -> int:
         complain("".join(traceback.format_exception(error)))
     if cause := out_of_memory(error):
         complain(cause)
+        return FAILED
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        drop_result()
+        complain(f"no space left on the disk of {error.filename or 'the output'}; free some and repeat the command")
         return FAILED
     complain(f"unexpected {type(error).__name__}: {error}")
     if not debug:

@@ -41,6 +41,7 @@ LLAMA_MODULES = frozenset(
 # Ways to store weights that only a library of their own reads.
 _PACKED = ("aqlm", "auto-round", "awq", "eetq", "exl2", "exl3", "gptq", "higgs", "hqq", "quark", "spqr", "vptq")
 _PACKED_CONFIGS = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
+_ADAPTER = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LFS = b"version https://git-lfs.github.com/spec"
 _HEADER_LIMIT = 100_000_000
@@ -60,6 +61,11 @@ def check_model_folder(folder: Path) -> None:
         raise DataError(_absent(folder))
     settings = _read_config(folder)
     _check_quantisation(folder, settings)
+    if (folder / _ADAPTER).is_file():
+        raise DataError(
+            f"{folder}: holds an adapter ({_ADAPTER}), which would be loaded with the model; merge it into the weights "
+            "(peft: merge_and_unload, then save_pretrained), or take the adapter's files out of the folder"
+        )
     tokenizers = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not tokenizers:
         raise DataError(

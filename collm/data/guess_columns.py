@@ -166,6 +166,8 @@ def _check(roles: Mapping[str, Guess], frame: pl.DataFrame) -> None:
         missing.append("rating")
     if not missing:
         return
+    if not frame.width:
+        raise DataError("no column of the file holds text, numbers or times; values in lists or objects are not read")
     asked = " ".join(f"--column {role}=NAME" for role in missing)
     if all(re.fullmatch(r"column_\d+", name) for name in frame.columns):
         first = ", ".join(f"{name} {value!r}" for name, value in frame.row(0, named=True).items())

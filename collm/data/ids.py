@@ -105,11 +105,11 @@ def one_spelling(ids: pl.Series, lines: pl.Series, *, name: str, path: Path) -> 
     """
     distinct = ids.unique().drop_nulls()
     has_fractions = bool(distinct.str.contains(_FRACTION).any())
-    doubtful = distinct.filter(distinct.str.contains(r"^[+-]?\d[\d.,]*([eE]\+?\d+)?$|^\s|\s$"))
+    doubtful = distinct.filter(distinct.str.contains(r"^[+-]?\d[\d.,]*([eE]\+?\d+)?$|^[\s\uFEFF]|[\s\uFEFF]$"))
     new: dict[str, str] = {}
     for old in doubtful.to_list():
         try:
-            digits = _digits(old.strip(), has_fractions)
+            digits = _digits(_bare(old), has_fractions)
         except _LostError as error:
             raise DataError(f"{path}:{_line(old, ids, lines)}: {_lost(name, old, str(error))}") from error
         if digits != old:
@@ -129,6 +129,11 @@ def id_fault(column: str) -> pl.Expr:
         .when(text.str.contains(_CONTROL))
         .then(pl.lit(f"{column} holds a NUL or another control character"))
     )
+
+
+def _bare(text: str) -> str:
+    """Takes off blanks and byte-order marks, which files written one after another carry along."""
+    return text.strip().strip("\ufeff").strip()
 
 
 class _LostError(ValueError):

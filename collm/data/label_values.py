@@ -52,11 +52,12 @@ class Odd:
 
 
 def numbers_of(column: pl.Series) -> pl.Series:
-    """Returns float64 values, null where there is no number; `4,5` is 4.5."""
+    """Returns float64 values, null where there is no finite number; `4,5` is 4.5."""
     if column.dtype == pl.String:
         text = pl.DataFrame({"text": column}).select(point_for_comma(pl.col("text").str.strip_chars()))
-        return text.to_series().cast(pl.Float64, strict=False).fill_nan(None)
-    return column.cast(pl.Float64, strict=False).fill_nan(None)
+        column = text.to_series()
+    numbers = column.cast(pl.Float64, strict=False)
+    return numbers.set(~numbers.is_finite(), None)
 
 
 def labels_of(column: pl.Series) -> pl.Series:

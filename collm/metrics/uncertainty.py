@@ -68,9 +68,13 @@ class Estimate:
         return self.value - half, self.value + half
 
     def p_value(self) -> float:
-        """Returns the two-sided p-value of the true value being 0; under 0.05 exactly where the interval excludes 0."""
+        """Returns the two-sided p-value of the true value being 0; under 0.05 exactly where the interval excludes 0.
+
+        Where all users agree, there is no variance to compare with: then it is that of the sign test, 2 / 2 ** n for n
+        users, so that two or three users who happen to agree prove nothing.
+        """
         if self.standard_error == 0:
-            return 1.0 if self.value == 0 else 0.0
+            return 1.0 if self.value == 0 else min(1.0, 2 * 0.5 ** (self.user_df + 1))
         deviate = abs(self.value) / self.standard_error
         if self.seed_variance == 0:
             return float(2 * stdtr(self.user_df, -deviate))

@@ -5,11 +5,13 @@ Code inside such a folder is never run, the network is never asked, and pickled 
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_TARGETS
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -26,6 +28,11 @@ from collm.model.recompute import recompute_layers
 from collm.model.weight_files import converted_bins, folder_hash
 
 LORA_TARGETS = ("q_proj", "v_proj")
+logger = logging.getLogger(__name__)
+_UNUSED = (
+    "%s: %d tensors of its weight files have no place in %s and are not used (%s ...): if config.json is of another "
+    "model, so are the scores"
+)
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -119,6 +126,8 @@ class HfBackbone:
         if any(faults.values()):
             found = "; ".join(f"{kind}: {sorted(map(str, keys))[:3]}" for kind, keys in faults.items() if keys)
             raise DataError(f"{self._folder}: weights and {type(model).__name__} do not fit together ({found})")
+        if unused := sorted(map(str, report.get("unexpected_keys") or ())):
+            logger.warning(_UNUSED, self._folder, len(unused), type(model).__name__, ", ".join(unused[:3]))
         _check_ids(self._tokenizer, model, self._folder)
         frozen: torch.nn.Module = model.requires_grad_(False).eval()
         if self._loading.gradient_checkpointing:
@@ -205,8 +214,9 @@ def describe_model(config: Any, *, tokenizer: HfTokenizer) -> dict[str, Any]:
         "non_embedding_parameters": n_parameters - sum(tables.values()),
         "layers": int(text_config.num_hidden_layers),
         "hidden_size": int(text_config.hidden_size),
-        "intermediate_size": int(getattr(text_config, "intermediate_size", 4 * text_config.hidden_size)),
-        "attention_heads": int(text_config.num_attention_heads),
+        # None where the config says so (GPT-Neo); models without attention (Mamba) have no heads.
+        "intermediate_size": int(getattr(text_config, "intermediate_size", None) or 4 * text_config.hidden_size),
+        "attention_heads": int(getattr(text_config, "num_attention_heads", None) or 0),
         "answer_words": {answer.positive_word: answer.positive, answer.negative_word: answer.negative},
         "bos_ids": list(tokenizer.bos_ids),
     }
@@ -220,7 +230,7 @@ def _table_weights(model: Any) -> list[torch.Tensor]:
 def _read_config(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, **_LOCAL)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise DataError(
             f"{folder}: config.json is broken, or of no model type that the installed transformers knows; code that "
             f"a folder brings along is never run ({error})"

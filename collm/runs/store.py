@@ -185,6 +185,8 @@ class RunFolder:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise RunError(f"{path}: missing; the run is not finished: repeat `collm run`") from error
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror or error}); repeat its `collm run`") from error
         except ValueError as error:
             raise RunError(f"{path}: not JSON ({error}); delete {path.parent} and repeat `collm run`") from error
         RunResults.check(content, place=str(path))

@@ -183,10 +183,11 @@ def _encode(
 
 def _reload(recommender: Recommender, folder: Path, dtype: Dtype) -> Recommender:
     """Builds the recommender from the exported files alone, encoder and mapping included."""
+    config: Any = recommender.lm.config
     lm = AutoModelForCausalLM.from_pretrained(
         folder / "model",
         dtype=DTYPES[dtype],
-        attn_implementation="sdpa",
+        attn_implementation="eager" if config._attn_implementation == "eager" else "sdpa",
         local_files_only=True,
         trust_remote_code=False,
     )
@@ -200,6 +201,7 @@ def _reload(recommender: Recommender, folder: Path, dtype: Dtype) -> Recommender
         encoder=recommender.encoder,
         projector=recommender.projector,
     )
+    fresh.share_prefixes(recommender.takes_trees)
     return fresh.to(next(recommender.parameters()).device).eval()
 
 

@@ -153,6 +153,15 @@ def test_long_message_is_not_wrapped(
     assert capsys.readouterr().err == message + "\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_on_a_full_disk_is_named() -> None:
+    script = "from collm.cli.main import main; import sys; sys.argv = ['collm', 'schema']; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "no space left on the disk of the output; free some and repeat the command\n"
+
+
 def test_closed_pipe_is_quiet() -> None:
     script = "import sys; from collm.cli.main import call; sys.exit(call(['schema']))"
     with subprocess.Popen(

@@ -232,3 +232,15 @@ def test_names_and_values_steer_nothing(init: Any, rows: Rows) -> None:
     code, said, _ = init(write("b.csv", HEADER, words))
     assert code == 1
     assert "\x1b" not in said
+
+
+def test_infinite_ratings_are_shown_and_are_no_numbers(init: Any, rows: Rows) -> None:
+    file = write("ratings.csv", HEADER, [*((u, i, r, t) for u, i, r, t in rows), (1, 2, "inf", START)])
+    code, printed, _ = init(file)
+    assert code == 0 and "inf (1)" in printed and "numbers from 1 to 5" in printed
+
+
+def test_a_file_of_nested_values_only(init: Any) -> None:
+    Path("nested.json").write_text('{"data": {"rows": [{"user": 1, "item": 2, "rating": 3}]}}')
+    code, printed, _ = init("nested.json")
+    assert code == 1 and "no column of the file holds text, numbers or times" in printed

@@ -79,6 +79,12 @@ def test_broken_files_are_named(tmp_path: Path, files: dict[str, object], said: 
         check_model_folder(write(tmp_path / "m", **files))
 
 
+def test_an_adapter_beside_the_weights_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m", **{"adapter_config.json": {"peft_type": "LORA"}})
+    with pytest.raises(DataError, match=r"holds an adapter \(adapter_config\.json\), .*merge it into the weights"):
+        check_model_folder(folder)
+
+
 def test_other_weights_and_half_downloads_are_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "m")
     (folder / "model.safetensors").rename(folder / "model.gguf")

@@ -73,6 +73,9 @@ def test_classes_under_two_percent() -> None:
 
 def test_numbers_and_counts_in_words() -> None:
     assert numbers_of(pl.Series(["4,5", " 3 ", "x", "nan", None])).to_list() == [4.5, 3.0, None, None, None]
+    assert numbers_of(pl.Series(["inf", "-Infinity", "1"])).to_list() == [None, None, 1.0]
+    assert numbers_of(pl.Series([float("inf"), float("nan"), 1.0, None])).to_list() == [None, None, 1.0, None]
+    assert numbers_of(pl.Series([1, None])).to_list() == [1.0, None]
     assert shown_counts(pl.Series(["10", "9", "10", None])) == "9 (1), 10 (2), nothing (1)"
     assert shown_counts(pl.Series(["b", "a", "b"])) == "b (2), a (1)"
     assert shown_counts(pl.Series([float(n) for n in range(20)])).endswith(", ...")

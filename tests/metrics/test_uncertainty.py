@@ -142,7 +142,11 @@ def test_p_is_under_5_percent_exactly_where_the_interval_excludes_zero(value, se
 
 def test_nothing_that_varies():
     assert Estimate(0.0, 0.0, 5).p_value() == 1.0
-    assert Estimate(0.1, 0.0, 5).p_value() == 0.0
+    # Users who all agree: a sign test, in which two or three prove nothing.
+    assert Estimate(1.0, 0.0, 1).p_value() == 0.5
+    assert Estimate(-0.5, 0.0, 2).p_value() == 0.25
+    assert Estimate(0.1, 0.0, 5).p_value() == 2 / 2**6
+    assert Estimate(0.1, 0.0, math.inf).p_value() == 0.0
     assert Estimate(0.1, 0.0, 5).interval() == (0.1, 0.1)
 
 

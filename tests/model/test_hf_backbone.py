@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
+    GPTNeoConfig,
+    MambaConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -23,7 +25,7 @@ from transformers import (
 
 from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot
 from collm.errors import DataError
-from collm.model.hf_backbone import HfBackbone
+from collm.model.hf_backbone import HfBackbone, describe_model
 from collm.model.hf_tokenizer import HfTokenizer
 from collm.prompt.encode import PromptEncoder
 from collm.prompt.show import show_prompts
@@ -83,6 +85,52 @@ def test_loads_frozen_in_eval_mode_with_the_saved_numbers(folder: Path, tmp_path
     for name, saved in load_file(folder / "model.safetensors").items():
         assert torch.equal(state[name], saved.to(dtype))
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("change", ["fewer layers", "more tensors"])
+def test_tensors_that_are_not_used_are_said(
+    llama: Path, tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(llama, tmp_path / "m")
+    if change == "fewer layers":
+        settings = json.loads((folder / "config.json").read_text())
+        settings["num_hidden_layers"] -= 1
+        (folder / "config.json").write_text(json.dumps(settings))
+    else:
+        tensors = load_file(folder / "model.safetensors")
+        tensors["model.layers.0.self_attn.q_proj.bias"] = torch.ones(4)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    HfBackbone(folder, cache_dir=tmp_path).load(dtype=torch.float32, device=CPU)
+    assert "have no place in LlamaForCausalLM and are not used (model.layers." in caplog.text
+    caplog.clear()
+    HfBackbone(llama, cache_dir=tmp_path).load(dtype=torch.float32, device=CPU)
+    assert "have no place" not in caplog.text
+
+
+def test_a_value_of_another_type_in_config_json(llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama, tmp_path / "m")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"hidden_size": "32"}))
+    with pytest.raises(DataError, match=r"config\.json is broken"):
+        HfBackbone(folder, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "inner", "heads"),
+    [
+        (MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, intermediate_size=64), 64, 0),
+        (
+            GPTNeoConfig(vocab_size=64, hidden_size=32, num_layers=2, attention_types=[[["global"], 2]], num_heads=4),
+            128,
+            4,
+        ),
+    ],
+)
+def test_architectures_without_the_usual_fields(
+    llama: Path, tmp_path: Path, config: Any, inner: int, heads: int
+) -> None:
+    facts = describe_model(config, tokenizer=HfBackbone(llama, cache_dir=tmp_path).tokenizer())
+    assert (facts["intermediate_size"], facts["attention_heads"]) == (inner, heads)
 
 
 def test_pieces_give_the_ids_of_the_whole_text(folder: Path, tmp_path: Path) -> None:

@@ -111,3 +111,7 @@ def test_missing_and_broken_results_say_what_to_do(tmp_path: Path) -> None:
     (folder.path / "results.json").write_text("{")
     with pytest.raises(RunError, match="not JSON"):
         folder.results()
+    (folder.path / "results.json").unlink()
+    (folder.path / "results.json").mkdir()
+    with pytest.raises(RunError, match=r"results\.json: cannot be read \(Is a directory\)"):
+        folder.results()
