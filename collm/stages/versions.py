@@ -29,8 +29,8 @@ STAGES: Mapping[str, Versioned] = {
     "fit_encoder": Versioned(1, ("collm.stages.fit_encoder",)),
     "tune": Versioned(1, ("collm.stages.tune",)),
     "evaluate": Versioned(1, ("collm.engine.language_task", "collm.engine.encoder_task", "collm.stages.evaluate")),
-    "metrics": Versioned(1, ("collm.stages.evaluate",)),
-    "results": Versioned(1, ("collm.runner",)),
+    "metrics": Versioned(2, ("collm.stages.evaluate",)),
+    "results": Versioned(2, ("collm.runner",)),
 }
 
 
