@@ -20,6 +20,8 @@ CHUNK_NUMBERS = 4_000_000  # weights held at a time: 32 MB
 # Above this many users the tails of the users' influence do not change the critical value by 1%.
 JACKKNIFE_USERS = 500
 MANY = math.inf  # degrees of freedom at which t quantiles are those of the normal distribution
+# Of users who all agree, the fewest that a sign test finds unlikely (p < 0.05): 2 / 2 ** 6.
+USERS_THAT_AGREE = 6
 SMALLEST_P = 1e-30  # smaller p-values are given as 0
 # Exponent of the variances that weight the critical values of users and seeds (`Estimate`).
 WEIGHT_POWER = 1.5
@@ -174,8 +176,8 @@ def interval(
         level: Probability to cover the true value, in (0, 1).
 
     Returns:
-        Low and high end, cut at the metric's `bounds`; None where there are fewer than two users (nothing could vary)
-        or the metric is not defined.
+        Low and high end, cut at the metric's `bounds`; None where there are fewer than two users (nothing could vary),
+        fewer than `USERS_THAT_AGREE` who all have one value, or the metric is not defined.
 
     Raises:
         DataError: If a score is NaN or infinite.
@@ -185,6 +187,9 @@ def interval(
     n_units = count_units(metric, rows, computed.n)
     variance = user_variance(draws.resampled, n_units)
     if computed.value is None or variance is None:
+        return None
+    # A few users who agree by chance would give an interval without width.
+    if variance == 0 and n_units < USERS_THAT_AGREE:
         return None
     ends = Estimate(computed.value, variance, user_df(draws.left_out, n_units)).interval(level)
     return within_bounds(metric, ends)

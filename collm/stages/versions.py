@@ -25,12 +25,12 @@ class Versioned:
 
 
 STAGES: Mapping[str, Versioned] = {
-    "prepare_data": Versioned(1, ("collm.data.prepare", "collm.data.prepared")),
+    "prepare_data": Versioned(2, ("collm.data.prepare", "collm.data.prepared")),
     "fit_encoder": Versioned(1, ("collm.stages.fit_encoder",)),
     "tune": Versioned(1, ("collm.stages.tune",)),
     "evaluate": Versioned(1, ("collm.engine.language_task", "collm.engine.encoder_task", "collm.stages.evaluate")),
-    "metrics": Versioned(1, ("collm.stages.evaluate",)),
-    "results": Versioned(1, ("collm.runner",)),
+    "metrics": Versioned(2, ("collm.stages.evaluate",)),
+    "results": Versioned(2, ("collm.runner",)),
 }
 
 

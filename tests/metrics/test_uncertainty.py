@@ -150,6 +150,14 @@ def test_nothing_that_varies():
     assert Estimate(0.1, 0.0, 5).interval() == (0.1, 0.1)
 
 
+def test_a_few_users_who_agree_give_no_interval_without_width() -> None:
+    def same(n_users: int) -> ScoredRows:
+        return ScoredRows(user=np.arange(n_users), label=np.ones(n_users, np.int8), score=np.ones(n_users))
+
+    assert interval(MeanScore(), same(5), n_resamples=50, seed=0) is None
+    assert interval(MeanScore(), same(6), n_resamples=50, seed=0) == (1.0, 1.0)
+
+
 @pytest.mark.parametrize(("n_users", "n_resamples"), [(0, 100), (1, 100), (5, 0)])
 def test_no_interval_where_nothing_varies(n_users, n_resamples):
     assert interval(MeanScore(), one_row_per_user(n_users), n_resamples=n_resamples, seed=0) is None
