@@ -49,13 +49,17 @@ class OwnLogits:
         self._prompts = probe_prompts(tokenizer, n_rows)
         device = lm.get_input_embeddings().weight.device  # type: ignore[operator]
         with torch.no_grad(), in_float32(lm) as self.dtype:
-            rows = [self._row(lm, index, device) for index in range(len(self._prompts))]
-        self._logits = torch.stack(rows)
+            rows = [self._rows(lm, index, device) for index in range(len(self._prompts))]
+        self._logits = torch.stack([row[-1] for row in rows])
+        # The first two prompts begin alike: what follows must not change logits of the beginning.
+        n_shared = int(self._prompts.shared[0])
+        self._gap_before = float((rows[0][:n_shared] - rows[1][:n_shared]).abs().max())
         self._seconds = time.monotonic() - start
 
-    def _row(self, lm: nn.Module, index: int, device: torch.device) -> torch.Tensor:
+    def _rows(self, lm: nn.Module, index: int, device: torch.device) -> torch.Tensor:
+        """Returns the logits of the answer words after each token of a prompt, float32 [tokens, 2]."""
         ids = torch.from_numpy(self._prompts.prompt(index).astype(np.int64)).to(device)
-        logits: torch.Tensor = lm(input_ids=ids[None], use_cache=False).logits[0, -1, self._words]
+        logits: torch.Tensor = lm(input_ids=ids[None], use_cache=False).logits[0][:, self._words]
         return logits.float().cpu()
 
     def compare(self, recommender: Recommender) -> Probe:
@@ -65,10 +69,16 @@ class OwnLogits:
             recommender: Made around the same model, adapters at their start or none; in evaluation mode.
 
         Raises:
-            RunError: If the engine's logits differ with every prompt by itself, too.
+            RunError: If the engine's logits differ with every prompt by itself, too, or the model is not causal.
         """
         start = time.monotonic()
         allowed = ALLOWED.get(self.dtype, ALLOWED_IN_HALF) * (1 + float(self._logits.abs().max()))
+        if self._gap_before > allowed:
+            raise RunError(
+                f"{type(recommender.lm).__name__}: reads tokens ahead, as encoders do: logits change by up to "
+                f"{self._gap_before:.3g} with the words that follow, so it cannot predict the next one. Use a causal "
+                "language model (of BERT's kind, one trained with is_decoder: true)"
+            )
         alone = shared = None
         fault = ""
         with torch.no_grad(), in_float32(recommender.lm):

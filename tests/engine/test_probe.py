@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_architectures import CONFIGS, UNSHARED, build
 from torch import nn
+from transformers import BertConfig, BertLMHeadModel
 
 from collm.contracts.backbone import AnswerIds
 from collm.engine.probe import OwnLogits, in_float32, probe_prompts
@@ -100,6 +101,23 @@ def test_a_model_that_scores_otherwise_stops_the_run() -> None:
     own = OwnLogits(Doubled(lm), TOKENIZER)
     with pytest.raises(RunError, match=r"LlamaForCausalLM: the scores would not be.*backbone\.probe: false"):
         own.compare(Recommender(lm, answer=ANSWER, readout="yes_logit").eval())
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_model_that_reads_ahead_stops_the_run(causal: bool) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    lm = BertLMHeadModel(BertConfig(vocab_size=448, is_decoder=causal, **sizes)).eval()
+    own = OwnLogits(lm, TOKENIZER)
+    recommender = Recommender(lm, answer=ANSWER, readout="yes_logit").eval()
+    if causal:
+        probe = own.compare(recommender)
+        gap = probe.gap_shared if probe.shares else probe.gap_alone
+        assert gap is not None
+        assert gap < 1e-5
+        return
+    with pytest.raises(RunError, match=r"BertLMHeadModel: reads tokens ahead, .* Use a causal language model"):
+        own.compare(recommender)
 
 
 def test_half_precision_is_probed_in_float32_and_restored_to_the_bit() -> None:
