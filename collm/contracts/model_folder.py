@@ -61,6 +61,8 @@ def check_model_folder(folder: Path) -> None:
         raise DataError(_absent(folder))
     settings = _read_config(folder)
     _check_quantisation(folder, settings)
+    if not isinstance(settings.get("model_type"), str):
+        raise DataError(f'{folder / CONFIG}: names no model_type (as in "llama"): save the model there again')
     if (folder / _ADAPTER).is_file():
         raise DataError(
             f"{folder}: holds an adapter ({_ADAPTER}), which would be loaded with the model; merge it into the weights "
@@ -73,6 +75,8 @@ def check_model_folder(folder: Path) -> None:
         )
     for path in tokenizers:
         _check_bytes(path)
+        if path.suffix == ".json":
+            _json(path)
     names = weight_names(folder)
     if names is not None and any(name.endswith((".qweight", ".qzeros")) for name in names):
         raise DataError(_packed(folder, "gptq or awq"))

@@ -65,6 +65,9 @@ def test_packed_weights_are_refused_with_the_reason(tmp_path: Path, files: dict[
         ({"config.json": b"{"}, r"config\.json: cannot be read as JSON"),
         ({"config.json": b"[]"}, r"config\.json: holds list, not a mapping"),
         ({"config.json": b""}, r"config\.json: is empty"),
+        ({"config.json": {"hidden_size": 8}}, r"config\.json: names no model_type"),
+        ({"config.json": {"model_type": None}}, r"config\.json: names no model_type"),
+        ({"tokenizer.json": b'{"model": {'}, r"tokenizer\.json: cannot be read as JSON"),
         (
             {"model.safetensors.index.json": {"weight_map": {"a": "model-00002.safetensors"}}},
             r"model-00002\S+: missing",
