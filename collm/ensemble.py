@@ -11,13 +11,14 @@ from typing import Any
 
 from collm.digests import file_digest
 from collm.errors import CollmError, RunError
+from collm.metrics.score_notes import few_users_notes
 from collm.registry import Registry
 from collm.rescore import FLOORS, SCORES, Measure, mean_score, measure_scores, read_scores
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, SuiteEnsemble
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import build_metrics, few_users_notes
+from collm.stages.evaluate import build_metrics
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from collm.data.prepared import PreparedData
 from collm.engine.device import choose_device, prepare_machine, start_accelerator
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.finished import input_hashes, outcome, stored_outcome
+from collm.metrics.score_notes import score_notes
 from collm.observers import Observers
 from collm.registry import Registry
 from collm.runs.environment import describe_environment
@@ -25,15 +26,7 @@ from collm.runs.store import RunFolder, write_json
 from collm.runs.team import ALONE, Team
 from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import (
-    Evaluated,
-    Scorer,
-    evaluate_model,
-    few_users_notes,
-    floors_frame,
-    scores_frame,
-    tie_notes,
-)
+from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floor_metrics, floors_frame, protocol, scores_frame
 from collm.stages.fit_encoder import default_config, fit_encoder, load_encoder
 from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, uses_fitted_encoder
 from collm.stages.prepare_data import prepare_data
@@ -182,15 +175,11 @@ class _Run:
             facts["encoder"] = dict(fitted.facts)
         else:
             evaluated = self._language_model(data, prepared, facts, notes)
-        self.timing["evaluate"] = {
-            "seconds": round(evaluated.seconds, 3),
-            "reused": evaluated.reused,
-            "work_seconds": evaluated.scoring.work_seconds,
-        }
+        self.timing["evaluate"] = evaluated.timing()
         if not self.team.is_main:
             return None
         scores = scores_frame(spec, data, evaluated.logits)
-        notes.extend([*tie_notes(scores), *few_users_notes(scores)])
+        notes.extend(score_notes(scores))
         return _Made(self._results(data, evaluated, floors, facts, notes), scores, floors_frame(data, floors))
 
     def _language_model(
@@ -280,39 +269,17 @@ class _Run:
             "seed": spec.seed,
             "profile": spec.profile,
             "metrics": evaluated.metrics,
-            "floors": {
-                split: {
-                    part: {name: floor.metrics[split][part] for name, floor in floors.items()}
-                    for part in spec.evaluate.slices
-                }
-                for split in spec.evaluate.splits
-            },
+            "floors": floor_metrics(spec, floors),
             "timing": self.timing,
             "stages": self.stages,
             "inputs": input_hashes(spec, self.registry, self.context),
             "counts": data.counts(),
             "full_counts": data.full_counts(),
-            "protocol": {
-                "visibility": spec.history.visibility,
-                "tie_rule": data.tie_rule,
-                "warm": spec.slices.warm,
-                "cold": spec.slices.cold,
-                "sees_earlier_rows": self._sees_earlier_rows(),
-            },
+            "protocol": protocol(spec, data, self.registry),
             "floor_needs": {floor.name: sorted(floor.needs) for floor in self.registry.floors()},
             "facts": facts,
             "notes": notes,
         }
-
-    def _sees_earlier_rows(self) -> bool:
-        """Whether a row's score may depend on what its user did in the evaluation period before it."""
-        if self.spec.history.visibility == "as-of-split":
-            return False
-        if self.spec.backbone is not None:
-            return True
-        assert self.spec.encoder is not None  # the resolver refuses a spec with neither encoder nor backbone
-        needs = self.registry.get("encoder", self.spec.encoder.name).needs
-        return bool(needs & {"history", "earlier-labels"})
 
     def _record(self, stage: StageResult) -> None:
         self.stages[stage.name] = stage.fingerprint

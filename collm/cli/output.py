@@ -109,7 +109,7 @@ def emit_table(*renderables: RenderableType) -> None:
 
     from collm.cli.fit_table import fit_table
 
-    # What is shown is data: brackets and colons in it are no markup.
+    # What is shown is data: brackets and colons in it are not markup.
     options: dict[str, Any] = {"file": result_stream(), "highlight": False, "markup": False, "emoji": False}
     console = Console(**options)
     if not console.is_terminal:

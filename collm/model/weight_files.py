@@ -68,7 +68,7 @@ def converted_bins(folder: Path, target: Path) -> Path:
         target: Where the converted folder lies, or is put.
 
     Raises:
-        DataError: If a file is no plain weight file, or the disk cannot take the copy.
+        DataError: If a file is not a plain weight file, or the disk cannot take the copy.
     """
     if not target.is_dir():
         logger.info("converting the .bin weights of %s to safetensors, once", folder.name)
@@ -97,7 +97,7 @@ def _read_bin(shard: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(shard, map_location="cpu", weights_only=True, mmap=False)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise DataError(f"{shard}: is no plain weight file; nothing in it was run ({error})") from error
+        raise DataError(f"{shard}: is not a plain weight file; nothing in it was run ({error})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise DataError(f"{shard}: must hold named tensors only")
     return state

@@ -29,12 +29,6 @@ METRICS = "metrics.json"
 # One seed for all runs: the same users are drawn for every method, so intervals are comparable between them.
 RESAMPLING_SEED = 0
 
-# A model whose scores take so few values that ties decide its metrics is named: at most this share of the rows.
-FEW_VALUES = 0.02
-FEW_ROWS = 50
-# Users with both labels under which intervals are known to be too narrow.
-FEW_USERS = 30
-
 Array = np.ndarray[Any, Any]
 Scorer = Callable[[Rows], Array]
 
@@ -56,6 +50,11 @@ class Evaluated:
     metrics: Mapping[str, Any]
     reused: bool
     seconds: float
+
+    def timing(self) -> dict[str, Any]:
+        """Returns its entry under `timing` in `results.json`."""
+        work = self.scoring.work_seconds
+        return {"seconds": round(self.seconds, 3), "reused": self.reused, "work_seconds": work}
 
 
 def evaluate_model(
@@ -163,30 +162,6 @@ def scores_frame(spec: ResolvedSpec, data: PreparedData, logits: Mapping[str, Ar
     return pl.concat(frames)
 
 
-def tie_notes(scores: pl.DataFrame) -> list[str]:
-    """Says where scores cannot tell rows apart.
-
-    Args:
-        scores: Content of `scores.parquet`.
-
-    Returns:
-        One sentence per split whose probabilities round to ties that the logits have not, or whose rows share few
-        values.
-    """
-    notes = []
-    for (split,), part in scores.group_by("split", maintain_order=True):
-        n_rows, n_logits, n_scores = part.height, part["logit"].n_unique(), part["score"].n_unique()
-        if n_scores < n_logits:
-            notes.append(
-                f"{n_logits - n_scores} of {n_logits} distinct {split} logits round to the same probability; AUC, uAUC "
-                "and NDCG rank by the logit, log loss and accuracy use the probability."
-            )
-        if n_rows >= FEW_ROWS and n_logits <= n_rows * FEW_VALUES:
-            shared = "one value" if n_logits == 1 else f"{n_logits} distinct values"
-            notes.append(f"The {n_rows:,} {split} rows share {shared} as their score; ties count half in AUC and uAUC.")
-    return notes
-
-
 def floors_frame(data: PreparedData, floors: Mapping[str, Evaluated]) -> pl.DataFrame:
     """Returns the content of a run's `floors.parquet`: a column of scores per floor beside `split` and `row`."""
     frames = []
@@ -271,27 +246,32 @@ def _metrics(spec: ResolvedSpec, data: PreparedData, split: str, logits: Array, 
     }
 
 
-def few_users_notes(scores: pl.DataFrame) -> list[str]:
-    """Says where intervals rest on few users, which makes them too narrow (simulated in docs/reports.md).
-
-    Args:
-        scores: Content of `scores.parquet`; its boolean columns mark slices.
-
-    Returns:
-        One sentence per split with all rows or a slice of fewer than `FEW_USERS` users who have both labels.
-    """
-    notes = []
-    slices = [name for name, dtype in scores.schema.items() if dtype == pl.Boolean]
-    for (split,), part in scores.group_by("split", maintain_order=True):
-        slice_rows = {"all": part, **{name: part.filter(pl.col(name)) for name in slices}}
-        users = {
-            name: int((rows.group_by("user").agg(pl.col("label").n_unique())["label"] == 2).sum())
-            for name, rows in slice_rows.items()
-            if rows.height
+def floor_metrics(spec: ResolvedSpec, floors: Mapping[str, Evaluated]) -> dict[str, Any]:
+    """Returns the metrics of floors as `results.json` has them: split -> slice -> floor -> metric."""
+    return {
+        split: {
+            part: {name: floor.metrics[split][part] for name, floor in floors.items()} for part in spec.evaluate.slices
         }
-        if few := [f"{name} {n}" for name, n in users.items() if n < FEW_USERS]:
-            notes.append(
-                f"Few {split} users have both labels ({', '.join(few)}): under {FEW_USERS} users 95% intervals are too "
-                "narrow; those of NDCG, and of uAUC at few rows per user, cover the true value in 80% to 92% of cases."
-            )
-    return notes
+        for split in spec.evaluate.splits
+    }
+
+
+def protocol(spec: ResolvedSpec, data: PreparedData, registry: Registry) -> dict[str, Any]:
+    """Returns the rules that rows were scored and sliced by, as `results.json` has them."""
+    return {
+        "visibility": spec.history.visibility,
+        "tie_rule": data.tie_rule,
+        "warm": spec.slices.warm,
+        "cold": spec.slices.cold,
+        "sees_earlier_rows": _sees_earlier_rows(spec, registry),
+    }
+
+
+def _sees_earlier_rows(spec: ResolvedSpec, registry: Registry) -> bool:
+    """Whether a row's score may depend on what its user did in the evaluation period before it."""
+    if spec.history.visibility == "as-of-split":
+        return False
+    if spec.backbone is not None:
+        return True
+    assert spec.encoder is not None  # the resolver refuses a spec with neither encoder nor backbone
+    return bool(registry.get("encoder", spec.encoder.name).needs & {"history", "earlier-labels"})

@@ -239,7 +239,7 @@ def test_code_in_a_bin_file_never_runs(llama: Path, tmp_path: Path) -> None:
             return Path.touch, (target,)
 
     torch.save({"weight": Evil()}, folder / "pytorch_model.bin")
-    with pytest.raises(DataError, match=r"pytorch_model\.bin: is no plain weight file; nothing in it was run"):
+    with pytest.raises(DataError, match=r"pytorch_model\.bin: is not a plain weight file; nothing in it was run"):
         HfBackbone(folder, cache_dir=tmp_path / "cache").load(dtype=torch.float32, device=CPU)
     assert not target.exists()
 

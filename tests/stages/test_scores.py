@@ -9,8 +9,9 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from collm.metrics.evaluate import evaluate
+from collm.metrics.score_notes import few_users_notes, tie_notes
 from collm.registry import default_registry
-from collm.stages.evaluate import build_metrics, few_users_notes, probabilities, scored_rows, tie_notes
+from collm.stages.evaluate import build_metrics, probabilities, scored_rows
 
 
 def frame(logit: np.ndarray, users: list[str] | None = None) -> pl.DataFrame:
