@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from collm.digests import file_digest
 from collm.errors import CollmError, RunError
+from collm.files import file_digest
 from collm.metrics.score_notes import few_users_notes
 from collm.registry import Registry
 from collm.rescore import FLOORS, SCORES, Measure, mean_score, measure_scores, read_scores

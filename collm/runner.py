@@ -20,10 +20,10 @@ from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.finished import input_hashes, outcome, stored_outcome
 from collm.metrics.score_notes import score_notes
 from collm.observers import Observers
+from collm.process_group import SINGLE, ProcessGroup
 from collm.registry import Registry
 from collm.runs.environment import describe_environment
 from collm.runs.store import RunFolder, write_json
-from collm.runs.team import ALONE, Team
 from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floor_metrics, floors_frame, protocol, scores_frame
@@ -46,14 +46,14 @@ class RunOptions:
         cache_dir: User cache for downloads and converted weights.
         device: Device name; None = the first CUDA device, else the processor.
         threads: Processor threads; None = torch's own choice.
-        team: The processes that work on the run together; each calls `run_spec` with the same arguments.
+        processes: The processes that work on the run together; each calls `run_spec` with the same arguments.
     """
 
     runs_dir: Path
     cache_dir: Path
     device: str | None = None
     threads: int | None = None
-    team: Team = ALONE
+    processes: ProcessGroup = SINGLE
 
 
 def run_spec(
@@ -76,15 +76,15 @@ def run_spec(
         CollmError: Of the kind that stopped the run; what is finished stays and is reused by the same command.
     """
     key, context = run or spec.name, BuildContext(cache_dir=options.cache_dir, find=registry.get)
-    team = options.team
+    processes = options.processes
     folder = RunFolder(
-        options.runs_dir, spec.name, team.from_main(functools.partial(run_hash, spec, registry, context))
+        options.runs_dir, spec.name, processes.run_on_main(functools.partial(run_hash, spec, registry, context))
     )
 
     def stored() -> dict[str, Any] | None:
         return stored_outcome(spec, registry, folder=folder, context=context, run=key)
 
-    if (before := team.from_main(stored)) is not None:
+    if (before := processes.run_on_main(stored)) is not None:
         logger.info("%s: finished before, nothing to do (%s)", key, before["run_dir"])
         return before
 
@@ -96,11 +96,11 @@ def run_spec(
                 # Another command may have finished it while this one waited for the lock.
                 return stored() is None
 
-            if team.from_main(claim):
+            if processes.run_on_main(claim):
                 _Run(spec, registry, options, folder, key).execute()
 
-    team.together(work)
-    return team.from_main(lambda: outcome(folder, key, reused=False))
+    processes.run_on_all(work)
+    return processes.run_on_main(lambda: outcome(folder, key, reused=False))
 
 
 @dataclass(frozen=True)
@@ -117,22 +117,25 @@ class _Run:
         self, spec: ResolvedSpec, registry: Registry, options: RunOptions, folder: RunFolder, run: str
     ) -> None:
         self.spec, self.registry, self.folder, self.run = spec, registry, folder, run
-        self.team = options.team
+        self.processes = options.processes
         prepare_machine(options.threads)
         self.accelerator = start_accelerator(choose_device(options.device))
         self.context = BuildContext(cache_dir=options.cache_dir, find=registry.get)
         self.timing: dict[str, dict[str, Any]] = {}
         self.stages: dict[str, str] = {}
-        self.runner = StageRunner(options.runs_dir, finished=self._stage_finished, team=self.team)
+        self.runner = StageRunner(options.runs_dir, finished=self._stage_finished, processes=self.processes)
         self.hooks = Observers(registry.host)
 
     def execute(self) -> None:
         """Does the run; of several processes the main one keeps the run folder."""
-        if not self.team.is_main:
+        if not self.processes.is_main:
             self._work()
             return
         spec, folder = self.spec, self.folder
-        environment = describe_environment() | {"processes": self.team.size, "sharded_weights": self.team.shards}
+        environment = describe_environment() | {
+            "processes": self.processes.size,
+            "sharded_weights": self.processes.shards,
+        }
         if folder.is_done() and folder.damage():
             folder.clear()
         # A finished run whose code or files changed stays as it is until this attempt has its results.
@@ -176,7 +179,7 @@ class _Run:
         else:
             evaluated = self._language_model(data, prepared, facts, notes)
         self.timing["evaluate"] = evaluated.timing()
-        if not self.team.is_main:
+        if not self.processes.is_main:
             return None
         scores = scores_frame(spec, data, evaluated.logits)
         notes.extend(score_notes(scores))
@@ -286,7 +289,7 @@ class _Run:
         self.timing[stage.name] = {"seconds": stage.seconds, "reused": stage.reused, "work_seconds": stage.work_seconds}
 
     def _stage_finished(self, stage: StageResult) -> None:
-        if not self.team.is_main:
+        if not self.processes.is_main:
             return
         values = {"stage": stage.name, "seconds": stage.seconds, "reused": stage.reused}
         self.folder.append_event("stage_finished", fingerprint=stage.fingerprint, **values)

@@ -28,7 +28,7 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
     Returns:
         `{"schema": 1, "suite": name, "runs": [results of each finished run], "failed": {run key: message}}`.
     """
-    options.team.from_main(lambda: _say_plan(suite, registry, options))
+    options.processes.run_on_main(lambda: _say_plan(suite, registry, options))
     results: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     pending, wait = list(enumerate(suite.runs, start=1)), False
@@ -48,7 +48,7 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
         wait = len(busy) == len(pending)
         pending = busy
     results = {member.key: results[member.key] for member in suite.runs if member.key in results}
-    mixed, unmade = options.team.from_main(
+    mixed, unmade = options.processes.run_on_main(
         lambda: run_ensembles(suite, results, registry=registry, runs_dir=options.runs_dir)
     )
     return {

@@ -18,7 +18,7 @@ PLUGINS = ROOT / "plugins"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("visible",),
     ("errors",),
-    ("digests", "making"),
+    ("files", "locks", "process_group"),
     ("contracts", "component"),
     ("hookspecs",),
     ("plugins", "registry", "observers"),
@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 LEVEL = {area: level for level, areas in enumerate(LAYERS) for area in areas}
 # Within a line of the picture: contracts describe components, and a registry is built from loaded plugins.
-SAME_LEVEL = {("contracts", "component"), ("registry", "plugins"), ("observers", "plugins")}
+SAME_LEVEL = {("locks", "files"), ("contracts", "component"), ("registry", "plugins"), ("observers", "plugins")}
 TORCH_FREE = ("errors", "component", "hookspecs", "plugins", "registry", "contracts", "spec", "look", "cli")
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sklearn", "optuna", "polars"}
 # Where a function may import the own package: the command line, so that `collm --help` stays free of torch.

@@ -37,7 +37,7 @@ from collm.cli.context import CliState
 from collm.cli.output import complain, drop_result, flush_result, own_streams, say
 from collm.cli.processes import is_main_process, n_processes
 from collm.errors import CollmError, UsageError, out_of_memory
-from collm.runs.team import ProcessFailed
+from collm.process_group import ProcessFailed
 
 INTERRUPTED = 130
 FAILED = 1
@@ -130,7 +130,7 @@ def call(arguments: Sequence[str]) -> int:
     except ProcessFailed as error:
         if debug:
             complain(traceback.format_exc())
-        if not error.told:
+        if not error.already_reported:
             complain(str(error))
         return _left_last(FAILED)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Which process of a launch this is, read from the environment; torch loads only where there is a team to meet."""
+"""Which process of a launch this is, read from the environment; torch loads only where there is a group to meet."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import signal
 import sys
 import warnings
 
+from collm.process_group import SINGLE, ProcessGroup
 from collm.runs.parent import end_with_parent
-from collm.runs.team import ALONE, Team
 
 _MPI = ("OMPI_COMM_WORLD", "PMI", "MV2_COMM_WORLD")
 _YES = ("1", "true", "yes", "on")
@@ -25,7 +25,7 @@ def is_main_process() -> bool:
     return n_processes() == 1 or _number("RANK", "RANK", default=0) == 0
 
 
-def meet(device: str | None) -> Team:
+def meet(device: str | None) -> ProcessGroup:
     """Meets the other processes of this launch; a process without others works alone.
 
     All but the main one fall silent: their log lines and warnings would repeat its own.
@@ -35,7 +35,7 @@ def meet(device: str | None) -> Team:
     """
     expected = n_processes()
     if expected == 1:
-        return ALONE
+        return SINGLE
     end_with_parent(os.getppid())
     # Accelerate's default for FSDP makes transformers load empty weights in all processes but one.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
@@ -45,9 +45,9 @@ def meet(device: str | None) -> Team:
     else:
         logging.getLogger().addHandler(logging.NullHandler())
         warnings.simplefilter("ignore")
-    from collm.engine.launched import join_team
+    from collm.engine.launched import join_group
 
-    return join_team(device, expected=expected)
+    return join_group(device, expected=expected)
 
 
 def started_less_than_asked() -> bool:
@@ -57,7 +57,7 @@ def started_less_than_asked() -> bool:
 
 
 def _number(torch_name: str, mpi_suffix: str, *, default: int) -> int:
-    """Reads torch's variable or, where Accelerate was told to use processors, that of an MPI launcher."""
+    """Reads torch's variable or, where Accelerate was set to use processors, that of an MPI launcher."""
     if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         return int(os.environ[torch_name])
     if _says_yes("ACCELERATE_USE_CPU"):

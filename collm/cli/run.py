@@ -25,7 +25,7 @@ from collm.cli.context import (
 from collm.cli.processes import meet, started_less_than_asked
 from collm.errors import RunError
 from collm.finished import run_folder, stored_outcome
-from collm.runs.team import Team
+from collm.process_group import ProcessGroup
 from collm.visible import ShownFormatter
 
 if TYPE_CHECKING:
@@ -50,24 +50,26 @@ def run(
 
     Example: collm run experiments/quickstart.yaml --set tuning.max_rows=200
     """
-    state, team = state_of(context), meet(device)
+    state, processes = state_of(context), meet(device)
     if started_less_than_asked():
         say("warning: one process works: `accelerate launch --cpu` starts more only with MPI (docs/cluster.md)")
-    loaded = team.together(lambda: state.load(spec, overrides))
+    loaded = processes.run_on_all(lambda: state.load(spec, overrides))
     # Several processes would look at different moments and might not see the same.
-    outcome = _finished(loaded, state, runs_dir) if team.size == 1 else None
+    outcome = _finished(loaded, state, runs_dir) if processes.size == 1 else None
     if outcome is not None:
         say("everything was finished before; nothing was run")
     else:
-        if team.is_main:
+        if processes.is_main:
             _log_to_stderr(debug=state.debug)
-        work = functools.partial(_work, loaded, state, runs_dir=runs_dir, device=device, threads=threads, team=team)
-        outcome = team.together(work)
-    team.close()
+        work = functools.partial(
+            _work, loaded, state, runs_dir=runs_dir, device=device, threads=threads, processes=processes
+        )
+        outcome = processes.run_on_all(work)
+    processes.close()
     failed = dict(outcome.get("failed", {}))
     for key, message in failed.items():
         say(f"{key} failed: {message}")
-    if team.is_main:
+    if processes.is_main:
         _show(outcome, as_json=as_json)
     if failed:
         raise typer.Exit(RunError.exit_code)
@@ -113,13 +115,13 @@ def _work(
     runs_dir: Path,
     device: str | None,
     threads: int | None,
-    team: Team,
+    processes: ProcessGroup,
 ) -> dict[str, Any]:
     """Runs what is missing; torch and everything above it load only now, after the spec is known to be good."""
     from collm.runner import RunOptions, run_spec
     from collm.spec.expand import Suite
 
-    options = RunOptions(runs_dir=runs_dir, cache_dir=cache_dir(), device=device, threads=threads, team=team)
+    options = RunOptions(runs_dir=runs_dir, cache_dir=cache_dir(), device=device, threads=threads, processes=processes)
     if isinstance(loaded, Suite):
         from collm.suite import run_suite
 

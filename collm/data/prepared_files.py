@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import SPLITS
-from collm.digests import file_digest
 from collm.errors import DataError
+from collm.files import file_digest
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

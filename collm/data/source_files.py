@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from collm.digests import file_digest, member_digest
 from collm.errors import DataError
+from collm.files import file_digest, member_digest
 
 
 class SourceFiles:

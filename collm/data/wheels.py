@@ -13,8 +13,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from collm.digests import file_digest
 from collm.errors import DataError
+from collm.files import file_digest
 
 logger = logging.getLogger(__name__)
 

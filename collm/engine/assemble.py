@@ -23,7 +23,7 @@ from collm.model.hybrid import embedding_rms
 from collm.model.parameters import add_lora
 from collm.model.projector import Projector
 from collm.model.recommender import PromptBatch, Readout, Recommender
-from collm.runs.team import Team
+from collm.process_group import ProcessGroup
 from collm.spec.model import MappingConfig
 
 logger = logging.getLogger(__name__)
@@ -95,8 +95,8 @@ def assemble(parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout
     return recommender.eval()
 
 
-def assemble_in_team(
-    parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout, device: torch.device, team: Team
+def assemble_on_all(
+    parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout, device: torch.device, processes: ProcessGroup
 ) -> Recommender:
     """Puts the recommender together in every process, first in the main one: loading may leave converted files.
 
@@ -109,7 +109,7 @@ def assemble_in_team(
         dtype: Number format of the frozen weights.
         readout: How the answer is read.
         device: Where it will run.
-        team: The processes.
+        processes: The processes.
 
     Returns:
         The recommender in eval mode, nothing trainable yet.
@@ -117,15 +117,23 @@ def assemble_in_team(
     Raises:
         RunError: If saved weights do not fit.
     """
-    place = torch.device("cpu") if team.shards else device
-    recommender = team.main_first(lambda: assemble(parts, backbone, dtype=dtype, readout=readout, device=place))
-    if team.shards:
+    place = torch.device("cpu") if processes.shards else device
+    recommender = processes.run_main_first(
+        lambda: assemble(parts, backbone, dtype=dtype, readout=readout, device=place)
+    )
+    if processes.shards:
         move_small_parts(recommender, device)
     return recommender
 
 
 def save_parts(
-    recommender: Recommender, folder: Path, groups: Sequence[Group], probe: PromptBatch, *, step: str, team: Team
+    recommender: Recommender,
+    folder: Path,
+    groups: Sequence[Group],
+    probe: PromptBatch,
+    *,
+    step: str,
+    processes: ProcessGroup,
 ) -> None:
     """Saves trained groups from the main process, and proves in every process that the files give its scores.
 
@@ -137,7 +145,7 @@ def save_parts(
         groups: Groups to save.
         probe: A few encoded rows.
         step: Name of the tuning step, kept in the files.
-        team: The processes.
+        processes: The processes.
 
     Raises:
         RunError: If the disk cannot take the files, or the reloaded model's logits differ in any bit.
@@ -148,7 +156,7 @@ def save_parts(
             facts = {"group": group, "step": step}
             save_tensors(folder / f"{group}.safetensors", recommender.part_state(group), facts)
 
-    team.from_main(save)
+    processes.run_on_main(save)
     _verify(recommender, folder, groups, probe)
 
 

@@ -47,7 +47,7 @@ def start_accelerator(device: torch.device) -> Accelerator:
         device: Where to work; with several processes each gets its own device of that kind.
 
     Returns:
-        The accelerator; every call in one process gives the same team and device.
+        The accelerator; every call in one process gives the same group and device.
     """
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)

@@ -24,7 +24,7 @@ from collm.errors import DataError
 from collm.model.parameters import optimiser_groups
 from collm.model.prefix_cache import PrefixCache
 from collm.model.recommender import Recommender
-from collm.runs.team import ALONE, Team
+from collm.process_group import SINGLE, ProcessGroup
 
 logger = logging.getLogger(__name__)
 Array = np.ndarray[Any, Any]
@@ -38,14 +38,16 @@ SMALLER_ROWS = (
 
 
 @torch.no_grad()
-def recommender_logits(recommender: Recommender, prompts: PromptRows, *, max_tokens: int, team: Team = ALONE) -> Array:
+def recommender_logits(
+    recommender: Recommender, prompts: PromptRows, *, max_tokens: int, processes: ProcessGroup = SINGLE
+) -> Array:
     """Scores rows, those of one user and history together.
 
     Args:
         recommender: Put into eval mode.
         prompts: Encoded rows.
         max_tokens: Tokens per forward pass, padding included.
-        team: The processes that share the work; each gets all logits.
+        processes: The processes that share the work; each gets all logits.
 
     Returns:
         float32 [n_rows] logits in the order of the rows.
@@ -58,8 +60,8 @@ def recommender_logits(recommender: Recommender, prompts: PromptRows, *, max_tok
         return logits
 
     # Where weights are split over processes, all of them run the model equally often: none may take smaller batches.
-    fitting = score if team.shards else InParts(score, smaller=SMALLER_ROWS)
-    return score_batches(fitting, batches, len(prompts), team=team)
+    fitting = score if processes.shards else InParts(score, smaller=SMALLER_ROWS)
+    return score_batches(fitting, batches, len(prompts), processes=processes)
 
 
 class LanguageTask:
@@ -75,12 +77,12 @@ class LanguageTask:
         train: PromptRows,
         valid: PromptRows,
         seed: int,
-        team: Team = ALONE,
+        processes: ProcessGroup = SINGLE,
     ) -> None:
         """Takes the model, the step and the encoded rows; `seed` decides the order of batches and what is drawn."""
         self.title = title
         self._recommender, self._step, self._tuning = recommender, step, tuning
-        self._train, self._valid, self._seed, self._team = train, valid, seed, team
+        self._train, self._valid, self._seed, self._processes = train, valid, seed, processes
         self._micro_batch_tokens = tuning.micro_batch_tokens
         self._trained: tuple[Group, ...] = tuple(group for group, plan in step.groups.items() if plan.trains)
         self._lead = step.optimiser[self._trained[0]]
@@ -152,7 +154,7 @@ class LanguageTask:
 
     def advice(self) -> str | None:
         """Returns a sentence where most global batches make fewer micro-batches than there are processes."""
-        steps, n = self.batches(0), self._team.size
+        steps, n = self.batches(0), self._processes.size
         idle = sum(len(micro_batches) < n for micro_batches in steps)
         if 2 * idle <= len(steps):
             return None
@@ -177,7 +179,7 @@ class LanguageTask:
     def validate(self) -> float:
         """Returns the AUC on the selection rows (fact 34)."""
         max_tokens = self._micro_batch_tokens
-        logits = recommender_logits(self._recommender, self._valid, max_tokens=max_tokens, team=self._team)
+        logits = recommender_logits(self._recommender, self._valid, max_tokens=max_tokens, processes=self._processes)
         return validation_auc(self._valid.rows.label, logits, what=self.title)
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -197,7 +199,7 @@ class LanguageTask:
         reason = None
         if self._tuning.frozen_lora_dropout:
             reason = "LoRA dropout stays on, so they are never the same twice (tuning.frozen_lora_dropout)"
-        elif self._team.shards:
+        elif self._processes.shards:
             reason = "frozen weights are split over processes, which must all run the model equally often"
         elif not self._recommender.takes_trees:
             reason = "this backbone runs every prompt by itself"

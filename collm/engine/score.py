@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from collm.errors import RunError
-from collm.runs.team import Team
+from collm.process_group import ProcessGroup
 
 Array = np.ndarray[Any, Any]
 
 
 def score_batches(
-    score: Callable[[Array], torch.Tensor], batches: Sequence[Array], n_rows: int, *, team: Team
+    score: Callable[[Array], torch.Tensor], batches: Sequence[Array], n_rows: int, *, processes: ProcessGroup
 ) -> Array:
     """Scores every batch in one of the processes and gives the whole to all.
 
@@ -26,7 +26,7 @@ def score_batches(
         score: Returns the float32 [batch] logits of some row numbers.
         batches: int64 row numbers each; together every row once.
         n_rows: Number of rows.
-        team: Who scores.
+        processes: The processes that share the work.
 
     Returns:
         float32 [n_rows] logits.
@@ -36,19 +36,19 @@ def score_batches(
     """
     # Row 0 holds the logits, row 1 how often a row was scored. Adding zeros to a logit leaves its bits alone.
     filled = np.zeros((2, n_rows), dtype=np.float32)
-    for rows in batches[team.index :: team.size]:
+    for rows in batches[processes.index :: processes.size]:
         filled[0, rows] = score(rows).float().cpu().numpy()
         np.add.at(filled[1], rows, 1)
-    if team.shards:
-        for _ in range(n_idle_turns(len(batches), team)):
+    if processes.shards:
+        for _ in range(n_idle_turns(len(batches), processes)):
             score(batches[0])
-    filled = team.sum(filled)
+    filled = processes.sum(filled)
     if n_bad := int((filled[1] != 1).sum()):
         raise RunError(f"scoring: {n_bad} of {n_rows} rows were not scored exactly once")
     logits: Array = filled[0]
     return logits
 
 
-def n_idle_turns(n_batches: int, team: Team) -> int:
+def n_idle_turns(n_batches: int, processes: ProcessGroup) -> int:
     """Returns how many batches fewer this process has than the first one, where they are dealt out in turn."""
-    return -(-n_batches // team.size) - len(range(team.index, n_batches, team.size))
+    return -(-n_batches // processes.size) - len(range(processes.index, n_batches, processes.size))

@@ -11,7 +11,7 @@ from torch.distributed.fsdp import fully_shard
 from collm.errors import RunError
 from collm.model.parameters import lora_parameters
 from collm.model.recommender import Recommender
-from collm.runs.team import Team
+from collm.process_group import ProcessGroup
 
 
 def move_small_parts(recommender: Recommender, device: torch.device) -> None:
@@ -23,7 +23,7 @@ def move_small_parts(recommender: Recommender, device: torch.device) -> None:
         parameter.data = parameter.data.to(device)
 
 
-def shard_frozen_weights(recommender: Recommender, accelerator: Accelerator, *, team: Team) -> Recommender:
+def shard_frozen_weights(recommender: Recommender, accelerator: Accelerator, *, processes: ProcessGroup) -> Recommender:
     """Splits the frozen weights over the processes, one decoder layer at a time, where the launcher asked for it.
 
     Each layer is gathered when it runs and dropped after it; the recommender itself is the outermost unit, so token
@@ -33,7 +33,7 @@ def shard_frozen_weights(recommender: Recommender, accelerator: Accelerator, *, 
     Args:
         recommender: Changed in place. Its language model lies on the processor; layers move to the device one by one.
         accelerator: Device, and the launcher's FSDP settings: `reshard_after_forward` and `offload_params` are taken.
-        team: The processes; nothing is done unless it shards.
+        processes: The processes; nothing is done unless it shards.
 
     Returns:
         The same recommender.
@@ -41,7 +41,7 @@ def shard_frozen_weights(recommender: Recommender, accelerator: Accelerator, *, 
     Raises:
         RunError: If the language model does not say what its layers are, or the launcher asked for FSDP version 1.
     """
-    if not team.shards:
+    if not processes.shards:
         return recommender
     names = tuple(getattr(recommender.lm, "_no_split_modules", None) or ())
     layers = [module for module in recommender.lm.modules() if type(module).__name__ in names]

@@ -24,7 +24,7 @@ from collm.engine.progress import progress
 from collm.engine.seeding import derive_seed, seed_draws
 from collm.engine.train_task import DivisibleTask, IndexArray, LoopSettings, LoopState, SharedTask, TrainTask
 from collm.errors import RunError
-from collm.runs.team import ALONE, Team
+from collm.process_group import SINGLE, ProcessGroup
 
 __all__ = ["LoopSettings", "LoopState", "Observer", "SharedTask", "TrainTask", "train"]
 
@@ -39,7 +39,7 @@ def train(
     accelerator: Accelerator,
     checkpoint: Path,
     observer: Observer,
-    team: Team = ALONE,
+    processes: ProcessGroup = SINGLE,
 ) -> LoopState:
     """Trains until the steps or the patience run out, then puts the best weights into the task.
 
@@ -52,18 +52,18 @@ def train(
     batch and its gradient stay the same, and so do the sizes after a checkpoint.
 
     Args:
-        task: What is trained; a `SharedTask` where the team has several processes.
+        task: What is trained; a `SharedTask` where the group has several processes.
         settings: How long and how carefully.
         accelerator: Backward pass and clipping.
         checkpoint: Written by the main process, read by all.
         observer: Called in the main process.
-        team: The processes that train together; each works on some micro-batches of every global batch.
+        processes: The processes that train together; each works on some micro-batches of every global batch.
 
     Raises:
         RunError: If a loss or validation value is not finite, the checkpoint does not fit, or memory does not suffice
             for a single row.
     """
-    return _Loop(task, settings, accelerator, checkpoint, observer, team).run()
+    return _Loop(task, settings, accelerator, checkpoint, observer, processes).run()
 
 
 class _Loop:
@@ -74,10 +74,10 @@ class _Loop:
         accelerator: Accelerator,
         checkpoint: Path,
         observer: Observer,
-        team: Team,
+        processes: ProcessGroup,
     ) -> None:
         self._task, self._settings, self._accelerator = task, settings, accelerator
-        self._checkpoint, self._observer, self._team = checkpoint, observer, team
+        self._checkpoint, self._observer, self._processes = checkpoint, observer, processes
         self._optimiser = task.optimiser()
         self._peaks = [group["lr"] for group in self._optimiser.param_groups]
         self._parameters = [each for group in self._optimiser.param_groups for each in group["params"]]
@@ -89,11 +89,11 @@ class _Loop:
         self._fault = ""
 
     def run(self) -> LoopState:
-        if self._team.from_main(self._checkpoint.exists):
+        if self._processes.run_on_main(self._checkpoint.exists):
             self._resume()
-        self._team.copy_from_main(self._task.state().values())
+        self._processes.broadcast(self._task.state().values())
         start, base = time.monotonic(), self._state.seconds
-        with progress(self._task.title, self._settings.max_steps, shown=self._team.is_main) as ticker:
+        with progress(self._task.title, self._settings.max_steps, shown=self._processes.is_main) as ticker:
             ticker.advance(self._state.step)
             while not self._state.finished:
                 values, save = self._step()
@@ -105,27 +105,29 @@ class _Loop:
                 ):
                     self._validate(values)
                 if save:
-                    self._team.from_main(self._save)
+                    self._processes.run_on_main(self._save)
         self._state.seconds = base + time.monotonic() - start
-        self._team.from_main(self._save)
+        self._processes.run_on_main(self._save)
         self._task.load_state(self._best)
         return self._state
 
     def _step(self) -> tuple[dict[str, float], bool]:
         """Returns logged values, and whether the main process wants a checkpoint after this step."""
-        state, team = self._state, self._team
+        state, processes = self._state, self._processes
         if not self._batches or state.step % len(self._batches) == 0:
             self._load_epoch()
         rates = self._set_rates(state.step)
-        due = team.is_main and time.monotonic() - self._saved >= self._settings.checkpoint_seconds
+        due = processes.is_main and time.monotonic() - self._saved >= self._settings.checkpoint_seconds
         while True:
             micro_batches = self._batches[state.step % len(self._batches)]
             n_rows = sum(len(rows) for rows in micro_batches)
             self._optimiser.zero_grad(set_to_none=True)
             own, short = self._accumulate_if_it_fits(micro_batches, n_rows, rates)
-            total, save, n_short = add_up_gradients(self._parameters, (own, float(due), float(short)), team=team)
+            total, save, n_short = add_up_gradients(
+                self._parameters, (own, float(due), float(short)), processes=processes
+            )
             if not math.isfinite(total):
-                team.together(self._complain)
+                processes.run_on_all(self._complain)
                 raise RunError(self._not_finite("summed loss", total, rates, micro_batches[0]))
             if not n_short:
                 break
@@ -144,7 +146,7 @@ class _Loop:
         done = attempt(lambda: self._accumulate(micro_batches, n_rows, rates))
         if not isinstance(done, OutOfMemory):
             return done, False
-        if self._team.shards:
+        if self._processes.shards:
             # The others wait within a layer for this process, so no step can be begun again.
             raise RunError(f"{self._task.title}: {done.said}; lower tuning.micro_batch_tokens")
         if isinstance(self._task, DivisibleTask) and len(self._at_work) > 1:
@@ -160,7 +162,7 @@ class _Loop:
         assert isinstance(self._task, DivisibleTask)
         self._state.micro_batch_size = size = self._task.half_size(micro_batches)
         advice = self._task.limit(size)
-        if self._team.is_main:
+        if self._processes.is_main:
             logger.warning(
                 "%s: out of memory; going on with micro-batches half as large (%s)", self._task.title, advice
             )
@@ -186,12 +188,12 @@ class _Loop:
 
     def _dealt(self, micro_batches: Sequence[IndexArray]) -> tuple[Sequence[int], int]:
         """Returns which micro-batches are this process's, and how often it must go along for the sake of others."""
-        if self._team.size == 1:
+        if self._processes.size == 1:
             return range(len(micro_batches)), 0
         assert isinstance(self._task, SharedTask)
-        shares = deal([self._task.cost(rows) for rows in micro_batches], self._team.size)
-        own = shares[self._team.index]
-        return own, max(map(len, shares)) - len(own) if self._team.shards else 0
+        shares = deal([self._task.cost(rows) for rows in micro_batches], self._processes.size)
+        own = shares[self._processes.index]
+        return own, max(map(len, shares)) - len(own) if self._processes.shards else 0
 
     def _complain(self) -> None:
         if self._fault:
@@ -211,9 +213,9 @@ class _Loop:
 
     def _validate(self, values: dict[str, float]) -> None:
         # Parameters are equal already; buffers that an encoder updates by its own rows may not be.
-        self._team.copy_from_main(self._task.state().values())
+        self._processes.broadcast(self._task.state().values())
         value = self._task.validate()
-        self._state = LoopState(**self._team.from_main(lambda: asdict(self._judged(value, values))))
+        self._state = LoopState(**self._processes.run_on_main(lambda: asdict(self._judged(value, values))))
         if self._state.best_step == self._state.step:
             self._best = {name: tensor.detach().clone() for name, tensor in self._task.state().items()}
 
@@ -259,4 +261,4 @@ class _Loop:
         self._state = LoopState(**metadata["state"])
         if self._state.micro_batch_size is not None and isinstance(self._task, DivisibleTask):
             self._task.limit(self._state.micro_batch_size)
-        self._team.from_main(lambda: self._observer(self._state.step, {"resumed": 1.0}))
+        self._processes.run_on_main(lambda: self._observer(self._state.step, {"resumed": 1.0}))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
-import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from collm.contracts.model_folder import BIN_INDEX, MODEL_FILES, SAFETENSORS_INDEX, bin_files
-from collm.digests import place_digest
 from collm.errors import DataError
-from collm.making import leftovers, making
+from collm.files import place_digest, temporary_for
+from collm.locks import leftovers, making
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ def make_folder(target: Path, write: Callable[[Path], None]) -> Path:
         # Another process may have been faster.
         if target.is_dir():
             return target
-        temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        temporary = temporary_for(target)
         try:
             temporary.mkdir(parents=True)
             write(temporary)

@@ -18,9 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collm.digests import file_digest, folder_files
 from collm.errors import DataError, RunError
-from collm.runs.atomic import TEMPORARY_SUFFIX, full_disk_named, sync, write_atomically, write_failure
+from collm.files import (
+    TEMPORARY_SUFFIX,
+    file_digest,
+    folder_files,
+    full_disk_named,
+    sync,
+    write_atomically,
+    write_failure,
+)
 
 DONE, LOCK = "done", "lock"
 # Written to after the run was finished, too: what was there then must still be its beginning.

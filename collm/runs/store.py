@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from collm.errors import RunError
-from collm.runs.atomic import remove_leftovers, replacing, write_atomically, write_failure
+from collm.files import remove_leftovers, replacing, write_atomically, write_failure
+from collm.locks import Holder, Lock, read_holder
 from collm.runs.files import DONE, LOCK, damage, finish_folder, remove_contents, replacing_together
-from collm.runs.lock import Holder, Lock, read_holder
 from collm.runs.records import RunResults
 
 __all__ = ["DONE", "LOCK", "Holder", "Lock", "RunFolder", "StageStore", "read_holder", "replacing", "write_atomically"]

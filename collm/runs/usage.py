@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collm.errors import RunError
+from collm.locks import held_locks, read_holder
 from collm.runs.files import DONE, LOCK, damage, listed_files
-from collm.runs.lock import held_locks, read_holder
 from collm.runs.store import RUN_FILES, STAGES, RunFolder
 
 EVENTS = "events.jsonl"

@@ -8,7 +8,7 @@ from typing import cast
 from pydantic import BaseModel
 
 from collm.component import BuildContext, Kind, Location, locations
-from collm.digests import place_digest
+from collm.files import place_digest
 from collm.registry import Registry
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec

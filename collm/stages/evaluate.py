@@ -94,7 +94,7 @@ def evaluate_model(
     def score(folder: Path) -> dict[str, Any]:
         score_rows = scorer()
         frames = [_score_split(split, data.rows(split), score_rows) for split in splits]
-        if not shared or runner.team.is_main:
+        if not shared or runner.processes.is_main:
             with replacing(folder / SCORES) as temporary:
                 pl.concat(frames).write_parquet(temporary)
         return {"rows": {split: len(data.rows(split)) for split in splits}, **getattr(score_rows, "facts", dict)()}

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from collm.errors import RunError, out_of_memory
-from collm.runs.atomic import full_disk_named, write_atomically
+from collm.files import full_disk_named, write_atomically
+from collm.process_group import SINGLE, ProcessGroup
 from collm.runs.files import damage, remove_contents
 from collm.runs.store import StageStore
-from collm.runs.team import ALONE, Team
 from collm.spec.fingerprint import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -54,15 +54,17 @@ class StageRunner:
 
     Attributes:
         current: Name of the stage that is being worked on, or was last.
-        team: The processes that work on the run.
+        processes: The processes that work on the run.
     """
 
-    def __init__(self, runs_dir: Path, *, finished: Callable[[StageResult], None], team: Team = ALONE) -> None:
+    def __init__(
+        self, runs_dir: Path, *, finished: Callable[[StageResult], None], processes: ProcessGroup = SINGLE
+    ) -> None:
         """Takes the runs directory, what to call after each stage, and the processes that work on it."""
         self._store = StageStore(runs_dir)
         self._finished = finished
         self.current = ""
-        self.team = team
+        self.processes = processes
 
     def run(
         self, name: str, payload: Mapping[str, Any], work: Work, *, shared: bool = False, label: str = ""
@@ -89,13 +91,13 @@ class StageRunner:
         start = time.monotonic()
         self._compare(name, digest)
         with contextlib.ExitStack() as held:
-            reused = self.team.from_main(lambda: self._claim(held, name, digest))
+            reused = self.processes.run_on_main(lambda: self._claim(held, name, digest))
             if not reused:
                 shown = f"{name} {label}".rstrip()
                 logger.info("%s: working in %s", shown, self._store.folder(name, digest).name)
                 self._try(name, digest, payload, work, shared=shared)
             # The main process marks the stage as done when it lets go of it, and the others read it after that.
-            self.team.from_main(held.close)
+            self.processes.run_on_main(held.close)
         return self._report(name, digest, start, reused=reused)
 
     def _claim(self, held: contextlib.ExitStack, name: str, digest: str) -> bool:
@@ -142,14 +144,14 @@ class StageRunner:
             record = {"work_seconds": round(time.monotonic() - start, 3), "facts": stated, "payload": dict(payload)}
             write_atomically(folder / RECORD, json.dumps(record, indent=2, default=str) + "\n")
 
-        self.team.from_main(finish)
+        self.processes.run_on_main(finish)
 
     def _compare(self, name: str, digest: str) -> None:
         """Makes sure that all processes speak of the same stage."""
-        if (main := self.team.from_main(lambda: digest)) != digest:
+        if (main := self.processes.run_on_main(lambda: digest)) != digest:
             raise RunError(
-                f"{name}: process {self.team.index} sees other code or data than the main process ({digest}, {main}); "
-                "install the same versions on every machine and give all the same files"
+                f"{name}: process {self.processes.index} sees other code or data than the main process ({digest}, "
+                f"{main}); install the same versions on every machine and give all the same files"
             )
 
     def _report(self, name: str, digest: str, start: float, *, reused: bool) -> StageResult:
@@ -172,11 +174,11 @@ class StageRunner:
             record = json.loads(path.read_text(encoding="utf-8"))
             return {"work_seconds": float(record["work_seconds"]), "facts": dict(record["facts"])}
         except FileNotFoundError as error:
-            if self.team.is_main:
+            if self.processes.is_main:
                 raise RunError(f"{path}: missing; {REMOVE}") from error
             raise RunError(
-                f"{path}: process {self.team.index} does not see what the main process wrote; put --runs-dir on a file "
-                "system that all machines share"
+                f"{path}: process {self.processes.index} does not see what the main process wrote; put --runs-dir on a "
+                "file system that all machines share"
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged: not a stage's record ({error}); {REMOVE}") from error

@@ -17,7 +17,7 @@ from collm.contracts.backbone import Backbone, Dtype
 from collm.contracts.prompt import Variant
 from collm.contracts.tuning import Group, TuneStep, TuningStrategy
 from collm.data.prepared import PreparedData, Rows
-from collm.engine.assemble import Parts, assemble_in_team, save_parts
+from collm.engine.assemble import Parts, assemble_on_all, save_parts
 from collm.engine.language_task import LanguageTask, recommender_logits, selection_rows
 from collm.engine.memory import tell_memory
 from collm.engine.prompt_rows import PromptSource
@@ -103,7 +103,7 @@ class LanguageModelRun:
             recommender_logits,
             recommender,
             max_tokens=self._tuning.micro_batch_tokens,
-            team=self._runner.team,
+            processes=self._runner.processes,
         )
         return PromptScorer(self._prompts.source(self._strategy.variant), score, probe=recommender.probe)
 
@@ -114,7 +114,7 @@ class LanguageModelRun:
             dtype: Number format of the frozen weights; None = the spec's.
         """
         recommender = self._assemble(self._parts(self._steps[-1].groups if self._steps else {}), dtype)
-        return shard_frozen_weights(recommender, self._accelerator, team=self._runner.team)
+        return shard_frozen_weights(recommender, self._accelerator, processes=self._runner.processes)
 
     @property
     def backbone(self) -> Backbone:
@@ -232,8 +232,8 @@ class LanguageModelRun:
         train_prompts, valid_prompts = source.encode(self._train_rows(step)), source.encode(self._valid_rows())
         if step.groups.get("projector") is not None and step.groups["projector"].start == "scratch":
             recommender.calibrate_projector(train_prompts.encoder_batches())
-        team = self._runner.team
-        shard_frozen_weights(recommender, self._accelerator, team=team)
+        processes = self._runner.processes
+        shard_frozen_weights(recommender, self._accelerator, processes=processes)
         task = LanguageTask(
             recommender,
             step,
@@ -242,7 +242,7 @@ class LanguageModelRun:
             train=train_prompts,
             valid=valid_prompts,
             seed=seed,
-            team=team,
+            processes=processes,
         )
         if advice := task.advice():
             logger.warning(advice)
@@ -252,14 +252,14 @@ class LanguageModelRun:
             accelerator=self._accelerator,
             checkpoint=folder / CHECKPOINT,
             observer=self._observer,
-            team=team,
+            processes=processes,
         )
         probe = valid_prompts.batch(np.arange(min(PROBE_ROWS, len(valid_prompts))))
-        save_parts(recommender, folder, trained, probe, step=step.name, team=team)
-        if team.is_main:
+        save_parts(recommender, folder, trained, probe, step=step.name, processes=processes)
+        if processes.is_main:
             (folder / CHECKPOINT).unlink(missing_ok=True)
         return {
-            "processes": team.size,
+            "processes": processes.size,
             "probe": recommender.probe.plain() if recommender.probe else None,
             "rows": len(train_prompts),
             "valid_rows": len(valid_prompts),
@@ -283,13 +283,13 @@ class LanguageModelRun:
 
     def _assemble(self, parts: Parts, dtype: Dtype | None = None) -> Recommender:
         assert self._spec.backbone is not None
-        return assemble_in_team(
+        return assemble_on_all(
             parts,
             self._backbone,
             dtype=dtype or self._spec.backbone.dtype,
             readout=self._spec.answer.readout,
             device=self._accelerator.device,
-            team=self._runner.team,
+            processes=self._runner.processes,
         )
 
     def _new_encoder(self) -> EncoderModule:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from collm.component import load_attribute
-from collm.runs.lock import Holder
+from collm.locks import Holder
 from collm.runs.parent import end_with_parent
 from collm.spec.model import ResolvedSpec
 from collm.visible import ShownFormatter

@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from collm.errors import DataError, RunError, SpecError
-from collm.runs.lock import Holder
+from collm.locks import Holder
 from collm.spec.contents import hash_with
 from collm.spec.model import ResolvedSpec
 from collm.study import records

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from collm.runs.lock import Holder
+from collm.locks import Holder
 
 OWNER = "owner"
 ATTEMPTS = "attempts"

@@ -14,9 +14,9 @@ from typing import Any
 
 from collm.component import BuildContext
 from collm.errors import CollmError, RunError, SpecError
+from collm.locks import Holder
 from collm.look import look_around
 from collm.registry import Registry, default_registry
-from collm.runs.lock import Holder
 from collm.runs.parent import end_with_parent
 from collm.spec.model import COMPONENT_SECTIONS
 from collm.study.check import CheckedStudy, check_study, probed_specs

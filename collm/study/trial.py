@@ -13,9 +13,9 @@ from typing import Any
 from collm.component import BuildContext
 from collm.finished import run_folder
 from collm.hookspecs import hookimpl
+from collm.locks import Holder, read_holder
 from collm.registry import Registry, default_registry
 from collm.runner import RunOptions, run_spec
-from collm.runs.lock import Holder, read_holder
 from collm.runs.store import LOCK, STAGES
 from collm.spec.model import ResolvedSpec
 from collm.study.child import REPORT, Job, TrialPruned

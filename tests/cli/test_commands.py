@@ -16,8 +16,8 @@ from collm.cli import context, main
 from collm.cli.main import call
 from collm.component import Component
 from collm.contracts.encoder import EncoderConfig
+from collm.locks import Lock
 from collm.registry import registry_of
-from collm.runs.lock import Lock
 
 SPEC = "name: x\ndataset: {name: movielens-small}\nencoder: {name: mf}\n"
 

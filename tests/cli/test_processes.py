@@ -11,7 +11,7 @@ import pytest
 from collm.cli.context import say
 from collm.cli.main import call
 from collm.cli.processes import is_main_process, n_processes, started_less_than_asked
-from collm.runs.team import ALONE
+from collm.process_group import SINGLE
 
 ONE = {}
 TORCH = {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "2"}
@@ -62,8 +62,8 @@ def test_other_commands_refuse_a_launcher(launch, capsys) -> None:
     assert "`collm plugins` works in one process: start it without a launcher" in capsys.readouterr().err
 
 
-def test_a_team_is_met_without_torch_where_there_is_one_process() -> None:
+def test_a_group_is_met_without_torch_where_there_is_one_process() -> None:
     code = "import sys; from collm.cli.processes import meet; print(meet(None).size, 'torch' in sys.modules)"
     kept = {name: value for name, value in os.environ.items() if name not in {*TORCH, *MPI}}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept, check=True)
-    assert done.stdout.split() == [str(ALONE.size), "False"]
+    assert done.stdout.split() == [str(SINGLE.size), "False"]

@@ -13,7 +13,7 @@ import pytest
 
 from collm.cli.main import call
 from collm.errors import RunError
-from collm.runs.lock import Holder
+from collm.locks import Holder
 from collm.runs.store import RunFolder, StageStore
 
 RESULTS = {

@@ -20,8 +20,8 @@ from generated import command, write_data
 from postgres_server import PASSWORD, QUOTED, Server, start_server
 
 from collm.errors import RunError
+from collm.locks import read_holder
 from collm.registry import default_registry
-from collm.runs.lock import read_holder
 from collm.study.check import check_study
 from collm.study.definition import open_study
 from collm.study.ledger import Claim, Ledger

@@ -11,13 +11,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 from language_fakes import language_task, prompt_rows, tiny_recommender
-from team_fakes import in_team
+from process_fakes import in_group
 
 from collm.engine.language_task import recommender_logits
 from collm.engine.out_of_memory import InParts, OutOfMemory, attempt
 from collm.engine.train import LoopSettings, train
 from collm.errors import RunError
-from collm.runs.team import ALONE, Team
+from collm.process_group import SINGLE, ProcessGroup
 
 
 def out_of_memory() -> torch.OutOfMemoryError:
@@ -78,7 +78,7 @@ class Divisible:
         self.model.load_state_dict(dict(state), strict=True)
 
 
-def run(task: Divisible, path: Path, team: Team = ALONE, **changes: Any) -> Divisible:
+def run(task: Divisible, path: Path, processes: ProcessGroup = SINGLE, **changes: Any) -> Divisible:
     values: dict[str, Any] = {
         "max_steps": 6,
         "validate_every": 6,
@@ -93,7 +93,7 @@ def run(task: Divisible, path: Path, team: Team = ALONE, **changes: Any) -> Divi
         accelerator=Accelerator(cpu=True),
         checkpoint=path,
         observer=lambda step, values: None,
-        team=team,
+        processes=processes,
     )
     return task
 
@@ -114,13 +114,16 @@ def test_smaller_micro_batches_train_the_same_weights(tmp_path: Path, caplog, ro
 def test_all_processes_go_on_with_the_same_micro_batches(tmp_path: Path, room: int) -> None:
     alone = run(Divisible(room=99), tmp_path / "alone")
     # The main process has room for all; the others learn of the smaller size from each other.
-    team = in_team(
-        lambda team: run(Divisible(room=99 if team.is_main else room), tmp_path / f"team-{team.size}", team), 3
+    group = in_group(
+        lambda processes: run(
+            Divisible(room=99 if processes.is_main else room), tmp_path / f"group-{processes.size}", processes
+        ),
+        3,
     )
-    assert {task.size for task in team} == {room}
-    for task in team:
+    assert {task.size for task in group} == {room}
+    for task in group:
         torch.testing.assert_close(task.model.weight, alone.model.weight, rtol=0, atol=1e-6)
-        assert torch.equal(task.model.weight, team[0].model.weight)
+        assert torch.equal(task.model.weight, group[0].model.weight)
 
 
 def test_a_resumed_run_begins_with_the_size_that_fitted(tmp_path: Path) -> None:
@@ -140,7 +143,7 @@ def test_a_row_that_does_not_fit_alone_is_one_clear_error(tmp_path: Path, size: 
         with pytest.raises(RunError, match=message):
             run(Divisible(room=99, poisoned=5), tmp_path / "alone")
         return
-    errors = in_team(lambda team: run(Divisible(room=99, poisoned=5), tmp_path / "team", team), size)
+    errors = in_group(lambda processes: run(Divisible(room=99, poisoned=5), tmp_path / "group", processes), size)
     for error in errors:
         with pytest.raises(RunError, match=message):
             raise error
@@ -157,7 +160,7 @@ def test_a_task_that_cannot_be_divided_says_what_to_lower(tmp_path: Path) -> Non
 
 
 def test_split_weights_are_not_tried_again(tmp_path: Path) -> None:
-    errors = in_team(lambda team: run(Divisible(room=2), tmp_path / "c", team), 2, shards=True)
+    errors = in_group(lambda processes: run(Divisible(room=2), tmp_path / "c", processes), 2, shards=True)
     assert any(
         "CUDA out of memory" in str(error) and "lower tuning.micro_batch_tokens" in str(error) for error in errors
     )

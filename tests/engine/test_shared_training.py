@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from team_fakes import in_team
+from process_fakes import in_group
 
 from collm.engine.gradients import add_up_gradients
 from collm.engine.train import LoopSettings, train
 from collm.errors import RunError
-from collm.runs.team import ALONE, Team
+from collm.process_group import SINGLE, ProcessGroup
 
 SETTINGS = {"max_steps": 12, "validate_every": 3, "patience": 9, "clip_norm": 0.5, "checkpoint_seconds": 0.0, "seed": 1}
 
@@ -70,9 +70,17 @@ class Regression:
         self.model.load_state_dict(dict(state), strict=True)
 
 
-def run(task: Regression, path: Path, team: Team = ALONE, observer: Any = lambda step, values: None, **changes: Any):
+def run(
+    task: Regression,
+    path: Path,
+    processes: ProcessGroup = SINGLE,
+    observer: Any = lambda step, values: None,
+    **changes: Any,
+):
     settings = LoopSettings(**{**SETTINGS, **changes})
-    state = train(task, settings, accelerator=Accelerator(cpu=True), checkpoint=path, observer=observer, team=team)
+    state = train(
+        task, settings, accelerator=Accelerator(cpu=True), checkpoint=path, observer=observer, processes=processes
+    )
     return task, state
 
 
@@ -80,7 +88,9 @@ def run(task: Regression, path: Path, team: Team = ALONE, observer: Any = lambda
 @pytest.mark.parametrize("shards", [False, True])
 def test_several_processes_train_the_weights_of_one(tmp_path: Path, size: int, shards: bool) -> None:
     alone, state = run(Regression(), tmp_path / "alone.safetensors")
-    members = in_team(lambda team: run(Regression(), tmp_path / "team.safetensors", team), size, shards=shards)
+    members = in_group(
+        lambda processes: run(Regression(), tmp_path / "group.safetensors", processes), size, shards=shards
+    )
     for task, other in members:
         assert (other.step, other.best_step, other.rows_seen) == (state.step, state.best_step, state.rows_seen)
         # Gradients cross the wires in float32.
@@ -96,22 +106,24 @@ def test_several_processes_train_the_weights_of_one(tmp_path: Path, size: int, s
 def test_observers_hear_it_once_and_all_stop_by_one_decision(tmp_path: Path) -> None:
     heard: list[tuple[int, int]] = []
 
-    def work(team: Team) -> Any:
+    def work(processes: ProcessGroup) -> Any:
         task = Regression()
         # Only the main process sees a plateau; the others would have gone on.
-        task.validate = lambda: 1.0 if team.is_main else float(np.random.default_rng().random())  # type: ignore[method-assign]
-        return run(task, tmp_path / "c", team, lambda step, values: heard.append((team.index, step)), patience=2)
+        task.validate = lambda: 1.0 if processes.is_main else float(np.random.default_rng().random())  # type: ignore[method-assign]
+        return run(
+            task, tmp_path / "c", processes, lambda step, values: heard.append((processes.index, step)), patience=2
+        )
 
-    assert [(state.step, state.best_step) for _, state in in_team(work, 2)] == [(9, 3), (9, 3)]
+    assert [(state.step, state.best_step) for _, state in in_group(work, 2)] == [(9, 3), (9, 3)]
     assert heard == [(0, 3), (0, 6), (0, 9)]
 
 
 def test_a_resumed_team_ends_with_the_same_bits_and_another_size_may_resume(tmp_path: Path) -> None:
-    whole = in_team(lambda team: run(Regression(), tmp_path / "whole", team), 2)[0][0]
-    stopped = in_team(lambda team: run(Regression(stop_at=3), tmp_path / "part", team), 2)
+    whole = in_group(lambda processes: run(Regression(), tmp_path / "whole", processes), 2)[0][0]
+    stopped = in_group(lambda processes: run(Regression(stop_at=3), tmp_path / "part", processes), 2)
     assert [str(each) for each in stopped] == ["stopped on purpose"] * 2
     content = (tmp_path / "part").read_bytes()
-    for task, state in in_team(lambda team: run(Regression(), tmp_path / "part", team), 2):
+    for task, state in in_group(lambda processes: run(Regression(), tmp_path / "part", processes), 2):
         assert state.step == 12
         assert torch.equal(task.model.weight, whole.model.weight)
     (tmp_path / "part").write_bytes(content)
@@ -120,20 +132,20 @@ def test_a_resumed_team_ends_with_the_same_bits_and_another_size_may_resume(tmp_
 
 
 def test_a_bad_loss_in_one_process_is_an_error_of_all(tmp_path: Path) -> None:
-    raised = in_team(lambda team: run(Regression(poisoned_row=5), tmp_path / "c", team), 2)
+    raised = in_group(lambda processes: run(Regression(poisoned_row=5), tmp_path / "c", processes), 2)
     assert all(isinstance(each, RunError) and "regression: loss is nan at step" in str(each) for each in raised)
     assert str(raised[0]) == str(raised[1])
 
 
 def test_gradients_and_numbers_are_added_up_and_what_nobody_has_stays_none() -> None:
-    def work(team: Team) -> Any:
+    def work(processes: ProcessGroup) -> Any:
         both, one, none = (torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(3))
-        both.grad = torch.full((2, 2), float(team.index + 1))
-        one.grad = torch.ones(2, 2) if team.index == 1 else None
-        sums = add_up_gradients([both, one, none], (0.5, float(team.is_main)), team=team)
+        both.grad = torch.full((2, 2), float(processes.index + 1))
+        one.grad = torch.ones(2, 2) if processes.index == 1 else None
+        sums = add_up_gradients([both, one, none], (0.5, float(processes.is_main)), processes=processes)
         return both.grad, one.grad, none.grad, sums
 
-    for both, one, none, sums in in_team(work, 3):
+    for both, one, none, sums in in_group(work, 3):
         assert torch.equal(both, torch.full((2, 2), 6.0))
         assert torch.equal(one, torch.ones(2, 2))
         assert none is None

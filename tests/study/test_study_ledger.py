@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from study_fakes import STUDY, Studies
 
-from collm.runs.lock import Holder
+from collm.locks import Holder
 from collm.study import ledger as ledger_module
 from collm.study import records
 from collm.study.ledger import Claim, Ledger, Nothing, is_kept

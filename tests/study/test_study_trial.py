@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from study_fakes import Studies
 
+from collm.locks import Holder
 from collm.registry import Registry
-from collm.runs.lock import Holder
 from collm.runs.store import LOCK, STAGES, RunFolder
 from collm.study.child import REPORT, Job, TrialPruned
 from collm.study.trial import Reporter, _free_locks, reported_stage

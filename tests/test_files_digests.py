@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collm import digests
-from collm.digests import file_digest, folder_files, member_digest, place_digest
+from collm import files as digests
 from collm.errors import DataError
+from collm.files import file_digest, folder_files, member_digest, place_digest
 
 
 def test_a_digest_is_that_of_the_bytes(tmp_path: Path) -> None:

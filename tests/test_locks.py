@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from collm import locks as lock_module
 from collm.errors import RunError
-from collm.runs import lock as lock_module
-from collm.runs.lock import Holder, Lock, read_holder
+from collm.locks import Holder, Lock, read_holder
 
 
 def write_lock(path: Path, holder: Holder) -> None:

@@ -1,4 +1,4 @@
-"""A team whose members are threads: words go through a store in memory, sums through a list."""
+"""A group whose members are threads: words go through a store in memory, sums through a list."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 import torch
 from torch import distributed
 
-from collm.engine.launched import LaunchedTeam
-from collm.runs.team import Team
+from collm.engine.launched import LaunchedGroup
+from collm.process_group import ProcessGroup
 
 
-class ThreadTeam(LaunchedTeam):
+class ThreadTeam(LaunchedGroup):
     """One thread of several."""
 
     def __init__(self, store: Any, index: int, barrier: Barrier, shared: list[Any], *, shards: bool) -> None:
         super().__init__(store, index=index, size=barrier.parties, shards=shards)
         self._barrier, self._shared = barrier, shared
 
-    def add_up(self, tensor: torch.Tensor) -> None:
+    def all_reduce(self, tensor: torch.Tensor) -> None:
         self._shared[self.index] = tensor.clone()
         self._barrier.wait(timeout=20)
         tensor.copy_(torch.stack(self._shared).sum(0))
         self._barrier.wait(timeout=20)
 
-    def copy_from_main(self, tensors: Iterable[torch.Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
         for tensor in tensors:
             self._shared[self.index] = tensor
             self._barrier.wait(timeout=20)
@@ -37,8 +37,8 @@ class ThreadTeam(LaunchedTeam):
             self._barrier.wait(timeout=20)
 
 
-def in_team(work: Callable[[Team], Any], size: int, *, shards: bool = False) -> list[Any]:
-    """Runs `work(team)` for every member at once; returns what each returned or raised."""
+def in_group(work: Callable[[ProcessGroup], Any], size: int, *, shards: bool = False) -> list[Any]:
+    """Runs `work(group)` for every member at once; returns what each returned or raised."""
     store, barrier = distributed.HashStore(), Barrier(size)
     store.set_timeout(timedelta(seconds=20))
     shared: list[Any] = [None] * size

@@ -1,7 +1,7 @@
-"""The processes that work on one run together. A team of one is written here; `collm.engine.launched` has the others.
+"""The processes that work on one run. This is the single-process implementation; `collm.engine.launched` has the other.
 
-The main process alone writes, locks and prints. Everything else is done by all, or by the main process while the others
-wait. Code that speaks to its team is the same for one process and for many.
+Only the main process writes, locks and prints. Everything else runs in all processes, or in the main process while the
+others wait. Code that uses a group is the same for one process and for many.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Array = np.ndarray[Any, Any]
 
 
 class ProcessFailed(Exception):
-    """The team cannot go on, because one of its processes failed where the others could not follow.
+    """The group is aborted: one of its processes failed where the others could not follow.
 
     Attributes:
-        told: Whether another process shows the cause, so that this one ends without a word.
+        already_reported: Whether another process shows the cause, so that this one ends silently.
     """
 
-    def __init__(self, message: str, *, told: bool) -> None:
+    def __init__(self, message: str, *, already_reported: bool) -> None:
         """Takes what happened and whether it is shown elsewhere."""
         super().__init__(message)
-        self.told = told
+        self.already_reported = already_reported
 
 
-class Team:
+class ProcessGroup:
     """One process that works alone.
 
     Attributes:
@@ -49,7 +49,7 @@ class Team:
         """Whether this process is the one that writes, locks and prints."""
         return self.index == 0
 
-    def from_main(self, work: Callable[[], T]) -> T:
+    def run_on_main(self, work: Callable[[], T]) -> T:
         """Does work in the main process alone; the others wait, however long it takes.
 
         Args:
@@ -63,21 +63,21 @@ class Team:
         """
         return work()
 
-    def main_first(self, work: Callable[[], T]) -> T:
+    def run_main_first(self, work: Callable[[], T]) -> T:
         """Does work in the main process and then in the others, for work that leaves files which all read.
 
         Args:
             work: Returns anything; each process gets its own.
         """
         own: list[T] = []
-        self.from_main(lambda: own.append(work()))
+        self.run_on_main(lambda: own.append(work()))
         return own[0] if own else work()
 
-    def together(self, work: Callable[[], T]) -> T:
+    def run_on_all(self, work: Callable[[], T]) -> T:
         """Does work in every process; it succeeds everywhere or fails everywhere, with the same error.
 
         Args:
-            work: May speak to the team.
+            work: May use the group.
 
         Returns:
             What `work` returned in this process.
@@ -92,14 +92,14 @@ class Team:
         """Adds up same-shaped arrays of numbers over the processes; each gets the sum."""
         return values
 
-    def add_up(self, tensor: torch.Tensor) -> None:
+    def all_reduce(self, tensor: torch.Tensor) -> None:
         """Replaces a tensor by its sum over the processes."""
 
-    def copy_from_main(self, tensors: Iterable[torch.Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
         """Overwrites tensors by those of the main process."""
 
     def close(self) -> None:
-        """Takes leave of the others; nothing may be said to the team after it."""
+        """Shuts the group down; no further communication is allowed."""
 
 
-ALONE = Team()
+SINGLE = ProcessGroup()

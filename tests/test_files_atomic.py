@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from collm import files as atomic
 from collm.errors import RunError
-from collm.runs import atomic
-from collm.runs.atomic import replacing, write_atomically
+from collm.files import replacing, write_atomically
 
 
 def test_writes_text_and_bytes_and_makes_the_folder(tmp_path: Path) -> None:
