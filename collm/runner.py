@@ -17,6 +17,7 @@ from collm.contracts.encoder import EncoderConfig
 from collm.data.prepared import PreparedData
 from collm.engine.device import choose_device, prepare_machine, start_accelerator
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
+from collm.errors import RunError
 from collm.finished import input_hashes, outcome, stored_outcome
 from collm.metrics.score_notes import score_notes
 from collm.observers import Observers
@@ -29,9 +30,10 @@ from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floor_metrics, floors_frame, protocol, scores_frame
 from collm.stages.fit_encoder import default_config, fit_encoder, load_encoder
 from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, uses_fitted_encoder
-from collm.stages.prepare_data import prepare_data
-from collm.stages.stage import StageResult, StageRunner
-from collm.stages.tune import LanguageModelRun
+from collm.stages.language_model import LanguageModelRun
+from collm.stages.prepare_data import PreparedStage, prepare_data
+from collm.stages.stage import RunContext, StageResult, StageRunner
+from collm.stages.tune import tune
 
 logger = logging.getLogger(__name__)
 RESULTS_SCHEMA = 1
@@ -116,22 +118,26 @@ class _Run:
     def __init__(
         self, spec: ResolvedSpec, registry: Registry, options: RunOptions, folder: RunFolder, run: str
     ) -> None:
-        self.spec, self.registry, self.folder, self.run = spec, registry, folder, run
-        self.processes = options.processes
-        prepare_machine(options.threads)
-        self.accelerator = start_accelerator(choose_device(options.device))
-        self.context = BuildContext(cache_dir=options.cache_dir, find=registry.get)
+        self.folder, self.key, self.processes = folder, run, options.processes
         self.timing: dict[str, dict[str, Any]] = {}
         self.stages: dict[str, str] = {}
-        self.runner = StageRunner(options.runs_dir, finished=self._stage_finished, processes=self.processes)
         self.hooks = Observers(registry.host)
+        prepare_machine(options.threads)
+        self.context = RunContext(
+            spec=spec,
+            registry=registry,
+            build=BuildContext(cache_dir=options.cache_dir, find=registry.get),
+            stages=StageRunner(options.runs_dir, finished=self._stage_finished, processes=self.processes),
+            accelerator=start_accelerator(choose_device(options.device)),
+            observer=self._observer,
+        )
 
     def execute(self) -> None:
-        """Does the run; of several processes the main one keeps the run folder."""
+        """Executes the run. Only the main process writes the run folder."""
         if not self.processes.is_main:
             self._work()
             return
-        spec, folder = self.spec, self.folder
+        spec, folder = self.context.spec, self.folder
         environment = describe_environment() | {
             "processes": self.processes.size,
             "sharded_weights": self.processes.shards,
@@ -149,7 +155,6 @@ class _Run:
         except BaseException as error:
             folder.append_event("run_failed", error=f"{type(error).__name__}: {error}")
             raise
-        assert made is not None  # the main process has the results
         folder.replace(
             spec.plain(),
             made.results,
@@ -163,96 +168,61 @@ class _Run:
         folder.write_done()
         self.hooks.notify("run_finished", run_dir=folder.path, results=made.results)
 
-    def _work(self) -> _Made | None:
-        spec = self.spec
-        prepared, data = prepare_data(spec, registry=self.registry, runner=self.runner, context=self.context)
-        self._record(prepared)
+    def _work(self) -> _Made:
+        run = self.context
+        spec = run.spec
+        prepared = prepare_data(spec, registry=run.registry, runner=run.stages, context=run.build)
+        self._record(prepared.stage)
         floors = {
-            component.name: self._encoder_scores(default_config(component), data, prepared)[1]
-            for component in self.registry.floors()
+            component.name: self._encoder_scores(default_config(component), prepared)[1]
+            for component in run.registry.floors()
         }
         facts: dict[str, Any] = {}
-        notes = list(data.notes)
-        if spec.backbone is None:
-            fitted, evaluated = self._encoder_scores(spec.encoder, data, prepared, record=True)
+        notes = list(prepared.data.notes)
+        if spec.backbone is not None:
+            evaluated = self._language_model(prepared, facts, notes)
+        elif spec.encoder is not None:
+            fitted, evaluated = self._encoder_scores(spec.encoder, prepared)
+            self._record(fitted)
             facts["encoder"] = dict(fitted.facts)
         else:
-            evaluated = self._language_model(data, prepared, facts, notes)
+            raise RunError(f"{spec.name}: a spec needs an `encoder`, a `backbone`, or both")
         self.timing["evaluate"] = evaluated.timing()
-        if not self.processes.is_main:
-            return None
-        scores = scores_frame(spec, data, evaluated.logits)
+        scores = scores_frame(spec, prepared.data, evaluated.logits)
         notes.extend(score_notes(scores))
-        return _Made(self._results(data, evaluated, floors, facts, notes), scores, floors_frame(data, floors))
+        results = self._results(prepared.data, evaluated, floors, facts, notes)
+        return _Made(results, scores, floors_frame(prepared.data, floors))
 
-    def _language_model(
-        self, data: PreparedData, prepared: StageResult, facts: dict[str, Any], notes: list[str]
-    ) -> Evaluated:
+    def _language_model(self, prepared: PreparedStage, facts: dict[str, Any], notes: list[str]) -> Evaluated:
+        run, spec = self.context, self.context.spec
         fitted = None
-        if self.spec.encoder is not None and uses_fitted_encoder(self.spec, self.registry):
-            fitted = self._fit(self.spec.encoder, data, prepared, held_out_share(self.spec, self.registry))
+        if spec.encoder is not None and uses_fitted_encoder(spec, run.registry):
+            held_out = held_out_share(spec, run.registry)
+            upstream = encoder_upstream(prepared.stage.fingerprint, held_out)
+            fitted = fit_encoder(run, spec.encoder, encoder_view(prepared.data, held_out), upstream=upstream)
             self._record(fitted)
             facts["encoder"] = dict(fitted.facts)
-        language = LanguageModelRun(
-            self.spec,
-            data,
-            data_fingerprint=prepared.fingerprint,
-            fitted=fitted,
-            registry=self.registry,
-            runner=self.runner,
-            context=self.context,
-            accelerator=self.accelerator,
-            observer=self._observer,
-        )
-        for stage in language.tune():
+        model = LanguageModelRun(run, prepared, fitted=fitted)
+        for stage in tune(model):
             self._record(stage)
             facts[stage.name] = dict(stage.facts)
-        evaluated = evaluate_model(
-            self.spec,
-            data,
-            language.scorer,
-            model=language.fingerprint_payload(),
-            registry=self.registry,
-            runner=self.runner,
-            shared=True,
-        )
-        facts["backbone"] = language.describe(evaluated.scoring.facts)
-        notes.extend(language.notes(evaluated.scoring.facts))
+        evaluated = evaluate_model(run, prepared.data, model.scorer, model=model.fingerprint_payload(), shared=True)
+        facts["backbone"] = model.describe(evaluated.scoring.facts)
+        notes.extend(model.notes(evaluated.scoring.facts))
         return evaluated
 
-    def _fit(
-        self, config: EncoderConfig, data: PreparedData, prepared: StageResult, held_out: float = 0.0
-    ) -> StageResult:
-        return fit_encoder(
-            self.spec,
-            config,
-            encoder_view(data, held_out),
-            upstream=encoder_upstream(prepared.fingerprint, held_out),
-            registry=self.registry,
-            runner=self.runner,
-            context=self.context,
-            accelerator=self.accelerator,
-            observer=self._observer,
-        )
-
-    def _encoder_scores(
-        self, config: EncoderConfig | None, data: PreparedData, prepared: StageResult, *, record: bool = False
-    ) -> tuple[StageResult, Evaluated]:
-        assert config is not None  # the resolver refuses a spec with neither encoder nor backbone
-        fitted = self._fit(config, data, prepared)
-        if record:
-            self._record(fitted)
+    def _encoder_scores(self, config: EncoderConfig, prepared: PreparedStage) -> tuple[StageResult, Evaluated]:
+        """Fits and scores an encoder or floor on the whole training split."""
+        run, data = self.context, prepared.data
+        fitted = fit_encoder(run, config, data, upstream=prepared.stage.fingerprint)
 
         def scorer() -> Scorer:
-            encoder = load_encoder(fitted, config, data, self.spec, registry=self.registry, context=self.context)
-            encoder.to(self.accelerator.device)
-            batcher = EncoderBatcher.of(encoder, data, self.accelerator.device)
+            encoder = load_encoder(run, fitted, config, data)
+            encoder.to(run.accelerator.device)
+            batcher = EncoderBatcher.of(encoder, data, run.accelerator.device)
             return lambda rows: encoder_logits(encoder, batcher, rows)
 
-        model = {"encoder": fitted.fingerprint}
-        evaluated = evaluate_model(
-            self.spec, data, scorer, model=model, registry=self.registry, runner=self.runner, label=config.name
-        )
+        evaluated = evaluate_model(run, data, scorer, model={"encoder": fitted.fingerprint}, label=config.name)
         return fitted, evaluated
 
     def _results(
@@ -263,11 +233,11 @@ class _Run:
         facts: Mapping[str, Any],
         notes: list[str],
     ) -> dict[str, Any]:
-        spec = self.spec
+        spec, registry = self.context.spec, self.context.registry
         return {
             "schema": RESULTS_SCHEMA,
             "name": spec.name,
-            "run": self.run,
+            "run": self.key,
             "spec_hash": spec.spec_hash,
             "seed": spec.seed,
             "profile": spec.profile,
@@ -275,11 +245,11 @@ class _Run:
             "floors": floor_metrics(spec, floors),
             "timing": self.timing,
             "stages": self.stages,
-            "inputs": input_hashes(spec, self.registry, self.context),
+            "inputs": input_hashes(spec, registry, self.context.build),
             "counts": data.counts(),
             "full_counts": data.full_counts(),
-            "protocol": protocol(spec, data, self.registry),
-            "floor_needs": {floor.name: sorted(floor.needs) for floor in self.registry.floors()},
+            "protocol": protocol(spec, data, registry),
+            "floor_needs": {floor.name: sorted(floor.needs) for floor in registry.floors()},
             "facts": facts,
             "notes": notes,
         }
@@ -296,6 +266,6 @@ class _Run:
         self.hooks.notify("stage_finished", run_dir=self.folder.path, **values)
 
     def _observer(self, step: int, values: Mapping[str, float]) -> None:
-        logged = {"stage": self.runner.current, "step": step, "values": dict(values)}
+        logged = {"stage": self.context.stages.current, "step": step, "values": dict(values)}
         self.folder.append_event("step_logged", **logged)
         self.hooks.notify("step_logged", run_dir=self.folder.path, **logged)

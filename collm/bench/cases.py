@@ -111,7 +111,7 @@ def scorer(subject: Subject, source: PromptSource) -> Callable[[Rows], Array]:
 
     def score(rows: Rows) -> Array:
         return recommender_logits(
-            subject.recommender, source.encode(rows), max_tokens=subject.tuning.micro_batch_tokens
+            subject.recommender, source.encode(rows), max_tokens=subject.setup.tuning.micro_batch_tokens
         )
 
     return score
@@ -120,8 +120,8 @@ def scorer(subject: Subject, source: PromptSource) -> Callable[[Rows], Array]:
 def _scoring(subject: Subject, amount: Amount) -> Case:
     rows = subject.data.rows("test")
     rows = rows.take(np.arange(min(len(rows), amount.rows)))
-    generator = np.random.default_rng(derive_seed(subject.spec.seed, "bench", "scoring"))
-    source, variant = subject.source(subject.variant), subject.variant
+    generator = np.random.default_rng(derive_seed(subject.setup.spec.seed, "bench", "scoring"))
+    source, variant = subject.source(subject.setup.strategy.variant), subject.setup.strategy.variant
     score = scorer(subject, source)
     score_text = scorer(subject, subject.source("text"))
     parts = [rows.take(at) for at in np.array_split(np.arange(len(rows)), min(amount.repetitions, len(rows)))]
@@ -152,9 +152,9 @@ def _scoring(subject: Subject, amount: Amount) -> Case:
 
 
 def _ranking(subject: Subject, amount: Amount) -> Case:
-    generator = np.random.default_rng(derive_seed(subject.spec.seed, "bench", "ranking"))
-    view, requests = subject.requests(amount.users, CANDIDATES, history_items=subject.spec.history.max_items)
-    source, variant = subject.source(subject.variant, data=view), subject.variant
+    generator = np.random.default_rng(derive_seed(subject.setup.spec.seed, "bench", "ranking"))
+    view, requests = subject.requests(amount.users, CANDIDATES, history_items=subject.setup.spec.history.max_items)
+    source, variant = subject.source(subject.setup.strategy.variant, data=view), subject.setup.strategy.variant
     score = scorer(subject, source)
     pieces = []
     for number, rows in enumerate(requests):
@@ -199,12 +199,12 @@ def _training(name: CaseName, subject: Subject, step: TuneStep | None, amount: A
         return None
     rows = subject.train_rows()
     steps = TrainingSteps(subject, step, rows=rows)
-    return _steps_case(name, steps, rows, step, amount, clock, seed=subject.spec.seed, warm_up_steps=1)
+    return _steps_case(name, steps, rows, step, amount, clock, seed=subject.setup.spec.seed, warm_up_steps=1)
 
 
 def _later_epoch(subject: Subject, step: TuneStep | None, amount: Amount, clock: Clock) -> Case | None:
     """Steps over rows whose beginnings were all computed in an epoch before, as far as the memory for them goes."""
-    if step is None or not subject.tuning.prefix_cache_gb:
+    if step is None or not subject.setup.tuning.prefix_cache_gb:
         return None
     name: CaseName = "collaborative_step_kept"
     n_steps = STEPS_PER_PIECE * amount.repetitions
@@ -212,7 +212,7 @@ def _later_epoch(subject: Subject, step: TuneStep | None, amount: Amount, clock:
     first = TrainingSteps(subject, step, rows=rows).batches(0, n_steps)
     rows = rows.take(np.unique(np.concatenate([part for batch in first for part in batch])))
     steps = TrainingSteps(subject, step, rows=rows, keeps_prefixes=True)
-    return _steps_case(name, steps, rows, step, amount, clock, seed=subject.spec.seed, warm_up_steps=n_steps)
+    return _steps_case(name, steps, rows, step, amount, clock, seed=subject.setup.spec.seed, warm_up_steps=n_steps)
 
 
 def _steps_case(

@@ -36,9 +36,8 @@ class PlainLoop:
     def __init__(self, subject: Subject) -> None:
         """Loads the language model again; from then on the measured model reads the same frozen weights."""
         self._subject = subject
-        spec, recommender = subject.spec, subject.recommender
-        assert spec.backbone is not None
-        lm = subject.backbone.load(dtype=DTYPES[spec.backbone.dtype], device=subject.device)
+        recommender = subject.recommender
+        lm = subject.setup.backbone.load(dtype=DTYPES[subject.setup.config.dtype], device=subject.device)
         _share_weights(recommender.lm, lm)
         self._lm = lm
         if lora_parameters(recommender.lm):
@@ -95,7 +94,7 @@ class PlainLoop:
         settings = step.optimiser[groups[0]]
         optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         prompts = self._prompts(step.variant, None)
-        size = subject.tuning.batch_size
+        size = subject.setup.tuning.batch_size
         for start in range(0, len(rows), size):
             part = rows.take(np.arange(start, min(start + size, len(rows))))
             optimiser.zero_grad()
@@ -105,17 +104,17 @@ class PlainLoop:
                 logits = self._logits(prompts, subject.data, taken)
                 loss = nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="sum") / len(part)
                 loss.backward()  # type: ignore[no-untyped-call]
-            if subject.tuning.clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, subject.tuning.clip_norm)
+            if subject.setup.tuning.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, subject.setup.tuning.clip_norm)
             optimiser.step()
 
     def _prompts(self, variant: Variant, history_items: int | None) -> PlainPrompts:
         subject = self._subject
         return PlainPrompts(
-            subject.template,
-            subject.backbone.tokenizer(),
+            subject.setup.template,
+            subject.setup.backbone.tokenizer(),
             variant,
-            history_items=subject.spec.history.max_items if history_items is None else history_items,
+            history_items=subject.setup.spec.history.max_items if history_items is None else history_items,
             tokens_per_slot=(1, 1) if subject.encoder is None else subject.encoder.tokens_per_slot,
             device=subject.device,
         )
@@ -129,7 +128,7 @@ class PlainLoop:
         logits = self._lm(**inputs, attention_mask=batch.mask, use_cache=False).logits
         last = batch.mask.sum(1) - 1
         answer: torch.Tensor = logits[torch.arange(len(last), device=last.device), last][:, self._answer].float()
-        readout = self._subject.spec.answer.readout
+        readout = self._subject.setup.spec.answer.readout
         return answer[:, 0] if readout == "yes_logit" else answer[:, 0] - answer[:, 1]
 
     def _embeddings(self, batch: PlainBatch, data: PreparedData, rows: Rows) -> torch.Tensor:
@@ -170,12 +169,12 @@ class PlainLoop:
 
 
 def _with_adapters(lm: nn.Module, subject: Subject) -> nn.Module:
-    settings = subject.tuning.lora
+    settings = subject.setup.tuning.lora
     config = PeftLoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(settings.target_modules or subject.backbone.lora_targets),
+        target_modules=list(settings.target_modules or subject.setup.backbone.lora_targets),
         bias="none",
     )
     with warnings.catch_warnings():

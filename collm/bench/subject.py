@@ -11,9 +11,8 @@ import polars as pl
 import torch
 
 from collm.component import BuildContext
-from collm.contracts.backbone import Backbone
-from collm.contracts.prompt import PromptTemplate, Variant
-from collm.contracts.tuning import Group, TuneStep, TuningConfig, TuningStrategy
+from collm.contracts.prompt import Variant
+from collm.contracts.tuning import Group, TuneStep
 from collm.data.pairs import pair_rows
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.assemble import Parts, assemble
@@ -27,6 +26,7 @@ from collm.registry import Registry
 from collm.spec.model import ResolvedSpec
 from collm.stages.fit_encoder import build_encoder
 from collm.stages.prepare_data import prepare_data
+from collm.stages.prompt_sources import LanguageSetup
 from collm.stages.stage import StageRunner
 
 Array = np.ndarray[Any, Any]
@@ -38,25 +38,17 @@ class Subject:
     """A spec, ready to be measured.
 
     Attributes:
-        spec: The spec.
-        tuning: Its tuning section.
+        setup: The language-model sections of the spec, and what is built from them.
         data: The prepared data.
-        backbone: The language model without its weights.
-        template: What prompts say.
         steps: The tuning strategy's steps.
-        variant: Prompt variant of the finished model.
         recommender: The model.
         device: Where it runs.
         folder: Takes what the training loop writes.
     """
 
-    spec: ResolvedSpec
-    tuning: TuningConfig
+    setup: LanguageSetup
     data: PreparedData
-    backbone: Backbone
-    template: PromptTemplate
     steps: tuple[TuneStep, ...]
-    variant: Variant
     recommender: Recommender
     device: torch.device
     folder: Path
@@ -65,12 +57,6 @@ class Subject:
     def encoder(self) -> EncoderModule | None:
         """The encoder in the model; None for text only."""
         return self.recommender.encoder
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens per prompt at most."""
-        assert self.spec.backbone is not None
-        return min(self.spec.backbone.max_prompt_tokens, self.backbone.max_length)
 
     def source(
         self, variant: Variant, *, history_items: int | None = None, data: PreparedData | None = None
@@ -83,13 +69,14 @@ class Subject:
                 prompt is limited by the model alone.
             data: Where the rows' histories are; None = the prepared data.
         """
+        setup = self.setup
         return PromptSource(
             self.data if data is None else data,
-            self.template,
-            self.backbone,
+            setup.template,
+            setup.backbone,
             variant=variant,
-            max_tokens=self.max_tokens if history_items is None else self.backbone.max_length,
-            history_items=self.spec.history.max_items if history_items is None else history_items,
+            max_tokens=setup.max_tokens if history_items is None else setup.backbone.max_length,
+            history_items=setup.spec.history.max_items if history_items is None else history_items,
             encoder=self.encoder if variant == "hybrid" else None,
             device=self.device,
         )
@@ -114,7 +101,7 @@ class Subject:
         Returns:
             The data that knows the histories, and each request's rows.
         """
-        generator = np.random.default_rng(derive_seed(self.spec.seed, "bench", "requests"))
+        generator = np.random.default_rng(derive_seed(self.setup.spec.seed, "bench", "requests"))
         n = self.data.n_users
         view, rows = pair_rows(self.data, np.arange(1, n + 1), np.zeros(n, dtype=np.int64), None)
         n_titles = (view.history(rows, history_items) != 0).sum(axis=1)
@@ -152,12 +139,10 @@ def open_subject(
     Raises:
         DataError: If data or weights are missing.
     """
-    assert spec.backbone is not None and spec.prompt is not None and spec.tuning is not None
     runner = StageRunner(folder, finished=lambda _: None)
-    _, data = prepare_data(spec, registry=registry, runner=runner, context=context)
-    strategy: TuningStrategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
-    backbone: Backbone = registry.get("backbone", spec.backbone.name).load_factory()(spec.backbone, context=context)
-    steps = tuple(strategy.plan())
+    data = prepare_data(spec, registry=registry, runner=runner, context=context).data
+    setup = LanguageSetup.of(spec, registry, context)
+    steps = tuple(setup.strategy.plan())
     groups: set[Group] = {group for step in steps for group in step.groups}
     encoder = None
     if "encoder" in groups:
@@ -165,25 +150,14 @@ def open_subject(
             raise RunError(f"{spec.name}: its tuning strategy needs an encoder; add an encoder section")
         encoder = build_encoder(registry.get("encoder", spec.encoder.name), spec.encoder, data, spec, context)
     parts = Parts(
-        lora=spec.tuning.lora if "lora" in groups else None,
+        lora=setup.tuning.lora if "lora" in groups else None,
         encoder=encoder,
         mapping=spec.mapping if "projector" in groups else None,
-        probe=spec.backbone.probe,
+        probe=setup.config.probe,
         seed=derive_seed(spec.seed, "parts"),
     )
-    recommender = assemble(parts, backbone, dtype=spec.backbone.dtype, readout=spec.answer.readout, device=device)
-    subject = Subject(
-        spec=spec,
-        tuning=spec.tuning,
-        data=data,
-        backbone=backbone,
-        template=registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt),
-        steps=steps,
-        variant=strategy.variant,
-        recommender=recommender,
-        device=device,
-        folder=folder,
-    )
+    recommender = assemble(parts, setup.backbone, dtype=setup.config.dtype, readout=spec.answer.readout, device=device)
+    subject = Subject(setup, data, steps, recommender, device=device, folder=folder)
     if (batcher := subject.batcher()) is not None:
         rows = subject.train_rows()
         recommender.calibrate_projector([batcher(rows.take(np.arange(min(len(rows), CALIBRATION_ROWS))))])

@@ -87,7 +87,7 @@ def sweep_content(cells: Sequence[Cell]) -> dict[str, Any]:
 
 def _cell(subject: Subject, clock: Clock, history: int, size: int, plain_ms: float, n_users: int) -> Cell:
     view, requests = subject.requests(n_users, size, history_items=history)
-    source = subject.source(subject.variant, history_items=history, data=view)
+    source = subject.source(subject.setup.strategy.variant, history_items=history, data=view)
     score = scorer(subject, source)
     prompts = source.encode(requests[0])
     score(requests[0].take(np.arange(min(size, WARM_UP_ROWS))))
@@ -113,7 +113,7 @@ def _most(subject: Subject, histories: Sequence[int], n_users: int) -> int:
 
 def _plain_ms(subject: Subject, loop: PlainLoop, clock: Clock, history: int, n_users: int) -> float:
     view, requests = subject.requests(n_users, PLAIN_ROWS, history_items=history)
-    variant = subject.variant
+    variant = subject.setup.strategy.variant
     loop.score(requests[0], variant, data=view, history_items=history)
     return statistics.median(
         clock.seconds(lambda rows=rows: loop.score(rows, variant, data=view, history_items=history)) / len(rows) * 1e3  # type: ignore[misc]

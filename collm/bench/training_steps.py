@@ -39,7 +39,9 @@ class TrainingSteps:
         self._prompts = subject.source(step.variant).encode(rows)
         subject.recommender.set_trainable(self._groups)
         subject.recommender.keep_prefixes(None)
-        tuning = subject.tuning if keeps_prefixes else subject.tuning.model_copy(update={"prefix_cache_gb": 0.0})
+        tuning = (
+            subject.setup.tuning if keeps_prefixes else subject.setup.tuning.model_copy(update={"prefix_cache_gb": 0.0})
+        )
         self._task = LanguageTask(
             subject.recommender,
             step,
@@ -47,7 +49,7 @@ class TrainingSteps:
             title=f"bench {step.name}",
             train=self._prompts,
             valid=self._prompts,
-            seed=derive_seed(subject.spec.seed, "bench", step.name),
+            seed=derive_seed(subject.setup.spec.seed, "bench", step.name),
         )
         self._kept = subject.recommender.kept_prefixes
         self._accelerator = Accelerator(cpu=subject.device.type == "cpu")
@@ -68,15 +70,15 @@ class TrainingSteps:
             Seconds until the last step is done, without the checkpoint that the loop then writes.
         """
         subject = self._subject
-        subject.recommender.set_trainable(self._groups, frozen_lora_dropout=subject.tuning.frozen_lora_dropout)
+        subject.recommender.set_trainable(self._groups, frozen_lora_dropout=subject.setup.tuning.frozen_lora_dropout)
         subject.recommender.keep_prefixes(self._kept)
         settings = LoopSettings(
             max_steps=len(batches),
             validate_every=len(batches),
             patience=1,
-            clip_norm=subject.tuning.clip_norm,
+            clip_norm=subject.setup.tuning.clip_norm,
             checkpoint_seconds=float("inf"),
-            seed=derive_seed(subject.spec.seed, "bench", "draws"),
+            seed=derive_seed(subject.setup.spec.seed, "bench", "draws"),
         )
         checkpoint = subject.folder / "bench.safetensors"
         checkpoint.unlink(missing_ok=True)

@@ -96,10 +96,8 @@ def _encoder(
     """Returns what counts tokens, None where the tokenizer is not at hand: a description needs no weights."""
     from collm.cli.prompt import prompt_sources
 
-    assert spec.backbone is not None
     try:
-        backbone = registry.get("backbone", spec.backbone.name).load_factory()(spec.backbone, context=context)
-        sources = prompt_sources(spec, data, backbone, strategy, registry=registry, context=context)
+        _, sources = prompt_sources(spec, data, registry=registry, context=context)
         source = sources.source(strategy.variant)
     except CollmError as error:
         say(f"tokens are not counted, the tokenizer is not at hand: {error}")

@@ -22,15 +22,13 @@ from collm.errors import UsageError
 
 if TYPE_CHECKING:
     from collm.component import BuildContext
-    from collm.contracts.backbone import Backbone
     from collm.contracts.prompt import Variant
-    from collm.contracts.tuning import TuningStrategy
     from collm.data.prepared import PreparedData, Rows
     from collm.model.encoder import EncoderModule
     from collm.registry import Registry
     from collm.spec.expand import Suite
     from collm.spec.model import ResolvedSpec
-    from collm.stages.prompt_sources import PromptSources
+    from collm.stages.prompt_sources import LanguageSetup, PromptSources
 
 
 def prompt(
@@ -84,16 +82,13 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
     from collm.stages.prepare_data import prepare_data
     from collm.stages.stage import StageRunner
 
-    assert spec.backbone is not None and spec.tuning is not None
-    build_context = BuildContext(cache_dir=cache_dir(), find=registry.get)
+    context = BuildContext(cache_dir=cache_dir(), find=registry.get)
     runner = StageRunner(runs_dir, finished=lambda _: None)
-    _, data = prepare_data(spec, registry=registry, runner=runner, context=build_context)
+    data = prepare_data(spec, registry=registry, runner=runner, context=context).data
     split, found = _find(data, row)
-    strategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
-    backbone = registry.get("backbone", spec.backbone.name).load_factory()(spec.backbone, context=build_context)
-    sources = prompt_sources(spec, data, backbone, strategy, registry=registry, context=build_context)
+    setup, sources = prompt_sources(spec, data, registry=registry, context=context)
     variants: tuple[Variant, ...] = ("text",) if spec.encoder is None else ("text", "hybrid")
-    tokenizer = backbone.tokenizer()
+    tokenizer = setup.backbone.tokenizer()
     answer = tokenizer.answer
     return {
         "split": split,
@@ -101,7 +96,7 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
         "item": data.item_ids[int(found.item[0])],
         "label": int(found.label[0]),
         "answer_words": {answer.positive_word: answer.positive, answer.negative_word: answer.negative},
-        "scored_variant": strategy.variant,
+        "scored_variant": setup.strategy.variant,
         "variants": {
             variant: describe_prompt(sources.source(variant).encode(found).prompts, 0, tokenizer)
             for variant in variants
@@ -110,27 +105,21 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
 
 
 def prompt_sources(
-    spec: ResolvedSpec,
-    data: PreparedData,
-    backbone: Backbone,
-    strategy: TuningStrategy,
-    *,
-    registry: Registry,
-    context: BuildContext,
-) -> PromptSources:
+    spec: ResolvedSpec, data: PreparedData, *, registry: Registry, context: BuildContext
+) -> tuple[LanguageSetup, PromptSources]:
     """Returns what encodes the rows of a spec with a backbone, on the processor and without its weights."""
     import torch
 
     from collm.stages.fit_encoder import build_encoder
-    from collm.stages.prompt_sources import PromptSources
+    from collm.stages.prompt_sources import LanguageSetup, PromptSources
 
     def new_encoder() -> EncoderModule:
-        assert spec.encoder is not None
+        if spec.encoder is None:
+            raise UsageError("this spec has no encoder, so its prompts have no slots")
         return build_encoder(registry.get("encoder", spec.encoder.name), spec.encoder, data, spec, context)
 
-    return PromptSources(
-        spec, data, backbone, strategy, registry=registry, new_encoder=new_encoder, device=torch.device("cpu")
-    )
+    setup = LanguageSetup.of(spec, registry, context)
+    return setup, PromptSources(setup, data, new_encoder=new_encoder, device=torch.device("cpu"))
 
 
 def _find(data: PreparedData, row: int) -> tuple[str, Rows]:

@@ -82,7 +82,7 @@ class LanguageTask:
         """Takes the model, the step and the encoded rows; `seed` decides the order of batches and what is drawn."""
         self.title = title
         self._recommender, self._step, self._tuning = recommender, step, tuning
-        self._train, self._valid, self._seed, self._processes = train, valid, seed, processes
+        self.train, self.valid, self._seed, self._processes = train, valid, seed, processes
         self._micro_batch_tokens = tuning.micro_batch_tokens
         self._trained: tuple[Group, ...] = tuple(group for group, plan in step.groups.items() if plan.trains)
         self._lead = step.optimiser[self._trained[0]]
@@ -92,7 +92,7 @@ class LanguageTask:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps per epoch: what the settings say, else one pass over the training rows."""
-        return self._lead.epoch_steps or -(-len(self._train) // self._tuning.batch_size)
+        return self._lead.epoch_steps or -(-len(self.train) // self._tuning.batch_size)
 
     def loop_settings(self) -> LoopSettings:
         """Returns how long to train, from the first group that trains."""
@@ -132,12 +132,12 @@ class LanguageTask:
         generator = np.random.default_rng(derive_seed(self._seed, "batches", epoch))
         size, packed = self._tuning.batch_size, self._recommender.takes_trees
         if packed:
-            order = shuffled_in_chunks(self._train.prefix_group, generator, ROWS_KEPT_TOGETHER)
+            order = shuffled_in_chunks(self.train.prefix_group, generator, ROWS_KEPT_TOGETHER)
             cuts = [order[start : start + size] for start in range(0, len(order), size)]
         else:
             # Rows that are padded, because the model takes no trees, come with others of their length.
-            cuts = like_sized_batches(self._train.lengths, size=size, generator=generator)
-        return [self._train.micro_batches(rows, self._micro_batch_tokens, packed=packed) for rows in cuts]
+            cuts = like_sized_batches(self.train.lengths, size=size, generator=generator)
+        return [self.train.micro_batches(rows, self._micro_batch_tokens, packed=packed) for rows in cuts]
 
     def half_size(self, micro_batches: Sequence[Array]) -> int:
         """Returns half the tokens of the largest of some micro-batches, at least 1."""
@@ -166,12 +166,12 @@ class LanguageTask:
 
     def cost(self, rows: Array) -> float:
         """Returns the tokens of a micro-batch, by which micro-batches are dealt out to processes."""
-        return self._train.n_tokens(rows, packed=self._recommender.takes_trees)
+        return self.train.n_tokens(rows, packed=self._recommender.takes_trees)
 
     def loss_sum(self, rows: Array) -> torch.Tensor:
         """Returns the summed binary cross-entropy of these rows (fact 1)."""
         self._recommender.train()
-        batch = self._train.batch(rows, constant_history="lora" not in self._trained)
+        batch = self.train.batch(rows, constant_history="lora" not in self._trained)
         assert batch.label is not None
         logits = self._recommender(batch)
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
@@ -179,8 +179,8 @@ class LanguageTask:
     def validate(self) -> float:
         """Returns the AUC on the selection rows (fact 34)."""
         max_tokens = self._micro_batch_tokens
-        logits = recommender_logits(self._recommender, self._valid, max_tokens=max_tokens, processes=self._processes)
-        return validation_auc(self._valid.rows.label, logits, what=self.title)
+        logits = recommender_logits(self._recommender, self.valid, max_tokens=max_tokens, processes=self._processes)
+        return validation_auc(self.valid.rows.label, logits, what=self.title)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Returns the tensors of every group that trains, named `<group>.<name>`."""
@@ -206,7 +206,7 @@ class LanguageTask:
         if reason is not None:
             logger.warning("%s: tuning.prefix_cache_gb has no effect: %s", self.title, reason)
             return
-        prefixes, uses = self._train.prefixes(ROWS_KEPT_TOGETHER)
+        prefixes, uses = self.train.prefixes(ROWS_KEPT_TOGETHER)
         cache = PrefixCache(
             prefixes,
             uses,

@@ -16,12 +16,12 @@ from collm.data.prepared import PreparedData, Rows
 from collm.data.slices import slice_masks
 from collm.data.texts import as_series
 from collm.errors import RunError
+from collm.files import replacing, write_atomically
 from collm.metrics.evaluate import evaluate
 from collm.registry import Registry
-from collm.runs.store import replacing, write_atomically
 from collm.spec.contents import config_contents
 from collm.spec.model import ResolvedSpec
-from collm.stages.stage import StageResult, StageRunner
+from collm.stages.stage import RunContext, StageResult
 from collm.stages.versions import version_of
 
 SCORES = "scores.parquet"
@@ -58,28 +58,22 @@ class Evaluated:
 
 
 def evaluate_model(
-    spec: ResolvedSpec,
+    run: RunContext,
     data: PreparedData,
     scorer: Callable[[], Scorer],
     *,
     model: Mapping[str, Any],
-    registry: Registry,
-    runner: StageRunner,
-    stage: str = "evaluate",
     shared: bool = False,
     label: str = "",
 ) -> Evaluated:
     """Scores the evaluation splits and computes all metrics.
 
     Args:
-        spec: Supplies splits, slices, metrics and resamples.
+        run: Supplies splits, slices, metrics and resamples.
         data: Prepared data.
         scorer: Makes the scoring function; called only where scores are missing, so that no weights load in vain. What
             its method `facts` returns, where it has one, is recorded with the stage.
         model: Everything that decides the scores besides the rows, as plain data.
-        registry: Where metrics come from.
-        runner: Runs or skips the stages.
-        stage: Name of the scoring stage.
         shared: Whether all processes score together; otherwise the main one does. Metrics are computed once.
         label: Name of the model, for progress lines.
 
@@ -89,6 +83,7 @@ def evaluate_model(
     Raises:
         RunError: If a score is NaN or infinite; names split and source rows.
     """
+    spec, runner = run.spec, run.stages
     splits = list(spec.evaluate.splits)
 
     def score(folder: Path) -> dict[str, Any]:
@@ -99,28 +94,31 @@ def evaluate_model(
                 pl.concat(frames).write_parquet(temporary)
         return {"rows": {split: len(data.rows(split)) for split in splits}, **getattr(score_rows, "facts", dict)()}
 
-    version = version_of("evaluate")
-    scoring = runner.run(
-        stage, {"model": dict(model), "splits": splits, "version": version}, score, shared=shared, label=label
-    )
+    scored = {"model": dict(model), "splits": splits, "version": version_of("evaluate")}
+    scoring = runner.run("evaluate", scored, score, shared=shared, label=label)
     logits = _read_logits(scoring.folder / SCORES, splits, data)
-    payload = {
-        "scores": scoring.fingerprint,
-        "slices": spec.slices.model_dump(mode="json"),
-        "evaluate": spec.evaluate.model_dump(mode="json"),
-        "plugins": [registry.code_version("metric", name) for name in spec.evaluate.metrics],
-        "files": [_metric_files(name, registry) for name in spec.evaluate.metrics],
-        "version": version_of("metrics"),
-    }
 
     def compute(folder: Path) -> dict[str, Any]:
-        content = {split: _metrics(spec, data, split, logits[split], registry) for split in splits}
+        content = {split: _metrics(spec, data, split, logits[split], run.registry) for split in splits}
         write_atomically(folder / METRICS, json.dumps(content, allow_nan=False) + "\n")
         return {}
 
-    measuring = runner.run("metrics", payload, compute, label=label)
+    measuring = runner.run("metrics", _metrics_payload(run, scoring), compute, label=label)
     metrics = _read_metrics(measuring.folder / METRICS)
     return Evaluated(scoring, logits, metrics, scoring.reused and measuring.reused, scoring.seconds + measuring.seconds)
+
+
+def _metrics_payload(run: RunContext, scoring: StageResult) -> dict[str, Any]:
+    spec = run.spec
+    configs = [run.registry.get("metric", name).config(name=name) for name in spec.evaluate.metrics]
+    return {
+        "scores": scoring.fingerprint,
+        "slices": spec.slices.model_dump(mode="json"),
+        "evaluate": spec.evaluate.model_dump(mode="json"),
+        "plugins": [run.code("metric", config) for config in configs],
+        "files": [config_contents(config, "metric") for config in configs],
+        "version": version_of("metrics"),
+    }
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:
@@ -179,10 +177,6 @@ def build_metrics(names: Sequence[str], registry: Registry) -> dict[str, Metric]
         component = registry.get("metric", name)
         metrics[name] = component.load_factory()(component.config(name=name))
     return metrics
-
-
-def _metric_files(name: str, registry: Registry) -> dict[str, str]:
-    return config_contents(registry.get("metric", name).config(name=name), "metric")
 
 
 def _score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:

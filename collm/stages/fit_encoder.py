@@ -8,28 +8,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from pydantic import BaseModel
 
-from collm.component import BuildContext, Component
+from collm.component import BuildContext, Component, inner_components
 from collm.contracts.encoder import EncoderBatch, EncoderConfig, EncoderData, TrainRows
 from collm.data.prepared import PreparedData
 from collm.engine.checkpoint import load_tensors, save_tensors
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits, validation_auc
 from collm.engine.fit_phases import CHECKPOINT, fit_in_phases
 from collm.engine.seeding import derive_seed, seed_torch
-from collm.engine.train import Observer
 from collm.errors import PluginError, RunError
 from collm.model.encoder import EncoderModule
 from collm.registry import Registry
 from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
-from collm.stages.inner_components import inner_payload
-from collm.stages.stage import StageResult, StageRunner
+from collm.stages.stage import RunContext, StageResult
 from collm.stages.versions import version_of
 
+STAGE = "fit_encoder"
 WEIGHTS = "encoder.safetensors"
 DIRECT_BATCH_ROWS = 65_536
+# Kinds whose built component tells the content of its files.
+_WITH_FILES = ("dataset", "backbone")
 
 
 def default_config(component: Component) -> EncoderConfig:
@@ -78,76 +79,68 @@ def encoder_data(data: PreparedData, history_items: int) -> EncoderData:
     )
 
 
-def fit_encoder(
-    spec: ResolvedSpec,
-    config: EncoderConfig,
-    data: PreparedData,
-    *,
-    upstream: str,
-    registry: Registry,
-    runner: StageRunner,
-    context: BuildContext,
-    accelerator: Accelerator,
-    observer: Observer,
-    stage: str = "fit_encoder",
-) -> StageResult:
+def fit_encoder(run: RunContext, config: EncoderConfig, data: PreparedData, *, upstream: str) -> StageResult:
     """Fits an encoder.
 
     Args:
-        spec: Supplies seed and history settings.
+        run: Supplies seed and history settings.
         config: The encoder's settings; may be a floor's, which the spec does not name.
         data: Prepared data.
         upstream: Fingerprint of the data.
-        registry: Where the encoder comes from.
-        runner: Runs or skips the stage.
-        context: Cache folder.
-        accelerator: Device and backward pass.
-        observer: Receives logged numbers.
-        stage: Stage name.
 
     Returns:
         The finished stage; its folder holds `encoder.safetensors`.
     """
-    component = registry.get("encoder", config.name)
     payload = {
         "config": config_payload(config),
-        "history": spec.history.max_items,
-        "seed": spec.seed,
+        "history": run.spec.history.max_items,
+        "seed": run.spec.seed,
         "data": upstream,
-        "plugin": registry.code_version("encoder", config.name),
-        "inner": inner_payload(config, registry, context),
+        "plugin": run.code("encoder", config),
+        "inner": inner_payload(config, run.registry, run.build),
         "files": config_contents(config, "encoder"),
         "version": version_of("fit_encoder"),
     }
 
     def work(folder: Path) -> dict[str, Any]:
-        encoder = build_encoder(component, config, data, spec, context)
-        encoder.to(accelerator.device)
-        facts = _fit(
-            encoder, config, data, spec, folder=folder, accelerator=accelerator, observer=observer, stage=stage
-        )
+        encoder = build_encoder(run.registry.get("encoder", config.name), config, data, run.spec, run.build)
+        encoder.to(run.accelerator.device)
+        facts = _fit(run, encoder, config, data, folder)
         save_tensors(folder / WEIGHTS, encoder.state_dict())
         for checkpoint in folder.glob(CHECKPOINT.format("*")):
             checkpoint.unlink()
         return facts
 
-    return runner.run(stage, payload, work, label=config.name)
+    return run.stages.run(STAGE, payload, work, label=config.name)
 
 
-def load_encoder(
-    stage: StageResult,
-    config: EncoderConfig,
-    data: PreparedData,
-    spec: ResolvedSpec,
-    *,
-    registry: Registry,
-    context: BuildContext,
-) -> EncoderModule:
+def load_encoder(run: RunContext, stage: StageResult, config: EncoderConfig, data: PreparedData) -> EncoderModule:
     """Builds an encoder and loads its fitted weights, strictly, on the processor."""
-    encoder = build_encoder(registry.get("encoder", config.name), config, data, spec, context)
+    encoder = build_encoder(run.registry.get("encoder", config.name), config, data, run.spec, run.build)
     tensors, _ = load_tensors(stage.folder / WEIGHTS)
     load_strictly(encoder, tensors, where=str(stage.folder / WEIGHTS))
     return encoder.eval()
+
+
+def inner_payload(config: BaseModel, registry: Registry, context: BuildContext) -> list[dict[str, str]]:
+    """Returns source and content hashes of every component inside a config; their settings are the config's own.
+
+    Args:
+        config: Settings that may hold other components.
+        registry: Where those come from.
+        context: Where their files lie.
+
+    Raises:
+        DataError: If files are missing.
+    """
+    payload = []
+    for kind, inner in inner_components(config):
+        entry = {"kind": str(kind), "name": inner.name, "plugin": registry.code_version(kind, inner.name)}
+        if kind in _WITH_FILES:
+            built = registry.get(kind, inner.name).load_factory()(inner, context=context)
+            entry["content"] = str(built.content_hash())
+        payload.append(entry)
+    return payload
 
 
 def load_strictly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], *, where: str) -> None:
@@ -163,27 +156,20 @@ def load_strictly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], *, 
 
 
 def _fit(
-    encoder: EncoderModule,
-    config: EncoderConfig,
-    data: PreparedData,
-    spec: ResolvedSpec,
-    *,
-    folder: Path,
-    accelerator: Accelerator,
-    observer: Observer,
-    stage: str,
+    run: RunContext, encoder: EncoderModule, config: EncoderConfig, data: PreparedData, folder: Path
 ) -> dict[str, Any]:
-    batcher = EncoderBatcher.of(encoder, data, accelerator.device)
+    spec, device = run.spec, run.accelerator.device
+    batcher = EncoderBatcher.of(encoder, data, device)
     n_parameters = sum(parameter.numel() for parameter in encoder.parameters())
     if encoder.fit_mode == "none":
         return {"n_parameters": n_parameters}
     if encoder.fit_mode == "direct":
         encoder.fit_direct(encoder_data(data, spec.history.max_items), train_batches(data, batcher))
-        encoder.to(accelerator.device)
+        encoder.to(device)
         return {"n_parameters": n_parameters}
     # Before the phases are made: they may draw parameters of their own.
     seed_torch(derive_seed(spec.seed, "fit", config.name))
-    title = f"{stage} {config.name}"
+    title = f"{STAGE} {config.name}"
     *earlier, last = fit_in_phases(
         encoder,
         encoder.fit_phases(config),
@@ -192,8 +178,8 @@ def _fit(
         title=title,
         seed=spec.seed,
         folder=folder,
-        accelerator=accelerator,
-        observer=observer,
+        accelerator=run.accelerator,
+        observer=run.observer,
     )
     check = validation_auc(data.rows("valid").label, encoder_logits(encoder, batcher, data.rows("valid")), what=title)
     facts: dict[str, Any] = {

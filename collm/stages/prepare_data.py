@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from collm.component import BuildContext
 from collm.data.bad_rows import BadRowsError, quarantine_csv
 from collm.data.prepared import PreparedData, prepare
+from collm.files import write_atomically
 from collm.registry import Registry
-from collm.runs.store import write_atomically
 from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
 from collm.spec.model import ResolvedSpec
@@ -16,9 +17,16 @@ from collm.stages.stage import StageResult, StageRunner
 from collm.stages.versions import version_of
 
 
+class PreparedStage(NamedTuple):
+    """The finished stage and its opened output."""
+
+    stage: StageResult
+    data: PreparedData
+
+
 def prepare_data(
     spec: ResolvedSpec, *, registry: Registry, runner: StageRunner, context: BuildContext
-) -> tuple[StageResult, PreparedData]:
+) -> PreparedStage:
     """Prepares the dataset of a spec.
 
     Args:
@@ -58,7 +66,7 @@ def prepare_data(
         return PreparedData.open(folder).counts()
 
     result = runner.run("prepare_data", payload, work)
-    return result, PreparedData.open(result.folder)
+    return PreparedStage(result, PreparedData.open(result.folder))
 
 
 def _write_quarantine(error: BadRowsError, folder: Path) -> Path:

@@ -1,18 +1,21 @@
-"""The prompts of a spec, per variant: one place where template, tokenizer, limits and examples come together."""
+"""The language-model sections of a spec, and its prompts per variant."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from collm.contracts.backbone import Backbone
-from collm.contracts.prompt import PromptTemplate, Variant
-from collm.contracts.tuning import TuningStrategy
+from collm.component import BuildContext
+from collm.contracts.backbone import Backbone, BackboneConfig
+from collm.contracts.prompt import PromptConfig, PromptTemplate, Variant
+from collm.contracts.tuning import TuningConfig, TuningStrategy
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.prompt_rows import PromptRows, PromptSource
+from collm.errors import RunError
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Probe
 from collm.registry import Registry
@@ -22,29 +25,73 @@ Array = np.ndarray[Any, Any]
 SHORTENED = "shortened_histories"
 
 
+@dataclass(frozen=True)
+class LanguageSetup:
+    """The language-model sections of a spec and what is built from them, without weights.
+
+    Attributes:
+        spec: The whole spec.
+        config: Its backbone section.
+        tuning: Its tuning section.
+        prompt: Its prompt section.
+        backbone: The language model without its weights.
+        strategy: The tuning strategy.
+        template: What prompts say.
+    """
+
+    spec: ResolvedSpec
+    config: BackboneConfig
+    tuning: TuningConfig
+    prompt: PromptConfig
+    backbone: Backbone
+    strategy: TuningStrategy
+    template: PromptTemplate
+
+    @classmethod
+    def of(cls, spec: ResolvedSpec, registry: Registry, context: BuildContext) -> LanguageSetup:
+        """Builds what a spec with a backbone names.
+
+        Raises:
+            RunError: If the spec has no backbone.
+        """
+        config, tuning, prompt = spec.backbone, spec.tuning, spec.prompt
+        if config is None or tuning is None or prompt is None:
+            raise RunError(f"{spec.name}: the spec has no backbone, so there is no prompt and no language model")
+        return cls(
+            spec,
+            config,
+            tuning,
+            prompt,
+            registry.get("backbone", config.name).load_factory()(config, context=context),
+            registry.get("tuning", tuning.name).load_factory()(tuning),
+            registry.get("prompt", prompt.name).load_factory()(prompt),
+        )
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens per prompt at most."""
+        return min(self.config.max_prompt_tokens, self.backbone.max_length)
+
+    @property
+    def n_examples(self) -> int:
+        """Answered questions before every prompt; strategies of other packages may not declare it."""
+        return getattr(self.strategy, "n_examples", 0)
+
+
 class PromptSources:
-    """Encodes rows for either variant; what a variant needs is made when it is first asked for."""
+    """Encodes rows for either variant; what a variant needs is made when it is first used."""
 
     def __init__(
         self,
-        spec: ResolvedSpec,
+        setup: LanguageSetup,
         data: PreparedData,
-        backbone: Backbone,
-        strategy: TuningStrategy,
         *,
-        registry: Registry,
         new_encoder: Callable[[], EncoderModule],
         device: torch.device,
     ) -> None:
-        """Takes a spec with a backbone, and what builds its encoder: vectors per slot and histories are read off it."""
-        assert spec.prompt is not None and spec.backbone is not None
-        self._spec, self._data, self._backbone = spec, data, backbone
+        """Takes the language-model sections, and what builds the encoder: it decides the tokens of a slot."""
+        self._setup, self._data = setup, data
         self._new_encoder, self._device = new_encoder, device
-        self._leading_space = spec.prompt.leading_space
-        self._template: PromptTemplate = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
-        self.max_tokens = min(spec.backbone.max_prompt_tokens, backbone.max_length)
-        # Strategies of other packages may know nothing of examples.
-        self.n_examples: int = getattr(strategy, "n_examples", 0)
         self._sources: dict[Variant, PromptSource] = {}
 
     def source(self, variant: Variant) -> PromptSource:
@@ -55,32 +102,34 @@ class PromptSources:
 
     def source_of(self, data: PreparedData, variant: Variant) -> PromptSource:
         """Returns what encodes rows of other data with the same ids."""
+        setup = self._setup
         return PromptSource(
             data,
-            self._template,
-            self._backbone,
+            setup.template,
+            setup.backbone,
             variant=variant,
-            max_tokens=self.max_tokens,
-            history_items=self._spec.history.max_items,
+            max_tokens=setup.max_tokens,
+            history_items=setup.spec.history.max_items,
             encoder=self._new_encoder() if variant == "hybrid" else None,
             device=self._device,
-            n_examples=self.n_examples,
-            seed=self._spec.seed,
-            leading_space=self._leading_space,
+            n_examples=setup.n_examples,
+            seed=setup.spec.seed,
+            leading_space=setup.prompt.leading_space,
         )
 
     def wording(self, variant: Variant) -> list[str]:
-        """Returns the variant's segments in words, for whoever builds prompts from an export."""
-        return [repr(segment) for segment in self._template.segments(variant)]
+        """Returns the variant's segments in words, for programs that build prompts from an export."""
+        return [repr(segment) for segment in self._setup.template.segments(variant)]
 
     def payload(self, variant: Variant) -> dict[str, Any]:
         """Returns what decides a variant's prompts, as plain data."""
+        setup = self._setup
         return {
             # The segments' types are part of what a template means, so its repr is hashed, not its fields alone.
-            "prompt": repr(self._template.segments(variant)),
-            "wording": {k: v for k, v in vars(self._template).items() if k not in ("hybrid", "text")},
-            "leading_space": self._leading_space,
-            "examples": [self.n_examples, self._spec.seed] if self.n_examples else None,
+            "prompt": repr(setup.template.segments(variant)),
+            "wording": {k: v for k, v in vars(setup.template).items() if k not in ("hybrid", "text")},
+            "leading_space": setup.prompt.leading_space,
+            "examples": [setup.n_examples, setup.spec.seed] if setup.n_examples else None,
         }
 
 

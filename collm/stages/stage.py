@@ -9,14 +9,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from collm.component import BuildContext, ComponentConfig, Kind
 from collm.errors import RunError, out_of_memory
 from collm.files import full_disk_named, write_atomically
 from collm.process_group import SINGLE, ProcessGroup
+from collm.registry import Registry
 from collm.runs.files import damage, remove_contents
 from collm.runs.store import StageStore
 from collm.spec.fingerprint import fingerprint
+from collm.spec.model import ResolvedSpec
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from collm.engine.train import Observer
 
 logger = logging.getLogger(__name__)
 RECORD = "stage.json"
@@ -182,3 +190,28 @@ class StageRunner:
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged: not a stage's record ({error}); {REMOVE}") from error
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What the stages of one run work with.
+
+    Attributes:
+        spec: The resolved spec.
+        registry: Where components come from.
+        build: What factories get.
+        stages: Runs or skips stages.
+        accelerator: Device and backward pass.
+        observer: Receives logged numbers.
+    """
+
+    spec: ResolvedSpec
+    registry: Registry
+    build: BuildContext
+    stages: StageRunner
+    accelerator: Accelerator
+    observer: Observer
+
+    def code(self, kind: Kind, config: ComponentConfig) -> str:
+        """Returns what a component's code adds to a fingerprint."""
+        return self.registry.code_version(kind, config.name)

@@ -124,7 +124,7 @@ def _score(model: TrainedModel, recommender: Recommender, data: PreparedData, ro
 
 def _save_model(model: TrainedModel, recommender: Recommender, folder: Path) -> None:
     assert model.language is not None
-    tokenizer = model.language.backbone.tokenizer()
+    tokenizer = model.language.setup.backbone.tokenizer()
     if not hasattr(recommender.lm, "save_pretrained") or not hasattr(tokenizer, "save"):
         raise RunError("this backbone cannot be written as a model folder; only Hugging Face models can be exported")
     recommender.lm.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
@@ -207,7 +207,7 @@ def _reload(recommender: Recommender, folder: Path, dtype: Dtype) -> Recommender
 
 def _card(model: TrainedModel, exported: Exported, dtype: Dtype) -> dict[str, Any]:
     assert model.language is not None and model.spec.prompt is not None
-    answer = model.language.backbone.tokenizer().answer
+    answer = model.language.setup.backbone.tokenizer().answer
     return {
         "schema": 1,
         "collm": collm.__version__,

@@ -33,8 +33,10 @@ from collm.spec.resolve import load_spec
 from collm.stages.evaluate import probabilities
 from collm.stages.fit_encoder import load_encoder
 from collm.stages.held_out import encoder_view, held_out_share
-from collm.stages.stage import StageResult, StageRunner, Work
-from collm.stages.tune import LanguageModelRun
+from collm.stages.language_model import LanguageModelRun
+from collm.stages.prepare_data import PreparedStage
+from collm.stages.stage import RunContext, StageResult, StageRunner, Work
+from collm.stages.tune import tune
 
 Array = np.ndarray[Any, Any]
 
@@ -101,43 +103,42 @@ class TrainedModel:
     ) -> None:
         """Takes what `open_run` read; weights load when they are first needed."""
         self.path, self.results, self.spec = path, results, spec
-        self._dtype = dtype
-        self._registry, self._context, self._device = registry, context, device
+        self._dtype, self._device = dtype, device
         self._stages = RecordedStages(path.parent, results.get("stages", {}))
-        self._prepared = self._stages.recorded("prepare_data")
-        self.data = PreparedData.open(self._prepared.folder)
+        self._run = RunContext(
+            spec=spec,
+            registry=registry,
+            build=context,
+            stages=self._stages,
+            accelerator=Accelerator(cpu=device.type == "cpu"),
+            observer=lambda *_: None,
+        )
+        prepared = self._stages.recorded("prepare_data")
+        self.data = PreparedData.open(prepared.folder)
+        self._prepared = PreparedStage(prepared, self.data)
 
     @cached_property
     def encoder(self) -> EncoderModule | None:
         """Returns the fitted encoder; None for a text-only run, or one whose encoder was not fitted."""
-        if self.spec.encoder is None or "fit_encoder" not in self.results.get("stages", {}):
+        if self.spec.encoder is None or self._fitted is None:
             return None
-        fitted = self._stages.recorded("fit_encoder")
-        fitted_on = encoder_view(self.data, held_out_share(self.spec, self._registry))
-        encoder = load_encoder(
-            fitted, self.spec.encoder, fitted_on, self.spec, registry=self._registry, context=self._context
-        )
+        fitted_on = encoder_view(self.data, held_out_share(self.spec, self._run.registry))
+        encoder = load_encoder(self._run, self._fitted, self.spec.encoder, fitted_on)
         return encoder.to(self._device).eval()
+
+    @cached_property
+    def _fitted(self) -> StageResult | None:
+        return self._stages.recorded("fit_encoder") if "fit_encoder" in self.results.get("stages", {}) else None
 
     @cached_property
     def language(self) -> LanguageModelRun | None:
         """Returns the language-model part with its finished steps; None where the encoder alone recommends."""
         if self.spec.backbone is None:
             return None
-        run = LanguageModelRun(
-            self.spec,
-            self.data,
-            data_fingerprint=self._prepared.fingerprint,
-            fitted=self._stages.recorded("fit_encoder") if "fit_encoder" in self.results.get("stages", {}) else None,
-            registry=self._registry,
-            runner=self._stages,
-            context=self._context,
-            accelerator=Accelerator(cpu=self._device.type == "cpu"),
-            observer=lambda *_: None,
-        )
-        for _ in run.tune():
+        model = LanguageModelRun(self._run, self._prepared, fitted=self._fitted)
+        for _ in tune(model):
             pass
-        return run
+        return model
 
     @cached_property
     def recommender(self) -> Recommender:
@@ -209,9 +210,8 @@ class TrainedModel:
         """Returns float32 [n] logits of rows of `data` (see `collm.data.pairs`), by the run's final model."""
         if self.language is None:
             return self.encoder_logits(data, rows)
-        assert self.spec.tuning is not None
         prompts = self.language.source(data).encode(rows)
-        return recommender_logits(self.recommender, prompts, max_tokens=self.spec.tuning.micro_batch_tokens)
+        return recommender_logits(self.recommender, prompts, max_tokens=self.language.setup.tuning.micro_batch_tokens)
 
     def encoder_logits(self, data: PreparedData, rows: Rows) -> Array:
         """Returns float32 [n] logits of the fitted encoder alone.

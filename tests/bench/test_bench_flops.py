@@ -75,7 +75,7 @@ def test_backward_of_adapters(open_tiny: OpenSubject) -> None:
 def test_tables_are_no_part_of_the_decoder(open_tiny: OpenSubject) -> None:
     subject = open_tiny()
     size = model_size(subject.recommender.lm)
-    assert size.decoder == subject.backbone.describe()["non_embedding_parameters"]
+    assert size.decoder == subject.setup.backbone.describe()["non_embedding_parameters"]
     assert size.lora == sum(p.numel() for p in lora_parameters(subject.recommender.lm).values())
 
 

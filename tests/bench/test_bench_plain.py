@@ -49,7 +49,9 @@ def gradients(subject: Subject, variant: Variant) -> tuple[dict[str, Any], dict[
     prompts = subject.source(variant).encode(rows)
     trained = [group for group, plan in step.groups.items() if plan.trains]
     subject.recommender.set_trainable(trained)
-    task = LanguageTask(subject.recommender, step, subject.tuning, title="test", train=prompts, valid=prompts, seed=0)
+    task = LanguageTask(
+        subject.recommender, step, subject.setup.tuning, title="test", train=prompts, valid=prompts, seed=0
+    )
     (task.loss_sum(np.arange(16)) / 16).backward()
     loop.train(rows, step)
     if variant == "text":

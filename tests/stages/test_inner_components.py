@@ -11,7 +11,7 @@ from collm.contracts.backbone import BackboneConfig
 from collm.contracts.encoder import EncoderConfig
 from collm.errors import PluginError
 from collm.registry import registry_of
-from collm.stages.inner_components import inner_payload
+from collm.stages.fit_encoder import inner_payload
 
 
 class FolderConfig(BackboneConfig):

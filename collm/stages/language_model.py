@@ -1,0 +1,234 @@
+"""The language model of one run: what it is built from, how it scores, and what results say of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collm.contracts.backbone import Dtype
+from collm.contracts.encoder import EncoderConfig
+from collm.contracts.prompt import Variant
+from collm.contracts.tuning import Group, TuneStep
+from collm.data.prepared import PreparedData
+from collm.engine.assemble import Parts, assemble_on_all
+from collm.engine.language_task import recommender_logits
+from collm.engine.prompt_rows import PromptSource
+from collm.engine.seeding import derive_seed
+from collm.engine.sharding import shard_frozen_weights
+from collm.errors import RunError
+from collm.model.encoder import EncoderModule
+from collm.model.recommender import Probe, Recommender
+from collm.spec.contents import section_contents
+from collm.spec.fingerprint import config_payload
+from collm.stages.fit_encoder import build_encoder, inner_payload, load_encoder
+from collm.stages.held_out import encoder_view, held_out_share, training_rows
+from collm.stages.prepare_data import PreparedStage
+from collm.stages.prompt_sources import LanguageSetup, PromptScorer, PromptSources, shortened_note
+from collm.stages.stage import RunContext, StageResult
+
+NOT_PROVED = "The language model's logits were not compared with its own forward pass (backbone.probe: false)."
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """The encoder of a language-model run.
+
+    Attributes:
+        run: Supplies seed and registry.
+        config: The encoder's settings.
+        data: The data as the encoder is fitted on it.
+        fitted: The stage that fitted it; None where no step starts from a fitted encoder.
+    """
+
+    run: RunContext
+    config: EncoderConfig
+    data: PreparedData
+    fitted: StageResult | None
+
+    def fresh(self) -> EncoderModule:
+        """Returns the encoder with initial weights."""
+        component = self.run.registry.get("encoder", self.config.name)
+        return build_encoder(component, self.config, self.data, self.run.spec, self.run.build)
+
+    def pretrained(self) -> EncoderModule:
+        """Returns the encoder with fitted weights."""
+        if self.fitted is None:
+            raise RunError(f"encoder '{self.config.name}': a step starts from the fitted encoder, which was not fitted")
+        return load_encoder(self.run, self.fitted, self.config, self.data)
+
+    def payload(self) -> Any:
+        """Returns what decides the encoder's values: its fit, or where it was not fitted, its settings and code."""
+        if self.fitted is not None:
+            return self.fitted.fingerprint
+        return {
+            "config": config_payload(self.config),
+            "plugin": self.run.code("encoder", self.config),
+            "inner": inner_payload(self.config, self.run.registry, self.run.build),
+        }
+
+
+class LanguageModelRun:
+    """The language model of one spec with its finished tuning steps; weights load where they are needed.
+
+    Attributes:
+        setup: Language-model sections and what is built from them.
+        steps: The strategy's steps.
+        finished: Stages of the steps that are finished, in order; `collm.stages.tune.tune` adds them.
+        prompts: Encodes rows.
+    """
+
+    def __init__(self, run: RunContext, prepared: PreparedStage, *, fitted: StageResult | None) -> None:
+        """Takes a run whose spec has a backbone, its prepared data, and the fitted encoder's stage if there is one."""
+        self.run, self.prepared = run, prepared
+        self.setup = LanguageSetup.of(run.spec, run.registry, run.build)
+        self.steps: tuple[TuneStep, ...] = tuple(self.setup.strategy.plan())
+        self.finished: list[StageResult] = []
+        self.held_out = held_out_share(run.spec, run.registry)
+        self._files = section_contents(run.spec, "backbone", "prompt", "tuning")
+        self._encoder_data = encoder_view(prepared.data, self.held_out)
+        config = run.spec.encoder
+        self._encoder = None if config is None else EncoderSource(run, config, self._encoder_data, fitted)
+        self.prompts = PromptSources(
+            self.setup,
+            prepared.data,
+            new_encoder=lambda: self.encoder.fresh(),
+            device=run.accelerator.device,
+        )
+
+    @property
+    def encoder(self) -> EncoderSource:
+        """The run's encoder.
+
+        Raises:
+            RunError: If the spec has none.
+        """
+        if self._encoder is None:
+            raise RunError(f"{self.run.spec.name}: its tuning strategy needs an encoder; add an encoder section")
+        return self._encoder
+
+    def scorer(self) -> PromptScorer:
+        """Loads the finished model and returns what scores rows."""
+        recommender = self.recommender()
+        score = functools.partial(
+            recommender_logits,
+            recommender,
+            max_tokens=self.setup.tuning.micro_batch_tokens,
+            processes=self.run.stages.processes,
+        )
+        return PromptScorer(self.prompts.source(self.setup.strategy.variant), score, probe=recommender.probe)
+
+    def recommender(self, dtype: Dtype | None = None) -> Recommender:
+        """Returns the finished model with the weights of the last step, in evaluation mode.
+
+        Args:
+            dtype: Number format of the frozen weights; None = the spec's.
+        """
+        recommender = self.assemble(self.parts(self.steps[-1].groups if self.steps else {}), dtype)
+        return shard_frozen_weights(recommender, self.run.accelerator, processes=self.run.stages.processes)
+
+    def assemble(self, parts: Parts, dtype: Dtype | None = None) -> Recommender:
+        """Loads the language model in every process and puts the parts around it."""
+        return assemble_on_all(
+            parts,
+            self.setup.backbone,
+            dtype=dtype or self.setup.config.dtype,
+            readout=self.run.spec.answer.readout,
+            device=self.run.accelerator.device,
+            processes=self.run.stages.processes,
+        )
+
+    def parts(self, groups: Mapping[Group, Any], current: TuneStep | None = None) -> Parts:
+        """Returns where each group's values come from: files of finished steps, the fitted encoder, or fresh ones.
+
+        Args:
+            groups: Groups of the model -> their plan.
+            current: The step that starts from them; None = the finished model.
+        """
+        files: dict[Group, Path] = {}
+        for step, result in zip(self.steps, self.finished, strict=False):
+            if step is current:
+                break
+            trained = [group for group, plan in step.groups.items() if plan.trains and group in groups]
+            files |= {group: result.folder / f"{group}.safetensors" for group in trained}
+        if current is not None:
+            files = {group: path for group, path in files.items() if groups[group].start == "previous"}
+        encoder = None
+        if "encoder" in groups:
+            fresh = groups["encoder"].start == "scratch"
+            encoder = self.encoder.fresh() if fresh else self.encoder.pretrained()
+        return Parts(
+            lora=self.setup.tuning.lora if "lora" in groups else None,
+            encoder=encoder,
+            probe=self.setup.config.probe,
+            mapping=self.run.spec.mapping if "projector" in groups else None,
+            files=files,
+            seed=derive_seed(self.run.spec.seed, "parts"),
+        )
+
+    def wording(self) -> list[str]:
+        """Returns the final prompt's segments in words, for programs that build prompts from an export."""
+        return self.prompts.wording(self.setup.strategy.variant)
+
+    def source(self, data: PreparedData) -> PromptSource:
+        """Returns what encodes rows of other data with the same ids as the finished model reads them."""
+        return self.prompts.source_of(data, self.setup.strategy.variant)
+
+    def base_payload(self, variant: Variant) -> dict[str, Any]:
+        """Returns what decides the numbers of every step and of scoring, as plain data."""
+        spec, setup = self.run.spec, self.setup
+        return {
+            "backbone": config_payload(setup.config),
+            "weights": setup.backbone.content_hash(),
+            "files": self._files,
+            "backbone_plugin": self.run.code("backbone", setup.config),
+            **self.prompts.payload(variant),
+            "answer": spec.answer.model_dump(mode="json"),
+            "history": spec.history.model_dump(mode="json"),
+            "data": self.prepared.stage.fingerprint,
+        }
+
+    def fingerprint_payload(self) -> dict[str, Any]:
+        """Returns what decides the scores, as plain data."""
+        return self.base_payload(self.setup.strategy.variant) | {
+            "steps": [stage.fingerprint for stage in self.finished],
+            "encoder": self.encoder.payload() if self.steps and "encoder" in self.steps[-1].groups else None,
+            "micro_batch_tokens": self.setup.tuning.micro_batch_tokens,
+        }
+
+    def describe(self, scoring: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what results must say of the backbone.
+
+        Args:
+            scoring: Facts of the stage that scored with it.
+        """
+        return self.setup.backbone.describe() | {"probe": scoring.get("probe")}
+
+    def notes(self, scoring: Mapping[str, Any]) -> list[str]:
+        """Returns the sentences that every table of this run must state.
+
+        Args:
+            scoring: Facts of the stage that scored the rows.
+        """
+        found = scoring.get("probe")
+        proof = Probe(**found).note() if found else NOT_PROVED
+        trained = [stage.facts for stage in self.finished]
+        shortened = shortened_note(trained, scoring, max_tokens=self.setup.max_tokens)
+        return [*self._tuning_notes(), *filter(None, [proof]), *shortened]
+
+    def _tuning_notes(self) -> Iterator[str]:
+        if not self.steps:
+            n = self.setup.n_examples
+            shown = f", but shown {n} answered training rows before every question" if n else ""
+            yield f"The language model was not tuned{shown}."
+            return
+        data, seed = self.prepared.data, self.run.spec.seed
+        full = len(data.rows("train"))
+        counts = [len(training_rows(data, step, self.setup.tuning, seed=seed)) for step in self.steps]
+        rows = " and then ".join(f"{n:,}" for n in dict.fromkeys(counts))
+        fitted = "encoders and floors were fitted on all"
+        if self.held_out:
+            fitted = f"the encoder was fitted on the earliest {len(self._encoder_data.rows('train')):,}, floors on all"
+        yield f"The language model was tuned on {rows} of {full:,} training rows; {fitted} {full:,}."
