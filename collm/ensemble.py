@@ -11,9 +11,11 @@ from typing import Any
 
 from collm.errors import CollmError, RunError
 from collm.files import file_digest
+from collm.finished import outcome
 from collm.metrics.score_notes import few_users_notes
 from collm.registry import Registry
 from collm.rescore import FLOORS, SCORES, Measure, mean_score, measure_scores, read_scores
+from collm.runs.records import RunOutcome, RunResults
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, SuiteEnsemble
 from collm.spec.fingerprint import fingerprint
@@ -38,21 +40,21 @@ def ensemble_folder(suite: str, ensemble: SuiteEnsemble, members: Mapping[str, P
 
 
 def run_ensembles(
-    suite: Suite, results: Mapping[str, Mapping[str, Any]], *, registry: Registry, runs_dir: Path
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    suite: Suite, results: Mapping[str, RunOutcome], *, registry: Registry, runs_dir: Path
+) -> tuple[dict[str, RunOutcome], dict[str, str]]:
     """Averages the scores of finished runs for every ensemble of a suite.
 
     Args:
         suite: The expanded suite.
-        results: Key -> content of `results.json` with `run_dir`, of each finished run.
+        results: Key -> each finished run.
         registry: Where metrics come from.
         runs_dir: Directory of runs.
 
     Returns:
-        Key -> results of each ensemble, and key -> message of each that could not be made.
+        Key -> each ensemble, and key -> message of each that could not be made.
     """
     specs = {member.key: member.spec for member in suite.runs}
-    made: dict[str, dict[str, Any]] = {}
+    made: dict[str, RunOutcome] = {}
     failed: dict[str, str] = {}
     for ensemble in suite.ensembles:
         try:
@@ -71,28 +73,28 @@ def run_ensemble(
     suite: str,
     ensemble: SuiteEnsemble,
     specs: Mapping[str, ResolvedSpec],
-    results: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, RunOutcome],
     *,
     registry: Registry,
     runs_dir: Path,
-) -> dict[str, Any]:
+) -> RunOutcome:
     """Averages the scores of finished runs, or returns what that gave before for the same scores.
 
     Args:
         suite: Name of the suite.
         ensemble: The ensemble.
         specs: Key -> spec of each run of the suite.
-        results: Key -> content of `results.json` with `run_dir`, of each member at least.
+        results: Key -> run, of each member at least.
         registry: Where metrics come from.
         runs_dir: Directory of runs.
 
     Returns:
-        The content of `results.json`, with `run_dir` and `reused` added.
+        The ensemble.
 
     Raises:
         RunError: If the members did not score the same rows.
     """
-    members = {key: Path(str(results[key]["run_dir"])) for key in ensemble.members}
+    members = {key: results[key].folder for key in ensemble.members}
     folder = ensemble_folder(suite, ensemble, members, runs_dir=runs_dir)
     inputs = {key: file_digest(path / SCORES) for key, path in members.items()}
     with folder.lock(on_wait=logger.warning):
@@ -100,11 +102,11 @@ def run_ensemble(
         if fault:
             logger.warning("%s: %s; the ensemble is recomputed", ensemble.key, fault)
             folder.clear()
-        reused = folder.is_done() and folder.results().get("inputs") == inputs
+        reused = folder.is_done() and folder.results().inputs == inputs
         if not reused:
             _average(folder, suite, ensemble, specs, results, members, inputs, registry)
             folder.write_done()
-    return folder.results() | {"run": ensemble.run, "run_dir": str(folder.path), "reused": reused}
+    return outcome(folder, ensemble.run, reused=reused)
 
 
 def _average(
@@ -112,7 +114,7 @@ def _average(
     suite: str,
     ensemble: SuiteEnsemble,
     specs: Mapping[str, ResolvedSpec],
-    results: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, RunOutcome],
     members: Mapping[str, Path],
     inputs: dict[str, str],
     registry: Registry,
@@ -126,11 +128,11 @@ def _average(
         metrics=build_metrics(first.evaluate.metrics, registry),
         resamples=first.evaluate.resamples,
     )
-    lead, floors = results[ensemble.members[0]], members[ensemble.members[0]] / FLOORS
+    lead, floors = results[ensemble.members[0]].results.plain(), members[ensemble.members[0]] / FLOORS
     writers: dict[str, Callable[[Path], Any]] = {SCORES: frame.write_parquet}
     if floors.is_file():
         writers[FLOORS] = functools.partial(shutil.copyfile, floors)
-    content = {
+    content: dict[str, Any] = {
         "schema": lead["schema"],
         "name": f"{suite}-{ensemble.run}",
         "run": ensemble.run,
@@ -147,4 +149,5 @@ def _average(
         "facts": {"ensemble": {key: str(path.name) for key, path in members.items()}},
         "notes": [f"The mean of the scores of {' and '.join(ensemble.members)}.", *few_users_notes(frame)],
     }
-    folder.replace({"ensemble": {key: specs[key].plain() for key in ensemble.members}}, content, writers)
+    results_record = RunResults.check(content, place=str(folder.path / "results.json"))
+    folder.replace({"ensemble": {key: specs[key].plain() for key in ensemble.members}}, results_record, writers)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from collm.component import BuildContext, inner_components
 from collm.registry import Registry
+from collm.runs.records import RunOutcome
 from collm.runs.store import RunFolder
 from collm.spec.contents import run_hash, spec_contents
 from collm.spec.fingerprint import fingerprint
@@ -73,7 +73,7 @@ def stored_outcome(
     context: BuildContext,
     run: str,
     says_changes: bool = True,
-) -> dict[str, Any] | None:
+) -> RunOutcome | None:
     """Returns the stored results of a finished run, None where there is work to do.
 
     A run whose code or files have changed since, or whose files are damaged, is not finished: its unchanged stages are
@@ -96,7 +96,7 @@ def stored_outcome(
         if says_changes:
             logger.warning("%s: %s; the run is repeated", run, fault)
         return None
-    changed = _changed(folder.results().get("inputs", {}), input_hashes(spec, registry, context))
+    changed = _changed(folder.results().inputs, input_hashes(spec, registry, context))
     if changed:
         if says_changes:
             logger.info("%s: finished before, but %s changed since", run, " and ".join(changed))
@@ -104,9 +104,9 @@ def stored_outcome(
     return outcome(folder, run, reused=True)
 
 
-def outcome(folder: RunFolder, run: str, *, reused: bool) -> dict[str, Any]:
-    """Returns a run's results with its key, its folder, and whether they had been there before."""
-    return folder.results() | {"run": run, "run_dir": str(folder.path), "reused": reused}
+def outcome(folder: RunFolder, run: str, *, reused: bool) -> RunOutcome:
+    """Returns a run's results under its key in this command."""
+    return RunOutcome(folder.results().model_copy(update={"run": run}), folder.path, reused)
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -24,6 +24,7 @@ from collm.observers import Observers
 from collm.process_group import SINGLE, ProcessGroup
 from collm.registry import Registry
 from collm.runs.environment import describe_environment
+from collm.runs.records import RunOutcome, RunResults
 from collm.runs.store import RunFolder, write_json
 from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
@@ -60,7 +61,7 @@ class RunOptions:
 
 def run_spec(
     spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run: str | None = None, wait: bool = True
-) -> dict[str, Any]:
+) -> RunOutcome:
     """Runs a spec, or returns the stored results of a finished run.
 
     Args:
@@ -71,7 +72,7 @@ def run_spec(
         wait: Whether to wait for another process of this host that works on the same run.
 
     Returns:
-        The content of `results.json`, with `run_dir` and `reused` added.
+        The finished run.
 
     Raises:
         InUse: If another process of this host works on it and `wait` is off.
@@ -84,11 +85,12 @@ def run_spec(
     )
 
     def stored() -> dict[str, Any] | None:
-        return stored_outcome(spec, registry, folder=folder, context=context, run=key)
+        found = stored_outcome(spec, registry, folder=folder, context=context, run=key)
+        return None if found is None else found.plain()
 
     if (before := processes.run_on_main(stored)) is not None:
         logger.info("%s: finished before, nothing to do (%s)", key, before["run_dir"])
-        return before
+        return RunOutcome.of(before)
 
     def work() -> None:
         with contextlib.ExitStack() as held:
@@ -102,14 +104,14 @@ def run_spec(
                 _Run(spec, registry, options, folder, key).execute()
 
     processes.run_on_all(work)
-    return processes.run_on_main(lambda: outcome(folder, key, reused=False))
+    return RunOutcome.of(processes.run_on_main(lambda: outcome(folder, key, reused=False).plain()))
 
 
 @dataclass(frozen=True)
 class _Made:
     """What a run leaves: content of `results.json`, `scores.parquet` and `floors.parquet`."""
 
-    results: dict[str, Any]
+    results: RunResults
     scores: pl.DataFrame
     floors: pl.DataFrame
 
@@ -166,7 +168,7 @@ class _Run:
         )
         folder.append_event("run_finished")
         folder.write_done()
-        self.hooks.notify("run_finished", run_dir=folder.path, results=made.results)
+        self.hooks.notify("run_finished", run_dir=folder.path, results=made.results.plain())
 
     def _work(self) -> _Made:
         run = self.context
@@ -184,7 +186,7 @@ class _Run:
         elif spec.encoder is not None:
             fitted, evaluated = self._encoder_scores(spec.encoder, prepared)
             self._record(fitted)
-            facts["encoder"] = dict(fitted.facts)
+            facts["encoder"] = fitted.stated()
         else:
             raise RunError(f"{spec.name}: a spec needs an `encoder`, a `backbone`, or both")
         self.timing["evaluate"] = evaluated.timing()
@@ -201,11 +203,11 @@ class _Run:
             upstream = encoder_upstream(prepared.stage.fingerprint, held_out)
             fitted = fit_encoder(run, spec.encoder, encoder_view(prepared.data, held_out), upstream=upstream)
             self._record(fitted)
-            facts["encoder"] = dict(fitted.facts)
+            facts["encoder"] = fitted.stated()
         model = LanguageModelRun(run, prepared, fitted=fitted)
-        for stage in tune(model):
+        for number, stage in enumerate(tune(model), start=1):
             self._record(stage)
-            facts[stage.name] = dict(stage.facts)
+            facts[stage.name] = {"number": number, **stage.stated()}
         evaluated = evaluate_model(run, prepared.data, model.scorer, model=model.fingerprint_payload(), shared=True)
         facts["backbone"] = model.describe(evaluated.scoring.facts)
         notes.extend(model.notes(evaluated.scoring.facts))
@@ -232,9 +234,9 @@ class _Run:
         floors: Mapping[str, Evaluated],
         facts: Mapping[str, Any],
         notes: list[str],
-    ) -> dict[str, Any]:
+    ) -> RunResults:
         spec, registry = self.context.spec, self.context.registry
-        return {
+        content = {
             "schema": RESULTS_SCHEMA,
             "name": spec.name,
             "run": self.key,
@@ -253,10 +255,11 @@ class _Run:
             "facts": facts,
             "notes": notes,
         }
+        return RunResults.check(content, place=str(self.folder.path / "results.json"))
 
     def _record(self, stage: StageResult) -> None:
         self.stages[stage.name] = stage.fingerprint
-        self.timing[stage.name] = {"seconds": stage.seconds, "reused": stage.reused, "work_seconds": stage.work_seconds}
+        self.timing[stage.name] = stage.timing()
 
     def _stage_finished(self, stage: StageResult) -> None:
         if not self.processes.is_main:

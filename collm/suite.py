@@ -10,14 +10,15 @@ from collm.ensemble import run_ensembles
 from collm.errors import CollmError, DataError, InUse
 from collm.finished import run_folder
 from collm.registry import Registry
-from collm.runner import RESULTS_SCHEMA, RunOptions, run_spec
+from collm.runner import RunOptions, run_spec
+from collm.runs.records import RunOutcome, SuiteOutcome
 from collm.spec.expand import Suite
 from collm.spec.model import ResolvedSpec
 
 logger = logging.getLogger(__name__)
 
 
-def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str, Any]:
+def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> SuiteOutcome:
     """Runs a suite in the order of its file, then its ensembles; stages that several runs need are worked out once.
 
     Args:
@@ -26,10 +27,10 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
         options: Directories, device, threads.
 
     Returns:
-        `{"schema": 1, "suite": name, "runs": [results of each finished run], "failed": {run key: message}}`.
+        Finished runs, ensembles, and messages of runs that failed.
     """
     options.processes.run_on_main(lambda: _say_plan(suite, registry, options))
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, RunOutcome] = {}
     failed: dict[str, str] = {}
     pending, wait = list(enumerate(suite.runs, start=1)), False
     while pending:
@@ -48,15 +49,14 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> dict[str
         wait = len(busy) == len(pending)
         pending = busy
     results = {member.key: results[member.key] for member in suite.runs if member.key in results}
-    mixed, unmade = options.processes.run_on_main(
-        lambda: run_ensembles(suite, results, registry=registry, runs_dir=options.runs_dir)
-    )
-    return {
-        "schema": RESULTS_SCHEMA,
-        "suite": suite.name,
-        "runs": [*results.values(), *mixed.values()],
-        "failed": failed | unmade,
-    }
+
+    def average() -> tuple[dict[str, Any], dict[str, str]]:
+        made, failures = run_ensembles(suite, results, registry=registry, runs_dir=options.runs_dir)
+        return {key: each.plain() for key, each in made.items()}, failures
+
+    mixed, unmade = options.processes.run_on_main(average)
+    runs = (*results.values(), *map(RunOutcome.of, mixed.values()))
+    return SuiteOutcome(suite.name, runs, failed | unmade)
 
 
 def _say_plan(suite: Suite, registry: Registry, options: RunOptions) -> None:

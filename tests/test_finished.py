@@ -16,6 +16,7 @@ from collm.contracts.encoder import EncoderConfig
 from collm.errors import DataError
 from collm.finished import input_hashes, stored_outcome
 from collm.registry import registry_of
+from collm.runs.records import RunResults
 from collm.runs.store import RunFolder
 
 RESULTS = {
@@ -31,7 +32,7 @@ class Spec:
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = RunFolder(tmp_path, "r", "abc")
-    folder.write_results(RESULTS)
+    folder.write_results(RunResults.check(RESULTS, place="results.json"))
 
     def asking(now: dict[str, str] | DataError, *, done: bool = True):
         def hashes(*_):
@@ -49,7 +50,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_the_same_inputs_give_the_stored_results_under_the_asked_key(ask) -> None:
     outcome = ask({"code": "1", "dataset": "2"})
-    assert (outcome["run"], outcome["reused"], outcome["seed"]) == ("key", True, 0)
+    assert (outcome.results.run, outcome.reused, outcome.results.seed) == ("key", True, 0)
 
 
 def test_an_unfinished_run_has_no_outcome(ask) -> None:

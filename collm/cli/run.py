@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,7 @@ from collm.cli.processes import meet, started_less_than_asked
 from collm.errors import RunError
 from collm.finished import run_folder, stored_outcome
 from collm.process_group import ProcessGroup
+from collm.runs.records import RunOutcome, SuiteOutcome
 from collm.visible import ShownFormatter
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(
         )
         outcome = processes.run_on_all(work)
     processes.close()
-    failed = dict(outcome.get("failed", {}))
+    failed = outcome.failed if isinstance(outcome, SuiteOutcome) else {}
     for key, message in failed.items():
         say(f"{key} failed: {message}")
     if processes.is_main:
@@ -75,22 +76,22 @@ def run(
         raise typer.Exit(RunError.exit_code)
 
 
-def _show(outcome: dict[str, Any], *, as_json: bool) -> None:
+def _show(outcome: RunOutcome | SuiteOutcome, *, as_json: bool) -> None:
     if as_json:
-        emit_json(outcome)
+        emit_json(outcome.plain())
     else:
-        from collm.report.table import results_table
+        from collm.report.run_table import results_table
 
-        emit_table(*results_table(outcome.get("runs", [outcome])))
+        emit_table(*results_table(outcome.runs if isinstance(outcome, SuiteOutcome) else [outcome]))
 
 
-def _finished(loaded: ResolvedSpec | Suite, state: CliState, runs_dir: Path) -> dict[str, Any] | None:
+def _finished(loaded: ResolvedSpec | Suite, state: CliState, runs_dir: Path) -> RunOutcome | SuiteOutcome | None:
     """Returns the stored outcome where there is nothing left to do: without torch this takes a moment, not seconds."""
     from collm.spec.expand import Suite
 
     if not isinstance(loaded, Suite):
         return _stored(loaded, loaded.name, state, runs_dir)
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, RunOutcome] = {}
     for member in loaded.runs:
         before = _stored(member.spec, member.run, state, runs_dir)
         if before is None:
@@ -99,10 +100,10 @@ def _finished(loaded: ResolvedSpec | Suite, state: CliState, runs_dir: Path) -> 
     from collm.ensemble import run_ensembles
 
     made, failed = run_ensembles(loaded, results, registry=state.registry(), runs_dir=runs_dir)
-    return {"schema": 1, "suite": loaded.name, "runs": [*results.values(), *made.values()], "failed": failed}
+    return SuiteOutcome(loaded.name, (*results.values(), *made.values()), failed)
 
 
-def _stored(spec: ResolvedSpec, run: str, state: CliState, runs_dir: Path) -> dict[str, Any] | None:
+def _stored(spec: ResolvedSpec, run: str, state: CliState, runs_dir: Path) -> RunOutcome | None:
     context = state.build_context()
     folder = run_folder(spec, state.registry(), runs_dir=runs_dir, context=context)
     return stored_outcome(spec, state.registry(), folder=folder, context=context, run=run, says_changes=False)
@@ -116,7 +117,7 @@ def _work(
     device: str | None,
     threads: int | None,
     processes: ProcessGroup,
-) -> dict[str, Any]:
+) -> RunOutcome | SuiteOutcome:
     """Runs what is missing; torch and everything above it load only now, after the spec is known to be good."""
     from collm.runner import RunOptions, run_spec
     from collm.spec.expand import Suite

@@ -169,7 +169,7 @@ def replay(context: typer.Context, run: RunArgument, runs_dir: RunsDirOption = P
     # Trackers mirror what was logged before `run_started`, so that alone replays every step.
     hooks.notify("run_started", run_dir=folder.path, spec=spec)
     if folder.is_done():
-        hooks.notify("run_finished", run_dir=folder.path, results=folder.results())
+        hooks.notify("run_finished", run_dir=folder.path, results=folder.results().plain())
     say(f"replayed {sum(1 for _ in folder.logged_steps())} logged steps of {folder.path}")
 
 

@@ -20,6 +20,7 @@ from collm.finished import run_folder
 from collm.registry import Registry
 from collm.report.deviations import Deviation, deviations
 from collm.rescore import FLOORS, read_scores
+from collm.runs.records import RunResults
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, load_any
 from collm.spec.model import ResolvedSpec
@@ -41,7 +42,7 @@ class ReportRun:
     method: str
     seed: int
     path: Path
-    results: dict[str, Any]
+    results: RunResults
 
     @cached_property
     def scores(self) -> pl.DataFrame:
@@ -135,7 +136,7 @@ def collect(
         folder = target if target.is_dir() else runs_dir / target
         if folder.is_dir():
             run = read_run(folder, strict=False)
-            titles.append(str(run.results["name"]))
+            titles.append(run.results.name)
             runs.append(run)
         elif target.is_file():
             name, found, absent = _from_file(
@@ -173,8 +174,9 @@ def read_run(folder: Path, *, strict: bool = True) -> ReportRun:
         raise RunError(f"{fault}; repeat its `collm run`")
     results = store.results()
     if fault := store.damage():
-        results["notes"] = [*results.get("notes", ()), f"{fault}: edited or damaged since; repeat its `collm run`"]
-    return ReportRun(str(results["run"]), int(results["seed"]), folder, results)
+        note = f"{fault}: edited or damaged since; repeat its `collm run`"
+        results = results.model_copy(update={"notes": [*results.notes, note]})
+    return ReportRun(results.run, results.seed, folder, results)
 
 
 def failure_of(folder: RunFolder) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from collm.report.collect import ReportRun
 from collm.report.records import Block, Summary
+from collm.runs.records import TRAINING
 
 # Which method the ratios are relative to: the first of these that the report has.
 BASELINES = ("tallrec", "text-only")
@@ -44,11 +44,10 @@ def costs(summary: Summary) -> list[Cost]:
 def _block_costs(block: Block) -> list[Cost]:
     found: dict[str, tuple[float, float, int, str]] = {}
     for line in block.methods:
-        runs = [run for run in line.method.runs if run.results.get("timing")]
+        runs = [run for run in line.method.runs if run.results.timing]
         if runs:
-            seconds = [stage_seconds(run.results) for run in runs]
-            training = sum(sum(v for k, v in each.items() if _is_training(k)) for each in seconds) / len(runs)
-            scoring = sum(each.get("evaluate", 0.0) for each in seconds) / len(runs)
+            training = sum(sum(run.results.seconds(*TRAINING).values()) for run in runs) / len(runs)
+            scoring = sum(sum(run.results.seconds("evaluate").values()) for run in runs) / len(runs)
             found[line.method.name] = (training, scoring, runs[0].scores.height, _machine(runs[0]))
     base = next((found[name] for name in BASELINES if name in found), None)
     return [
@@ -63,17 +62,6 @@ def _block_costs(block: Block) -> list[Cost]:
         )
         for name, (training, scoring, rows, machine) in found.items()
     ]
-
-
-def stage_seconds(results: Mapping[str, Any]) -> dict[str, float]:
-    """Returns stage -> seconds of its work, whether or not this run did it itself."""
-    return {
-        name: float(stage.get("work_seconds") or stage["seconds"]) for name, stage in results.get("timing", {}).items()
-    }
-
-
-def _is_training(stage: str) -> bool:
-    return stage == "fit_encoder" or stage.startswith("tune_")
 
 
 def _machine(run: ReportRun) -> str:

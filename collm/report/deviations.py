@@ -9,6 +9,7 @@ from typing import Any
 from collm.component import KINDS
 from collm.errors import UnknownName
 from collm.registry import Registry
+from collm.runs.records import RunResults
 from collm.spec.profiles import CHOICES
 
 PAPER_BACKBONES = ("vicuna-7b", "qwen2-1.5b")
@@ -42,12 +43,12 @@ class Deviation:
     paper: str
 
 
-def deviations(spec: Mapping[str, Any], results: Mapping[str, Any], registry: Registry) -> list[Deviation]:
+def deviations(spec: Mapping[str, Any], results: RunResults, registry: Registry) -> list[Deviation]:
     """Lists a run's departures from the paper.
 
     Args:
         spec: The resolved spec as plain data.
-        results: Content of `results.json`.
+        results: Its results.
         registry: Knows the paper's settings of components (their profile `paper`).
     """
     if "ensemble" in spec:
@@ -104,14 +105,14 @@ def _components(spec: Mapping[str, Any], registry: Registry) -> Iterator[Deviati
             yield Deviation("backbone.dtype", made, "half precision")
 
 
-def _rows(results: Mapping[str, Any]) -> Iterator[Deviation]:
-    counts, full = results.get("counts", {}), results.get("full_counts", {})
+def _rows(results: RunResults) -> Iterator[Deviation]:
+    counts, full = results.counts, results.full_counts
     for split in ("train", "valid", "test"):
         if split in counts and split in full and counts[split] != full[split]:
             yield Deviation(f"dataset.limit.{split}", f"{counts[split]:,} rows", f"all {full[split]:,}")
-    for stage, facts in results.get("facts", {}).items():
-        if stage.startswith("tune_") and "train" in full and facts.get("rows", full["train"]) < full["train"]:
-            yield Deviation(f"rows of {stage}", f"{facts['rows']:,}", f"all {full['train']:,}")
+    for stage, facts in results.tuning_steps():
+        if "train" in full and facts.rows is not None and facts.rows < full["train"]:
+            yield Deviation(f"rows of {stage}", f"{facts.rows:,}", f"all {full['train']:,}")
 
 
 ABSENT = object()

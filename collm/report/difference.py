@@ -41,7 +41,7 @@ def run_difference(first: Path, second: Path, registry: Registry) -> dict[str, A
     runs = (read_run(first), read_run(second))
     same_rows({str(run.path): run.scores for run in runs})
     settings = _differing(dict(_leaves(runs[0].spec)), dict(_leaves(runs[1].spec)))
-    metrics = {split: _metrics(runs, split, registry) for split in runs[0].results["metrics"]}
+    metrics = {split: _metrics(runs, split, registry) for split in runs[0].results.metrics}
     return {
         "schema": 1,
         "first": str(first),
@@ -70,7 +70,7 @@ def difference_table(found: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) -> dict[str, dict[str, float]]:
-    slices = runs[0].results["metrics"][split]
+    slices = runs[0].results.metrics[split]
     part = "all" if "all" in slices else next(iter(slices))
     rules = next((run.spec["slices"] for run in runs if "slices" in run.spec), {"warm": "at-least-3", "cold": "rest"})
     measure = Measure(rules["warm"], rules["cold"], (part,), build_metrics(list(slices[part]), registry))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from collm.errors import UsageError
-from collm.report.cost import stage_seconds
-from collm.report.methods import Cell
+from collm.report.grid import Cell, metric_title
 from collm.report.records import Block, Summary
-from collm.report.table import METRIC_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +83,7 @@ def _draw(summary: Summary) -> Iterator[Picture]:
     if curves := _curves(summary):
         caption = "Validation AUC while training, one line per run and stage; the mark is what was kept."
         yield Picture("curves", "Learning curves", _svg(_curve_figure(curves)), caption)
-    if any(run.results.get("timing") for run in summary.runs):
+    if any(run.results.timing for run in summary.runs):
         caption = "Seconds of each stage's own work, wherever it was reused; the first seed of each method."
         yield Picture("time", "Time by stage", _svg(_time(summary)), caption)
 
@@ -119,7 +117,7 @@ def _slice_bars(summary: Summary, block: Block) -> Figure:
                 shown.extend(_bar(axes, place + (number - (len(methods) - 1) / 2) * width, width, cell, number))
         shown.extend(_floor_lines(axes, summary, block, metric))
         axes.set_xticks(range(len(summary.slices)), summary.slices)
-        axes.set_ylabel(METRIC_TITLES.get(metric, metric))
+        axes.set_ylabel(metric_title(metric))
         if shown:
             margin = 0.05 * (max(shown) - min(shown)) + 0.005
             axes.set_ylim(min(shown) - margin, max(shown) + margin)
@@ -162,14 +160,12 @@ def _curves(summary: Summary) -> list[Curve]:
     found: list[Curve] = []
     for name, line in summary.methods:
         for run in line.method.runs:
-            for stage, facts in run.results.get("facts", {}).items():
-                points = facts.get("curve") if isinstance(facts, Mapping) else None
-                if points:
+            for stage, facts in run.results.facts.items():
+                if facts.curve:
                     seed = f", seed {run.seed}" if len(line.method.runs) > 1 else ""
-                    label = f"{name}: {stage}{seed}"
-                    steps = [float(point["step"]) for point in points]
-                    values = [float(point["valid_auc"]) for point in points]
-                    found.append((label, steps, values, float(facts.get("best_step", steps[-1]))))
+                    steps = [float(point.step) for point in facts.curve]
+                    best = steps[-1] if facts.best_step is None else float(facts.best_step)
+                    found.append((f"{name}: {stage}{seed}", steps, [each.valid_auc for each in facts.curve], best))
     return found
 
 
@@ -208,8 +204,8 @@ def _calibration(block: Block) -> Figure:
 
 def _time(summary: Summary) -> Figure:
     timed = [(name, line.method.runs[0].results) for name, line in summary.methods]
-    timed = [(name, results) for name, results in timed if results.get("timing")]
-    seconds = [stage_seconds(results) for _, results in timed]
+    timed = [(name, results) for name, results in timed if results.timing]
+    seconds = [results.seconds() for _, results in timed]
     stages = list(dict.fromkeys(stage for each in seconds for stage in each))
     figure = _new_figure(7.0, 1.0 + 0.35 * len(timed))
     axes = figure.add_subplot()

@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from collm.report.methods import Cell
-from collm.report.table import METRIC_TITLES
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text as RichText
+
+SPLIT_ORDER = ("test", "valid", "train")
+METRIC_TITLES = {"auc": "AUC", "uauc": "uAUC", "ndcg": "NDCG", "gauc": "GAUC"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table.
+
+    Attributes:
+        value: Mean over seeds; None where the metric is not defined.
+        low: Lower end of the 95% interval: users, and seeds where there are several.
+        high: Upper end.
+        smallest: Smallest value over seeds.
+        largest: Largest value over seeds.
+        n: Rows or users that it averages over.
+        skipped: Reason -> rows or users left out.
+        reason: Why there is no value.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    smallest: float | None = None
+    largest: float | None = None
+    n: int = 0
+    skipped: Mapping[str, int] | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,3 +87,46 @@ def cell_text(cell: Cell) -> str:
     if cell.smallest is not None and cell.largest is not None and cell.smallest != cell.largest:
         text += f"\n({cell.smallest:.4f}-{cell.largest:.4f})"
     return text
+
+
+def sizes(cells: Mapping[str, Cell]) -> str:
+    """Returns what each metric averages over, equal ones together, with what was left out.
+
+    Args:
+        cells: Metric -> cell.
+    """
+    groups: dict[str, list[str]] = {}
+    for metric, cell in cells.items():
+        skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted((cell.skipped or {}).items()))
+        size = f"n={cell.n:,}" + (f", skipped {skipped}" if skipped else "")
+        groups.setdefault(size, []).append(metric_title(metric))
+    return "; ".join(f"{'/'.join(names)} {size}" for size, names in groups.items())
+
+
+def default_split(splits: Iterable[Collection[str]]) -> str:
+    """Returns the split that is shown where none was asked for: `test`, or the first one that runs have.
+
+    Args:
+        splits: The splits of each run.
+    """
+    present = dict.fromkeys(split for each in splits for split in each)
+    return next((split for split in SPLIT_ORDER if split in present), next(iter(present), "test"))
+
+
+def rich_table(grid: Grid, limit: int | None = None) -> Table:
+    """Returns a table for a terminal, of `limit` rows at most."""
+    table = Table(title=grid.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(grid.header):
+        is_text = index in grid.text_columns
+        justify: Literal["left", "right"] = "left" if is_text else "right"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=not is_text, min_width=None if index else 12)
+    for row, dim in list(zip(grid.rows, grid.dim, strict=True))[:limit]:
+        cells = [RichText(cell.text, style="bold" if cell.strong else "") for cell in row]
+        table.add_row(*cells, style="dim" if dim else None)
+    return table
+
+
+def bullets(title: str, lines: Iterable[str]) -> list[RenderableType]:
+    """Returns a heading with indented lines below it; nothing without lines."""
+    shown = [RichText(f"  {line}", overflow="fold") for line in lines]
+    return [RichText(f"{title}:", style="bold"), *shown] if shown else []

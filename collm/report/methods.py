@@ -14,6 +14,7 @@ from collm.contracts.metric import Metric
 from collm.metrics.uncertainty import count_units, user_draws, within_bounds
 from collm.report.collect import ReportRun
 from collm.report.compare import Draws, mean_over_seeds
+from collm.report.grid import Cell
 from collm.rescore import Measure, slice_columns
 from collm.stages.evaluate import RESAMPLING_SEED, scored_rows
 
@@ -21,31 +22,6 @@ from collm.stages.evaluate import RESAMPLING_SEED, scored_rows
 ROW_KEYS = ("split", "row", "user", "item", "label", "user_train_rows", "item_train_rows")
 FLOOR_KEYS = ("split", "row")
 FLOOR_TOLERANCE = 1e-4  # floors of one data on two machines differ by rounding
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of a table.
-
-    Attributes:
-        value: Mean over seeds; None where the metric is not defined.
-        low: Lower end of the 95% interval: users, and seeds where there are several.
-        high: Upper end.
-        smallest: Smallest value over seeds.
-        largest: Largest value over seeds.
-        n: Rows or users that it averages over.
-        skipped: Reason -> rows or users left out.
-        reason: Why there is no value.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    smallest: float | None = None
-    largest: float | None = None
-    n: int = 0
-    skipped: Mapping[str, int] | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +86,7 @@ def group_rows(runs: Sequence[ReportRun], split: str) -> tuple[list[RowSet], lis
     notes: list[str] = []
     sets: list[list[_Scored]] = []
     for run in runs:
-        if split not in run.results["metrics"]:
+        if split not in run.results.metrics:
             notes.append(f"{run.path.name} has no {split} scores and is left out")
             continue
         scored = _Scored.of(run, split)
@@ -245,15 +221,13 @@ def fidelity(run: ReportRun) -> str:
 
     Numbers of different fidelity do not answer the same question; tables state it in a column.
     """
-    facts: Mapping[str, Any] = run.results.get("facts", {})
-    if "ensemble" in facts:
+    if run.results.is_ensemble:
         return "mean of scores"
     section = run.spec.get("backbone")
     if not section:
         return "no language model"
     backbone = _model_name(section)
-    steps = [facts[key] for key in sorted(facts) if key.startswith("tune_")]
+    steps = [facts for _, facts in run.results.tuning_steps()]
     if not steps:
         return f"{backbone}, not tuned"
-    rows = steps[-1]["rows"]
-    return f"{backbone}, {rows:,} rows, {' + '.join(str(step['optimiser_steps']) for step in steps)} steps"
+    return f"{backbone}, {steps[-1].rows:,} rows, {' + '.join(str(step.optimiser_steps) for step in steps)} steps"

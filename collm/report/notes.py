@@ -16,7 +16,7 @@ def report_notes(blocks: Sequence[Block], split: str) -> list[str]:
         split: The split that is shown.
     """
     lines = [line for block in blocks for line in block.methods]
-    own = [note for line in lines for run in line.method.runs for note in run.results.get("notes", ())]
+    own = [note for line in lines for run in line.method.runs for note in run.results.notes]
     return list(dict.fromkeys([*_rows(blocks, split), *_paper(blocks), *_seeds(lines), *_floors(blocks), *own]))
 
 
@@ -46,9 +46,9 @@ def _paper(blocks: Sequence[Block]) -> Iterator[str]:
     """Says why the paper's numbers are not shown where only some of its rows were scored."""
     for block in blocks:
         results = [run.results for line in block.methods for run in line.method.runs]
-        names = {paper_dataset(each.get("full_counts", {})) for each in results} - {None}
+        names = {paper_dataset(each.full_counts) for each in results} - {None}
         if block.paper_dataset is None and names:
-            counts, full = results[0].get("counts", {}), results[0].get("full_counts", {})
+            counts, full = results[0].counts, results[0].full_counts
             parts = [
                 f"{counts[name]:,} of {full[name]:,} {name} rows"
                 for name in ("train", "valid", "test")

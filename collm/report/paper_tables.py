@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collm.report.deviations import Deviation, has_biases
-from collm.report.grid import Grid, Text, metric_title
-from collm.report.methods import Cell
+from collm.report.grid import Cell, Grid, Text, metric_title
 from collm.report.records import Block, Line
 
 WITH_BIASES = "‡"

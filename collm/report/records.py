@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from collm.report.collect import MissingRun, ReportRun
 from collm.report.compare import Difference
 from collm.report.deviations import Deviation
-from collm.report.methods import Cell, Method
+from collm.report.grid import Cell
+from collm.report.methods import Method
 
 
 @dataclass(frozen=True)

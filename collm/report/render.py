@@ -6,21 +6,20 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text as RichText
 
 import collm
 from collm.errors import UsageError
 from collm.report.collect import ReportRun
 from collm.report.figures import Picture
-from collm.report.grid import Grid
+from collm.report.grid import bullets, rich_table
 from collm.report.records import Line, Summary
 from collm.report.tables import report_tables
+from collm.runs.records import RunResults
 from collm.visible import visible
 
 if TYPE_CHECKING:
@@ -40,25 +39,22 @@ LATEX = {
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
 }
-MARKDOWN = re.compile(r"([\\`*_|<>#])")
-# Numbers of these tables are for reading on; a terminal shows the rest.
+# Longer tables are for files; a terminal says how many rows are left out.
 TERMINAL_LIMIT = 40
+MARKDOWN = re.compile(r"([\\`*_|<>#])")
 
 
 def terminal_tables(summary: Summary) -> list[RenderableType]:
     """Returns rich tables, notes and run folders; long lists of comparisons are cut and say so."""
     shown: list[RenderableType] = []
     for grid in report_tables(summary):
-        shown.append(_rich_table(grid))
+        shown.append(rich_table(grid, TERMINAL_LIMIT))
         if (hidden := len(grid.rows) - TERMINAL_LIMIT) > 0:
             shown.append(RichText(f"  ... and {hidden} more rows (--html, --markdown, --csv show all)"))
         if grid.caption:
             shown.append(RichText(f"  {grid.caption}", style="dim"))
-    shown.append(RichText("\nnotes:", style="bold"))
-    shown.extend(RichText(f"  {note}") for note in summary.notes)
-    shown.append(RichText("run folders:", style="bold"))
-    shown.extend(RichText(f"  {run.method} (seed {run.seed}): {run.path}", overflow="fold") for run in summary.runs)
-    return shown
+    folders = [f"{run.method} (seed {run.seed}): {run.path}" for run in summary.runs]
+    return [*shown, RichText(), *bullets("notes", summary.notes), *bullets("run folders", folders)]
 
 
 def to_markdown(summary: Summary) -> str:
@@ -125,18 +121,6 @@ def _environment(is_html: bool) -> Environment:
     )
 
 
-def _rich_table(grid: Grid) -> Table:
-    table = Table(title=grid.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(grid.header):
-        is_text = index in grid.text_columns
-        justify: Literal["left", "right"] = "left" if is_text else "right"
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=not is_text, min_width=None if index else 12)
-    for row, dim in list(zip(grid.rows, grid.dim, strict=True))[:TERMINAL_LIMIT]:
-        cells = [RichText(cell.text, style="bold" if cell.strong else "") for cell in row]
-        table.add_row(*cells, style="dim" if dim else None)
-    return table
-
-
 def _run_details(run: ReportRun, line: Line, folder: Path) -> dict[str, Any]:
     return {
         "id": run.path.name,
@@ -145,17 +129,17 @@ def _run_details(run: ReportRun, line: Line, folder: Path) -> dict[str, Any]:
         "folder": _relative(run.path, folder),
         "spec": yaml.safe_dump(run.spec, sort_keys=False, allow_unicode=True),
         "environment": yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True),
-        "facts": yaml.safe_dump(_without_curves(run.results.get("facts", {})), sort_keys=False, allow_unicode=True),
+        "facts": yaml.safe_dump(_without_curves(run.results), sort_keys=False, allow_unicode=True),
         "deviations": line.departures,
-        "timing": run.results.get("timing", {}),
+        "timing": run.results.timing,
     }
 
 
-def _without_curves(facts: Any) -> dict[str, Any]:
-    """Curves are drawn, not listed."""
+def _without_curves(results: RunResults) -> dict[str, Any]:
+    """Returns the facts of all stages; curves are drawn, not listed."""
     return {
-        stage: {key: value for key, value in values.items() if key != "curve"} if isinstance(values, dict) else values
-        for stage, values in facts.items()
+        stage: facts.model_dump(mode="json", exclude_unset=True, exclude={"curve"})
+        for stage, facts in results.facts.items()
     }
 
 

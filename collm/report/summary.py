@@ -9,13 +9,13 @@ import polars as pl
 from collm.errors import UsageError
 from collm.report.collect import Collected, ReportRun
 from collm.report.compare import Difference, Draws, compare_all, relative_improvement
-from collm.report.methods import Cell, Method, RowSet, fidelity, group_rows, measured_cells
+from collm.report.grid import Cell, default_split
+from collm.report.methods import Method, RowSet, fidelity, group_rows, measured_cells
 from collm.report.notes import report_notes
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.records import Block, Line, Summary
 from collm.rescore import Measure
 
-SPLIT_ORDER = ("test", "valid", "train")
 COMPARED_METRICS = ("auc", "uauc")
 BIAS_FLOOR = "bias-logistic"
 
@@ -34,10 +34,10 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
     Raises:
         UsageError: If no run has scores of the split.
     """
-    chosen = split or _default_split(collected.runs)
+    chosen = split or default_split(run.results.metrics for run in collected.runs)
     sets, notes = group_rows(collected.runs, chosen)
     if not sets:
-        known = sorted({name for run in collected.runs for name in run.results["metrics"]})
+        known = sorted({name for run in collected.runs for name in run.results.metrics})
         raise UsageError(f"no run has {chosen} scores; the runs have {', '.join(known)}")
     labels = [_letters(number) for number in range(len(sets))] if len(sets) > 1 else [""]
     blocks = tuple(
@@ -110,20 +110,11 @@ def _rank_correlation(method: Method, rows: RowSet) -> float | None:
 
 def _paper_rows(rows: RowSet) -> str | None:
     """Returns the paper's name of the data where every run has all rows of splits with the paper's counts."""
-    names = {paper_dataset(run.results.get("counts", {})) if _is_whole(run) else None for run in rows.runs}
+    names = {paper_dataset(run.results.counts) if run.results.is_whole else None for run in rows.runs}
     return names.pop() if len(names) == 1 else None
 
 
-def _is_whole(run: ReportRun) -> bool:
-    return bool(run.results.get("counts", {}) == run.results.get("full_counts", {}))
-
-
 Measured = tuple[Method, dict[str, dict[str, Cell]], dict[str, dict[str, Draws]]]
-
-
-def _default_split(runs: Sequence[ReportRun]) -> str:
-    present = {name for run in runs for name in run.results["metrics"]}
-    return next((name for name in SPLIT_ORDER if name in present), "test")
 
 
 def _best_floors(
@@ -144,12 +135,12 @@ def _best_floors(
 
 def _online_floors(runs: Sequence[ReportRun]) -> frozenset[str]:
     """Floors that read labels of the evaluation period before the row."""
-    needs = {name: each for run in runs for name, each in run.results.get("floor_needs", {}).items()}
+    needs = {name: each for run in runs for name, each in run.results.floor_needs.items()}
     return frozenset(name for name, each in needs.items() if "earlier-labels" in each)
 
 
 def _sees_earlier_rows(method: Method) -> bool:
-    return any(run.results.get("protocol", {}).get("sees_earlier_rows", True) for run in method.runs)
+    return any(run.results.protocol.sees_earlier_rows for run in method.runs)
 
 
 def _above(
@@ -196,14 +187,10 @@ def _improvements(lines: Sequence[Line], whole: str) -> dict[tuple[str, str], fl
 
 
 def _protocol(runs: Sequence[ReportRun], measure: Measure) -> dict[str, str]:
-    recorded = [run.results.get("protocol", {}) for run in runs]
-
-    def values(name: str) -> str:
-        return " / ".join(dict.fromkeys(str(each.get(name, "unknown")) for each in recorded))
-
+    recorded = [run.results.protocol for run in runs]
     return {
-        "history visibility": values("visibility"),
-        "ties in time": values("tie_rule"),
+        "history visibility": " / ".join(dict.fromkeys(each.visibility for each in recorded)),
+        "ties in time": " / ".join(dict.fromkeys(each.tie_rule for each in recorded)),
         "warm": measure.warm,
         "cold": measure.cold,
         "interval": f"95%: users ({measure.resamples} resamples), and seeds where there are several",

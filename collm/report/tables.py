@@ -8,7 +8,7 @@ import io
 import math
 
 from collm.report.cost import Cost, costs
-from collm.report.grid import Grid, Text, cell_text, metric_title
+from collm.report.grid import Grid, Text, cell_text, metric_title, sizes
 from collm.report.paper import paper_dataset, paper_numbers
 from collm.report.paper_tables import departures_table, paper_table
 from collm.report.records import Block, Line, Summary
@@ -83,7 +83,7 @@ def _results(summary: Summary, block: Block, part: str) -> Grid:
         made = (Text("floor" if line.method.floor else _seeds(line)), Text(line.fidelity)) if is_first else ()
         rows.append((Text(line.method.name), *cells, *made))
         dim.append(line.method.floor)
-    caption = f"[low, high]: 95% interval over users, and over seeds from two on. {_sizes(block, part)}"
+    caption = f"[low, high]: 95% interval over users, and over seeds from two on. {sizes(block.lines[-1].cells[part])}."
     if any(line.method.seeds[1:] for line in block.methods):
         caption += " (smallest-largest): over seeds."
     if any(cell.strong for row in rows for cell in row):
@@ -129,15 +129,6 @@ def _best(summary: Summary, block: Block, part: str) -> dict[str, str]:
         if len(known) > 1:
             best[metric] = max(known, key=known.__getitem__)
     return best
-
-
-def _sizes(block: Block, part: str) -> str:
-    cells = block.lines[-1].cells[part]
-    shown = []
-    for metric, cell in cells.items():
-        left_out = ", ".join(f"{count:,} {reason}" for reason, count in (cell.skipped or {}).items())
-        shown.append(f"{metric_title(metric)} n={cell.n:,}" + (f" (left out: {left_out})" if left_out else ""))
-    return "; ".join(shown) + "."
 
 
 def _comparisons(block: Block) -> Grid:
@@ -220,12 +211,12 @@ def _data(summary: Summary) -> Grid:
     """Rows per split, users and items of every dataset, beside the paper's Table 1 where the splits are the paper's."""
     rows: list[tuple[Text, ...]] = []
     for run in summary.runs:
-        full = run.results.get("full_counts", {})
+        full = run.results.full_counts
         name = str((run.spec.get("dataset") or {}).get("name", ""))
         cells = (Text(name), *(Text(f"{full[key]:,}" if key in full else "") for key in COUNTS))
         if name and cells not in rows:
             rows.append(cells)
-    names = [paper_dataset(run.results.get("full_counts", {})) for run in summary.runs]
+    names = [paper_dataset(run.results.full_counts) for run in summary.runs]
     for name in dict.fromkeys(each for each in names if each):
         counts = paper_numbers()["table1"][name]
         rows.append((Text(f"the paper's {name}"), *(Text(f"{counts[key]:,}") for key in COUNTS)))

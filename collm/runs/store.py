@@ -165,16 +165,11 @@ class RunFolder:
             if event["event"] == "step_logged":
                 yield event["stage"], int(event["step"]), event["values"]
 
-    def write_results(self, results: Mapping[str, Any]) -> None:
-        """Writes `results.json` after checking its form.
+    def write_results(self, results: RunResults) -> None:
+        """Writes `results.json`."""
+        write_atomically(self.path / "results.json", _json(results.plain()))
 
-        Raises:
-            RunError: If the content is not of the documented form, or a number is NaN or infinite.
-        """
-        RunResults.check(results, place=str(self.path / "results.json"))
-        write_atomically(self.path / "results.json", _json(results))
-
-    def results(self) -> dict[str, Any]:
+    def results(self) -> RunResults:
         """Returns the content of `results.json`.
 
         Raises:
@@ -189,8 +184,7 @@ class RunFolder:
             raise RunError(f"{path}: cannot be read ({error.strerror or error}); repeat its `collm run`") from error
         except ValueError as error:
             raise RunError(f"{path}: not JSON ({error}); delete {path.parent} and repeat `collm run`") from error
-        RunResults.check(content, place=str(path))
-        return content
+        return RunResults.check(content, place=str(path))
 
     def damage(self, *, but: Sequence[str] = ()) -> str:
         """Says what is damaged in a finished run, empty where nothing is.
@@ -205,7 +199,7 @@ class RunFolder:
         remove_contents(self.path, RUN_FILES)
 
     def replace(
-        self, plain: Mapping[str, Any], results: Mapping[str, Any], writers: Mapping[str, Callable[[Path], Any]]
+        self, plain: Mapping[str, Any], results: RunResults, writers: Mapping[str, Callable[[Path], Any]]
     ) -> None:
         """Puts a run's outcome in place as a whole; a finished run keeps its old one until this one is on disk.
 
@@ -217,12 +211,11 @@ class RunFolder:
             writers: Name of each other file -> what writes it to a path.
 
         Raises:
-            RunError: If the results are not of the documented form, or something cannot be written.
+            RunError: If something cannot be written.
         """
-        RunResults.check(results, place=str(self.path / "results.json"))
         with replacing_together(self.path, ("spec.yaml", "results.json", *writers)) as paths:
             paths["spec.yaml"].write_text(_yaml(plain), encoding="utf-8")
-            paths["results.json"].write_text(_json(results), encoding="utf-8")
+            paths["results.json"].write_text(_json(results.plain()), encoding="utf-8")
             for name, write in writers.items():
                 write(paths[name])
 

@@ -54,7 +54,12 @@ class Evaluated:
     def timing(self) -> dict[str, Any]:
         """Returns its entry under `timing` in `results.json`."""
         work = self.scoring.work_seconds
-        return {"seconds": round(self.seconds, 3), "reused": self.reused, "work_seconds": work}
+        return {
+            "kind": self.scoring.kind,
+            "seconds": round(self.seconds, 3),
+            "reused": self.reused,
+            "work_seconds": work,
+        }
 
 
 def evaluate_model(

@@ -17,6 +17,7 @@ from collm.files import full_disk_named, write_atomically
 from collm.process_group import SINGLE, ProcessGroup
 from collm.registry import Registry
 from collm.runs.files import damage, remove_contents
+from collm.runs.records import StageKind, kind_of
 from collm.runs.store import StageStore
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import ResolvedSpec
@@ -37,6 +38,7 @@ class StageResult:
 
     Attributes:
         name: Stage name.
+        kind: Kind of stage.
         fingerprint: What decides its output, hashed.
         folder: Where its files lie.
         seconds: Wall time spent on it by this command.
@@ -46,12 +48,26 @@ class StageResult:
     """
 
     name: str
+    kind: StageKind
     fingerprint: str
     folder: Path
     seconds: float
     work_seconds: float
     reused: bool
     facts: Mapping[str, Any]
+
+    def timing(self) -> dict[str, Any]:
+        """Returns its entry under `timing` in `results.json`."""
+        return {
+            "kind": self.kind,
+            "seconds": self.seconds,
+            "reused": self.reused,
+            "work_seconds": self.work_seconds,
+        }
+
+    def stated(self) -> dict[str, Any]:
+        """Returns its entry under `facts` in `results.json`."""
+        return {"kind": self.kind, **self.facts}
 
 
 Work = Callable[[Path], Mapping[str, Any]]
@@ -167,6 +183,7 @@ class StageRunner:
         record = self._record(folder / RECORD)
         result = StageResult(
             name=name,
+            kind=kind_of(name),
             fingerprint=digest,
             folder=folder,
             seconds=round(time.monotonic() - start, 3),

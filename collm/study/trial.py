@@ -69,7 +69,7 @@ def work(job: Job, connection: Connection) -> dict[str, Any]:
     if stage is not None:
         registry.host.manager.register(Reporter(connection, stage), name="study")
     options = RunOptions(job.runs_dir, job.cache_dir, device=job.device, threads=job.threads)
-    results = run_spec(job.spec, registry, options)
+    results = run_spec(job.spec, registry, options).plain()
     return {key: results[key] for key in ("metrics", "timing", "counts", "run_dir", "reused")}
 
 

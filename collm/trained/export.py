@@ -212,7 +212,7 @@ def _card(model: TrainedModel, exported: Exported, dtype: Dtype) -> dict[str, An
         "schema": 1,
         "collm": collm.__version__,
         "run": model.path.name,
-        "spec_hash": model.results["spec_hash"],
+        "spec_hash": model.results.spec_hash,
         "dtype": dtype,
         "answer": {
             "readout": model.spec.answer.readout,

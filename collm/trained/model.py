@@ -26,6 +26,7 @@ from collm.model.encoder import EncoderModule
 from collm.model.recommender import Recommender
 from collm.registry import Registry, default_registry
 from collm.runs.files import require_whole
+from collm.runs.records import RunResults
 from collm.runs.store import RunFolder
 from collm.spec.contents import section_contents
 from collm.spec.model import ResolvedSpec
@@ -94,7 +95,7 @@ class TrainedModel:
         self,
         path: Path,
         *,
-        results: Mapping[str, Any],
+        results: RunResults,
         spec: ResolvedSpec,
         registry: Registry,
         context: BuildContext,
@@ -104,7 +105,7 @@ class TrainedModel:
         """Takes what `open_run` read; weights load when they are first needed."""
         self.path, self.results, self.spec = path, results, spec
         self._dtype, self._device = dtype, device
-        self._stages = RecordedStages(path.parent, results.get("stages", {}))
+        self._stages = RecordedStages(path.parent, results.stages)
         self._run = RunContext(
             spec=spec,
             registry=registry,
@@ -128,7 +129,7 @@ class TrainedModel:
 
     @cached_property
     def _fitted(self) -> StageResult | None:
-        return self._stages.recorded("fit_encoder") if "fit_encoder" in self.results.get("stages", {}) else None
+        return self._stages.recorded("fit_encoder") if "fit_encoder" in self.results.stages else None
 
     @cached_property
     def language(self) -> LanguageModelRun | None:
@@ -265,7 +266,7 @@ def open_run(
     if "ensemble" in plain:
         raise RunError(f"{path}: an ensemble has no model of its own; use its members: {', '.join(plain['ensemble'])}")
     found = registry or default_registry()
-    spec = _spec(path, found, str(results["spec_hash"]))
+    spec = _spec(path, found, results.spec_hash)
     if dtype is not None and spec.backbone is None:
         raise RunError(f"{path}: the run has no language model, so no number format to choose; leave {dtype} out")
     _require_same_files(path, spec, results)
@@ -281,9 +282,9 @@ def open_run(
     )
 
 
-def _require_same_files(path: Path, spec: ResolvedSpec, results: Mapping[str, Any]) -> None:
+def _require_same_files(path: Path, spec: ResolvedSpec, results: RunResults) -> None:
     """Refuses files beside the data (weights, vectors) that are not those of the run; its data lies in its stages."""
-    recorded = results.get("inputs", {})
+    recorded = results.inputs
     now = section_contents(spec, "encoder", "backbone", "prompt", "tuning")
     changed = sorted(field for field, digest in now.items() if recorded.get(field, digest) != digest)
     if changed:

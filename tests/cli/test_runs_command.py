@@ -14,6 +14,7 @@ import pytest
 from collm.cli.main import call
 from collm.errors import RunError
 from collm.locks import Holder
+from collm.runs.records import RunResults
 from collm.runs.store import RunFolder, StageStore
 
 RESULTS = {
@@ -30,7 +31,7 @@ def runs(tmp_path: Path) -> Path:
     folder = RunFolder(tmp_path, "r", "abc")
     folder.append_event("stage_finished", stage="evaluate", fingerprint="f00")
     folder.write_spec({"name": "r"})
-    folder.write_results(RESULTS)
+    folder.write_results(RunResults.check(RESULTS, place="results.json"))
     folder.write_done()
     return tmp_path
 

@@ -64,7 +64,7 @@ def measure(archive: Path, runs_dir: Path, *settings: str) -> dict[str, Any]:
     registry = default_registry()
     spec = load_any(file, [f"dataset.path={archive}", *settings], registry, cwd=runs_dir)
     assert isinstance(spec, ResolvedSpec)
-    return run_spec(spec, registry, RunOptions(runs_dir=runs_dir, cache_dir=runs_dir / "cache"))
+    return run_spec(spec, registry, RunOptions(runs_dir=runs_dir, cache_dir=runs_dir / "cache")).plain()
 
 
 def test_mf_bias_and_the_floors(archive: Path, runs_dir: Path) -> None:

@@ -66,7 +66,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, installed: Registry) -> Path:
 def run(folder: Path, registry: Registry, resamples: int) -> dict[str, Any]:
     spec = resolve_document(read_text(SPEC.replace("RESAMPLES", str(resamples)), Place("d.yaml")), registry)
     options = RunOptions(folder / "runs", folder / "cache", device="cpu", threads=1)
-    return run_spec(spec, registry, options)
+    return run_spec(spec, registry, options).plain()
 
 
 def cut(content: bytes) -> bytes:

@@ -65,7 +65,7 @@ evaluate: {resamples: 0}
 
 def run(folder: Path, registry: Registry) -> dict[str, Any]:
     spec = resolve_document(read_text(SPEC, Place("v.yaml", folder=folder)), registry)
-    return run_spec(spec, registry, RunOptions(folder / "runs", folder / "cache", device="cpu", threads=1))
+    return run_spec(spec, registry, RunOptions(folder / "runs", folder / "cache", device="cpu", threads=1)).plain()
 
 
 def save(folder: Path, seed: int) -> None:

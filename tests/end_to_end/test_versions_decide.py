@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, registry: Registry) -> dict[str, Any]:
     spec = load_spec(folder / "v.yaml", [], registry, cwd=folder)
-    return run_spec(spec, registry, RunOptions(folder / "runs", folder / "cache", device="cpu", threads=1))
+    return run_spec(spec, registry, RunOptions(folder / "runs", folder / "cache", device="cpu", threads=1)).plain()
 
 
 def reused(result: Mapping[str, Any]) -> dict[str, bool]:

@@ -284,7 +284,9 @@ def folder(tmp_path: Path) -> Path:
 def test_a_run_says_what_it_did_and_the_next_one_reuses_the_texts(folder: Path, registry: Registry) -> None:
     def run(*overrides: str) -> dict:
         spec = load_spec(folder / "spec.yaml", overrides, registry, cwd=folder)
-        return run_spec(spec, registry, RunOptions(runs_dir=folder / "runs", cache_dir=folder / "cache", threads=1))
+        return run_spec(
+            spec, registry, RunOptions(runs_dir=folder / "runs", cache_dir=folder / "cache", threads=1)
+        ).plain()
 
     first = run()
     phase = first["facts"]["encoder"]["earlier_phases"]["align"]
@@ -303,5 +305,7 @@ def test_a_run_says_what_it_did_and_the_next_one_reuses_the_texts(folder: Path, 
 def test_its_vectors_enter_the_prompt(folder: Path, registry: Registry) -> None:
     (folder / "spec.yaml").write_text(SPEC + COLLM, encoding="utf-8")
     spec = load_spec(folder / "spec.yaml", (), registry, cwd=folder)
-    result = run_spec(spec, registry, RunOptions(runs_dir=folder / "runs", cache_dir=folder / "cache", threads=1))
+    result = run_spec(
+        spec, registry, RunOptions(runs_dir=folder / "runs", cache_dir=folder / "cache", threads=1)
+    ).plain()
     assert result["metrics"]["test"]["all"]["auc"]["n"] == result["counts"]["test"]

@@ -47,14 +47,13 @@ def test_seeds_of_a_method_make_one_line(write_run: WriteRun, registry: Registry
 
 def test_one_seed_repeats_the_recorded_interval(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
     collected = gather(registry, write_run("mf"))
-    recorded = collected.runs[0].results["metrics"]["test"]
+    recorded = collected.runs[0].results.metrics["test"]
     summary = summarise(collected, measure)
     for part in ("all", "warm", "cold"):
         for metric in ("auc", "uauc", "ndcg"):
             cell = line(summary, "mf").cells[part][metric]
-            assert (cell.value, cell.low, cell.high) == tuple(
-                recorded[part][metric][k] for k in ("value", "low", "high")
-            )
+            before = recorded[part][metric]
+            assert (cell.value, cell.low, cell.high) == (before.value, before.low, before.high)
 
 
 def test_floors_and_marks(write_run: WriteRun, registry: Registry, measure: Measure) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from collm.errors import RunError
+from collm.runs.records import RunResults
 from collm.runs.store import RunFolder, StageStore
 
 RESULTS: dict[str, Any] = {
@@ -61,12 +62,12 @@ def test_run_folder_holds_the_documented_files(tmp_path: Path) -> None:
         folder.write_spec({"name": "my run", "seed": 0})
         folder.write_environment({"python": "3"})
         folder.append_event("run_started")
-        folder.write_results(RESULTS)
+        folder.write_results(RunResults.check(RESULTS, place="results.json"))
         assert not folder.is_done()
         folder.write_done()
     assert folder.path == tmp_path / "my-run-abc"
     assert folder.is_done()
-    assert folder.results() == RESULTS
+    assert folder.results().plain() == RESULTS
     assert yaml.safe_load((folder.path / "spec.yaml").read_text()) == {"name": "my run", "seed": 0}
     names = {path.name for path in folder.path.iterdir()}
     assert names == {"spec.yaml", "environment.json", "events.jsonl", "results.json", "done"}
@@ -93,14 +94,17 @@ def test_no_events_yet(tmp_path: Path) -> None:
 
 
 def test_results_of_another_form_are_refused(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path, "n", "abc")
     with pytest.raises(RunError, match=r"results\.json: not a results file of schema 1: .*seed"):
-        folder.write_results({**RESULTS, "seed": "zero"})
+        RunResults.check({**RESULTS, "seed": "zero"}, place="results.json")
     broken = json.loads(json.dumps(RESULTS))
     broken["metrics"]["test"]["all"]["auc"]["value"] = float("nan")
     with pytest.raises(RunError, match=r"auc\.value"):
-        folder.write_results(broken)
-    assert not (folder.path / "results.json").exists()
+        RunResults.check(broken, place="results.json")
+    folder = RunFolder(tmp_path, "n", "abc")
+    folder.path.mkdir()
+    (folder.path / "results.json").write_text(json.dumps({**RESULTS, "seed": "zero"}))
+    with pytest.raises(RunError, match=r"results\.json: not a results file of schema 1: .*seed"):
+        folder.results()
 
 
 def test_missing_and_broken_results_say_what_to_do(tmp_path: Path) -> None:

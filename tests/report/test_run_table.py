@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from collm.report.table import results_table
+from collm.report.run_table import results_table
+from collm.runs.records import RunOutcome
 
 
 def record(value: float | None, n: int = 7331, **more: Any) -> dict[str, Any]:
@@ -35,6 +36,9 @@ def result(run: str, auc: float | None, **more: Any) -> dict[str, Any]:
         "counts": {"train": 10, "test": 600},
         "full_counts": {"train": 10, "test": 9000},
         "notes": ["leaky split"],
+        "spec_hash": "0123456789",
+        "profile": "recommended",
+        "reused": False,
         "run_dir": f"runs/{run}-0123456789",
     } | more
 
@@ -42,7 +46,7 @@ def result(run: str, auc: float | None, **more: Any) -> dict[str, Any]:
 def shown(*results: dict[str, Any], width: int = 120, split: str | None = None) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=width, color_system=None, highlight=False)
-    for each in results_table(results, split=split):
+    for each in results_table([RunOutcome.of(result) for result in results], split=split):
         console.print(each)
     return stream.getvalue()
 
