@@ -1,4 +1,4 @@
-"""The tables of a report as text cells; terminal, Markdown, LaTeX and HTML show the same ones."""
+"""The tables of a report as text cells, cost included; terminal, Markdown, LaTeX and HTML show the same ones."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import csv
 import dataclasses
 import io
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from collm.report.cost import Cost, costs
+from collm.report.collect import ReportRun
 from collm.report.grid import Grid, Text, cell_text, metric_title, sizes
-from collm.report.paper import paper_dataset, paper_numbers
-from collm.report.paper_tables import departures_table, paper_table
+from collm.report.paper import departures_table, paper_dataset, paper_numbers, paper_table
 from collm.report.records import Block, Line, Summary
+from collm.runs.records import TRAINING
 from collm.visible import spreadsheet_cell, visible
 
 NOT_ABOVE_FLOOR = "†"
@@ -34,6 +36,8 @@ CSV_COLUMNS = (
     "paper",
     "rows",
 )
+# Which method the ratios are relative to: the first of these that the report has.
+BASELINES = ("tallrec", "text-only")
 
 
 def report_tables(summary: Summary) -> list[Grid]:
@@ -228,3 +232,62 @@ def _data(summary: Summary) -> Grid:
 def _missing(summary: Summary) -> Grid:
     rows = tuple((Text(each.method), Text(str(each.seed)), Text(each.cause)) for each in summary.missing)
     return Grid("missing", "Not finished", ("run", "seed", "cause"), rows, (True,) * len(rows), frozenset({0, 1, 2}))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one method, mean over its seeds.
+
+    Attributes:
+        method: Its name.
+        training_seconds: Fitting the encoder and all tuning steps, seconds.
+        scoring_seconds: Scoring all evaluated splits, seconds.
+        seconds_per_row: Scoring seconds per scored row.
+        training_ratio: Relative to the text-only method of the same report; None without one.
+        scoring_ratio: The same for scoring.
+        machine: Processor or device that it ran on.
+    """
+
+    method: str
+    training_seconds: float
+    scoring_seconds: float
+    seconds_per_row: float
+    training_ratio: float | None
+    scoring_ratio: float | None
+    machine: str
+
+
+def costs(summary: Summary) -> list[Cost]:
+    """Returns the cost of every method that has recorded times; ratios are between methods of the same rows."""
+    return [cost for block in summary.blocks for cost in _block_costs(block)]
+
+
+def _block_costs(block: Block) -> list[Cost]:
+    found: dict[str, tuple[float, float, int, str]] = {}
+    for line in block.methods:
+        runs = [run for run in line.method.runs if run.results.timing]
+        if runs:
+            training = sum(sum(run.results.seconds(*TRAINING).values()) for run in runs) / len(runs)
+            scoring = sum(sum(run.results.seconds("evaluate").values()) for run in runs) / len(runs)
+            found[line.method.name] = (training, scoring, runs[0].scores.height, _machine(runs[0]))
+    base = next((found[name] for name in BASELINES if name in found), None)
+    return [
+        Cost(
+            method=block.titled(name),
+            training_seconds=training,
+            scoring_seconds=scoring,
+            seconds_per_row=scoring / rows if rows else 0.0,
+            training_ratio=training / base[0] if base and base[0] else None,
+            scoring_ratio=scoring / base[1] if base and base[1] else None,
+            machine=machine,
+        )
+        for name, (training, scoring, rows, machine) in found.items()
+    ]
+
+
+def _machine(run: ReportRun) -> str:
+    devices = run.environment.get("torch", {}).get("devices") or []
+    if devices:
+        first = devices[0]
+        return str(first.get("name", first)) if isinstance(first, Mapping) else str(first)
+    return f"{run.environment.get('processor', 'processor')}, {run.environment.get('cores', '?')} cores"

@@ -15,11 +15,10 @@ from sklearn.metrics import roc_auc_score
 from collm.errors import RunError, UsageError
 from collm.registry import Registry
 from collm.report.collect import Collected, collect
-from collm.report.cost import costs
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.records import Line, Summary
 from collm.report.summary import summarise
-from collm.report.tables import report_tables, to_csv
+from collm.report.tables import costs, report_tables, to_csv
 from collm.rescore import Measure
 
 
