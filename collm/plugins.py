@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import inspect
+import logging
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,8 @@ from collm.component import Component
 from collm.contracts.component_check import component_faults
 from collm.errors import PluginError
 from collm.hookspecs import ENTRY_POINT_GROUP, PROJECT, REGISTER_HOOKS
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -224,3 +227,29 @@ def _trace_hooks(manager: pluggy.PluginManager, trace: Callable[[str], None]) ->
         trace(f"hook {hook_name} {state}")
 
     manager.add_hookcall_monitoring(before, after)
+
+
+class Observers:
+    """Calls the observer hooks of all plugins."""
+
+    def __init__(self, host: PluginHost) -> None:
+        """Takes the loaded plugins."""
+        self._host = host
+        self._reported: set[tuple[str, str]] = set()
+
+    def notify(self, hook: str, **values: Any) -> None:
+        """Calls one hook on every plugin that implements it.
+
+        Args:
+            hook: Name of an observer hook in `collm.hookspecs`.
+            **values: All arguments of its spec; each implementation gets those that it names.
+        """
+        for implementation in getattr(self._host.manager.hook, hook).get_hookimpls():
+            try:
+                implementation.function(*(values[name] for name in implementation.argnames))
+            # A stranger's tracker must not end a run of hours: its fault is shown with its traceback, once.
+            except Exception:
+                key = (implementation.plugin_name, hook)
+                if key not in self._reported:
+                    self._reported.add(key)
+                    logger.warning("observer plugin '%s' failed in %s; the run goes on", *key, exc_info=True)

@@ -20,7 +20,7 @@ from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.errors import RunError
 from collm.finished import input_hashes, outcome, stored_outcome
 from collm.metrics.score_notes import score_notes
-from collm.observers import Observers
+from collm.plugins import Observers
 from collm.process_group import SINGLE, ProcessGroup
 from collm.registry import Registry
 from collm.runs.environment import describe_environment

@@ -21,7 +21,7 @@ LEFT_OUT = (
     "collm.engine.progress",
     "collm.errors",
     "collm.hookspecs",
-    "collm.observers",
+    "collm.plugins",
     "collm.plugins",
     "collm.registry",
     "collm.report",

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("files", "locks", "process_group"),
     ("contracts", "component"),
     ("hookspecs",),
-    ("plugins", "registry", "observers"),
+    ("plugins", "registry"),
     ("spec",),
     ("data", "prompt", "model", "metrics", "runs"),
     ("engine",),
@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 LEVEL = {area: level for level, areas in enumerate(LAYERS) for area in areas}
 # Within a line of the picture: contracts describe components, and a registry is built from loaded plugins.
-SAME_LEVEL = {("locks", "files"), ("contracts", "component"), ("registry", "plugins"), ("observers", "plugins")}
+SAME_LEVEL = {("locks", "files"), ("contracts", "component"), ("registry", "plugins")}
 TORCH_FREE = ("errors", "component", "hookspecs", "plugins", "registry", "contracts", "spec", "look", "cli")
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sklearn", "optuna", "polars"}
 # Where a function may import the own package: the command line, so that `collm --help` stays free of torch.

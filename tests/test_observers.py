@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from collm.hookspecs import hookimpl
-from collm.observers import Observers
-from collm.plugins import PluginHost, make_manager
+from collm.plugins import Observers, PluginHost, make_manager
 
 
 class Good:

@@ -100,7 +100,7 @@ def test_code_that_computes_otherwise_is_seen(other: str) -> None:
         ("collm_mf.encoders", ("encoder mf", "encoder mf-bias"), ("encoder din", "stage fit_encoder")),
         ("collm_prompts.wordings", ("prompt movie",), ("encoder mf", "stage tune")),
         ("collm.metrics.classification", ("metric auc",), ("stage fit_encoder", "encoder mf")),
-        ("collm.model.projector", ("stage tune",), ("stage fit_encoder", "encoder lightgcn")),
+        ("collm.model.mapping", ("stage tune",), ("stage fit_encoder", "encoder lightgcn")),
         ("collm.engine.schedule", ("stage tune",), ("stage fit_encoder", "stage metrics")),
     ],
 )

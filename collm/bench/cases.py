@@ -15,9 +15,9 @@ from collm.bench.subject import Subject
 from collm.bench.training_steps import TrainingSteps
 from collm.contracts.tuning import TuneStep
 from collm.data.prepared import Rows
+from collm.engine.device import derive_seed
 from collm.engine.language_task import recommender_logits
 from collm.engine.prompt_rows import PromptRows, PromptSource
-from collm.engine.seeding import derive_seed
 
 Array = np.ndarray[Any, Any]
 CaseName = Literal["scoring", "text_step", "collaborative_step", "collaborative_step_kept", "ranking_100"]
@@ -203,7 +203,7 @@ def _training(name: CaseName, subject: Subject, step: TuneStep | None, amount: A
 
 
 def _later_epoch(subject: Subject, step: TuneStep | None, amount: Amount, clock: Clock) -> Case | None:
-    """Steps over rows whose beginnings were all computed in an epoch before, as far as the memory for them goes."""
+    """Steps over rows whose prefixes were all computed in an epoch before, as far as the memory for them goes."""
     if step is None or not subject.setup.tuning.prefix_cache_gb:
         return None
     name: CaseName = "collaborative_step_kept"

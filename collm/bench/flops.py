@@ -67,7 +67,7 @@ def count_tokens(prompts: PromptRows, positions: np.ndarray, *, trains: bool, lo
         lora_trains: Whether adapters train; otherwise gradients begin at the first slot.
 
     Returns:
-        The tokens of one prompt tree of all these rows, however the engine cuts it.
+        The tokens of one prefix tree of all these rows, however the engine cuts it.
     """
     batch = prompts.batch(positions, constant_history=trains and not lora_trains)
     levels = batch.tree

@@ -16,9 +16,9 @@ from collm.contracts.tuning import Group, TuneStep
 from collm.data.pairs import pair_rows
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.assemble import Parts, assemble
+from collm.engine.device import derive_seed
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.prompt_rows import PromptSource
-from collm.engine.seeding import derive_seed
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Recommender

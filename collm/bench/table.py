@@ -15,7 +15,7 @@ TITLES = {
     "scoring": "scoring test rows",
     "text_step": "text step (LoRA)",
     "collaborative_step": "collaborative step",
-    "collaborative_step_kept": "  a later epoch of it, beginnings kept",
+    "collaborative_step_kept": "  a later epoch of it, prefixes kept",
     "ranking_100": "ranking 100 candidates",
 }
 
@@ -50,7 +50,7 @@ def bench_tables(result: BenchResult) -> list[Table | Text]:
     if "text_step" in content["cases"] and "collaborative_step_kept" in content["cases"]:
         later = content["cases"]["text_step"]["ours_per_s"] / content["cases"]["collaborative_step_kept"]["ours_per_s"]
         lines.append(
-            f"With beginnings kept over epochs (tuning.prefix_cache_gb), a later epoch costs {later:.2f} of it."
+            f"With prefixes kept over epochs (tuning.prefix_cache_gb), a later epoch costs {later:.2f} of it."
         )
     if (ratio := content["scoring_over_text_only"]) is not None:
         lines.append(f"Scoring costs {ratio:.2f} of scoring the same rows with the text-only prompt.")

@@ -15,8 +15,8 @@ from collm.bench.flops import Tokens, count_tokens, model_size, needed_flops
 from collm.bench.subject import Subject
 from collm.contracts.tuning import Group, TuneStep
 from collm.data.prepared import Rows
+from collm.engine.device import derive_seed
 from collm.engine.language_task import LanguageTask
-from collm.engine.seeding import derive_seed
 from collm.engine.train import LoopSettings, train
 
 Array = np.ndarray[Any, Any]

@@ -155,7 +155,7 @@ def replay(context: typer.Context, run: RunArgument, runs_dir: RunsDirOption = P
 
     Example: COLLM_TENSORBOARD=logs collm runs replay quickstart-mf-bias-7e62ea00aa
     """
-    from collm.observers import Observers
+    from collm.plugins import Observers
     from collm.runs.store import RunFolder
 
     folder = RunFolder.at(_find(run, runs_dir))

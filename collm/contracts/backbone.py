@@ -34,7 +34,7 @@ class BackboneConfig(ComponentConfig):
     probe: bool = Field(
         default=True,
         description="Compare the logits of a few prompts with the model's own forward pass when it is loaded. Where "
-        "sharing beginnings changes them, prompts are computed one by one; where they differ anyway, the run stops.",
+        "sharing prefixes changes them, prompts are computed one by one; where they differ anyway, the run stops.",
     )
     max_prompt_tokens: int = Field(
         default=1024, ge=32, description="Tokens per prompt at most; history is shortened first."

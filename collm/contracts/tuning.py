@@ -63,7 +63,7 @@ class TuningConfig(ComponentConfig):
     prefix_cache_gb: float = Field(
         default=0,
         ge=0,
-        description="Memory in 10^9 bytes, on each device, for keys and values of prompt beginnings that no training "
+        description="Memory in 10^9 bytes, on each device, for keys and values of prompt prefixes that no training "
         "changes (steps where LoRA is frozen), kept over all epochs; what does not fit is computed again. 0 = none.",
     )
     max_rows: int | None = Field(

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from collm.contracts.encoder import EncoderBatch, FitPhase
 from collm.data.earlier import EarlierLabels
 from collm.data.prepared import PreparedData, Rows
-from collm.engine.seeding import derive_seed
+from collm.engine.device import derive_seed
 from collm.errors import PluginError, RunError
 from collm.model.encoder import EncoderModule
 

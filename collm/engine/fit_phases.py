@@ -11,8 +11,8 @@ from accelerate import Accelerator
 
 from collm.contracts.encoder import FitPhase
 from collm.data.prepared import PreparedData
+from collm.engine.device import derive_seed
 from collm.engine.encoder_task import EncoderBatcher, EncoderTask
-from collm.engine.seeding import derive_seed
 from collm.engine.train import LoopSettings, Observer, train
 from collm.errors import PluginError
 from collm.model.encoder import EncoderModule

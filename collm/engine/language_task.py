@@ -13,16 +13,16 @@ from collm.contracts.data import PUBLISHED_SELECTION, SelectedRows
 from collm.contracts.tuning import Group, TuneStep, TuningConfig
 from collm.data.batches import like_sized_batches
 from collm.data.prepared import PreparedData, Rows, draw_whole_users
+from collm.engine.device import derive_seed
 from collm.engine.encoder_task import validation_auc
-from collm.engine.out_of_memory import InParts
 from collm.engine.prompt_rows import PromptRows
 from collm.engine.schedule import Schedule
-from collm.engine.score import score_batches
-from collm.engine.seeding import derive_seed
+from collm.engine.shares import score_batches
 from collm.engine.train import LoopSettings
+from collm.engine.train_task import InParts
 from collm.errors import DataError
 from collm.model.parameters import optimiser_groups
-from collm.model.prefix_cache import PrefixCache
+from collm.model.prefix.cache import PrefixCache
 from collm.model.recommender import Recommender
 from collm.process_group import SINGLE, ProcessGroup
 
@@ -53,7 +53,7 @@ def recommender_logits(
         float32 [n_rows] logits in the order of the rows.
     """
     recommender.eval()
-    batches = prompts.scoring_batches(max_tokens, packed=recommender.takes_trees)
+    batches = prompts.scoring_batches(max_tokens, packed=recommender.shares_prefixes)
 
     def score(rows: Array) -> torch.Tensor:
         logits: torch.Tensor = recommender(prompts.batch(rows))
@@ -130,7 +130,7 @@ class LanguageTask:
     def batches(self, epoch: int) -> Sequence[Sequence[Array]]:
         """Returns global batches of shuffled rows, each cut into micro-batches by tokens."""
         generator = np.random.default_rng(derive_seed(self._seed, "batches", epoch))
-        size, packed = self._tuning.batch_size, self._recommender.takes_trees
+        size, packed = self._tuning.batch_size, self._recommender.shares_prefixes
         if packed:
             order = shuffled_in_chunks(self.train.prefix_group, generator, ROWS_KEPT_TOGETHER)
             cuts = [order[start : start + size] for start in range(0, len(order), size)]
@@ -166,7 +166,7 @@ class LanguageTask:
 
     def cost(self, rows: Array) -> float:
         """Returns the tokens of a micro-batch, by which micro-batches are dealt out to processes."""
-        return self.train.n_tokens(rows, packed=self._recommender.takes_trees)
+        return self.train.n_tokens(rows, packed=self._recommender.shares_prefixes)
 
     def loss_sum(self, rows: Array) -> torch.Tensor:
         """Returns the summed binary cross-entropy of these rows (fact 1)."""
@@ -201,7 +201,7 @@ class LanguageTask:
             reason = "LoRA dropout stays on, so they are never the same twice (tuning.frozen_lora_dropout)"
         elif self._processes.shards:
             reason = "frozen weights are split over processes, which must all run the model equally often"
-        elif not self._recommender.takes_trees:
+        elif not self._recommender.shares_prefixes:
             reason = "this backbone runs every prompt by itself"
         if reason is not None:
             logger.warning("%s: tuning.prefix_cache_gb has no effect: %s", self.title, reason)

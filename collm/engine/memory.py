@@ -77,7 +77,7 @@ class Plan:
         four_bit: Whether weights outside the tables are held in 4 bits.
         recomputes: Whether layers keep their input alone.
         on_processor: Whether it runs on the processor.
-        kept_gb: Keys and values of prompt beginnings that are kept over the epochs, 10^9 bytes at most.
+        kept_gb: Keys and values of prompt prefixes that are kept over the epochs, 10^9 bytes at most.
     """
 
     dtype: Dtype
@@ -212,7 +212,7 @@ def describe(title: str, shape: Shape, plan: Plan, free: float) -> tuple[bool, s
         Whether it fits, and a sentence with the parts and, where it does not fit, what to set.
     """
     parts = estimate(shape, plan)
-    kept = f"kept beginnings {parts.kept:.1f}, " if parts.kept else ""
+    kept = f"kept prefixes {parts.kept:.1f}, " if parts.kept else ""
     said = (
         f"{title}: about {parts.total:.1f} GB of memory at most (weights {parts.weights:.1f}, trained "
         f"{parts.trained:.1f}, activations of {plan.tokens:,} tokens {parts.activations:.1f}, {kept}process "

@@ -18,11 +18,11 @@ from torch import nn
 
 from collm.contracts.backbone import PromptTokenizer
 from collm.errors import CollmError, RunError
-from collm.model.prompt_batch import Share, build_batch
+from collm.model.prefix.batch import Share, build_batch
 from collm.model.recommender import Probe, Recommender
 from collm.prompt.encoded import EncodedPrompts
 
-# Two beginnings, two prompts each, of lengths that differ.
+# Two prefixes, two prompts each, of lengths that differ.
 BEGINNINGS, ENDINGS = (13, 17), (5, 11)
 # Models up to this size are probed in float32, where equal computations agree to rounding.
 FLOAT32_PARAMETERS = 1_000_000_000
@@ -51,7 +51,7 @@ class OwnLogits:
         with torch.no_grad(), in_float32(lm) as self.dtype:
             rows = [self._rows(lm, index, device) for index in range(len(self._prompts))]
         self._logits = torch.stack([row[-1] for row in rows])
-        # The first two prompts begin alike: what follows must not change logits of the beginning.
+        # The first two prompts begin alike: what follows must not change logits of the prefix.
         n_shared = int(self._prompts.shared[0])
         self._gap_before = float((rows[0][:n_shared] - rows[1][:n_shared]).abs().max())
         self._seconds = time.monotonic() - start
@@ -82,14 +82,14 @@ class OwnLogits:
         alone = shared = None
         fault = ""
         with torch.no_grad(), in_float32(recommender.lm):
-            if recommender.takes_trees:
+            if recommender.shares_prefixes:
                 try:
                     shared = self._gap(recommender, "through-user")
                 except (CollmError, *TORCH_FAULTS) as error:
                     fault = str(error).splitlines()[0]
                 if shared is None or not shared <= allowed:
                     recommender.share_prefixes(False)
-            if not recommender.takes_trees:
+            if not recommender.shares_prefixes:
                 alone = self._alone(recommender)
         if alone is not None and not alone <= allowed:
             raise RunError(
@@ -98,7 +98,7 @@ class OwnLogits:
                 f"{allowed:.2g}). This architecture is not supported; backbone.probe: false runs it all the same"
             )
         return Probe(
-            shares=recommender.takes_trees,
+            shares=recommender.shares_prefixes,
             gap_shared=shared,
             gap_alone=alone,
             allowed=allowed,
@@ -125,7 +125,7 @@ class OwnLogits:
 
 
 def probe_prompts(tokenizer: PromptTokenizer, n_rows: int) -> EncodedPrompts:
-    """Returns prompts of random tokens, two with each of two beginnings.
+    """Returns prompts of random tokens, two with each of two prefixes.
 
     Args:
         tokenizer: Supplies the ids before every prompt.
@@ -135,10 +135,10 @@ def probe_prompts(tokenizer: PromptTokenizer, n_rows: int) -> EncodedPrompts:
     before = np.array(tokenizer.bos_ids, dtype=np.int64)
     rows, shared = [], []
     for n_shared in BEGINNINGS:
-        beginning = np.concatenate([before, generator.integers(n_rows, size=n_shared)])
+        prefix = np.concatenate([before, generator.integers(n_rows, size=n_shared)])
         for n_own in ENDINGS:
-            rows.append(np.concatenate([beginning, generator.integers(n_rows, size=n_own)]))
-            shared.append(len(beginning))
+            rows.append(np.concatenate([prefix, generator.integers(n_rows, size=n_own)]))
+            shared.append(len(prefix))
     none = np.zeros((len(rows), 0), dtype=np.int32)
     return EncodedPrompts(
         ids=np.concatenate(rows).astype(np.int32),

@@ -18,11 +18,19 @@ from accelerate import Accelerator
 
 from collm.data.shares import deal
 from collm.engine.checkpoint import flatten_optimiser, load_tensors, restore_optimiser, save_tensors
-from collm.engine.gradients import add_up_gradients
-from collm.engine.out_of_memory import OutOfMemory, attempt
+from collm.engine.device import derive_seed, seed_draws
 from collm.engine.progress import progress
-from collm.engine.seeding import derive_seed, seed_draws
-from collm.engine.train_task import DivisibleTask, IndexArray, LoopSettings, LoopState, SharedTask, TrainTask
+from collm.engine.shares import add_up_gradients
+from collm.engine.train_task import (
+    DivisibleTask,
+    IndexArray,
+    LoopSettings,
+    LoopState,
+    OutOfMemory,
+    SharedTask,
+    TrainTask,
+    attempt,
+)
 from collm.errors import RunError
 from collm.process_group import SINGLE, ProcessGroup
 

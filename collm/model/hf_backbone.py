@@ -21,10 +21,9 @@ from collm.component import BuildContext
 from collm.contracts.backbone import ModelFolderConfig
 from collm.contracts.model_folder import check_model_folder, safetensors_files
 from collm.errors import DataError
-from collm.model.hf_loading import Loading, check_placement, placement
+from collm.model.hf_loading import Loading, check_placement, placement, recompute_layers
 from collm.model.hf_tokenizer import HfTokenizer
 from collm.model.parameters import LINEAR
-from collm.model.recompute import recompute_layers
 from collm.model.weight_files import converted_bins, folder_hash
 
 LORA_TARGETS = ("q_proj", "v_proj")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import BitsAndBytesConfig
 
 from collm.contracts.backbone import DeviceMap
 from collm.errors import DataError
 
 logger = logging.getLogger(__name__)
-
 FOUR_BIT = "4-bit NF4 (bitsandbytes), quantised when loaded"
 
 
@@ -112,3 +114,35 @@ def _four_bit(dtype: torch.dtype, device: torch.device) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
+
+
+def recompute_layers(lm: nn.Module) -> int:
+    """Makes every decoder layer but the last keep its input alone, wherever gradients are on.
+
+    Gradients are bit by bit those without it; the draws of dropout are repeated.
+
+    Args:
+        lm: Hugging Face causal language model, changed in place.
+
+    Returns:
+        How many layers compute again.
+
+    Raises:
+        DataError: If the decoder stack does not name its layers.
+    """
+    layers = getattr(getattr(lm, "base_model", None), "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise DataError(
+            f"backbone.gradient_checkpointing: {type(lm).__name__} has no list of decoder layers, so it cannot "
+            "be used; set it to false and lower tuning.micro_batch_tokens"
+        )
+    for layer in layers[:-1]:
+        # A partial around the bound method, not a closure: copying the model copies which layer it belongs to.
+        layer.forward = partial(_forward, layer.forward)
+    return len(layers) - 1
+
+
+def _forward(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)

@@ -17,17 +17,14 @@ from collm.contracts.backbone import AnswerIds
 from collm.contracts.encoder import EncoderBatch
 from collm.contracts.tuning import Group
 from collm.errors import RunError
-from collm.model.answer_head import AnswerHead, decoder_of
+from collm.model.answer_head import AnswerHead, decoder_of, run_for_positions
 from collm.model.encoder import EncoderModule
-from collm.model.hybrid import embedding_rms, hybrid_embeddings
-from collm.model.last_tokens import run_for_positions
-from collm.model.lora import is_lora_dropout
-from collm.model.parameters import load_strictly, lora_parameters, lora_state
-from collm.model.prefix_cache import PrefixCache, weights_version
-from collm.model.projector import Projector
-from collm.model.prompt_batch import PromptBatch, build_batch
-from collm.model.prompt_tree import TreeLevel
-from collm.model.shared_prefix import attention_window, disable_trees, enable_trees, run_tree
+from collm.model.mapping import Projector, embedding_rms, hybrid_embeddings
+from collm.model.parameters import is_lora_dropout, load_strictly, lora_parameters, lora_state
+from collm.model.prefix.batch import PromptBatch, build_batch
+from collm.model.prefix.cache import PrefixCache, weights_version
+from collm.model.prefix.levels import PrefixLevel
+from collm.model.prefix.run import attention_window, disable_prefix_sharing, enable_prefix_sharing, run_prefix_tree
 
 Readout = Literal["yes_logit", "yes_minus_no"]
 
@@ -39,7 +36,7 @@ class Probe:
     """What the probe found.
 
     Attributes:
-        shares: Whether prompts that share a beginning are computed once; False where that gives other logits.
+        shares: Whether prompts that share a prefix are computed once; False where that gives other logits.
         gap_shared: Largest difference from the model's own logits with sharing; None where the model takes none.
         gap_alone: The same with every prompt by itself; None where sharing was exact, so that it was not needed.
         allowed: Largest difference that is taken for rounding.
@@ -69,7 +66,7 @@ class Probe:
         if self.shares:
             return None
         cause = self.fault or (
-            f"sharing their beginnings gave this language model other logits (by up to {self.gap_shared:.3g} on "
+            f"sharing their prefixes gave this language model other logits (by up to {self.gap_shared:.3g} on "
             f"{self.prompts} probe prompts, allowed {self.allowed:.2g})"
         )
         return f"Prompts are computed one by one: {cause}."
@@ -106,7 +103,7 @@ class Recommender(nn.Module):
         self.lm, self.encoder, self.projector = lm, encoder, projector
         self.answer, self.readout = answer, readout
         self._head = AnswerHead(lm, [answer.positive, answer.negative])
-        self._takes_trees = enable_trees(lm)
+        self._shares_prefixes = enable_prefix_sharing(lm)
         self._window = attention_window(lm)
         # An encoder may freeze some of its own parameters for good; only the others are ever switched on.
         self._free = {} if encoder is None else {n for n, p in encoder.named_parameters() if p.requires_grad}
@@ -120,7 +117,7 @@ class Recommender(nn.Module):
         """Scores prompts.
 
         Args:
-            batch: Prompts; with a tree, shared beginnings are run once.
+            batch: Prompts; with a tree, shared prefixes are run once.
 
         Returns:
             Logits, float32 [batch]. In float32 a row's logit depends on the other rows by rounding alone (1e-5); in
@@ -136,12 +133,12 @@ class Recommender(nn.Module):
     def answer_logits(self, batch: PromptBatch) -> torch.Tensor:
         """Returns the logits of both answer words, float32 [batch, 2], the positive one first; see `forward`."""
         user, item = self._vectors(batch)
-        # Beyond a local attention window a token does not see the whole beginning that it would share.
+        # Beyond a local attention window a token does not see the whole prefix that it would share.
         fits = self._window is None or batch.ids.shape[1] <= self._window
-        if batch.tree is not None and self._takes_trees and fits:
-            hidden = self._run_tree(batch.tree, user, item)
+        if batch.tree is not None and self._shares_prefixes and fits:
+            hidden = self._run_shared(batch.tree, user, item)
         else:
-            hidden = self._run_rows(batch, user, item)
+            hidden = self._run_padded(batch, user, item)
         return self._head(hidden).to(batch.ids.device)
 
     def parts(self) -> dict[Group, dict[str, nn.Parameter]]:
@@ -156,25 +153,25 @@ class Recommender(nn.Module):
         return {"lora": lora_parameters(self.lm), "projector": projector, "encoder": encoder}
 
     @property
-    def takes_trees(self) -> bool:
-        """Whether prompts share what they begin with and are packed without padding."""
-        return self._takes_trees
+    def shares_prefixes(self) -> bool:
+        """Whether prompts share their prefixes and are packed without padding."""
+        return self._shares_prefixes
 
     def share_prefixes(self, shares: bool) -> None:
-        """Says whether prompts share what they begin with; a model that takes no trees never does."""
+        """Says whether prompts share their prefixes; a model that takes no trees never does."""
         if shares:
-            self._takes_trees = enable_trees(self.lm)
-        elif self._takes_trees:
-            disable_trees(self.lm)
-            self._takes_trees = False
+            self._shares_prefixes = enable_prefix_sharing(self.lm)
+        elif self._shares_prefixes:
+            disable_prefix_sharing(self.lm)
+            self._shares_prefixes = False
 
     @property
     def kept_prefixes(self) -> PrefixCache | None:
-        """The cache of prompt beginnings, where there is one."""
+        """The cache of prompt prefixes, where there is one."""
         return self._prefixes
 
     def keep_prefixes(self, cache: PrefixCache | None) -> None:
-        """Keeps keys and values of prompt beginnings in a cache from now on, in training steps where LoRA is frozen.
+        """Keeps keys and values of prompt prefixes in a cache from now on, in training steps where LoRA is frozen.
 
         Args:
             cache: Takes them; emptied whenever the language model's weights change. None = they are computed each time.
@@ -252,7 +249,7 @@ class Recommender(nn.Module):
                 )
         return user.flatten(0, 1), item.flatten(0, 1)
 
-    def _run_rows(self, batch: PromptBatch, user: torch.Tensor | None, item: torch.Tensor | None) -> torch.Tensor:
+    def _run_padded(self, batch: PromptBatch, user: torch.Tensor | None, item: torch.Tensor | None) -> torch.Tensor:
         """Hidden states of padded rows, nothing shared."""
         n, width = batch.ids.shape
         embedded = hybrid_embeddings(
@@ -269,14 +266,14 @@ class Recommender(nn.Module):
 
         return run_for_positions(self._decoder(), last, run)
 
-    def _run_tree(
-        self, tree: tuple[TreeLevel, ...], user: torch.Tensor | None, item: torch.Tensor | None
+    def _run_shared(
+        self, tree: tuple[PrefixLevel, ...], user: torch.Tensor | None, item: torch.Tensor | None
     ) -> torch.Tensor:
         lora_moves = any(parameter.requires_grad for parameter in lora_parameters(self.lm).values())
         constant = [not level.has_slots for level in tree[:-1]]
         n_constant = constant.index(False) if False in constant else len(constant)
         decoder = self._decoder()
-        return run_tree(
+        return run_prefix_tree(
             decoder,
             tree,
             lambda level: hybrid_embeddings(

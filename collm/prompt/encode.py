@@ -11,8 +11,7 @@ import numpy as np
 from collm.contracts.backbone import PromptTokenizer
 from collm.contracts.prompt import PromptTemplate, Variant
 from collm.errors import DataError, SpecError
-from collm.prompt.encoded import EncodedPrompts, check_slots, joined
-from collm.prompt.pieces import EMPTY, PieceStore, TitlePieces
+from collm.prompt.encoded import EMPTY, EncodedPrompts, PieceStore, TitlePieces, check_slots, joined
 from collm.prompt.template import (
     FixedPiece,
     HistoryPieces,

@@ -12,7 +12,7 @@ from collm.contracts.prompt import PromptTemplate, Variant
 from collm.data.dense import pieces
 from collm.data.prepared import PreparedData, Rows
 from collm.prompt.encode import EncodedPrompts
-from collm.prompt.plain_text import prompt_characters, prompt_text
+from collm.prompt.show import prompt_characters, prompt_text
 
 Array = np.ndarray[Any, Any]
 

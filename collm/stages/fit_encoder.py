@@ -14,9 +14,9 @@ from collm.component import BuildContext, Component, inner_components
 from collm.contracts.encoder import EncoderBatch, EncoderConfig, EncoderData, TrainRows
 from collm.data.prepared import PreparedData
 from collm.engine.checkpoint import load_tensors, save_tensors
+from collm.engine.device import derive_seed, seed_torch
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits, validation_auc
 from collm.engine.fit_phases import CHECKPOINT, fit_in_phases
-from collm.engine.seeding import derive_seed, seed_torch
 from collm.errors import PluginError, RunError
 from collm.model.encoder import EncoderModule
 from collm.registry import Registry

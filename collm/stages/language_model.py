@@ -13,11 +13,10 @@ from collm.contracts.encoder import EncoderConfig
 from collm.contracts.prompt import Variant
 from collm.contracts.tuning import Group, TuneStep
 from collm.data.prepared import PreparedData
-from collm.engine.assemble import Parts, assemble_on_all
+from collm.engine.assemble import Parts, assemble_on_all, shard_frozen_weights
+from collm.engine.device import derive_seed
 from collm.engine.language_task import recommender_logits
 from collm.engine.prompt_rows import PromptSource
-from collm.engine.seeding import derive_seed
-from collm.engine.sharding import shard_frozen_weights
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Probe, Recommender

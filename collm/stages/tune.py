@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from collm.contracts.tuning import Group, TuneStep
-from collm.engine.assemble import save_parts
+from collm.engine.assemble import save_parts, shard_frozen_weights
+from collm.engine.device import derive_seed, seed_torch
 from collm.engine.language_task import LanguageTask, selection_rows
 from collm.engine.memory import tell_memory
-from collm.engine.seeding import derive_seed, seed_torch
-from collm.engine.sharding import shard_frozen_weights
 from collm.engine.train import LoopState, train
 from collm.model.recommender import Recommender
 from collm.stages.held_out import rows_of, training_rows

@@ -21,7 +21,7 @@ from collm.engine.device import DTYPES
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.language_task import recommender_logits
 from collm.errors import RunError, UsageError
-from collm.model.lora import merge_lora
+from collm.model.parameters import merge_lora
 from collm.model.recommender import Recommender
 from collm.runs.store import write_atomically
 from collm.stages.evaluate import probabilities
@@ -201,7 +201,7 @@ def _reload(recommender: Recommender, folder: Path, dtype: Dtype) -> Recommender
         encoder=recommender.encoder,
         projector=recommender.projector,
     )
-    fresh.share_prefixes(recommender.takes_trees)
+    fresh.share_prefixes(recommender.shares_prefixes)
     return fresh.to(next(recommender.parameters()).device).eval()
 
 

@@ -19,8 +19,7 @@ from collm.metrics.classification import (
     weighted_ratio,
 )
 from collm.metrics.grouping import Floats, check_rows
-from collm.metrics.per_user import UserValues, user_areas
-from collm.metrics.ranking import user_gains
+from collm.metrics.per_user import UserValues, user_areas, user_gains
 
 
 class AreaUnderCurve:

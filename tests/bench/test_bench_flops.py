@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from collm.bench.flops import ModelSize, Tokens, count_tokens, model_size, needed_flops
 from collm.model.parameters import lora_parameters
-from collm.model.prompt_tree import WORTH_A_LEVEL
+from collm.model.prefix.levels import WORTH_A_LEVEL
 
 N_TOKENS = 40
 LINEAR = (torch.ops.aten.mm, torch.ops.aten.addmm)

@@ -15,8 +15,8 @@ from collm.data.prepared import Rows
 from collm.engine.language_task import LanguageTask
 from collm.engine.prompt_rows import PromptRows
 from collm.model.encoder import EncoderModule
+from collm.model.mapping import Projector
 from collm.model.parameters import add_lora, lora_parameters
-from collm.model.projector import Projector
 from collm.model.recommender import Recommender
 from collm.prompt.encoded import EncodedPrompts
 

@@ -14,9 +14,9 @@ from collm.contracts.data import Limit
 from collm.contracts.encoder import FitConfig, FitPhase
 from collm.data.prepared import PreparedData, prepare
 from collm.engine import fit_phases
+from collm.engine.device import seed_torch
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.fit_phases import fit_in_phases
-from collm.engine.seeding import seed_torch
 from collm.errors import PluginError
 from collm.model.encoder import EncoderModule
 from collm.testing.fakes import interaction_table

@@ -54,17 +54,17 @@ def film_rows(n_users: int = 150, *, seed: int = 0) -> PromptRows:
 @pytest.fixture(scope="module", params=[True, False], ids=["trees", "padded"])
 def task(request: pytest.FixtureRequest):
     recommender = tiny_recommender()
-    recommender._takes_trees = request.param
+    recommender._shares_prefixes = request.param
     made = language_task(recommender, trains="lora", batch_size=32, micro_batch_tokens=4096)
-    made._train = film_rows()
+    made.train = film_rows()
     return made
 
 
 def test_padding_stays_under_three_percent(task) -> None:
-    rows = task._train
+    rows = task.train
     steps = task.batches(0)
     micro_batches = [batch for step in steps for batch in step]
-    if not task._recommender.takes_trees:
+    if not task._recommender.shares_prefixes:
         assert padding_share(rows.lengths, micro_batches) < 0.03
         assert padding_share(rows.lengths, rows.scoring_batches(4096, packed=False)) < 0.03
         shuffled = np.array_split(np.random.default_rng(0).permutation(len(rows)), len(steps))
@@ -80,7 +80,7 @@ def test_padding_stays_under_three_percent(task) -> None:
 
 
 def test_every_epoch_is_another_permutation_cut_into_global_batches(task) -> None:
-    n = len(task._train)
+    n = len(task.train)
     seen = []
     for epoch in range(3):
         steps = task.batches(epoch)
@@ -96,7 +96,7 @@ def test_every_epoch_is_another_permutation_cut_into_global_batches(task) -> Non
 
 
 def test_labels_of_any_step_are_those_of_the_data(task) -> None:
-    labels = task._train.rows.label.astype(float)
+    labels = task.train.rows.label.astype(float)
     for number in (0, 5):
         means = np.array([labels[np.concatenate(list(task.batches(epoch)[number]))].mean() for epoch in range(150)])
         assert abs(means.mean() - labels.mean()) < 4 * means.std() / np.sqrt(len(means))
@@ -105,8 +105,8 @@ def test_labels_of_any_step_are_those_of_the_data(task) -> None:
 def test_rows_of_one_history_stand_together_only_as_far_as_stated() -> None:
     recommender = tiny_recommender()
     task = language_task(recommender, trains="lora", batch_size=32)
-    task._train = film_rows(600)
-    groups = task._train.prefix_group
+    task.train = film_rows(600)
+    groups = task.train.prefix_group
     together = []
     for epoch in range(5):
         for step in task.batches(epoch):

@@ -13,7 +13,7 @@ from collm.contracts.backbone import AnswerIds, ModelFolderConfig
 from collm.contracts.tuning import LoraConfig, TuningConfig
 from collm.engine.memory import Plan, Shape, advice, describe, estimate, free_gb, plan_of
 from collm.model.parameters import add_lora
-from collm.model.prompt_batch import build_batch
+from collm.model.prefix.batch import build_batch
 from collm.model.recommender import Recommender
 
 VICUNA = Shape(6_738_415_616, 262_144_000, 32, 4096, 11_008, 32)
@@ -122,7 +122,7 @@ def test_plans_follow_the_spec():
     assert estimate(SMOLLM2, plan).total == pytest.approx(estimate(SMOLLM2, replace(plan, kept_gb=0)).total + 3)
     fits, said = describe("tune_2", SMOLLM2, plan, 4.0)
     assert not fits
-    assert "kept beginnings 3.0" in said
+    assert "kept prefixes 3.0" in said
     assert "tuning.prefix_cache_gb: 0" in said
 
 

@@ -14,8 +14,8 @@ from language_fakes import language_task, prompt_rows, tiny_recommender
 from process_fakes import in_group
 
 from collm.engine.language_task import recommender_logits
-from collm.engine.out_of_memory import InParts, OutOfMemory, attempt
 from collm.engine.train import LoopSettings, train
+from collm.engine.train_task import InParts, OutOfMemory, attempt
 from collm.errors import RunError
 from collm.process_group import SINGLE, ProcessGroup
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from language_fakes import COMMON, language_task, prompt_rows, tiny_recommender
 
 from collm.engine.train import train
-from collm.model import shared_prefix
+from collm.model.prefix import run as prefix_run
 
 GB_PER_TOKEN = 2 * 2 * 2 * 8 * 4 / 1e9  # two layers, keys and values, two heads of eight float32
 
@@ -68,13 +68,13 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 
 def test_prefixes_run_once_for_all_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = []
-    plan = shared_prefix.TreePass.__init__
+    plan = prefix_run.PrefixPass.__init__
 
     def count(self, levels, known=None, *, keeps=False):
         tokens.append(sum(level.ids.numel() for level in levels) if keeps else 0)
         plan(self, levels, known, keeps=keeps)
 
-    monkeypatch.setattr(shared_prefix.TreePass, "__init__", count)
+    monkeypatch.setattr(prefix_run.PrefixPass, "__init__", count)
     run(tmp_path / "kept", prefix_cache_gb=1)
     prefixes, _ = prompt_rows().prefixes(4)
     once = sum(len(ids) for ids in prefixes)

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertLMHeadModel
 from collm.contracts.backbone import AnswerIds
 from collm.engine.probe import OwnLogits, in_float32, probe_prompts
 from collm.errors import RunError
-from collm.model.prompt_batch import build_batch
+from collm.model.prefix.batch import build_batch
 from collm.model.recommender import Probe, Recommender
 from collm.prompt.encoded import EncodedPrompts
 
@@ -53,7 +53,7 @@ def test_the_engines_logits_are_the_models_own(name: str) -> None:
     truth = own_logits(lm, prompts)
     recommender = Recommender(lm, answer=ANSWER, readout="yes_minus_no").eval()
     probe = own.compare(recommender)
-    assert probe.shares is recommender.takes_trees is (name not in UNSHARED)
+    assert probe.shares is recommender.shares_prefixes is (name not in UNSHARED)
     assert (probe.note() is None) == (probe.shares or (probe.gap_shared is None and not probe.fault))
     assert probe.dtype == "float32"
     assert probe.seconds < 2
@@ -161,7 +161,7 @@ def test_notes_say_what_was_switched_off_and_why() -> None:
     failed = Probe(False, None, 1e-6, 1e-3, "float32", 4, 0.1, fault="layers drop keywords")
     assert exact.note() is None
     assert never.note() is None
-    assert "one by one: sharing their beginnings gave this language model other logits (by up to 0.43" in str(
+    assert "one by one: sharing their prefixes gave this language model other logits (by up to 0.43" in str(
         other.note()
     )
     assert failed.note() == "Prompts are computed one by one: layers drop keywords."

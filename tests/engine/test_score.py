@@ -9,7 +9,7 @@ import pytest
 import torch
 from process_fakes import in_group
 
-from collm.engine.score import n_idle_turns, score_batches
+from collm.engine.shares import n_idle_turns, score_batches
 from collm.errors import RunError
 from collm.process_group import SINGLE, ProcessGroup
 

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from process_fakes import in_group
 
-from collm.engine.gradients import add_up_gradients
+from collm.engine.shares import add_up_gradients
 from collm.engine.train import LoopSettings, train
 from collm.errors import RunError
 from collm.process_group import SINGLE, ProcessGroup

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from collm.engine.checkpoint import load_tensors
-from collm.engine.seeding import derive_seed, seed_torch
+from collm.engine.device import derive_seed, seed_torch
 from collm.engine.train import LoopSettings, train
 from collm.errors import RunError
 

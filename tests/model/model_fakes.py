@@ -12,8 +12,8 @@ from collm.contracts.backbone import AnswerIds
 from collm.contracts.encoder import EncodedPair, EncoderBatch
 from collm.contracts.tuning import LoraConfig
 from collm.model.encoder import EncoderModule
+from collm.model.mapping import Projector
 from collm.model.parameters import add_lora, lora_parameters
-from collm.model.projector import Projector
 from collm.model.recommender import Recommender
 
 ANSWER = AnswerIds(positive_word="Yes", negative_word="No", positive=3, negative=4)

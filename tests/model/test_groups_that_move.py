@@ -7,9 +7,8 @@ import pytest
 import torch
 from model_fakes import TableEncoder, random_prompts, tiny_recommender
 
-from collm.model.lora import is_lora_dropout
-from collm.model.parameters import optimiser_groups
-from collm.model.prompt_batch import build_batch
+from collm.model.parameters import is_lora_dropout, optimiser_groups
+from collm.model.prefix.batch import build_batch
 from collm.registry import default_registry
 
 RATES = {"lora": 1e-2, "projector": 2e-2, "encoder": 3e-2}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from model_fakes import HIDDEN, VOCABULARY, tiny_lm
 
-from collm.model.last_tokens import run_for_positions
+from collm.model.answer_head import run_for_positions
 
 IDS = torch.arange(24).view(2, 12) % VOCABULARY
 LAST = torch.tensor([5, 11, 23])

@@ -9,8 +9,7 @@ from torch import nn
 
 from collm.contracts.tuning import LoraConfig
 from collm.errors import RunError
-from collm.model.lora import LoraLinear, drop, merge_lora
-from collm.model.parameters import add_lora, lora_parameters
+from collm.model.parameters import LoraLinear, add_lora, drop, lora_parameters, merge_lora
 from collm.testing.fakes import tiny_language_model
 
 

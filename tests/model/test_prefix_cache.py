@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_fakes import TableEncoder, random_prompts, tiny_recommender
 
-from collm.model.prefix_cache import PrefixCache, weights_version
-from collm.model.prompt_batch import build_batch
-from collm.model.prompt_tree import roots_of
-from collm.model.shared_prefix import Known
+from collm.model.prefix.batch import build_batch
+from collm.model.prefix.cache import PrefixCache, weights_version
+from collm.model.prefix.levels import root_level
+from collm.model.prefix.run import Known
 
 RECOMMENDERS = {name: tiny_recommender(name, encoder=TableEncoder()) for name in ("llama", "qwen2")}
 BYTES_PER_TOKEN = 3 * 2 * 2 * 8 * 4  # layers, keys and values, heads, dimensions, float32
@@ -120,7 +120,7 @@ def test_the_most_used_are_kept_and_come_in_groups_of_like_length():
     cache = PrefixCache(prefixes, np.array([1, 9, 9, 2]), max_bytes=10 * 8, group_tokens=6)
     asked = [torch.tensor(ids) for ids in ([3, 3, 3, 3, 3], [1, 2, 3, 4], [7, 8, 9])]
     for _ in range(2):
-        known = cache.known(roots_of(asked), compute)
+        known = cache.known(root_level(asked), compute)
         keys, values = known.keys_values[0]
         assert keys.flatten().tolist() == torch.cat(asked).tolist()
         assert torch.equal(values, -keys)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from collm.errors import RunError
-from collm.model.projector import Projector
+from collm.model.mapping import Projector
 
 
 def test_is_the_papers_mlp_and_shared_where_dimensions_agree():

@@ -9,7 +9,7 @@ from model_fakes import random_prompts
 
 from collm.contracts.encoder import EncoderBatch
 from collm.errors import RunError
-from collm.model.prompt_batch import build_batch
+from collm.model.prefix.batch import build_batch
 
 
 def test_rows_are_padded_on_the_right_in_the_order_asked_for():

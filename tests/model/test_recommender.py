@@ -6,8 +6,8 @@ import torch
 from model_fakes import ANSWER, HIDDEN, TableEncoder, TokenEncoder, random_prompts, tiny_lm, tiny_recommender
 
 from collm.errors import RunError
-from collm.model.projector import Projector
-from collm.model.prompt_batch import build_batch
+from collm.model.mapping import Projector
+from collm.model.prefix.batch import build_batch
 from collm.model.recommender import Recommender
 
 ALL_SHARES = ("none", "before-user", "through-user", "both")

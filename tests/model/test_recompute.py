@@ -8,8 +8,8 @@ import torch
 from model_fakes import TableEncoder, random_prompts, tiny_recommender
 
 from collm.errors import DataError
-from collm.model.prompt_batch import build_batch
-from collm.model.recompute import recompute_layers
+from collm.model.hf_loading import recompute_layers
+from collm.model.prefix.batch import build_batch
 
 
 def gradients_and_kept_bytes(recommender, share, groups):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot, Variant
-from collm.prompt.plain_text import prompt_characters, prompt_text
+from collm.prompt.show import prompt_characters, prompt_text
 
 TITLES = ["", "Heat (1995)", " Alien ", "Line\nbreak", "Up"]
 TEMPLATE = PromptTemplate(

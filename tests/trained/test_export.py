@@ -12,7 +12,7 @@ from tiny_architectures import UNSHARED, build
 
 from collm.contracts.backbone import AnswerIds
 from collm.engine.probe import OwnLogits, probe_prompts
-from collm.model.prompt_batch import build_batch
+from collm.model.prefix.batch import build_batch
 from collm.model.recommender import Recommender
 from collm.trained.export import _reload
 
@@ -27,7 +27,7 @@ def test_models_that_share_nothing_are_read_back_that_way(name: str, tmp_path: P
     recommender = Recommender(lm, answer=TOKENIZER.answer, readout="yes_minus_no").eval()
     own.compare(recommender)
     again = _reload(recommender, tmp_path, "float32")
-    assert again.takes_trees is recommender.takes_trees is (name not in UNSHARED)
+    assert again.shares_prefixes is recommender.shares_prefixes is (name not in UNSHARED)
     prompts = probe_prompts(TOKENIZER, 440)
     batch = build_batch(prompts, np.arange(len(prompts)), share="through-user")
     with torch.no_grad():

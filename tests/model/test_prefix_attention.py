@@ -1,4 +1,4 @@
-"""Both ways to attend over a prompt tree against attention written row by row."""
+"""Both ways to attend over a prefix tree against attention written row by row."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collm.model import tree_blocks
-from collm.model.tree_blocks import BlockAttention, Nodes, ancestors, plan_blocks
-from collm.model.tree_levels import LevelAttention
+from collm.model.prefix import attention_cpu
+from collm.model.prefix.attention_cpu import BlockAttention, Nodes, ancestors, plan_blocks
+from collm.model.prefix.attention_gpu import LevelAttention
 
 DIM = 8
 
@@ -91,8 +91,8 @@ def test_the_usual_scale_is_that_of_the_head_width(way):
 
 
 def test_every_token_stands_in_one_block(monkeypatch):
-    monkeypatch.setattr(tree_blocks, "SPAN", 7)
-    monkeypatch.setattr(tree_blocks, "WORTHWHILE", 20)
+    monkeypatch.setattr(attention_cpu, "SPAN", 7)
+    monkeypatch.setattr(attention_cpu, "WORTHWHILE", 20)
     levels = random_levels(5, [1, 6, 40], 30)
     blocks = plan_blocks(levels, 1)
     queries = torch.cat([block.queries.reshape(-1) for block in blocks])

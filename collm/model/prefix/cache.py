@@ -1,7 +1,7 @@
-"""Keys and values of constant prompt beginnings, kept in memory over the epochs of a step.
+"""Keys and values of constant prompt prefixes, kept in memory over the epochs of a step.
 
-Which beginnings are kept is decided once, and those of one group are always computed together: in half precision a
-number depends on what it is computed with. So a kept beginning has the same bits whichever row asks for it first, and a
+Which prefixes are kept is decided once, and those of one group are always computed together: in half precision a
+number depends on what it is computed with. So a kept prefix has the same bits whichever row asks for it first, and a
 run that was interrupted ends with the bits of one that was not.
 """
 
@@ -14,25 +14,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from collm.model.prompt_tree import TreeLevel, node_tokens, roots_of, split_common
-from collm.model.shared_prefix import KeysValues, Known
+from collm.model.prefix.levels import PrefixLevel, node_tokens, root_level, split_common
+from collm.model.prefix.run import KeysValues, Known
 
 Array = np.ndarray[Any, Any]
-Compute = Callable[[Sequence[TreeLevel]], Known]
+Compute = Callable[[Sequence[PrefixLevel]], Known]
 Layers = Mapping[int, KeysValues]
 
 
 class PrefixCache:
-    """Keeps the beginnings that are asked for most, as many as fit."""
+    """Keeps the prefixes that are asked for most, as many as fit."""
 
     def __init__(self, prefixes: Sequence[Array], uses: Array, *, max_bytes: int, group_tokens: int) -> None:
         """Takes what may be kept; nothing is computed yet.
 
         Args:
-            prefixes: Distinct beginnings as int token ids [length] each, without slots, none empty.
+            prefixes: Distinct prefixes as int token ids [length] each, without slots, none empty.
             uses: Int [n] how often each one is asked for; the first ones of equal use are kept.
             max_bytes: Bytes of keys and values at most, on the device where they are computed.
-            group_tokens: Tokens that are computed together at most; a longer beginning stands alone.
+            group_tokens: Tokens that are computed together at most; a longer prefix is computed alone.
         """
         self._prefixes, self._uses = prefixes, np.asarray(uses)
         self._max_bytes, self._group_tokens = max_bytes, group_tokens
@@ -57,11 +57,11 @@ class PrefixCache:
             self._kept.clear()
         self._version = version
 
-    def known(self, roots: TreeLevel, compute: Compute) -> Known:
-        """Returns the keys and values of some beginnings; those that are not to be kept are computed together.
+    def known(self, roots: PrefixLevel, compute: Compute) -> Known:
+        """Returns the keys and values of some prefixes; those that are not to be kept are computed together.
 
         Args:
-            roots: A first level of whole beginnings.
+            roots: A first level of whole prefixes.
             compute: Runs levels without gradient.
         """
         if self._groups is None:
@@ -86,9 +86,9 @@ class PrefixCache:
                 start += len(ids)
         return Known((roots,), _concatenate(parts))
 
-    def _plan(self, roots: TreeLevel, compute: Compute) -> None:
+    def _plan(self, roots: PrefixLevel, compute: Compute) -> None:
         """Chooses what is kept by what one token takes, and cuts it into groups of like length."""
-        token = _n_bytes(compute([roots_of([roots.ids[:1]])]).keys_values)
+        token = _n_bytes(compute([root_level([roots.ids[:1]])]).keys_values)
         order = np.argsort(-self._uses, kind="stable")
         lengths = np.array([len(self._prefixes[place]) for place in order], dtype=np.int64)
         n_kept = int(np.searchsorted(np.cumsum(lengths) * token, self._max_bytes, side="right"))
@@ -116,8 +116,8 @@ def weights_version(lm: nn.Module) -> tuple[tuple[int, int], ...]:
 
 
 def _compute_whole(sequences: Sequence[torch.Tensor], compute: Compute) -> Layers:
-    """Returns keys and values of beginnings, one after the other; words that all begin with are computed once."""
-    levels = split_common(roots_of(sequences), min(len(ids) for ids in sequences))
+    """Returns keys and values of prefixes, one after the other; words that all begin with are computed once."""
+    levels = split_common(root_level(sequences), min(len(ids) for ids in sequences))
     layers = compute(levels).keys_values
     if len(levels) == 1:
         return layers

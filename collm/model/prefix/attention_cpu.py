@@ -1,4 +1,4 @@
-"""Attention of a prompt tree as plain matrix products over blocks of like-sized nodes, for processors.
+"""Attention of a prefix tree as plain matrix products over blocks of like-sized nodes, for processors.
 
 PyTorch's fused kernel works there in small pieces: on the shapes of prompts these products take 0.6 of its time forward
 and 0.2 backward (docs/speed.md). Every token of a block reads its ancestors' tokens and its own node's up to itself.

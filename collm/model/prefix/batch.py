@@ -1,4 +1,4 @@
-"""A batch of encoded prompts as tensors: plain padded rows, or a tree in which shared beginnings stand once."""
+"""A batch of encoded prompts as tensors: plain padded rows, or a tree in which shared prefixes stand once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from collm.contracts.encoder import EncoderBatch
 from collm.errors import RunError
-from collm.model.prompt_tree import Slots, TreeLevel, split_common
+from collm.model.prefix.levels import PrefixLevel, Slots, split_common
 
 Array = np.ndarray[Any, Any]
 Share = Literal["none", "before-user", "through-user", "both"]
@@ -73,7 +73,7 @@ class PromptBatch:
     encoder: EncoderBatch | None
     label: torch.Tensor | None
     row_index: torch.Tensor
-    tree: tuple[TreeLevel, ...] | None = None
+    tree: tuple[PrefixLevel, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -171,7 +171,7 @@ def _user_keys(encoder_batch: EncoderBatch | None, n: int) -> list[bytes]:
 
 def _tree(
     sequences: Sequence[Array], cuts: Sequence[Array], keys: Sequence[bytes], slots: tuple[Array, Array], device: Any
-) -> tuple[TreeLevel, ...]:
+) -> tuple[PrefixLevel, ...]:
     n = len(sequences)
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     has_slot = [slots[0].size > 0 and bool((slots[0] < cut[:, None]).any()) for cut in cuts]
@@ -207,7 +207,7 @@ def _level(
     nodes: tuple[Array, Array],
     slots: tuple[Array, Array],
     device: Any,
-) -> TreeLevel:
+) -> PrefixLevel:
     _, first = nodes
     lengths = end[first] - start[first]
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
@@ -219,7 +219,7 @@ def _level(
         at = (slot[first] - start[first, None] + offsets[:, None])[inside]
         source = (first[:, None] * k + np.arange(k))[inside]
         found.append(Slots(_tensor(at, device), _tensor(source, device)))
-    return TreeLevel(
+    return PrefixLevel(
         ids=_tensor(ids, device),
         lengths=_tensor(lengths, device),
         starts=_tensor(start[first], device),

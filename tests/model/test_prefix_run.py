@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from model_fakes import TableEncoder, random_prompts, tiny_recommender
 
 from collm.model import recommender as recommender_module
-from collm.model import shared_prefix
-from collm.model.prompt_batch import build_batch
+from collm.model.prefix import run as prefix_run
+from collm.model.prefix.batch import build_batch
 
 RECOMMENDERS = {name: tiny_recommender(name, encoder=TableEncoder()) for name in ("llama", "qwen2")}
 TARGET_AWARE = {name: tiny_recommender(name, encoder=TableEncoder(target_aware=True)) for name in RECOMMENDERS}
@@ -63,7 +63,7 @@ def test_scores_and_gradients_equal_those_of_single_prompts(
         np.random.default_rng(seed), branches, tokens_per_slot=1, empty_history=empty_history
     )
     # Without blocks the attention is that of GPUs and of very long prompts.
-    with mock.patch.object(shared_prefix, "LONGEST_IN_BLOCKS", longest_in_blocks):
+    with mock.patch.object(prefix_run, "LONGEST_IN_BLOCKS", longest_in_blocks):
         assert_equal_to_plain(recommender, prompts, rows, "before-user" if target_aware else share, groups)
 
 
@@ -71,7 +71,7 @@ def test_scores_and_gradients_equal_those_of_single_prompts(
 @pytest.mark.parametrize("groups", [("projector", "encoder"), ("lora",)])
 @pytest.mark.parametrize("share", ["before-user", "through-user", "both"])
 def test_hundreds_of_branches_of_one_prefix(share, groups, longest_in_blocks, monkeypatch):
-    monkeypatch.setattr(shared_prefix, "LONGEST_IN_BLOCKS", longest_in_blocks)
+    monkeypatch.setattr(prefix_run, "LONGEST_IN_BLOCKS", longest_in_blocks)
     prompts, rows = random_prompts(np.random.default_rng(0), [300], tokens_per_slot=1)
     padded, tree = assert_equal_to_plain(RECOMMENDERS["llama"], prompts, rows, share, groups)
     assert tree.n_tokens < padded.n_tokens
@@ -95,13 +95,13 @@ def test_a_target_aware_user_vector_is_not_shared():
 
 def test_the_constant_history_is_run_without_gradient(monkeypatch):
     seen = []
-    run_tree = recommender_module.run_tree
+    run_prefix_tree = recommender_module.run_prefix_tree
 
     def spy(*args, **kwargs):
         seen.append(kwargs["n_constant"] > 0)
-        return run_tree(*args, **kwargs)
+        return run_prefix_tree(*args, **kwargs)
 
-    monkeypatch.setattr(recommender_module, "run_tree", spy)
+    monkeypatch.setattr(recommender_module, "run_prefix_tree", spy)
     prompts, rows = random_prompts(np.random.default_rng(3), [3, 2], tokens_per_slot=1)
     recommender = tiny_recommender(encoder=TableEncoder())
     for groups, share in ((("projector",), "both"), (("lora",), "both"), (("projector",), "through-user")):
@@ -116,6 +116,6 @@ def test_models_without_the_attention_interface_run_unshared(monkeypatch):
     recommender = tiny_recommender(encoder=TableEncoder())
     batch = build_batch(prompts, np.arange(5), encoder_batch=rows, share="both")
     shared = recommender(batch)
-    recommender._takes_trees = False
-    monkeypatch.setattr(recommender_module, "run_tree", None)
+    recommender._shares_prefixes = False
+    monkeypatch.setattr(recommender_module, "run_prefix_tree", None)
     torch.testing.assert_close(recommender(batch), shared, rtol=1e-5, atol=1e-5)

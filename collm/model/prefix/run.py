@@ -1,4 +1,4 @@
-"""Runs a prompt tree through any Hugging Face decoder: every distinct token once, shared keys and values used in place.
+"""Runs a prefix tree through any Hugging Face decoder: every distinct token once, shared keys and values used in place.
 
 All tokens of a pass lie in one packed row, so that linear layers see no padding. Only attention knows of the tree: an
 attention function registered with transformers lets every node read the keys and values of its ancestors besides its
@@ -20,16 +20,16 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from collm.errors import RunError
 from collm.model.hf_loading import is_spread
-from collm.model.prompt_tree import TreeLevel, whole_roots
-from collm.model.tree_blocks import BlockAttention, Nodes
-from collm.model.tree_levels import LevelAttention
+from collm.model.prefix.attention_cpu import BlockAttention, Nodes
+from collm.model.prefix.attention_gpu import LevelAttention
+from collm.model.prefix.levels import PrefixLevel, whole_roots
 
 ATTENTION = "collm-prompt-tree"
 # Longest prompt whose attention weights a processor writes out and keeps; beyond, memory matters more than time.
 LONGEST_IN_BLOCKS = 1_024
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
-Embed = Callable[[TreeLevel], torch.Tensor]
+Embed = Callable[[PrefixLevel], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,19 @@ class Known:
         keys_values: Per decoder layer, keys and values [n_tokens, key heads, dim] of all their tokens, level by level.
     """
 
-    levels: tuple[TreeLevel, ...]
+    levels: tuple[PrefixLevel, ...]
     keys_values: Mapping[int, KeysValues]
 
 
 class Cache(Protocol):
-    """What keeps keys and values of constant beginnings between calls."""
+    """What keeps keys and values of constant prefixes between calls."""
 
-    def known(self, roots: TreeLevel, compute: Callable[[Sequence[TreeLevel]], Known]) -> Known:
+    def known(self, roots: PrefixLevel, compute: Callable[[Sequence[PrefixLevel]], Known]) -> Known:
         """Returns one level's keys and values, some kept and the others computed."""
         ...
 
 
-def enable_trees(lm: nn.Module) -> bool:
+def enable_prefix_sharing(lm: nn.Module) -> bool:
     """Makes the language model take trees; ordinary calls go to PyTorch's attention as before.
 
     Args:
@@ -74,8 +74,8 @@ def enable_trees(lm: nn.Module) -> bool:
     return True
 
 
-def disable_trees(lm: nn.Module) -> None:
-    """Undoes `enable_trees`."""
+def disable_prefix_sharing(lm: nn.Module) -> None:
+    """Undoes `enable_prefix_sharing`."""
     lm.set_attn_implementation("sdpa")  # type: ignore[operator]
 
 
@@ -94,10 +94,10 @@ def attention_window(lm: nn.Module) -> int | None:
     return min((window for window in windows if isinstance(window, int) and window > 0), default=None)
 
 
-class TreePass:
+class PrefixPass:
     """One pass of the decoder over some levels; handed to the attention function through the decoder's keywords."""
 
-    def __init__(self, levels: Sequence[TreeLevel], known: Known | None = None, *, keeps: bool = False) -> None:
+    def __init__(self, levels: Sequence[PrefixLevel], known: Known | None = None, *, keeps: bool = False) -> None:
         """Plans the pass.
 
         Args:
@@ -162,14 +162,14 @@ class TreePass:
         return self._attention(query, key, value, scaling)[None]
 
 
-def _positions(level: TreeLevel) -> torch.Tensor:
+def _positions(level: PrefixLevel) -> torch.Tensor:
     """Returns int64 [n_tokens] positions in the prompt."""
     before = torch.cumsum(level.lengths, 0) - level.lengths
     rows = torch.arange(level.ids.numel(), device=level.ids.device)
     return rows + torch.repeat_interleave(level.starts - before, level.lengths)
 
 
-def _nodes(levels: Sequence[TreeLevel]) -> list[Nodes]:
+def _nodes(levels: Sequence[PrefixLevel]) -> list[Nodes]:
     nodes, n_rows = [], 0
     for level in levels:
         nodes.append(Nodes(n_rows + torch.cumsum(level.lengths, 0) - level.lengths, level.lengths, level.parent))
@@ -177,9 +177,9 @@ def _nodes(levels: Sequence[TreeLevel]) -> list[Nodes]:
     return nodes
 
 
-def run_tree(
+def run_prefix_tree(
     decoder: nn.Module,
-    levels: Sequence[TreeLevel],
+    levels: Sequence[PrefixLevel],
     embed: Embed,
     *,
     n_constant: int,
@@ -189,7 +189,7 @@ def run_tree(
     """Runs a tree and returns the final hidden states of the rows.
 
     Args:
-        decoder: Decoder stack of a model that `enable_trees` accepted.
+        decoder: Decoder stack of a model that `enable_prefix_sharing` accepted.
         levels: The tree, root first; the last level has one node per row.
         embed: Gives a level's token embeddings, [n_tokens, hidden].
         n_constant: Leading levels that are run without gradient and without stored activations; not all.
@@ -200,8 +200,8 @@ def run_tree(
         [batch, hidden], the state at each row's last token.
     """
 
-    def compute(constant: Sequence[TreeLevel]) -> Known:
-        first = TreePass(constant, keeps=True)
+    def compute(constant: Sequence[PrefixLevel]) -> Known:
+        first = PrefixPass(constant, keeps=True)
         with torch.no_grad():
             # No state is read, so the last layer computes keys and values for all tokens, and the rest for one.
             read(torch.zeros(1, dtype=torch.int64, device=first.positions.device), lambda: first.run(decoder, embed))
@@ -212,7 +212,7 @@ def run_tree(
         known = cache.known(whole_roots(levels[:n_constant]), compute)
     elif n_constant:
         known = compute(levels[:n_constant])
-    tree = TreePass(levels[n_constant:], known)
+    tree = PrefixPass(levels[n_constant:], known)
     n_tokens, rows = len(tree.positions), levels[-1]
     last = n_tokens - rows.ids.numel() + torch.cumsum(rows.lengths, 0) - 1
     return read(last, lambda: tree.run(decoder, embed))
@@ -226,7 +226,7 @@ def _tree_attention(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    tree: TreePass | None = kwargs.pop("tree", None)
+    tree: PrefixPass | None = kwargs.pop("tree", None)
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     window = kwargs.get("sliding_window")

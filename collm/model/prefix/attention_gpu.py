@@ -1,4 +1,4 @@
-"""Attention of a prompt tree through PyTorch's fused kernels, level by level: for GPUs, and for very long prompts.
+"""Attention of a prefix tree through PyTorch's fused kernels, level by level: for GPUs, and for very long prompts.
 
 Each level is padded to its longest node, whose queries read the keys of the node's ancestors besides its own.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from collm.model.tree_blocks import Nodes, ancestors
+from collm.model.prefix.attention_cpu import Nodes, ancestors
 
 
 class _Rearrange(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Levels of a prompt tree: runs of tokens that some rows share, packed without padding."""
+"""Levels of a prefix tree: runs of tokens that some rows share, packed without padding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Slots:
 
 
 @dataclass(frozen=True)
-class TreeLevel:
+class PrefixLevel:
     """Nodes of one depth; a node is a run of tokens shared by all rows below it. Tokens are packed without padding.
 
     Attributes:
@@ -50,7 +50,7 @@ class TreeLevel:
         return bool(self.user.at.numel() or self.item.at.numel())
 
 
-def roots_of(sequences: Sequence[torch.Tensor]) -> TreeLevel:
+def root_level(sequences: Sequence[torch.Tensor]) -> PrefixLevel:
     """Returns token sequences as a first level, one node each.
 
     Args:
@@ -60,15 +60,15 @@ def roots_of(sequences: Sequence[torch.Tensor]) -> TreeLevel:
     lengths = torch.tensor([len(sequence) for sequence in sequences], device=ids.device)
     none = Slots(ids[:0], ids[:0])
     zeros = torch.zeros_like(lengths)
-    return TreeLevel(ids=ids, lengths=lengths, starts=zeros, parent=zeros, user=none, item=none)
+    return PrefixLevel(ids=ids, lengths=lengths, starts=zeros, parent=zeros, user=none, item=none)
 
 
-def node_tokens(level: TreeLevel) -> tuple[torch.Tensor, ...]:
+def node_tokens(level: PrefixLevel) -> tuple[torch.Tensor, ...]:
     """Returns the int64 [length] tokens of each node."""
     return torch.split(level.ids, level.lengths.tolist())
 
 
-def split_common(level: TreeLevel, at_most: int) -> tuple[TreeLevel, ...]:
+def split_common(level: PrefixLevel, at_most: int) -> tuple[PrefixLevel, ...]:
     """Takes off the tokens with which all nodes of a first level begin: the template's first words.
 
     Args:
@@ -86,7 +86,7 @@ def split_common(level: TreeLevel, at_most: int) -> tuple[TreeLevel, ...]:
     n = int(agree.cumprod(0).sum())
     if n * (n_nodes - 1) < WORTH_A_LEVEL:
         return (level,)
-    common = roots_of([heads[0, :n]])
+    common = root_level([heads[0, :n]])
     node = torch.repeat_interleave(torch.arange(n_nodes, device=before.device), level.lengths)
     kept = torch.arange(len(node), device=before.device) - before[node] >= n
     moved = torch.cumsum(kept, 0) - 1
@@ -101,10 +101,10 @@ def split_common(level: TreeLevel, at_most: int) -> tuple[TreeLevel, ...]:
     return common, rest
 
 
-def whole_roots(levels: Sequence[TreeLevel]) -> TreeLevel:
+def whole_roots(levels: Sequence[PrefixLevel]) -> PrefixLevel:
     """Returns leading levels without slots as one: each node of the last with all tokens before it."""
     sequences = list(node_tokens(levels[0]))
     for level in levels[1:]:
         above = level.parent.tolist()
         sequences = [torch.cat([sequences[i], own]) for i, own in zip(above, node_tokens(level), strict=True)]
-    return roots_of(sequences)
+    return root_level(sequences)

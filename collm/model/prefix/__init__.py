@@ -1,0 +1,1 @@
+"""Prompts that share a prefix: every distinct token is computed once."""
