@@ -41,7 +41,7 @@ HEAVY = {"torch", "transformers", "peft", "accelerate", "sklearn", "optuna", "po
 # Where a function may import the own package: the command line, so that `collm --help` stays free of torch.
 LAZY_OWN_IMPORTS = ("cli",)
 # The one use of the contract suites outside tests: `collm plugin check` runs them on an installed component.
-TESTING_USERS = ("plugin.py",)
+TESTING_USERS = ("plugins.py",)
 # Where a tracker writes is a matter of the machine, not of the experiment: it is no part of a spec.
 TRACKERS = ("collm_mlflow", "collm_tensorboard")
 

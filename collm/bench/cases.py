@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from collm.bench.clock import Clock
 from collm.bench.flops import count_tokens, model_size, needed_flops
+from collm.bench.machine import Clock
 from collm.bench.plain import PlainLoop
 from collm.bench.subject import Subject
 from collm.bench.training_steps import TrainingSteps

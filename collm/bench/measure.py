@@ -12,12 +12,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from rich.table import Table
+from rich.text import Text
+
 from collm.bench.cases import CASES, Amount, Case, CaseName, make_cases
-from collm.bench.clock import Clock, ClockName
-from collm.bench.memory import peak_memory_gb
-from collm.bench.peak import Peak, matmul_peak
+from collm.bench.machine import Clock, ClockName, Peak, matmul_peak, peak_memory_gb
 from collm.bench.plain import PlainLoop
 from collm.bench.subject import Subject, open_subject
+from collm.bench.sweep import Cell
 from collm.component import BuildContext
 from collm.engine.device import DTYPES, choose_device, prepare_machine
 from collm.errors import UsageError
@@ -26,6 +28,13 @@ from collm.runs.environment import describe_environment
 from collm.spec.model import ResolvedSpec
 
 logger = logging.getLogger(__name__)
+TITLES = {
+    "scoring": "scoring test rows",
+    "text_step": "text step (LoRA)",
+    "collaborative_step": "collaborative step",
+    "collaborative_step_kept": "  a later epoch of it, prefixes kept",
+    "ranking_100": "ranking 100 candidates",
+}
 
 
 @dataclass(frozen=True)
@@ -201,3 +210,65 @@ def _measure_pieces(case: Case, result: CaseResult, loop: PlainLoop, clock: Cloc
             result.over_text_only.append(seconds / clock.seconds(piece.text_only))
         shown = f"{result.ours[-1]:.1f}/s" + (f", plain {result.plain[-1]:.1f}/s" if piece.plain else "")
         logger.info("%s %d/%d: %s", case.name, number, len(case.pieces), shown)
+
+
+def bench_tables(result: BenchResult) -> list[Table | Text]:
+    """Returns the table of cases and the lines under it.
+
+    Args:
+        result: What was measured.
+    """
+    content = result.summary()
+    table = Table(title="Samples per second: medians, and half the range from lowest to highest", title_justify="left")
+    table.add_column("work")
+    for heading in ("ours", "plain loop", "speedup", "tokens/s", "of peak", "GB", "pieces"):
+        table.add_column(heading, justify="right")
+    for case in result.cases:
+        row = content["cases"][case.name]
+        table.add_row(
+            TITLES[case.name],
+            _with_spread(case.ours),
+            _with_spread(case.plain),
+            f"{row['speedup']:.2f}x",
+            f"{statistics.median(case.tokens_per_s):,.0f}",
+            f"{row['share_of_peak']:.0%}",
+            f"{row['peak_memory_gb']:.2f}",
+            f"{len(case.ours)}/{len(case.plain)}",
+        )
+    rows, inputs, outputs = result.peak.shape
+    lines = [f"Measured peak: {result.peak.gflops:,.1f} GFLOP/s ({rows} x {inputs} x {outputs}, best of all shapes)."]
+    if (ratio := content["collaborative_over_text_step"]) is not None:
+        lines.append(f"A sample of the collaborative step costs {ratio:.2f} of one of the text step.")
+    if "text_step" in content["cases"] and "collaborative_step_kept" in content["cases"]:
+        later = content["cases"]["text_step"]["ours_per_s"] / content["cases"]["collaborative_step_kept"]["ours_per_s"]
+        lines.append(f"With prefixes kept over epochs (tuning.prefix_cache_gb), a later epoch costs {later:.2f} of it.")
+    if (ratio := content["scoring_over_text_only"]) is not None:
+        lines.append(f"Scoring costs {ratio:.2f} of scoring the same rows with the text-only prompt.")
+    return [table, Text("\n".join(lines))]
+
+
+def sweep_table(cells: Sequence[Cell]) -> Table:
+    """Returns the table of a sweep.
+
+    Args:
+        cells: What was measured.
+    """
+    table = Table(title="Cost per candidate", title_justify="left")
+    for heading in ("history, titles", "candidates", "ours, ms", "plain loop, ms", "speedup", "tokens", "in prompt"):
+        table.add_column(heading, justify="right")
+    for cell in cells:
+        table.add_row(
+            str(cell.history),
+            f"{cell.candidates:,}",
+            f"{cell.ours_ms:.2f}",
+            f"{cell.plain_ms:.2f}",
+            f"{cell.plain_ms / cell.ours_ms:.2f}x",
+            f"{cell.tokens:.1f}",
+            f"{cell.prompt_tokens:.1f}",
+        )
+    return table
+
+
+def _with_spread(values: Sequence[float]) -> str:
+    median = statistics.median(values)
+    return f"{median:,.4g} +-{(max(values) - min(values)) / 2 / median:.0%}"

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from collm.bench.clock import Clock
 from collm.bench.flops import Tokens, count_tokens, model_size, needed_flops
+from collm.bench.machine import Clock
 from collm.bench.subject import Subject
 from collm.contracts.tuning import Group, TuneStep
 from collm.data.prepared import Rows

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,11 +16,11 @@ from collm.cli.context import (
     cache_dir,
     emit_json,
     emit_table,
+    log_lines,
     say,
     state_of,
 )
 from collm.errors import UsageError
-from collm.visible import ShownFormatter
 
 if TYPE_CHECKING:
     from collm.bench.measure import BenchOptions
@@ -89,13 +85,12 @@ def bench(
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-    with _logged(debug=state.debug):
+    with log_lines(debug=state.debug):
         (_sweep if sweep else _bench)(loaded, state, options, output, as_json=as_json)
 
 
 def _bench(spec: ResolvedSpec, state: CliState, options: BenchOptions, output: Path | None, *, as_json: bool) -> None:
-    from collm.bench.measure import measure
-    from collm.bench.table import bench_tables
+    from collm.bench.measure import bench_tables, measure
 
     result = measure(spec, state.registry(), options)
     if output is not None:
@@ -107,10 +102,8 @@ def _bench(spec: ResolvedSpec, state: CliState, options: BenchOptions, output: P
 
 
 def _sweep(spec: ResolvedSpec, state: CliState, options: BenchOptions, output: Path | None, *, as_json: bool) -> None:
-    from collm.bench.measure import opened
-    from collm.bench.plot import draw_sweep
-    from collm.bench.sweep import sweep, sweep_content
-    from collm.bench.table import sweep_table
+    from collm.bench.measure import opened, sweep_table
+    from collm.bench.sweep import draw_sweep, sweep, sweep_content
 
     with opened(spec, state.registry(), options) as (subject, clock):
         cells = sweep(subject, clock, repetitions=options.amount.repetitions)
@@ -151,16 +144,3 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
     say(f"written: {path}")
-
-
-@contextmanager
-def _logged(*, debug: bool) -> Iterator[None]:
-    """Shows the harness's own progress lines on stderr."""
-    handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("collm")
-    handler.setFormatter(ShownFormatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)

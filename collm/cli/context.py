@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import platformdirs
 import typer
 
 from collm.cli.output import emit, emit_json, emit_table, keep_stdout_for_results, say
+from collm.errors import UsageError
+from collm.visible import ShownFormatter
 
 if TYPE_CHECKING:
     from collm.component import BuildContext
@@ -20,7 +25,6 @@ if TYPE_CHECKING:
     from collm.spec.model import ResolvedSpec
 
 __all__ = ["CliState", "cache_dir", "emit", "emit_json", "emit_table", "mirror", "say", "state_of"]
-
 SpecArgument = Annotated[
     Path, typer.Argument(metavar="SPEC", help="YAML file of a run or a suite.", show_default=False)
 ]
@@ -72,7 +76,7 @@ class CliState:
 
     def load(self, path: Path, overrides: list[str] | None) -> ResolvedSpec | Suite:
         """Reads a spec or suite with its overrides; relative paths in overrides start at the working directory."""
-        from collm.errors import SpecError, UsageError
+        from collm.errors import SpecError
         from collm.look import look_around
         from collm.spec.expand import load_any
 
@@ -115,12 +119,8 @@ def cache_dir() -> Path:
         try:
             return Path(chosen).expanduser().absolute()
         except RuntimeError as error:
-            from collm.errors import UsageError
-
             raise UsageError(f"COLLM_CACHE: '{chosen}' cannot be expanded: {error}") from error
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "collm"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "collm"
+    return platformdirs.user_cache_path("collm", appauthor=False)
 
 
 def mirror() -> str | None:
@@ -133,11 +133,44 @@ def mirror() -> str | None:
     if not chosen:
         return None
     if "@" in chosen:
-        from collm.errors import UsageError
-
         raise UsageError("COLLM_MIRROR: holds a user or password, which are not sent; give an address without them")
     if not chosen.startswith(("http://", "https://")):
-        from collm.errors import UsageError
-
         raise UsageError(f"COLLM_MIRROR: '{chosen}' is not an address; it begins with http:// or https://")
     return chosen
+
+
+@contextmanager
+def log_lines(*, debug: bool) -> Iterator[None]:
+    """Shows what `collm` and its plugins log while the block runs; of other libraries only warnings.
+
+    Args:
+        debug: Whether to show the finest lines, too.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(ShownFormatter("%(message)s"))
+    plugins = {name.partition(".")[0] for name in sys.modules if name.startswith("collm_")}
+    loggers = [logging.getLogger(name) for name in ("collm", *sorted(plugins))]
+    levels = [logger.level for logger in loggers]
+    logging.getLogger().addHandler(handler)
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def find_run(run: Path, runs_dir: Path) -> Path:
+    """Returns a run folder given by path or by its name in the runs directory.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    from collm.runs.usage import is_run_folder
+
+    for folder in (run, runs_dir / run):
+        if folder.is_dir() and is_run_folder(folder):
+            return folder
+    raise UsageError(f"{run}: not a run folder here or in {runs_dir}; `collm runs` lists them")

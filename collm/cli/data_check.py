@@ -14,12 +14,12 @@ from collm.cli.context import (
     SetOption,
     SpecArgument,
     emit_json,
+    find_run,
     say,
     state_of,
 )
 from collm.cli.data_source import KeyOption, choose_run, prepare
 from collm.cli.leak_tables import show_leaks
-from collm.cli.score import find_run
 from collm.errors import RunError, UsageError
 
 if TYPE_CHECKING:

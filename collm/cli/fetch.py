@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collm.cli.context import cache_dir, emit, mirror, say, state_of
-from collm.cli.log_lines import log_lines
+from collm.cli.context import cache_dir, emit, log_lines, mirror, say, state_of
 from collm.component import BuildContext, Component, load_attribute
 from collm.errors import UsageError
 from collm.registry import Registry

@@ -21,21 +21,18 @@ from collm.cli import (
     data,
     doctor,
     fetch,
-    plugin,
     plugins,
     prompt,
     report,
     run,
     runs,
-    schema,
     score,
     study,
     validate,
 )
-from collm.cli.allocator import keep_freed_memory
 from collm.cli.context import CliState
 from collm.cli.output import complain, drop_result, flush_result, own_streams, say
-from collm.cli.processes import is_main_process, n_processes
+from collm.cli.processes import is_main_process, keep_freed_memory, n_processes
 from collm.errors import CollmError, UsageError, out_of_memory
 from collm.process_group import ProcessFailed
 
@@ -57,11 +54,11 @@ app.command("score")(score.score)
 app.command("recommend")(score.recommend)
 app.command("export")(score.export)
 app.command("plugins")(plugins.plugins)
-app.add_typer(plugin.app, name="plugin")
+app.add_typer(plugins.app, name="plugin")
 app.command("fetch")(fetch.fetch)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
-app.command("schema")(schema.schema)
+app.command("schema")(validate.schema)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 

@@ -6,9 +6,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.cells import cell_len
+from rich.table import Column, Table
+from rich.text import Text
 
 from collm.cli.processes import is_main_process
 from collm.visible import shown, visible, without_passwords
@@ -19,6 +23,10 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 120
 # JSON has escapes of its own below U+0020; these would reach a terminal as they are.
 _BARE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Text wraps to no less than this, where there is more of it.
+TEXT_WIDTH = 14
+PADDING = 3  # blanks between columns
+FRAME = 4  # blanks and lines left and right of a table, at most
 
 
 @dataclass
@@ -107,7 +115,7 @@ def emit_table(*renderables: RenderableType) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from collm.cli.fit_table import fit_table
+    from collm.cli.output import fit_table
 
     # What is shown is data: brackets and colons in it are not markup.
     options: dict[str, Any] = {"file": result_stream(), "highlight": False, "markup": False, "emoji": False}
@@ -144,3 +152,104 @@ def _clean(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [_clean(each) for each in content]
     return content
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """A column with the characters that it takes.
+
+    Attributes:
+        place: Its index in the table.
+        least: Narrowest width in which every word of it is whole, or `TEXT_WIDTH`; equal to `most` for numbers.
+        most: Width in which nothing wraps.
+    """
+
+    place: int
+    least: int
+    most: int
+
+
+def fit_table(table: Table, width: int) -> list[Table]:
+    """Returns tables that show every column and every character of `table` within a width.
+
+    Columns with `no_wrap` or aligned right stay whole; the others wrap between words, and within a word only where it
+    is longer than the width allows. The first column is repeated in every table.
+
+    Args:
+        table: The table; cells are text.
+        width: Characters per line.
+
+    Returns:
+        The table itself where it fits as it is, else one or more tables with fixed column widths.
+    """
+    sized = [_sized(place, column) for place, column in enumerate(table.columns)]
+    if not sized or _total(each.most for each in sized) <= width:
+        return [table]
+    groups = list(_groups(sized, width))
+    return [_part(table, group, width, first=number == 0) for number, group in enumerate(groups)]
+
+
+def _sized(place: int, column: Column) -> _Sized:
+    lines = [line for cell in (column.header, *column.cells) for line in _text(cell).split("\n")]
+    most = max((cell_len(line) for line in lines), default=0)
+    if column.no_wrap or column.justify == "right":
+        return _Sized(place, most, most)
+    word = max((cell_len(word) for line in lines for word in line.split()), default=0)
+    return _Sized(place, min(most, max(min(word, 2 * TEXT_WIDTH), TEXT_WIDTH)), most)
+
+
+def _groups(sized: Sequence[_Sized], width: int) -> Iterator[list[_Sized]]:
+    """Yields the columns of each table: the first one, and as many others as fit."""
+    key, *others = sized
+    group = [key]
+    for column in others:
+        if len(group) > 1 and _total(each.least for each in (*group, column)) > width:
+            yield group
+            group = [key]
+        group.append(column)
+    yield group
+
+
+def _part(table: Table, group: Sequence[_Sized], width: int, *, first: bool) -> Table:
+    title = table.title if first or table.title is None else f"{_text(table.title)} (continued)"
+    part = Table(
+        title=title,
+        caption=table.caption,
+        title_justify=table.title_justify,
+        title_style=table.title_style,
+        box=table.box,
+        pad_edge=table.pad_edge,
+        show_header=table.show_header,
+    )
+    for column, size in zip(group, _widths(group, width), strict=True):
+        old = table.columns[column.place]
+        part.add_column(old.header, justify=old.justify, style=old.style, width=size, overflow="fold")
+    cells = [list(table.columns[column.place].cells) for column in group]
+    for number, row in enumerate(table.rows):
+        part.add_row(*(column[number] for column in cells), style=row.style, end_section=row.end_section)
+    return part
+
+
+def _widths(group: Sequence[_Sized], width: int) -> list[int]:
+    """Returns a width per column: its least, and what is left of the line for those that could use more."""
+    sizes = [column.least for column in group]
+    if (over := _total(sizes) - width) > 0:
+        # A single column beside the first is wider than the line: both wrap within words, nothing is lost.
+        sizes[0] = max(1, sizes[0] - over) if sizes[0] - over >= TEXT_WIDTH // 2 else max(1, TEXT_WIDTH // 2)
+        sizes[1:] = [max(1, min(size, width - _total([sizes[0], 0]))) for size in sizes[1:]]
+        return sizes
+    spare = width - _total(sizes)
+    while spare > 0 and (growing := [index for index, each in enumerate(group) if sizes[index] < each.most]):
+        for index in growing[:spare]:
+            sizes[index] += 1
+        spare = width - _total(sizes)
+    return sizes
+
+
+def _total(widths: Iterable[int]) -> int:
+    sizes = list(widths)
+    return sum(sizes) + PADDING * (len(sizes) - 1) + FRAME
+
+
+def _text(cell: Any) -> str:
+    return cell.plain if isinstance(cell, Text) else str(cell)

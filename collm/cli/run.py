@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +18,7 @@ from collm.cli.context import (
     cache_dir,
     emit_json,
     emit_table,
+    log_lines,
     say,
     state_of,
 )
@@ -27,7 +27,6 @@ from collm.errors import RunError
 from collm.finished import run_folder, stored_outcome
 from collm.process_group import ProcessGroup
 from collm.runs.records import RunOutcome, SuiteOutcome
-from collm.visible import ShownFormatter
 
 if TYPE_CHECKING:
     from collm.spec.expand import Suite
@@ -60,12 +59,11 @@ def run(
     if outcome is not None:
         say("everything was finished before; nothing was run")
     else:
-        if processes.is_main:
-            _log_to_stderr(debug=state.debug)
         work = functools.partial(
             _work, loaded, state, runs_dir=runs_dir, device=device, threads=threads, processes=processes
         )
-        outcome = processes.run_on_all(work)
+        with log_lines(debug=state.debug) if processes.is_main else contextlib.nullcontext():
+            outcome = processes.run_on_all(work)
     processes.close()
     failed = outcome.failed if isinstance(outcome, SuiteOutcome) else {}
     for key, message in failed.items():
@@ -128,16 +126,3 @@ def _work(
 
         return run_suite(loaded, state.registry(), options)
     return run_spec(loaded, state.registry(), options)
-
-
-def _log_to_stderr(*, debug: bool) -> None:
-    """Shows the harness's own progress lines; other libraries speak up only for warnings."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(ShownFormatter("%(message)s"))
-    logging.getLogger().addHandler(handler)
-    for name in ("collm", *_plugin_loggers()):
-        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
-
-
-def _plugin_loggers() -> list[str]:
-    return sorted({name.partition(".")[0] for name in sys.modules if name.startswith("collm_")})

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from collm.cli.context import JsonOption, RunsDirOption, emit, emit_json, emit_table, say, state_of
+from collm.cli.context import JsonOption, RunsDirOption, emit, emit_json, emit_table, find_run, say, state_of
 from collm.errors import RunError, UsageError
 from collm.runs.files import DONE, LOCK, damage, require_whole
 from collm.runs.usage import (
@@ -20,7 +20,6 @@ from collm.runs.usage import (
     free_locks,
     is_held,
     is_listed,
-    is_run_folder,
     remove_folder,
     run_folders,
     unused_stages,
@@ -64,7 +63,7 @@ def diff(
     """
     from collm.report.difference import difference_table, run_difference
 
-    folders = [_find(path, runs_dir) for path in (first, second)]
+    folders = [find_run(path, runs_dir) for path in (first, second)]
     found = run_difference(folders[0], folders[1], state_of(context).registry())
     if as_json:
         emit_json(found)
@@ -82,7 +81,7 @@ def rm(
 
     Example: collm runs rm quickstart-mf-bias-7e62ea00aa
     """
-    folders = [_find(path, runs_dir) for path in runs]
+    folders = [find_run(path, runs_dir) for path in runs]
     _remove(folders, dry_run=dry_run)
 
 
@@ -113,7 +112,7 @@ def check(
 
     Example: collm runs check --runs-dir runs
     """
-    folders = [_find(path, runs_dir) for path in runs] if runs else run_folders(_directory(runs_dir))
+    folders = [find_run(path, runs_dir) for path in runs] if runs else run_folders(_directory(runs_dir))
     found = {str(folder): list(faults_of(folder)) for folder in folders}
     unlisted = [str(folder) for folder in folders if (folder / DONE).is_file() and not is_listed(folder)]
     if as_json:
@@ -141,7 +140,7 @@ def unlock(
 
     Example: collm runs unlock quickstart-mf-bias-7e62ea00aa
     """
-    folder = next((each for each in (run, runs_dir / run) if (each / LOCK).exists()), None) or _find(run, runs_dir)
+    folder = next((each for each in (run, runs_dir / run) if (each / LOCK).exists()), None) or find_run(run, runs_dir)
     locks = free_locks(folder, runs_dir)
     for path in locks:
         say(f"removed {path}")
@@ -158,7 +157,7 @@ def replay(context: typer.Context, run: RunArgument, runs_dir: RunsDirOption = P
     from collm.plugins import Observers
     from collm.runs.store import RunFolder
 
-    folder = RunFolder.at(_find(run, runs_dir))
+    folder = RunFolder.at(find_run(run, runs_dir))
     if folder.is_done():
         require_whole(folder.path, advice="repeat its `collm run`")
     hooks = Observers(state_of(context).registry().host)
@@ -188,13 +187,6 @@ def _directory(runs_dir: Path) -> Path:
     if not runs_dir.is_dir():
         raise UsageError(f"{runs_dir}: no such folder; `collm run SPEC` makes it, --runs-dir chooses another")
     return runs_dir
-
-
-def _find(path: Path, runs_dir: Path) -> Path:
-    for candidate in (path, runs_dir / path):
-        if candidate.is_dir() and is_run_folder(candidate):
-            return candidate
-    raise UsageError(f"{path}: not a run folder here or in {runs_dir}; `collm runs` lists them")
 
 
 def _describe(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from collm.cli.context import JsonOption, RunsDirOption, cache_dir, emit, emit_json, emit_table, say, state_of
+from collm.cli.context import JsonOption, RunsDirOption, cache_dir, emit, emit_json, emit_table, find_run, say, state_of
 from collm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -153,18 +153,6 @@ def export(
     )
     if as_json:
         emit_json({"schema": 1, **asdict(exported), "folder": str(folder)})
-
-
-def find_run(run: Path, runs_dir: Path) -> Path:
-    """Returns a run folder given by path or by its name in the runs directory.
-
-    Raises:
-        UsageError: If there is none.
-    """
-    for folder in (run, runs_dir / run):
-        if folder.is_dir():
-            return folder
-    raise UsageError(f"{run}: no run folder here or in {runs_dir}; `collm runs` lists them")
 
 
 def _read_candidates(path: Path) -> list[str]:

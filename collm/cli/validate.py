@@ -106,3 +106,13 @@ def _inline(value: Any) -> str:
 
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).strip()
     return text.removesuffix("...").strip()
+
+
+def schema(context: typer.Context) -> None:
+    """Print the JSON Schema of a spec, for editors: names and fields of all installed components complete.
+
+    Example: collm schema > collm.schema.json
+    """
+    from collm.spec.schema import json_schema
+
+    emit_json(json_schema(state_of(context).registry()))

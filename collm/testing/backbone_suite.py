@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from collm.contracts.backbone import Backbone
-from collm.testing.component_suite import ComponentContract
-from collm.testing.expectation import expect
+from collm.testing.component_suite import ComponentContract, expect
 
 TEXT = 'A user liked "Heat (1995)", "<unk> & <s>";\nAnswer:'
 TOLERANCE = 1e-4

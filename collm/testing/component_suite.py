@@ -7,6 +7,7 @@ import functools
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +23,6 @@ from collm.spec.component_config import component_config
 from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload, dump_config
 from collm.spec.profiles import PROFILES
-from collm.testing.expectation import expect
 
 # Larger files are not copied for a check.
 _COPIED = 256 * 2**20
@@ -186,3 +186,36 @@ def _scratch_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="collm-contract-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def expect(kept: bool, fault: str) -> None:
+    """Fails the test with a sentence that names the fault.
+
+    Args:
+        kept: Whether the contract is kept.
+        fault: What is wrong, what was got and what is asked.
+
+    Raises:
+        AssertionError: If the contract is not kept.
+    """
+    if not kept:
+        raise AssertionError(fault)
+
+
+@contextmanager
+def naming_the_step(step: str) -> Iterator[None]:
+    """Puts what was being done before the sentence of whatever goes wrong inside.
+
+    Args:
+        step: What is done, e.g. "training on a last batch of one row".
+
+    Raises:
+        AssertionError: If anything is raised inside; the original error is its cause.
+    """
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{step}: {error}") from error
+    # The plugin boundary: whatever a stranger's code raises is named with the step, and stays attached as the cause.
+    except Exception as error:
+        raise AssertionError(f"{step} raised {type(error).__name__}: {error}") from error

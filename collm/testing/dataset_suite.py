@@ -5,8 +5,7 @@ from __future__ import annotations
 from collm.contracts.data import DatasetSource, InteractionTable
 from collm.data.checks import check_table
 from collm.errors import DataError
-from collm.testing.component_suite import ComponentContract
-from collm.testing.expectation import expect
+from collm.testing.component_suite import ComponentContract, expect
 
 
 class DatasetContract(ComponentContract):

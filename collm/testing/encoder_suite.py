@@ -8,9 +8,8 @@ class TestMyEncoder(EncoderContract):
 from __future__ import annotations
 
 from collm.contracts.encoder import GIVES, NEEDS
-from collm.testing.encoder_outputs import OutputChecks
-from collm.testing.encoder_training import TrainingChecks
-from collm.testing.expectation import expect
+from collm.testing.component_suite import expect
+from collm.testing.encoder_outputs import OutputChecks, TrainingChecks
 
 
 class EncoderContract(TrainingChecks, OutputChecks):

@@ -9,8 +9,7 @@ import numpy as np
 
 from collm.contracts.metric import Metric, MetricValue, ScoredRows
 from collm.errors import DataError
-from collm.testing.component_suite import ComponentContract
-from collm.testing.expectation import expect
+from collm.testing.component_suite import ComponentContract, expect
 
 TOLERANCE = 1e-9
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collm.contracts.prompt import PromptTemplate
 from collm.prompt.template import template_faults
-from collm.testing.component_suite import ComponentContract
-from collm.testing.expectation import expect
+from collm.testing.component_suite import ComponentContract, expect
 
 
 class PromptContract(ComponentContract):

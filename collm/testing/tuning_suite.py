@@ -7,8 +7,7 @@ from typing import get_args
 
 from collm.contracts.prompt import Variant
 from collm.contracts.tuning import Group, Start, StepConfig, TuneStep, TuningStrategy
-from collm.testing.component_suite import ComponentContract
-from collm.testing.expectation import expect
+from collm.testing.component_suite import ComponentContract, expect
 
 VARIANTS, GROUPS, STARTS = get_args(Variant), get_args(Group), get_args(Start)
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from collm.bench import cases
-from collm.bench.measure import BenchResult, CaseResult
-from collm.bench.peak import Peak
-from collm.bench.table import bench_tables
+from collm.bench.machine import Peak
+from collm.bench.measure import BenchResult, CaseResult, bench_tables
 from collm.cli import bench as bench_command
 from collm.cli.context import emit_table
 from collm.cli.main import call

@@ -12,11 +12,8 @@ import torch
 from bench_types import OpenSubject
 
 from collm.bench.cases import Amount, make_cases
-from collm.bench.clock import Clock
-from collm.bench.memory import peak_memory_gb
-from collm.bench.peak import matmul_peak
-from collm.bench.plot import draw_sweep
-from collm.bench.sweep import sweep, sweep_content
+from collm.bench.machine import Clock, matmul_peak, peak_memory_gb
+from collm.bench.sweep import draw_sweep, sweep, sweep_content
 
 CPU = torch.device("cpu")
 

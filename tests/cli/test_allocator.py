@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from collm.cli import allocator
+from collm.cli import processes as allocator
 
 # 48 MB per round in three sizes, as a pass allocates and frees; what glibc keeps is not faulted in again.
 ROUNDS = """
 import ctypes, resource, sys
-from collm.cli.allocator import keep_freed_memory
+from collm.cli.processes import keep_freed_memory
 
 if sys.argv[1] == "kept":
     assert keep_freed_memory()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 
 from collm import errors
@@ -227,14 +228,11 @@ def test_fetch_calls_the_component_with_the_cache(
 
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("COLLM_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert context.cache_dir() == tmp_path / "collm"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert context.cache_dir() == Path.home() / ".cache" / "collm"
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert context.cache_dir() == Path.home() / "Library" / "Caches" / "collm"
+    assert context.cache_dir() == platformdirs.user_cache_path("collm", appauthor=False)
+    if sys.platform == "linux":
+        assert context.cache_dir() == tmp_path / "collm"
     monkeypatch.setenv("COLLM_CACHE", "here")
     assert context.cache_dir() == Path("here").absolute()
 

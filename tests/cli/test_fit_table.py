@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from collm.cli.fit_table import fit_table
+from collm.cli.output import fit_table
 
 METRICS = ["AUC", "uAUC", "NDCG", "GAUC", "logloss", "accuracy", "recall-10", "hit-rate-at-10", "ece"]
 WIDTHS = [60, 80, 100, 120, 200]
