@@ -91,13 +91,13 @@ def measure_scores(frame: pl.DataFrame, measure: Measure) -> dict[str, Any]:
         str(split): {
             name: evaluate(
                 measure.metrics,
-                scored_rows(part.filter(pl.Series(mask))),
+                scored_rows(rows.filter(pl.Series(mask))),
                 n_resamples=measure.resamples,
                 seed=RESAMPLING_SEED,
             )
-            for name, mask in slice_columns(part, measure).items()
+            for name, mask in slice_columns(rows, measure).items()
         }
-        for (split,), part in frame.group_by("split", maintain_order=True)
+        for (split,), rows in frame.group_by("split", maintain_order=True)
     }
 
 

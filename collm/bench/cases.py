@@ -45,7 +45,7 @@ class Amount:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Repetition:
     """One piece of a case; ours and the plain loop's take turns.
 
     Attributes:
@@ -81,7 +81,7 @@ class Case:
     name: CaseName
     warm_up: Callable[[], object]
     plain_warm_up: Callable[[PlainLoop], object]
-    pieces: Sequence[Piece]
+    pieces: Sequence[Repetition]
 
 
 def make_cases(subject: Subject, names: Sequence[CaseName], amount: Amount, clock: Clock) -> list[Case]:
@@ -188,10 +188,10 @@ def _scoring_piece(
     plain: Callable[[PlainLoop], object] | None,
     n_plain: int,
     text_only: Callable[[], object] | None = None,
-) -> Piece:
+) -> Repetition:
     tokens = count_tokens(prompts, np.arange(len(prompts)), trains=False, lora_trains=False)
     flops = needed_flops(model_size(subject.recommender.lm), tokens, lora_trains=False)
-    return Piece(ours, len(prompts), flops, tokens.forward, plain, n_plain, text_only)
+    return Repetition(ours, len(prompts), flops, tokens.forward, plain, n_plain, text_only)
 
 
 def _training(name: CaseName, subject: Subject, step: TuneStep | None, amount: Amount, clock: Clock) -> Case | None:
@@ -232,7 +232,7 @@ def _steps_case(
         batches = steps.batches(number * STEPS_PER_PIECE, STEPS_PER_PIECE)
         sample = _drawn(rows, PLAIN_ROWS, generator)
         pieces.append(
-            Piece(
+            Repetition(
                 ours=lambda clock, batches=batches: steps.run(batches, clock),  # type: ignore[misc]
                 n_ours=sum(len(part) for batch in batches for part in batch),
                 flops=steps.flops(batches),

@@ -15,7 +15,7 @@ from collm.contracts.prompt import Variant
 from collm.contracts.tuning import Group, TuneStep
 from collm.data.pairs import pair_rows
 from collm.data.prepared import PreparedData, Rows
-from collm.engine.assemble import Parts, assemble
+from collm.engine.assemble import RecommenderSpec, assemble
 from collm.engine.device import derive_seed
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.prompt_rows import PromptSource
@@ -149,7 +149,7 @@ def open_subject(
         if spec.encoder is None:
             raise RunError(f"{spec.name}: its tuning strategy needs an encoder; add an encoder section")
         encoder = build_encoder(registry.get("encoder", spec.encoder.name), spec.encoder, data, spec, context)
-    parts = Parts(
+    parts = RecommenderSpec(
         lora=setup.tuning.lora if "lora" in groups else None,
         encoder=encoder,
         mapping=spec.mapping if "projector" in groups else None,

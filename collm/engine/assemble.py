@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Parts:
+class RecommenderSpec:
     """What a recommender is made of.
 
     Attributes:
@@ -51,7 +51,9 @@ class Parts:
     files: Mapping[Group, Path] = field(default_factory=dict)
 
 
-def assemble(parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout, device: torch.device) -> Recommender:
+def assemble(
+    parts: RecommenderSpec, backbone: Backbone, *, dtype: Dtype, readout: Readout, device: torch.device
+) -> Recommender:
     """Loads the language model and puts the parts around it.
 
     Args:
@@ -87,7 +89,7 @@ def assemble(parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout
         if (note := recommender.probe.note()) is not None:
             logger.warning("%s: %s", type(lm).__name__, note)
     for group, path in parts.files.items():
-        recommender.load_part_state(group, load_tensors(path)[0])
+        recommender.load_group_state(group, load_tensors(path)[0])
     if not is_spread(lm):
         return recommender.to(device).eval()
     for part in (recommender.encoder, recommender.projector):
@@ -97,7 +99,13 @@ def assemble(parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout
 
 
 def assemble_on_all(
-    parts: Parts, backbone: Backbone, *, dtype: Dtype, readout: Readout, device: torch.device, processes: ProcessGroup
+    parts: RecommenderSpec,
+    backbone: Backbone,
+    *,
+    dtype: Dtype,
+    readout: Readout,
+    device: torch.device,
+    processes: ProcessGroup,
 ) -> Recommender:
     """Puts the recommender together in every process, first in the main one: loading may leave converted files.
 
@@ -127,7 +135,7 @@ def assemble_on_all(
     return recommender
 
 
-def save_parts(
+def save_groups(
     recommender: Recommender,
     folder: Path,
     groups: Sequence[Group],
@@ -155,7 +163,7 @@ def save_parts(
     def save() -> None:
         for group in groups:
             facts = {"group": group, "step": step}
-            save_tensors(folder / f"{group}.safetensors", recommender.part_state(group), facts)
+            save_tensors(folder / f"{group}.safetensors", recommender.group_state(group), facts)
 
     processes.run_on_main(save)
     _verify(recommender, folder, groups, probe)
@@ -167,9 +175,9 @@ def _verify(recommender: Recommender, folder: Path, groups: Sequence[Group], pro
     with torch.no_grad():
         before = recommender(probe)
         for group in groups:
-            for tensor in recommender.part_state(group).values():
+            for tensor in recommender.group_state(group).values():
                 tensor.zero_()
-            recommender.load_part_state(group, load_tensors(folder / f"{group}.safetensors")[0])
+            recommender.load_group_state(group, load_tensors(folder / f"{group}.safetensors")[0])
         after = recommender(probe)
     if not torch.equal(before, after):
         gap = float((before - after).abs().max())

@@ -184,7 +184,7 @@ class LanguageTask:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Returns the tensors of every group that trains, named `<group>.<name>`."""
-        parts = {group: self._recommender.part_state(group) for group in self._trained}
+        parts = {group: self._recommender.group_state(group) for group in self._trained}
         return {f"{group}.{name}": tensor for group, part in parts.items() for name, tensor in part.items()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -192,7 +192,7 @@ class LanguageTask:
         for group in self._trained:
             prefix = f"{group}."
             part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            self._recommender.load_part_state(group, part)
+            self._recommender.load_group_state(group, part)
 
     def _keep_prefixes(self) -> None:
         """Has keys and values of what stands before the user slot kept in memory, for all epochs."""

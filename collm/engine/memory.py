@@ -225,7 +225,7 @@ def describe(title: str, shape: Shape, plan: Plan, free: float) -> tuple[bool, s
     return False, f"{said}: it may not fit; set {knobs}" if settings else f"{said}: it may not fit; use {knobs}"
 
 
-def tell_memory(
+def report_memory(
     title: str,
     backbone: Backbone,
     config: BackboneConfig,

@@ -132,7 +132,7 @@ def optimiser_groups(recommender: Recommender, group: Group, *, weight_decay: fl
     Raises:
         RunError: If the group has no training parameter.
     """
-    params = [parameter for parameter in recommender.parts()[group].values() if parameter.requires_grad]
+    params = [parameter for parameter in recommender.parameter_groups()[group].values() if parameter.requires_grad]
     if not params:
         raise RunError(f"parameter group '{group}' has nothing to train; check the tuning strategy and the encoder")
     matrices = [parameter for parameter in params if parameter.ndim >= 2]

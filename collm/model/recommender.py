@@ -141,7 +141,7 @@ class Recommender(nn.Module):
             hidden = self._run_padded(batch, user, item)
         return self._head(hidden).to(batch.ids.device)
 
-    def parts(self) -> dict[Group, dict[str, nn.Parameter]]:
+    def parameter_groups(self) -> dict[Group, dict[str, nn.Parameter]]:
         """Returns every group's parameters by name; a group that the model lacks is empty.
 
         Parameters of an encoder that gives `llm-tokens` belong to `projector`: they are what maps ids to tokens.
@@ -178,20 +178,20 @@ class Recommender(nn.Module):
         """
         self._prefixes = cache
 
-    def part_state(self, group: Group) -> dict[str, torch.Tensor]:
+    def group_state(self, group: Group) -> dict[str, torch.Tensor]:
         """Returns a group's tensors by name, buffers included, sharing memory with the model."""
         if group == "lora":
             return lora_state(self.lm)
         module = self._module(group)
         return {} if module is None else dict(module.state_dict())
 
-    def load_part_state(self, group: Group, state: Mapping[str, torch.Tensor]) -> None:
-        """Loads what `part_state` returned.
+    def load_group_state(self, group: Group, state: Mapping[str, torch.Tensor]) -> None:
+        """Loads what `group_state` returned.
 
         Raises:
             RunError: If a name is missing or unexpected, or a shape differs.
         """
-        load_strictly(self.part_state(group), state, what=group)
+        load_strictly(self.group_state(group), state, what=group)
 
     def set_trainable(self, groups: Collection[Group], *, frozen_lora_dropout: bool = False) -> None:
         """Says which groups move; everything else is frozen.
@@ -204,7 +204,7 @@ class Recommender(nn.Module):
         for parameter in self.parameters():
             parameter.requires_grad_(False)
         for group in self._trainable:
-            for parameter in self.parts()[group].values():
+            for parameter in self.parameter_groups()[group].values():
                 parameter.requires_grad_(True)
         self.train(self.training)
 

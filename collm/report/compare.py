@@ -195,13 +195,13 @@ def _unpaired(first: Draws, second: Draws, n_units: int | None) -> Estimate | No
     alone = [user_variance(each.resampled.mean(axis=0), n_units) for each in (first, second)]
     if whole is None or None in parts or None in alone:
         return None
-    seeds = [(part.seed_variance, part.seed_df) for part in parts if part is not None]
+    seeds = [(each.seed_variance, each.seed_df) for each in parts if each is not None]
     total = sum(variance for variance, _ in seeds)
     if total == 0:
         return whole
     # The seeds' variances hold the interaction of seeds and users already.
     interaction = sum(
-        (own or 0.0) - (part.user_variance if part else 0.0) for own, part in zip(alone, parts, strict=True)
+        (own or 0.0) - (each.user_variance if each else 0.0) for own, each in zip(alone, parts, strict=True)
     )
     df = total**2 / sum(variance**2 / seed_df for variance, seed_df in seeds)
     return Estimate(whole.value, max(0.0, whole.user_variance - interaction), whole.user_df, total, df)

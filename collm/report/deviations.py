@@ -121,10 +121,10 @@ ABSENT = object()
 def _find(values: Mapping[str, Any], path: str) -> Any:
     """Returns the value at a dotted path, `ABSENT` where there is none."""
     found: Any = values
-    for part in path.split("."):
-        if not isinstance(found, Mapping) or part not in found:
+    for key in path.split("."):
+        if not isinstance(found, Mapping) or key not in found:
             return ABSENT
-        found = found[part]
+        found = found[key]
     return found
 
 

@@ -71,15 +71,15 @@ def difference_table(found: Mapping[str, Any]) -> list[RenderableType]:
 
 def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) -> dict[str, dict[str, float]]:
     slices = runs[0].results.metrics[split]
-    part = "all" if "all" in slices else next(iter(slices))
+    slice_name = "all" if "all" in slices else next(iter(slices))
     rules = next((run.spec["slices"] for run in runs if "slices" in run.spec), {"warm": "at-least-3", "cold": "rest"})
-    measure = Measure(rules["warm"], rules["cold"], (part,), build_metrics(list(slices[part]), registry))
+    measure = Measure(rules["warm"], rules["cold"], (slice_name,), build_metrics(list(slices[slice_name]), registry))
     draws: dict[str, dict[str, Any]] = {}
     # The second comes first, so that a positive difference says that it is the higher one.
     for name, run in (("second", runs[1]), ("first", runs[0])):
         frame = run.scores.filter(run.scores["split"] == split)
         method = Method(name, False, (run.seed,), (run,), (frame,))
-        for metric, drawn in measured_cells(method, measure)[1][part].items():
+        for metric, drawn in measured_cells(method, measure)[1][slice_name].items():
             draws.setdefault(metric, {})[name] = drawn
     found: dict[str, dict[str, float]] = {}
     for metric, pair in draws.items():

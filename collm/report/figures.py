@@ -110,8 +110,8 @@ def _slice_bars(summary: Summary, block: Block) -> Figure:
         shown: list[float] = []
         width = 0.8 / len(methods)
         for number, line in enumerate(methods):
-            for place, part in enumerate(summary.slices):
-                cell = line.cells[part][metric]
+            for place, slice_name in enumerate(summary.slices):
+                cell = line.cells[slice_name][metric]
                 if cell.value is None:
                     continue
                 shown.extend(_bar(axes, place + (number - (len(methods) - 1) / 2) * width, width, cell, number))
@@ -139,8 +139,8 @@ def _bar(axes: Any, x: float, width: float, cell: Cell, number: int) -> list[flo
 
 def _floor_lines(axes: Any, summary: Summary, block: Block, metric: str) -> Iterator[float]:
     best = max if summary.higher_is_better[metric] else min
-    for place, part in enumerate(summary.slices):
-        cells = (line.cells[part][metric] for line in block.lines if line.method.floor)
+    for place, slice_name in enumerate(summary.slices):
+        cells = (line.cells[slice_name][metric] for line in block.lines if line.method.floor)
         values = [cell.value for cell in cells if cell.value is not None]
         if values:
             axes.hlines(best(values), place - 0.45, place + 0.45, colors="#333333", linestyles="dashed", zorder=4)

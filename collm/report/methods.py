@@ -175,18 +175,18 @@ def measured_cells(method: Method, measure: Measure) -> tuple[dict[str, dict[str
     """
     cells: dict[str, dict[str, Cell]] = {}
     draws: dict[str, dict[str, Draws]] = {}
-    for part in measure.slices:
-        cells[part], draws[part] = {}, {}
+    for slice_name in measure.slices:
+        cells[slice_name], draws[slice_name] = {}, {}
         for name, metric in measure.metrics.items():
-            cell, drawn = _measure(method, metric, part, measure)
-            cells[part][name] = cell
+            cell, drawn = _measure(method, metric, slice_name, measure)
+            cells[slice_name][name] = cell
             if drawn is not None:
-                draws[part][name] = drawn
+                draws[slice_name][name] = drawn
     return cells, draws
 
 
-def _measure(method: Method, metric: Metric, part: str, measure: Measure) -> tuple[Cell, Draws | None]:
-    rows = [scored_rows(frame.filter(pl.Series(slice_columns(frame, measure)[part]))) for frame in method.frames]
+def _measure(method: Method, metric: Metric, slice_name: str, measure: Measure) -> tuple[Cell, Draws | None]:
+    rows = [scored_rows(frame.filter(pl.Series(slice_columns(frame, measure)[slice_name]))) for frame in method.frames]
     computed = [metric.compute(each) for each in rows]
     first = computed[0]
     skipped = dict(first.skipped)

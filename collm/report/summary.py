@@ -117,14 +117,14 @@ Measured = tuple[Method, dict[str, dict[str, Cell]], dict[str, dict[str, Draws]]
 
 
 def _best_floors(
-    measured: Sequence[Measured], measure: Measure, part: str, *, leave_out: frozenset[str] = frozenset()
+    measured: Sequence[Measured], measure: Measure, slice_name: str, *, leave_out: frozenset[str] = frozenset()
 ) -> dict[str, tuple[str, float]]:
     """Returns metric -> name and value of the best floor, of those that are not left out."""
     best: dict[str, tuple[str, float]] = {}
     for metric, definition in measure.metrics.items():
         sign = 1.0 if definition.higher_is_better else -1.0
         for method, cells, _ in measured:
-            value = cells[part][metric].value
+            value = cells[slice_name][metric].value
             if not method.floor or method.name in leave_out or value is None:
                 continue
             if metric not in best or sign * value > sign * best[metric][1]:

@@ -48,7 +48,7 @@ def report_tables(summary: Summary) -> list[Grid]:
 
 
 def _block_tables(summary: Summary, block: Block) -> list[Grid]:
-    grids = [_results(summary, block, part) for part in summary.slices]
+    grids = [_results(summary, block, slice_name) for slice_name in summary.slices]
     grids += [paper_table(block), *([departures_table(block)] if block.paper_dataset else []), _comparisons(block)]
     grids += [_improvements(block)]
     suffix = f"-{block.label.lower()}" if block.label else ""
@@ -63,31 +63,41 @@ def to_csv(summary: Summary) -> str:
     for block in summary.blocks:
         for line in block.lines:
             seeds = " ".join(map(str, line.method.seeds))
-            for part, metrics in line.cells.items():
+            for slice_name, metrics in line.cells.items():
                 for metric, cell in metrics.items():
-                    paper = line.paper.get(metric) if part == "all" else None
-                    place = (line.method.name, line.method.floor, line.fidelity, seeds, summary.split, part, metric)
+                    paper = line.paper.get(metric) if slice_name == "all" else None
+                    place = (
+                        line.method.name,
+                        line.method.floor,
+                        line.fidelity,
+                        seeds,
+                        summary.split,
+                        slice_name,
+                        metric,
+                    )
                     numbers = (cell.value, cell.low, cell.high, cell.smallest, cell.largest, cell.n, paper)
                     cells = [*place, *numbers, block.label]
                     writer.writerow([spreadsheet_cell(visible(x)) if isinstance(x, str) else x for x in cells])
     return stream.getvalue()
 
 
-def _results(summary: Summary, block: Block, part: str) -> Grid:
+def _results(summary: Summary, block: Block, slice_name: str) -> Grid:
     rows, dim = [], []
-    best, is_first = _best(summary, block, part), part == summary.slices[0]
+    best, is_first = _best(summary, block, slice_name), slice_name == summary.slices[0]
     for line in block.lines:
         link = str(line.method.runs[0].path) if line.method.runs else ""
         cells = []
         for metric in summary.metrics:
             mark = NOT_ABOVE_FLOOR if is_first and line.above_floor.get(metric) is False else ""
             is_best = best.get(metric) == line.method.name
-            value, *spread = cell_text(line.cells[part][metric]).split("\n")
+            value, *spread = cell_text(line.cells[slice_name][metric]).split("\n")
             cells.append(Text("\n".join([value + mark, *spread]), link=link, strong=is_best))
         made = (Text("floor" if line.method.floor else _seeds(line)), Text(line.fidelity)) if is_first else ()
         rows.append((Text(line.method.name), *cells, *made))
         dim.append(line.method.floor)
-    caption = f"[low, high]: 95% interval over users, and over seeds from two on. {sizes(block.lines[-1].cells[part])}."
+    caption = (
+        f"[low, high]: 95% interval over users, and over seeds from two on. {sizes(block.lines[-1].cells[slice_name])}."
+    )
     if any(line.method.seeds[1:] for line in block.methods):
         caption += " (smallest-largest): over seeds."
     if any(cell.strong for row in rows for cell in row):
@@ -96,9 +106,9 @@ def _results(summary: Summary, block: Block, part: str) -> Grid:
         caption += f" {NOT_ABOVE_FLOOR}: not above the best floor that sees as much."
     caption += _like_floor(block) if is_first else " Seeds and training: see the first table."
     header = ("method", *map(metric_title, summary.metrics), *(("seeds", "made with") if is_first else ()))
-    title = f"{summary.split}, {part} rows"
+    title = f"{summary.split}, {slice_name} rows"
     text_columns = frozenset({0, *range(1 + len(summary.metrics), len(header))})
-    return Grid(f"results-{part}", title, header, tuple(rows), tuple(dim), text_columns, caption=caption)
+    return Grid(f"results-{slice_name}", title, header, tuple(rows), tuple(dim), text_columns, caption=caption)
 
 
 def _like_floor(block: Block) -> str:
@@ -118,7 +128,7 @@ def _seeds(line: Line) -> str:
     return f"n={len(seeds)} ({', '.join(map(str, seeds))})" + (", equal" if line.method.is_deterministic else "")
 
 
-def _best(summary: Summary, block: Block, part: str) -> dict[str, str]:
+def _best(summary: Summary, block: Block, slice_name: str) -> dict[str, str]:
     """Returns metric -> the best method; none where a method has one seed, so that another seed might be better."""
     if len(block.methods) < 2 or not all(line.method.is_replicated for line in block.methods):
         return {}
@@ -128,7 +138,7 @@ def _best(summary: Summary, block: Block, part: str) -> dict[str, str]:
         known = {
             line.method.name: sign * value
             for line in block.methods
-            if (value := line.cells[part][metric].value) is not None
+            if (value := line.cells[slice_name][metric].value) is not None
         }
         if len(known) > 1:
             best[metric] = max(known, key=known.__getitem__)

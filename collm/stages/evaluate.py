@@ -200,12 +200,12 @@ def _read_logits(path: Path, splits: Sequence[str], data: PreparedData) -> dict[
         raise RunError(f"{path}: cannot be read ({error}); remove this stage's folder and run again") from error
     logits = {}
     for split in splits:
-        part = frame.filter(pl.col("split") == split)
-        if not np.array_equal(part["row"].to_numpy(), data.rows(split).row):
+        rows = frame.filter(pl.col("split") == split)
+        if not np.array_equal(rows["row"].to_numpy(), data.rows(split).row):
             raise RunError(
                 f"{path}: rows differ from the prepared data's {split} rows; remove this stage's folder and run again"
             )
-        logits[split] = part["logit"].to_numpy()
+        logits[split] = rows["logit"].to_numpy()
     return logits
 
 
@@ -249,7 +249,8 @@ def floor_metrics(spec: ResolvedSpec, floors: Mapping[str, Evaluated]) -> dict[s
     """Returns the metrics of floors as `results.json` has them: split -> slice -> floor -> metric."""
     return {
         split: {
-            part: {name: floor.metrics[split][part] for name, floor in floors.items()} for part in spec.evaluate.slices
+            slice_name: {name: floor.metrics[split][slice_name] for name, floor in floors.items()}
+            for slice_name in spec.evaluate.slices
         }
         for split in spec.evaluate.splits
     }

@@ -18,7 +18,7 @@ from collm.registry import Registry
 from collm.spec.model import ResolvedSpec
 
 
-def rows_of(step: TuneStep) -> StepRows:
+def rows_setting(step: TuneStep) -> StepRows:
     """Returns which training rows a step tunes on: the setting of the first group that trains."""
     lead = next(group for group, plan in step.groups.items() if plan.trains)
     return step.optimiser[lead].rows
@@ -29,7 +29,7 @@ def held_out_share(spec: ResolvedSpec, registry: Registry) -> float:
     if spec.tuning is None or spec.encoder is None:
         return 0.0
     steps: Sequence[TuneStep] = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning).plan()
-    return spec.tuning.held_out_share if any(rows_of(step) == "held-out" for step in steps) else 0.0
+    return spec.tuning.held_out_share if any(rows_setting(step) == "held-out" for step in steps) else 0.0
 
 
 def uses_fitted_encoder(spec: ResolvedSpec, registry: Registry) -> bool:
@@ -50,7 +50,7 @@ def training_rows(data: PreparedData, step: TuneStep, tuning: TuningConfig, *, s
         seed: The run's seed.
     """
     rows = data.rows("train")
-    if rows_of(step) == "held-out":
+    if rows_setting(step) == "held-out":
         rows = rows.take(is_held_out(rows, tuning.held_out_share))
     if tuning.max_rows is None or tuning.max_rows >= len(rows):
         return rows

@@ -13,7 +13,7 @@ from collm.contracts.encoder import EncoderConfig
 from collm.contracts.prompt import Variant
 from collm.contracts.tuning import Group, TuneStep
 from collm.data.prepared import PreparedData
-from collm.engine.assemble import Parts, assemble_on_all, shard_frozen_weights
+from collm.engine.assemble import RecommenderSpec, assemble_on_all, shard_frozen_weights
 from collm.engine.device import derive_seed
 from collm.engine.language_task import recommender_logits
 from collm.engine.prompt_rows import PromptSource
@@ -128,7 +128,7 @@ class LanguageModelRun:
         recommender = self.assemble(self.parts(self.steps[-1].groups if self.steps else {}), dtype)
         return shard_frozen_weights(recommender, self.run.accelerator, processes=self.run.stages.processes)
 
-    def assemble(self, parts: Parts, dtype: Dtype | None = None) -> Recommender:
+    def assemble(self, parts: RecommenderSpec, dtype: Dtype | None = None) -> Recommender:
         """Loads the language model in every process and puts the parts around it."""
         return assemble_on_all(
             parts,
@@ -139,7 +139,7 @@ class LanguageModelRun:
             processes=self.run.stages.processes,
         )
 
-    def parts(self, groups: Mapping[Group, Any], current: TuneStep | None = None) -> Parts:
+    def parts(self, groups: Mapping[Group, Any], current: TuneStep | None = None) -> RecommenderSpec:
         """Returns where each group's values come from: files of finished steps, the fitted encoder, or fresh ones.
 
         Args:
@@ -158,7 +158,7 @@ class LanguageModelRun:
         if "encoder" in groups:
             fresh = groups["encoder"].start == "scratch"
             encoder = self.encoder.fresh() if fresh else self.encoder.pretrained()
-        return Parts(
+        return RecommenderSpec(
             lora=self.setup.tuning.lora if "lora" in groups else None,
             encoder=encoder,
             probe=self.setup.config.probe,

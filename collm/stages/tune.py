@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from collm.contracts.tuning import Group, TuneStep
-from collm.engine.assemble import save_parts, shard_frozen_weights
+from collm.engine.assemble import save_groups, shard_frozen_weights
 from collm.engine.device import derive_seed, seed_torch
 from collm.engine.language_task import LanguageTask, selection_rows
-from collm.engine.memory import tell_memory
+from collm.engine.memory import report_memory
 from collm.engine.train import LoopState, train
 from collm.model.recommender import Recommender
-from collm.stages.held_out import rows_of, training_rows
+from collm.stages.held_out import rows_setting, training_rows
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prompt_sources import SHORTENED
 from collm.stages.stage import StageResult
@@ -55,7 +55,7 @@ def step_payload(model: LanguageModelRun, step: TuneStep) -> dict[str, Any]:
         "seed": spec.seed,
         "encoder": model.encoder.payload() if "encoder" in step.groups else None,
         "mapping": spec.mapping.model_dump(mode="json") if "projector" in step.groups else None,
-        "held_out": model.held_out if rows_of(step) == "held-out" else None,
+        "held_out": model.held_out if rows_setting(step) == "held-out" else None,
         "previous": model.finished[-1].fingerprint if continues else None,
     }
 
@@ -64,7 +64,7 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
     run, trained = model.run, [group for group, plan in step.groups.items() if plan.trains]
     seed = derive_seed(run.spec.seed, step.name)
     seed_torch(seed)
-    tell_memory(
+    report_memory(
         f"{stage} {step.name}",
         model.setup.backbone,
         model.setup.config,
@@ -87,7 +87,7 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
         processes=processes,
     )
     probe = task.valid.batch(np.arange(min(PROBE_ROWS, len(task.valid))))
-    save_parts(recommender, folder, trained, probe, step=step.name, processes=processes)
+    save_groups(recommender, folder, trained, probe, step=step.name, processes=processes)
     if processes.is_main:
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return {"processes": processes.size, **_facts(task, state, recommender, trained)}
@@ -126,6 +126,6 @@ def _facts(task: LanguageTask, state: LoopState, recommender: Recommender, train
         "best_valid_auc": state.best_value,
         "rows_seen": state.rows_seen,
         "train_seconds": round(state.seconds, 2),
-        "trained_parameters": {g: sum(p.numel() for p in recommender.parts()[g].values()) for g in trained},
+        "trained_parameters": {g: sum(p.numel() for p in recommender.parameter_groups()[g].values()) for g in trained},
         "curve": state.curve,
     }

@@ -67,9 +67,9 @@ def test_pieces_cover_the_rows_once(open_tiny: OpenSubject) -> None:
     assert [piece.text_only is not None for piece in case.pieces] == [False, False, True, False]
     (case,) = make_cases(subject, ["text_step"], Amount(rows=30, users=1, repetitions=2), Clock("wall", CPU))
     assert [piece.n_ours for piece in case.pieces] == [2 * subject.setup.tuning.batch_size] * 2
-    before = {name: tensor.clone() for name, tensor in subject.recommender.part_state("lora").items()}
+    before = {name: tensor.clone() for name, tensor in subject.recommender.group_state("lora").items()}
     assert case.pieces[0].ours(Clock("wall", CPU)) > 0
-    after = subject.recommender.part_state("lora")
+    after = subject.recommender.group_state("lora")
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 

@@ -40,7 +40,7 @@ def run(path: Path, *, stop_after: int | None = None, dtype: torch.dtype = torch
 
 
 def weights(recommender) -> torch.Tensor:
-    return torch.cat([p.detach().reshape(-1) for p in recommender.parts()["projector"].values()])
+    return torch.cat([p.detach().reshape(-1) for p in recommender.parameter_groups()["projector"].values()])
 
 
 def test_weights_are_those_without_a_cache(tmp_path: Path) -> None:

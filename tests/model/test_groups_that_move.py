@@ -23,7 +23,10 @@ def steps():
 
 
 def state(recommender):
-    return {group: {n: p.detach().clone() for n, p in part.items()} for group, part in recommender.parts().items()}
+    return {
+        group: {n: p.detach().clone() for n, p in part.items()}
+        for group, part in recommender.parameter_groups().items()
+    }
 
 
 @pytest.mark.parametrize("frozen_dropout", [False, True])

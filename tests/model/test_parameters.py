@@ -101,11 +101,11 @@ def test_parameters_that_an_encoder_freezes_stay_frozen():
 def test_token_encoders_train_as_the_mapping():
     recommender = tiny_recommender(encoder=TokenEncoder())
     assert (
-        set(recommender.parts()["projector"])
+        set(recommender.parameter_groups()["projector"])
         == {"user.weight", "item.weight"}
-        == set(recommender.part_state("projector"))
+        == set(recommender.group_state("projector"))
     )
-    assert recommender.parts()["encoder"] == recommender.part_state("encoder") == {}
+    assert recommender.parameter_groups()["encoder"] == recommender.group_state("encoder") == {}
     with pytest.raises(RunError, match="llm-tokens takes none"):
         Recommender(tiny_lm(), answer=ANSWER, readout="yes_logit", encoder=TableEncoder())
 
@@ -113,8 +113,8 @@ def test_token_encoders_train_as_the_mapping():
 def test_part_states_round_trip():
     one, two = (tiny_recommender(encoder=TableEncoder()) for _ in range(2))
     for group in ("lora", "projector", "encoder"):
-        state = {name: torch.randn_like(value) for name, value in one.part_state(group).items()}
-        two.load_part_state(group, state)
-        assert all(torch.equal(two.part_state(group)[name], value) for name, value in state.items())
+        state = {name: torch.randn_like(value) for name, value in one.group_state(group).items()}
+        two.load_group_state(group, state)
+        assert all(torch.equal(two.group_state(group)[name], value) for name, value in state.items())
     with pytest.raises(RunError, match="projector weights do not fit"):
-        two.load_part_state("projector", {})
+        two.load_group_state("projector", {})

@@ -12,7 +12,7 @@ from model_fakes import TableEncoder, random_prompts, tiny_recommender
 from collm.model.prefix.batch import build_batch
 from collm.model.prefix.cache import PrefixCache, weights_version
 from collm.model.prefix.levels import root_level
-from collm.model.prefix.run import Known
+from collm.model.prefix.run import ComputedLevels
 
 RECOMMENDERS = {name: tiny_recommender(name, encoder=TableEncoder()) for name in ("llama", "qwen2")}
 BYTES_PER_TOKEN = 3 * 2 * 2 * 8 * 4  # layers, keys and values, heads, dimensions, float32
@@ -28,7 +28,7 @@ def result(recommender, prompts, rows, chosen, *, groups=("projector", "encoder"
     recommender.set_trainable(groups)
     part = type(rows)(user=rows.user[chosen], item=rows.item[chosen], history=rows.history[chosen])
     scores = recommender(build_batch(prompts, np.array(chosen), encoder_batch=part, share="both"))
-    parameters = [p for group in groups for p in recommender.parts()[group].values()]
+    parameters = [p for group in groups for p in recommender.parameter_groups()[group].values()]
     gradients = torch.autograd.grad((scores * torch.linspace(-1, 2, len(scores))).sum(), parameters)
     return scores.detach(), gradients
 
@@ -81,7 +81,7 @@ def test_other_weights_empty_it():
     recommender.keep_prefixes(cache)
     before = result(recommender, prompts, rows, [0, 1, 2])[0]
     for change in (
-        lambda: recommender.load_part_state("lora", {n: 2 * v for n, v in recommender.part_state("lora").items()}),
+        lambda: recommender.load_group_state("lora", {n: 2 * v for n, v in recommender.group_state("lora").items()}),
         lambda: recommender.lm.get_input_embeddings().weight.mul_(1.5),
         lambda: recommender.to(torch.float64).to(torch.float32),
     ):
@@ -114,7 +114,7 @@ def test_the_most_used_are_kept_and_come_in_groups_of_like_length():
         calls.append([level.ids.tolist() for level in levels])
         n = sum(level.ids.numel() for level in levels)
         values = torch.cat([level.ids for level in levels]).float().view(n, 1, 1)
-        return Known(tuple(levels), {0: (values, -values)})
+        return ComputedLevels(tuple(levels), {0: (values, -values)})
 
     prefixes = [np.array(ids) for ids in ([1, 2, 3, 4], [5, 6], [7, 8, 9], [3, 3, 3, 3, 3])]
     cache = PrefixCache(prefixes, np.array([1, 9, 9, 2]), max_bytes=10 * 8, group_tokens=6)

@@ -24,7 +24,7 @@ def scores_and_gradients(recommender, prompts, rows, share, groups):
     batch = build_batch(prompts, np.arange(len(prompts)), encoder_batch=rows, share=share)
     scores = recommender(batch)
     weights = torch.linspace(-1, 2, len(scores))
-    parameters = {f"{group}.{n}": p for group in groups for n, p in recommender.parts()[group].items()}
+    parameters = {f"{group}.{n}": p for group in groups for n, p in recommender.parameter_groups()[group].items()}
     gradients = torch.autograd.grad((scores * weights).sum(), list(parameters.values()), allow_unused=True)
     return scores.detach(), dict(zip(parameters, gradients, strict=True)), batch
 

@@ -111,7 +111,7 @@ def test_overfits_eight_rows_through_each_group():
         recommender = tiny_recommender(encoder=TableEncoder())
         recommender.set_trainable((group,))
         before = {name: value.clone() for name, value in recommender.state_dict().items()}
-        optimiser = torch.optim.AdamW(recommender.parts()[group].values(), lr=0.02)
+        optimiser = torch.optim.AdamW(recommender.parameter_groups()[group].values(), lr=0.02)
         for _ in range(100):
             loss = torch.nn.functional.binary_cross_entropy_with_logits(recommender(batch), label)
             optimiser.zero_grad()

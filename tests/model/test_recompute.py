@@ -27,7 +27,7 @@ def gradients_and_kept_bytes(recommender, share, groups):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         scores = recommender(batch)
     scores.sum().backward()
-    found = {n: p.grad.clone() for group in groups for n, p in recommender.parts()[group].items()}
+    found = {n: p.grad.clone() for group in groups for n, p in recommender.parameter_groups()[group].items()}
     recommender.zero_grad()
     return found, kept
 

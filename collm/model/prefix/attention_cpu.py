@@ -277,7 +277,7 @@ class _Attend(torch.autograd.Function):
             if gather.unread.numel():
                 d_out.index_fill_(0, gather.unread, 0)
             d_out = d_out.view(gather.batch, -1, v.shape[2])
-            # Known keys and values are constants: most of what a branch reads, and nobody asks for their gradient.
+            # Keys and values of computed levels are constants: most of what a branch reads, and they need no gradient.
             _collect(d_value, gather.moving, torch.bmm(p[:, :, gather.n_known :].transpose(1, 2), d_out))
             d_p = torch.bmm(d_out, v.transpose(1, 2))
             d_logits = torch._softmax_backward_data(d_p, p, -1, p.dtype)

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from collm.model.prefix.levels import PrefixLevel, node_tokens, root_level, split_common
-from collm.model.prefix.run import KeysValues, Known
+from collm.model.prefix.run import ComputedLevels, KeysValues
 
 Array = np.ndarray[Any, Any]
-Compute = Callable[[Sequence[PrefixLevel]], Known]
+Compute = Callable[[Sequence[PrefixLevel]], ComputedLevels]
 Layers = Mapping[int, KeysValues]
 
 
@@ -57,7 +57,7 @@ class PrefixCache:
             self._kept.clear()
         self._version = version
 
-    def known(self, roots: PrefixLevel, compute: Compute) -> Known:
+    def known(self, roots: PrefixLevel, compute: Compute) -> ComputedLevels:
         """Returns the keys and values of some prefixes; those that are not to be kept are computed together.
 
         Args:
@@ -75,7 +75,7 @@ class PrefixCache:
         if others:
             fresh = _compute_whole([sequences[place] for place in others], compute)
             if len(others) == len(names):
-                return Known((roots,), fresh)
+                return ComputedLevels((roots,), fresh)
         parts: list[tuple[Layers, slice]] = []
         start = 0
         for name, ids in zip(names, sequences, strict=True):
@@ -84,7 +84,7 @@ class PrefixCache:
             else:
                 parts.append((fresh, slice(start, start + len(ids))))
                 start += len(ids)
-        return Known((roots,), _concatenate(parts))
+        return ComputedLevels((roots,), _concatenate(parts))
 
     def _plan(self, roots: PrefixLevel, compute: Compute) -> None:
         """Chooses what is kept by what one token takes, and cuts it into groups of like length."""

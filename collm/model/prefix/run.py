@@ -33,7 +33,7 @@ Embed = Callable[[PrefixLevel], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Known:
+class ComputedLevels:
     """Leading levels that were run before.
 
     Attributes:
@@ -48,7 +48,7 @@ class Known:
 class Cache(Protocol):
     """What keeps keys and values of constant prefixes between calls."""
 
-    def known(self, roots: PrefixLevel, compute: Callable[[Sequence[PrefixLevel]], Known]) -> Known:
+    def known(self, roots: PrefixLevel, compute: Callable[[Sequence[PrefixLevel]], ComputedLevels]) -> ComputedLevels:
         """Returns one level's keys and values, some kept and the others computed."""
         ...
 
@@ -97,7 +97,9 @@ def attention_window(lm: nn.Module) -> int | None:
 class PrefixPass:
     """One pass of the decoder over some levels; handed to the attention function through the decoder's keywords."""
 
-    def __init__(self, levels: Sequence[PrefixLevel], known: Known | None = None, *, keeps: bool = False) -> None:
+    def __init__(
+        self, levels: Sequence[PrefixLevel], known: ComputedLevels | None = None, *, keeps: bool = False
+    ) -> None:
         """Plans the pass.
 
         Args:
@@ -200,12 +202,12 @@ def run_prefix_tree(
         [batch, hidden], the state at each row's last token.
     """
 
-    def compute(constant: Sequence[PrefixLevel]) -> Known:
+    def compute(constant: Sequence[PrefixLevel]) -> ComputedLevels:
         first = PrefixPass(constant, keeps=True)
         with torch.no_grad():
             # No state is read, so the last layer computes keys and values for all tokens, and the rest for one.
             read(torch.zeros(1, dtype=torch.int64, device=first.positions.device), lambda: first.run(decoder, embed))
-        return Known(tuple(constant), first.keys_values)
+        return ComputedLevels(tuple(constant), first.keys_values)
 
     known = None
     if n_constant and cache is not None:
