@@ -84,27 +84,22 @@ def run_spec(
         options.runs_dir, spec.name, processes.run_on_main(functools.partial(run_hash, spec, registry, context))
     )
 
-    def stored() -> dict[str, Any] | None:
-        found = stored_outcome(spec, registry, folder=folder, context=context, run=key)
-        return None if found is None else found.plain()
-
-    if (before := processes.run_on_main(stored)) is not None:
-        logger.info("%s: finished before, nothing to do (%s)", key, before["run_dir"])
-        return RunOutcome.of(before)
-
-    def work() -> None:
+    def work() -> RunOutcome:
         with contextlib.ExitStack() as held:
 
-            def claim() -> bool:
+            def claim() -> dict[str, Any] | None:
+                """Locks the folder, and returns the outcome where the run is finished."""
                 held.enter_context(folder.lock(wait=wait, on_wait=logger.warning))
-                # Another command may have finished it while this one waited for the lock.
-                return stored() is None
+                found = stored_outcome(spec, registry, folder=folder, context=context, run=key)
+                return None if found is None else found.plain()
 
-            if processes.run_on_main(claim):
-                _Run(spec, registry, options, folder, key).execute()
+            if (before := processes.run_on_main(claim)) is not None:
+                logger.info("%s: finished before, nothing to do (%s)", key, before["run_dir"])
+                return RunOutcome.of(before)
+            _Run(spec, registry, options, folder, key).execute()
+        return RunOutcome.of(processes.run_on_main(lambda: outcome(folder, key, reused=False).plain()))
 
-    processes.run_on_all(work)
-    return RunOutcome.of(processes.run_on_main(lambda: outcome(folder, key, reused=False).plain()))
+    return processes.run_on_all(work)
 
 
 @dataclass(frozen=True)
