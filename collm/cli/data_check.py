@@ -25,7 +25,7 @@ from collm.errors import RunError, UsageError
 if TYPE_CHECKING:
     from collm.component import Component
     from collm.data.prepared import PreparedData
-    from collm.data.radar import Finding
+    from collm.inspect.radar import Finding
     from collm.registry import Registry
     from collm.spec.model import ResolvedSpec
 
@@ -78,7 +78,7 @@ def check(
     state = state_of(context)
     chosen, _ = choose_run(state.load(spec, overrides), key)
     folder = None if run is None else find_run(run, runs_dir)
-    from collm.data.radar import find_leaks
+    from collm.inspect.radar import find_leaks
 
     fitted = _floor(floor, state.registry())
     data, build_context = prepare(chosen, state.registry(), runs_dir)
@@ -86,7 +86,7 @@ def check(
     findings = find_leaks(data, max_items=n_items)
     splits = [split for split, mask in findings[0].affected.items() if len(mask)]
     if folder is None:
-        from collm.report.without_rows import floor_logits
+        from collm.inspect.without_rows import floor_logits
 
         scores = floor_logits(fitted, chosen, data, splits, context=build_context)
     else:
@@ -127,7 +127,7 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
     Raises:
         UsageError: If a name is unknown or a share is no number from 0 to below 1.
     """
-    from collm.data.leak_checks import CHECKS
+    from collm.inspect.leak_checks import CHECKS
 
     known = [*(each.name for each in CHECKS), *_GROUPS]
     limits = {}
@@ -146,8 +146,8 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
 
 def _run_scores(folder: Path, spec: ResolvedSpec, data: PreparedData, splits: Sequence[str]) -> dict[str, Any]:
     """Returns the scores of a finished run; says so where its histories were not those that are looked at."""
+    from collm.inspect.without_rows import run_logits
     from collm.report.collect import read_run
-    from collm.report.without_rows import run_logits
 
     history = read_run(folder).spec.get("history")
     if history != spec.history.model_dump(mode="json"):
@@ -161,7 +161,7 @@ def _run_scores(folder: Path, spec: ResolvedSpec, data: PreparedData, splits: Se
 def _measured(
     data: PreparedData, findings: Sequence[Finding], scores: dict[str, Any], registry: Registry, resamples: int
 ) -> dict[str, Any]:
-    from collm.report.without_rows import without_rows
+    from collm.inspect.without_rows import without_rows
     from collm.stages.evaluate import build_metrics
 
     return without_rows(data, findings, scores, build_metrics(METRICS, registry), resamples=resamples)

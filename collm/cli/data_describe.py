@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from collm.component import BuildContext
     from collm.data.prepared import PreparedData
+    from collm.inspect.longest_prompts import Encodes
     from collm.registry import Registry
-    from collm.report.longest_prompts import Encodes
     from collm.spec.model import ResolvedSpec
 
 _SHOWN_CHARACTERS = 400
@@ -50,7 +50,7 @@ def describe(
     """
     state = state_of(context)
     chosen, chosen_key = choose_run(state.load(spec, overrides), key, prefer=lambda each: each.prompt is not None)
-    from collm.data.description import describe as describe_data
+    from collm.inspect.description import describe as describe_data
     from collm.report.data_picture import check_picture, write_picture
 
     if picture is not None:
@@ -81,7 +81,7 @@ def _longest(
     """Returns the longest prompts; None where the spec asks no language model."""
     if spec.prompt is None or spec.tuning is None:
         return None
-    from collm.report.longest_prompts import Wording, longest_prompts
+    from collm.inspect.longest_prompts import Wording, longest_prompts
 
     template = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
     strategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)

@@ -11,8 +11,8 @@ import polars as pl
 from collm.data.history import HistoryIndex
 from collm.data.prepared import PreparedData, Rows
 from collm.data.texts import as_series
-from collm.data.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR, recognise_times
 from collm.errors import DataError
+from collm.ingest.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR, recognise_times
 
 Array = np.ndarray[Any, Any]
 LATEST = np.iinfo(np.int64).max

@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import SPLITS, DatasetSource, InteractionTable, Limit, Visibility, WrittenSource
-from collm.data.bad_rows import QUARANTINE, quarantine_csv
 from collm.data.checks import check_table, table_counts
 from collm.data.dense import count_ids
 from collm.data.history import HistoryIndex, index_histories
 from collm.data.prepared_files import INTERACTIONS, ITEMS, POSITIVES, SCHEMA_VERSION, USERS, take_over, write_manifest
 from collm.data.rows import draw_groups
 from collm.data.texts import as_series
+from collm.ingest.bad_rows import QUARANTINE, quarantine_csv
 
 Array = np.ndarray[Any, Any]
 

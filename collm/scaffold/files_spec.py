@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from collm.data.guess_columns import ColumnGuess
-from collm.data.label_values import not_rated
+from collm.ingest.label_values import not_rated
+from collm.scaffold.guess_columns import ColumnGuess
 
 _PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
 _BOOLEANS = {"y", "n"}  # to some readers of YAML

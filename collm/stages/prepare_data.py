@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from collm.component import BuildContext
-from collm.data.bad_rows import BadRowsError, quarantine_csv
 from collm.data.prepared import PreparedData, prepare
+from collm.ingest.bad_rows import BadRowsError, quarantine_csv
 from collm.registry import Registry
 from collm.runs.store import write_atomically
 from collm.spec.contents import config_contents

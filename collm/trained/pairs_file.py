@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from collm.data.bad_rows import BadRows
-from collm.data.ids import id_fault, one_spelling
 from collm.data.pairs import NO_TIME, are_times, asked_seconds, unit_of
 from collm.data.prepared import PreparedData
-from collm.data.read_rows import read_rows, sample_file
 from collm.data.texts import as_series
 from collm.errors import DataError
+from collm.ingest.bad_rows import BadRows
+from collm.ingest.ids import id_fault, one_spelling
+from collm.ingest.read_rows import read_rows, sample_file
 from collm.stages.evaluate import probabilities
 
 REQUIRED = ("user", "item")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
-from collm.data.bad_rows import BadRows
-from collm.data.json_lines import read_json_lines
-from collm.data.json_values import json_or_literal
+from collm.ingest.bad_rows import BadRows
+from collm.ingest.json_lines import read_json_lines
+from collm.ingest.json_values import json_or_literal
 
 FIELDS = {"item": ("parent_asin", "asin"), "title": ("title",)}
 DTYPES = {"item": pl.String(), "title": pl.String()}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
-from collm.data.bad_rows import BadRows
-from collm.data.json_lines import read_json_lines
-from collm.data.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR
-from collm.data.typed_rows import without
+from collm.ingest.bad_rows import BadRows
+from collm.ingest.json_lines import read_json_lines
+from collm.ingest.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR
+from collm.ingest.typed_rows import without
 
 # 2014 and 2018 first, then 2023, where a product's variants share `parent_asin`, the id of the metadata.
 FIELDS = {

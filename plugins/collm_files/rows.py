@@ -8,13 +8,13 @@ from pathlib import Path
 
 import polars as pl
 
-from collm.data.bad_rows import BadRows
-from collm.data.ids import id_fault, one_spelling
-from collm.data.label_values import labels_of, not_rated, numbers_of, odd_values, shown_counts
-from collm.data.read_rows import read_rows, sample_file, table_format
-from collm.data.times import FIRST_YEAR, LAST_YEAR, TimeForm, recognise_times
-from collm.data.typed_rows import without
 from collm.errors import DataError
+from collm.ingest.bad_rows import BadRows
+from collm.ingest.ids import id_fault, one_spelling
+from collm.ingest.label_values import labels_of, not_rated, numbers_of, odd_values, shown_counts
+from collm.ingest.read_rows import read_rows, sample_file, table_format
+from collm.ingest.times import FIRST_YEAR, LAST_YEAR, TimeForm, recognise_times
+from collm.ingest.typed_rows import without
 
 IDS = ("user", "item")
 _MOST_BAD_LABELS = 0.05

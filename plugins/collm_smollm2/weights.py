@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from transformers.utils import logging as transformers_logging
 
 from collm.component import BuildContext
-from collm.data.wheels import wheel_member
 from collm.errors import DataError
+from collm.fetching.wheels import wheel_member
 from collm.model.weight_files import make_folder
 
 logger = logging.getLogger(__name__)

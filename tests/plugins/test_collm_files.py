@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from collm.component import BuildContext
 from collm.contracts.data import InteractionTable
-from collm.data import read_rows, times
-from collm.data.bad_rows import BadRowsError
 from collm.data.checks import check_table
 from collm.errors import DataError
+from collm.ingest import read_rows, times
+from collm.ingest.bad_rows import BadRowsError
 from collm.testing.dataset_suite import DatasetContract
 from collm_files import config, register_datasets
 from collm_files.config import IMPLICIT, LAST_OUT_LEAKS, NO_TIMES, RANDOM_LEAKS, FilesConfig

@@ -1,0 +1,206 @@
+"""What the columns of somebody's file probably mean, and why: by their names first, then by what they hold.
+
+A guess that is not supported is not made: without a user or an item column there is an error that asks for names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from collm.errors import DataError
+from collm.ingest.label_values import labels_of, numbers_of, rare_class, shown_counts
+from collm.ingest.times import TimeForm, recognise_times
+from collm.scaffold.column_names import Guess, by_name, label_words, named_like, what_it_holds
+from collm.scaffold.guess_items import item_roles
+from collm.scaffold.guess_values import RatingGuess, guess_rating, looks_like_counts
+
+
+@dataclass(frozen=True)
+class ColumnGuess:
+    """What was guessed of a dataset's files.
+
+    Attributes:
+        roles: Canonical name -> guess; `items_key` where the items file calls the item id differently.
+        unused: Columns of the interactions that stand for nothing.
+        rating: Rule of the rating, None where there is a label.
+        values: Values of the rating or label and how many of the rows looked at have each, in words.
+        doubts: Role -> sentence on an unused column that is named like the role, which nothing fills.
+        warnings: What the user should look at, in sentences.
+        times: What the user says of the times, `auto` where nothing.
+        encoding: Of lines that are not UTF-8, None where all are.
+        split_by_time: Whether the times of all rows are known to differ enough for a split by time, or not known.
+    """
+
+    roles: Mapping[str, Guess]
+    unused: tuple[str, ...]
+    rating: RatingGuess | None = None
+    values: str = ""
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    times: TimeForm = "auto"
+    encoding: str | None = None
+    split_by_time: bool = True
+
+    @property
+    def positive_above(self) -> float | None:
+        """Threshold of the rating, None where there is a label."""
+        return self.rating.positive_above if self.rating else None
+
+
+def guess_columns(
+    interactions: pl.DataFrame,
+    items: pl.DataFrame | None,
+    *,
+    given: Mapping[str, str] | None = None,
+    times: TimeForm = "auto",
+) -> ColumnGuess:
+    """Guesses the meaning of columns.
+
+    Args:
+        interactions: First rows of the interactions; text columns may hold numbers.
+        items: First rows of the items file, None where there is none.
+        given: Canonical name -> column that the user has named; not guessed.
+        times: What the user says of the times.
+
+    Raises:
+        DataError: If no user, item, or rating or label column is found; names the columns there are and what those with
+            a telling name hold. If the column named as times holds none.
+    """
+    given = given or {}
+    roles = {role: Guess(column, "named by you") for role, column in given.items()}
+    if "timestamp" in given:
+        roles["timestamp"] = Guess(given["timestamp"], f"named by you; {_times_of(interactions, given, times)}")
+    for role in ("user", "item", "timestamp", "split", "label", "rating"):
+        if role not in roles:
+            taken = {guess.column for guess in roles.values()}
+            free = interactions.select(name for name in interactions.columns if name not in taken)
+            if found := by_name(role, free, times) or _by_content(role, free, times):
+                roles[role] = found
+    if "rating" not in roles and "label" not in roles:
+        roles |= _rating_in_words(interactions)
+    _check(roles, interactions)
+    if "label" in roles and "rating" in roles and "label" not in given:
+        # A rating tells more than a label that was made of it, and its threshold can be changed.
+        del roles["label"]
+    taken = {guess.column for guess in roles.values()}
+    free = interactions.select(name for name in interactions.columns if name not in taken)
+    roles |= item_roles(roles, free, interactions, items)
+    unused = tuple(name for name in interactions.columns if name not in {guess.column for guess in roles.values()})
+    rating = guess_rating(interactions[roles["rating"].column]) if "label" not in roles else None
+    opinion = interactions[roles["rating" if rating else "label"].column]
+    return ColumnGuess(
+        roles,
+        unused,
+        rating,
+        values=shown_counts(opinion),
+        doubts=_doubts(roles, unused, interactions),
+        warnings=rating.warnings if rating else _label_warnings(opinion),
+        times=times,
+    )
+
+
+def _times_of(interactions: pl.DataFrame, given: Mapping[str, str], times: TimeForm) -> str:
+    try:
+        return recognise_times(interactions[given["timestamp"]], times).form
+    except DataError as error:
+        raise DataError(f"column '{given['timestamp']}' is named as the times and is {error}") from error
+
+
+def _label_warnings(column: pl.Series) -> tuple[str, ...]:
+    known = labels_of(column).drop_nulls()
+    return tuple(filter(None, [rare_class(int(known.sum()), len(known))]))
+
+
+def _rating_in_words(frame: pl.DataFrame) -> dict[str, Guess]:
+    """Takes a column that is named like a rating and holds likes and dislikes in words."""
+    for column in named_like("rating", frame.columns):
+        if labels_of(frame[column]).n_unique() > 1 and (what := label_words(frame[column])):
+            return {"label": Guess(column, f"its name is that of a rating; {what}")}
+    return {}
+
+
+def _doubts(roles: Mapping[str, Guess], unused: Sequence[str], frame: pl.DataFrame) -> dict[str, str]:
+    """Says where a name promised what the values did not keep, since a missed time or split changes every number."""
+    found = {}
+    if "title" not in roles and (title := by_name("title", frame.select(unused))):
+        found["title"] = (
+            f"'{title.column}' differs between rows of one item, as titles of reviews do, and is not taken as the "
+            f"items' title; if it is: --column title={title.column}"
+        )
+    for role in ("timestamp", "split"):
+        for column in named_like(role, unused)[:1] if role not in roles else ():
+            found[role] = (
+                f"'{column}' is named like a {role} but its values are of no known form"
+                f"{_why_no_time(role, frame[column])}; if it is one: --column {role}={column}"
+            )
+    return found
+
+
+def _why_no_time(role: str, column: pl.Series) -> str:
+    if role != "timestamp":
+        return f" ({shown_counts(column)})"
+    try:
+        return f" ({recognise_times(column).form})"
+    except DataError as error:
+        return f" ({error})"
+
+
+def _by_content(role: str, frame: pl.DataFrame, times: TimeForm) -> Guess | None:
+    """Only for what cannot be mistaken for something else."""
+    if role not in ("timestamp", "split"):
+        return None
+    for column in frame.columns:
+        # What the user says of the times holds for one column; others are looked at for times that need no saying.
+        if what := what_it_holds(role, frame[column], "auto" if times == "relative" else times):
+            return Guess(column, what)
+    return None
+
+
+def _check(roles: Mapping[str, Guess], frame: pl.DataFrame) -> None:
+    missing = [role for role in ("user", "item") if role not in roles]
+    if "rating" not in roles and "label" not in roles:
+        missing.append("rating")
+    if not missing:
+        return
+    if not frame.width:
+        raise DataError("no column of the file holds text, numbers or times; values in lists or objects are not read")
+    asked = " ".join(f"--column {role}=NAME" for role in missing)
+    if all(re.fullmatch(r"column_\d+", name) for name in frame.columns):
+        first = ", ".join(f"{name} {value!r}" for name, value in frame.row(0, named=True).items())
+        raise DataError(
+            f"the file has no header line, so what its columns are is not known; its first row is {first}. Name them: "
+            f"{asked} (and --column timestamp=NAME where it has times)"
+        )
+    message = f"no column looks like {' or '.join(missing)}; the file has {', '.join(frame.columns)}. Name it: {asked}"
+    if "rating" in missing:
+        message += f" (or --column label=NAME for a ready label){_of_no_use(roles, frame)}"
+    if "user" in missing or "item" in missing:
+        message += ". The first line of a CSV file must hold column names"
+    raise DataError(message)
+
+
+def _of_no_use(roles: Mapping[str, Guess], frame: pl.DataFrame) -> str:
+    """Says what columns hold that are named like a rating or label, or look like counts."""
+    taken = {guess.column for guess in roles.values()}
+    said = ""
+    for role in ("rating", "label"):
+        for column in named_like(role, frame.columns)[:1]:
+            said += (
+                f". '{column}' is named like a {role} but holds {shown_counts(frame[column])}: neither numbers of a "
+                "scale nor two words of which one is known as a like and one as a dislike"
+            )
+    for column in frame.columns:
+        if column not in taken and looks_like_counts(column, numbers_of(frame[column])):
+            said += (
+                f". '{column}' may count something ({shown_counts(frame[column])}): --column rating={column} takes a "
+                "count above the middle one as a like, which is a rule of yours then"
+            )
+            break
+    return said or (
+        ". A file of positives only (clicks, purchases) needs rows with label 0, too: which items count as not liked "
+        "is a decision of yours; draw them by a rule of your own into a 0/1 column"
+    )
