@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
 from collm.ingest.csv_head import BLANK, PEEKED_LINES, CsvHead, fields_of, is_number, read_head, reason_of, split_lines
 from collm.ingest.text_lines import TextLines
-from collm.ingest.typed_rows import LINE, typed_rows
+from collm.ingest.typed_rows import LINE, WantedColumns, typed_rows
 
 _MOST = 0.8
 _SWALLOWED = (
@@ -39,60 +39,36 @@ class CsvRecord:
     text: str
 
 
-def csv_head(path: Path) -> CsvHead:
-    """Reads the header line.
-
-    Raises:
-        DataError: If the file is missing, empty, or its header cannot be read.
-    """
-    return CsvRows(path, bad=BadRows()).head
-
-
 def read_csv_rows(
-    path: Path,
-    *,
-    fields: Mapping[str, Sequence[str]],
-    dtypes: Mapping[str, pl.DataType],
-    required: Sequence[str],
-    bad: BadRows,
-    ids: Sequence[str] = (),
-    encoding: str | None = None,
-    chunk_bytes: int = 16 << 20,
+    path: Path, wanted: WantedColumns, *, bad: BadRows, encoding: str | None = None, chunk_bytes: int = 16 << 20
 ) -> pl.DataFrame:
     """Reads the wanted columns of a file.
 
     Args:
         path: Table in text form; gz or not.
-        fields: Wanted column -> names that it may have in the file, the first present one is taken.
-        dtypes: Wanted column -> type.
-        required: Wanted columns that must have a value in every row.
+        wanted: Columns to read.
         bad: Takes the rows that cannot be used, with line and reason.
-        ids: Wanted columns that are ids: text as it stands, blanks around it included.
         encoding: Of lines that are not UTF-8; None = they are bad rows.
         chunk_bytes: About this much text is held at once.
 
     Returns:
-        The columns of `fields` and `line` int64, the line of the file in which the row begins.
+        The wanted columns and `line` int64, the line of the file in which the row begins.
 
     Raises:
         DataError: If the file cannot be read or lacks a column.
     """
     rows = CsvRows(path, bad=bad, encoding=encoding)
-    wanted = {**dtypes, **dict.fromkeys(ids, pl.String())}
-    places = {name: _place(rows.head, name, spellings, path) for name, spellings in fields.items()}
-    parts = []
-    for batch in _batches(rows, chunk_bytes):
-        columns = {name: [record.fields[place] for record in batch] for name, place in places.items()}
+    places = {name: _place(rows.head, name, spellings, path) for name, spellings in wanted.names.items()}
+    chunks = []
+    for records in _chunks(rows, chunk_bytes):
+        columns = {name: [record.fields[place] for record in records] for name, place in places.items()}
         raw = pl.DataFrame(
-            {**columns, LINE: [record.line for record in batch]},
+            {**columns, LINE: [record.line for record in records]},
             schema={**dict.fromkeys(columns, pl.String), LINE: pl.Int64},
         )
-        texts = [record.text for record in batch]
-        typed = typed_rows(
-            raw, dtypes=wanted, required=required, file=path.name, bad=bad, text_of=texts.__getitem__, ids=ids
-        )
-        parts.append(typed)
-    return pl.concat(parts) if parts else pl.DataFrame(schema={**wanted, LINE: pl.Int64})
+        texts = [record.text for record in records]
+        chunks.append(typed_rows(raw, wanted, file=path.name, bad=bad, text_of=texts.__getitem__))
+    return pl.concat(chunks) if chunks else wanted.no_rows()
 
 
 class CsvRows:
@@ -280,14 +256,14 @@ def _place(head: CsvHead, name: str, spellings: Sequence[str], path: Path) -> in
     raise DataError(f"{path}: column {wanted} ({name}) is missing; the file has {', '.join(head.names)}")
 
 
-def _batches(rows: CsvRows, chunk_bytes: int) -> Iterator[list[CsvRecord]]:
-    batch: list[CsvRecord] = []
+def _chunks(rows: CsvRows, chunk_bytes: int) -> Iterator[list[CsvRecord]]:
+    chunk: list[CsvRecord] = []
     size = 0
     for record in rows:
-        batch.append(record)
+        chunk.append(record)
         size += len(record.text)
         if size >= chunk_bytes:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

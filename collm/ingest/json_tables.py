@@ -11,7 +11,7 @@ from typing import Any
 
 from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
-from collm.ingest.json_values import parse_json
+from collm.ingest.json_lines import parse_json
 from collm.ingest.text_lines import TextLines
 
 LARGEST = 256 << 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +9,7 @@ import polars as pl
 from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
 from collm.ingest.ids import id_texts
-from collm.ingest.typed_rows import LINE, typed_rows
+from collm.ingest.typed_rows import LINE, WantedColumns, typed_rows
 
 
 def parquet_schema(path: Path) -> dict[str, pl.DataType]:
@@ -25,38 +24,22 @@ def parquet_schema(path: Path) -> dict[str, pl.DataType]:
         raise DataError(f"{path}: cannot be read as parquet ({str(error).splitlines()[0]})") from error
 
 
-def read_parquet_rows(
-    path: Path,
-    *,
-    fields: Mapping[str, Sequence[str]],
-    dtypes: Mapping[str, pl.DataType],
-    required: Sequence[str],
-    bad: BadRows,
-    ids: Sequence[str] = (),
-) -> pl.DataFrame:
-    """Reads the wanted columns of a file.
-
-    Args:
-        path: Parquet file.
-        fields: Wanted column -> names that it may have in the file, the first present one is taken.
-        dtypes: Wanted column -> type.
-        required: Wanted columns that must have a value in every row.
-        bad: Takes the rows that cannot be used.
-        ids: Wanted columns that are ids: whole numbers, text, or what can be written as such without loss.
+def read_parquet_rows(path: Path, wanted: WantedColumns, *, bad: BadRows) -> pl.DataFrame:
+    """Reads the wanted columns of a file; ids are whole numbers, text, or what can be written as such without loss.
 
     Returns:
-        The columns of `fields` and `line` int64, the row in the file from 1.
+        The wanted columns and `line` int64, the row in the file from 1.
 
     Raises:
         DataError: If the file cannot be read, lacks a column, or a column is nested.
     """
     schema = parquet_schema(path)
     chosen = {}
-    for name, spellings in fields.items():
+    for name, spellings in wanted.names.items():
         found = [spelling for spelling in spellings if spelling in schema]
-        wanted = " or ".join(f"'{each}'" for each in spellings)
         if not found:
-            raise DataError(f"{path}: column {wanted} ({name}) is missing; the file has {', '.join(schema)}")
+            either = " or ".join(f"'{each}'" for each in spellings)
+            raise DataError(f"{path}: column {either} ({name}) is missing; the file has {', '.join(schema)}")
         if schema[found[0]].is_nested():
             raise DataError(f"{path}: column '{found[0]}' holds {schema[found[0]]}; {name} must be a plain value")
         chosen[name] = found[0]
@@ -68,17 +51,16 @@ def read_parquet_rows(
         *(pl.col(old).alias(new) for new, old in chosen.items()),
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE),
     )
-
-    raw = raw.with_columns(_as_text(raw[name]) for name in chosen if name not in ids and raw.schema[name] == pl.Binary)
+    binary = [name for name in chosen if name not in wanted.ids and raw.schema[name] == pl.Binary]
+    raw = raw.with_columns(_as_text(raw[name]) for name in binary)
     raw = raw.with_columns(
-        id_texts(raw[name], raw[LINE], name=chosen[name], path=path).alias(name) for name in ids if name in chosen
+        id_texts(raw[name], raw[LINE], name=chosen[name], path=path).alias(name) for name in wanted.ids
     )
 
     def text_of(place: int) -> str:
         return ",".join("" if value is None else str(value) for value in raw.row(place)[:-1])
 
-    types = {**dtypes, **dict.fromkeys(ids, pl.String())}
-    return typed_rows(raw, dtypes=types, required=required, file=path.name, bad=bad, text_of=text_of, ids=ids)
+    return typed_rows(raw, wanted, file=path.name, bad=bad, text_of=text_of)
 
 
 def sample_parquet(path: Path, n_rows: int) -> tuple[pl.DataFrame, tuple[str, ...]]:

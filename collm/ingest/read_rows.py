@@ -1,12 +1,12 @@
-"""One door to tables in files: the reader by the file's ending, its columns, and a sample of its rows."""
+"""Reads tables from text files, JSON or parquet: wanted columns as typed rows, or a sample of all columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
@@ -14,31 +14,13 @@ from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
 from collm.ingest.csv_head import BLANK, DOUBLE_COLON
 from collm.ingest.csv_rows import CsvRows, read_csv_rows
-from collm.ingest.file_kinds import check_kind
-from collm.ingest.json_lines import read_json_lines
+from collm.ingest.json_lines import json_or_literal, read_json_lines, read_records
 from collm.ingest.json_tables import whole_records
-from collm.ingest.json_values import json_or_literal
 from collm.ingest.parquet_rows import read_parquet_rows, sample_parquet
-from collm.ingest.table_folder import Part, parts_of
+from collm.ingest.table_files import Part, check_kind, file_format, parts_of
 from collm.ingest.text_lines import TextLines
-from collm.ingest.typed_rows import LINE
+from collm.ingest.typed_rows import LINE, WantedColumns
 
-Format = Literal["csv", "json", "parquet"]
-ENDINGS: Mapping[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".dat": "csv",
-    ".data": "csv",
-    ".inter": "csv",
-    ".item": "csv",
-    ".user": "csv",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 SAMPLE_ROWS = 10_000
 _INT64 = 2**63
 _SAMPLED_PARTS = 20
@@ -64,29 +46,6 @@ class Sample:
     is_whole: bool = False
 
 
-def file_format(path: Path) -> Format:
-    """Returns the format that a file's name says.
-
-    Raises:
-        DataError: If the ending is unknown; lists the known ones.
-    """
-    name = path.name.lower()
-    plain = name.removesuffix(".gz")
-    for ending, found in ENDINGS.items():
-        if plain.endswith(ending) and not (found == "parquet" and name.endswith(".gz")):
-            return found
-    raise DataError(f"{path}: unknown ending; readable are {', '.join(ENDINGS)} (text files also with .gz)")
-
-
-def table_format(path: Path) -> Format:
-    """Returns the format of a file, or of the parts in a folder.
-
-    Raises:
-        DataError: If there is nothing to read.
-    """
-    return file_format(parts_of(path, file_format)[0].path)
-
-
 def sample_file(path: Path, *, encoding: str | None = None, may_be_empty: bool = False) -> Sample:
     """Reads the first rows, passing over what cannot be used: only a look, nothing is reported.
 
@@ -98,7 +57,7 @@ def sample_file(path: Path, *, encoding: str | None = None, may_be_empty: bool =
     Raises:
         DataError: If the file cannot be read, has no columns, or no row can be used.
     """
-    parts = parts_of(path, file_format)
+    parts = parts_of(path)
     samples = [_sample_part(part.path, encoding, may_be_empty=may_be_empty) for part in parts[:_SAMPLED_PARTS]]
     if len(parts) == 1 and not parts[0].keys:
         return samples[0]
@@ -117,68 +76,49 @@ def sample_file(path: Path, *, encoding: str | None = None, may_be_empty: bool =
     )
 
 
-def read_rows(
-    path: Path,
-    *,
-    fields: Mapping[str, Sequence[str]],
-    dtypes: Mapping[str, pl.DataType],
-    required: Sequence[str],
-    bad: BadRows,
-    ids: Sequence[str] = (),
-    encoding: str | None = None,
-) -> pl.DataFrame:
+def read_rows(path: Path, wanted: WantedColumns, *, bad: BadRows, encoding: str | None = None) -> pl.DataFrame:
     """Reads the wanted columns of a table in text form, of JSON, or of parquet.
 
     Args:
         path: File, or folder of part files, which are read in the order of their names.
-        fields: Wanted column -> names that it may have in the file.
-        dtypes: Wanted column -> type.
-        required: Wanted columns that must have a value in every row.
+        wanted: Columns to read.
         bad: Takes the rows that cannot be used.
-        ids: Wanted columns that are ids, returned as text.
         encoding: Of lines of text files that are not UTF-8; None = they are bad rows.
 
     Returns:
-        The columns of `fields` and `line` int64: the line of the file, of a folder the lines of all parts counted on.
+        The wanted columns and `line` int64: the line of the file, of a folder the lines of all parts counted on.
 
     Raises:
         DataError: If the file cannot be read or lacks a column.
     """
     frames: list[pl.DataFrame] = []
     n_lines = 0
-    for part in parts_of(path, file_format):
-        asked = {name: names for name, names in fields.items() if not any(each in part.keys for each in names)}
-        settings: dict[str, Any] = {
-            "fields": asked,
-            "dtypes": {name: dtypes[name] for name in asked},
-            "required": [name for name in required if name in asked],
-            "bad": bad,
-            "ids": [name for name in ids if name in asked],
-        }
-        frame = _read_part(part.path, settings, encoding)
-        types = {name: pl.String() if name in ids else dtype for name, dtype in dtypes.items()}
-        frame = frame.with_columns(
-            _of_folder(part, name, fields[name], types[name]) for name in fields if name not in asked
+    for part in parts_of(path):
+        inside = wanted.without(part.keys)
+        frame = _read_part(part.path, inside, bad, encoding).with_columns(
+            _of_folder(part, name, wanted) for name in wanted.names if name not in inside.names
         )
-        frames.append(frame.select(*fields, pl.col(LINE) + n_lines))
+        frames.append(frame.select(*wanted.names, pl.col(LINE) + n_lines))
         n_lines = int(frames[-1][LINE].max() or n_lines)
     return pl.concat(frames, how="vertical_relaxed")
 
 
-def _of_folder(part: Part, name: str, names: Sequence[str], dtype: pl.DataType) -> pl.Expr:
-    value = next(part.keys[each] for each in names if each in part.keys)
-    return pl.lit(value, dtype=pl.String).cast(dtype).alias(name)
+def _of_folder(part: Part, name: str, wanted: WantedColumns) -> pl.Expr:
+    value = next(part.keys[each] for each in wanted.names[name] if each in part.keys)
+    return pl.lit(value, dtype=pl.String).cast(wanted.types()[name]).alias(name)
 
 
-def _read_part(path: Path, settings: dict[str, Any], encoding: str | None) -> pl.DataFrame:
+def _read_part(path: Path, wanted: WantedColumns, bad: BadRows, encoding: str | None) -> pl.DataFrame:
     found = file_format(path)
     check_kind(path, parquet=found == "parquet")
     if found == "parquet":
-        return read_parquet_rows(path, **settings)
+        return read_parquet_rows(path, wanted, bad=bad)
     if found == "csv":
-        return read_csv_rows(path, **settings, encoding=encoding)
+        return read_csv_rows(path, wanted, bad=bad, encoding=encoding)
     records = whole_records(path, parse=json_or_literal)
-    return read_json_lines(path, **settings, encoding=encoding, parse=json_or_literal, records=records)
+    if records is not None:
+        return read_records(path, records, wanted, bad=bad, parse=json_or_literal)
+    return read_json_lines(path, wanted, bad=bad, encoding=encoding, parse=json_or_literal)
 
 
 def _sample_part(path: Path, encoding: str | None, *, may_be_empty: bool) -> Sample:

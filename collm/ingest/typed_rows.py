@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -14,15 +15,44 @@ _DECIMAL_COMMA = r"^\s*[+-]?(\d+,\d{1,2}|\d+,\d{4,}|\d{4,},\d+|0,\d+|\d+,\d+[eE]
 _EITHER_COMMA = r"^\s*[+-]?[1-9]\d{0,2},\d{3}\s*$"
 
 
+@dataclass(frozen=True)
+class WantedColumns:
+    """Which columns to read of a file, and as what.
+
+    Attributes:
+        names: Wanted column -> names that it may have in the file; of several present ones the first is taken.
+        dtypes: Wanted column -> type; that of an id does not count.
+        required: Wanted columns that must have a value in every row.
+        ids: Wanted columns that are ids: returned as text, blanks around it included.
+    """
+
+    names: Mapping[str, Sequence[str]]
+    dtypes: Mapping[str, pl.DataType]
+    required: Sequence[str] = ()
+    ids: Sequence[str] = ()
+
+    def types(self) -> dict[str, pl.DataType]:
+        """Returns the types of the columns as they are returned, in their order."""
+        return {name: pl.String() if name in self.ids else self.dtypes[name] for name in self.names}
+
+    def spellings(self) -> list[str]:
+        """Returns all names that a file may use, each once."""
+        return list(dict.fromkeys(key for keys in self.names.values() for key in keys))
+
+    def without(self, present: Collection[str]) -> WantedColumns:
+        """Returns the columns of which no name is among these."""
+        names = {name: keys for name, keys in self.names.items() if not any(key in present for key in keys)}
+        return WantedColumns(
+            names, self.dtypes, *([name for name in given if name in names] for given in (self.required, self.ids))
+        )
+
+    def no_rows(self) -> pl.DataFrame:
+        """Returns a table of the wanted columns and `line` without rows."""
+        return pl.DataFrame(schema={**self.types(), LINE: pl.Int64})
+
+
 def typed_rows(
-    raw: pl.DataFrame,
-    *,
-    dtypes: Mapping[str, pl.DataType],
-    required: Sequence[str],
-    file: str,
-    bad: BadRows,
-    text_of: Callable[[int], str],
-    ids: Sequence[str] = (),
+    raw: pl.DataFrame, wanted: WantedColumns, *, file: str, bad: BadRows, text_of: Callable[[int], str]
 ) -> pl.DataFrame:
     """Casts columns and takes out the rows that do not fit.
 
@@ -30,17 +60,16 @@ def typed_rows(
     `4,5` is 4.5.
 
     Args:
-        raw: The columns of `dtypes`, and `line` int64.
-        dtypes: Column -> wanted type.
-        required: Columns that must have a value in every row.
+        raw: The wanted columns, and `line` int64.
+        wanted: Their types.
         file: File name for the bad rows.
         bad: Takes them.
         text_of: Position in `raw` -> the row as found.
-        ids: Columns whose text is kept as it stands.
 
     Returns:
-        The usable rows in their order: the columns of `dtypes`, then `line`.
+        The usable rows in their order: the wanted columns, then `line`.
     """
+    dtypes, required, ids = wanted.types(), wanted.required, wanted.ids
     texts = [name for name in dtypes if raw.schema[name] == pl.String]
     clean = raw.with_columns(
         pl.when(pl.col(name).str.strip_chars() != "").then(
@@ -56,9 +85,9 @@ def typed_rows(
         pl.when(clean[name].is_not_null() & typed[name].is_null()).then(
             pl.when(either[name])
             .then(pl.lit(f"{name} has a comma that may mark decimals or thousands"))
-            .otherwise(pl.lit(f"{name} is not {_kind(dtype)}"))
+            .otherwise(pl.lit(f"{name} is not {kind_of(dtype)}"))
             if name in either
-            else pl.lit(f"{name} is not {_kind(dtype)}")
+            else pl.lit(f"{name} is not {kind_of(dtype)}")
         )
         for name, dtype in dtypes.items()
     ]
@@ -91,9 +120,12 @@ def without(
     return frame.filter(reasons.is_null())
 
 
-def _kind(dtype: pl.DataType) -> str:
+def kind_of(dtype: pl.DataType) -> str:
+    """Returns the name of a type's values in messages."""
     if dtype.is_integer():
         return "a whole number"
     if dtype.is_numeric():
         return "a number"
+    if dtype == pl.Boolean:
+        return "true or false"
     return "text" if dtype == pl.String else f"a {dtype}"

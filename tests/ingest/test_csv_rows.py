@@ -13,7 +13,8 @@ import pytest
 
 from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
-from collm.ingest.csv_rows import CsvRows, csv_head, read_csv_rows
+from collm.ingest.csv_rows import CsvRows, read_csv_rows
+from collm.ingest.typed_rows import WantedColumns
 
 FIELDS = {"user": ("user", "uid"), "rating": ("stars",)}
 DTYPES = {"user": pl.String(), "rating": pl.Float64()}
@@ -25,7 +26,7 @@ def read(
     """Returns the rows and (line, reason) of the bad ones."""
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     bad = BadRows()
-    frame = read_csv_rows(path, fields=FIELDS, dtypes=DTYPES, required=required, bad=bad, chunk_bytes=chunk_bytes)
+    frame = read_csv_rows(path, WantedColumns(FIELDS, DTYPES, required), bad=bad, chunk_bytes=chunk_bytes)
     assert frame.schema == {**DTYPES, "line": pl.Int64()}
     return frame.rows(), bad.frame().select("line", "reason").rows()
 
@@ -104,7 +105,7 @@ def test_headers(tmp_path: Path) -> None:
     assert read(tmp_path / "only.csv", "user,stars\n") == ([], [])
     assert read(tmp_path / "bom.csv", "\ufeff user ; stars \nu;1\n") == ([("u", 1.0, 2)], [])
     (tmp_path / "q.csv").write_text('"a;b",c,d\n')
-    assert csv_head(tmp_path / "q.csv").names == ("a;b", "c", "d")
+    assert CsvRows(tmp_path / "q.csv", bad=BadRows()).head.names == ("a;b", "c", "d")
     with pytest.raises(DataError, match="is empty; the first line must name the columns"):
         read(tmp_path / "empty.csv", "\n\n")
     with pytest.raises(DataError, match=r"column 'stars' \(rating\) is missing; the file has user, rating"):
@@ -184,7 +185,7 @@ def test_ids_keep_their_blanks(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("user,stars\n a,1\n ,2\n")
     bad = BadRows()
-    frame = read_csv_rows(path, fields=FIELDS, dtypes=DTYPES, required=("user",), bad=bad, ids=("user",))
+    frame = read_csv_rows(path, WantedColumns(FIELDS, DTYPES, ("user",), ids=("user",)), bad=bad)
     assert frame["user"].to_list() == [" a"]
     assert bad.frame()["reason"].to_list() == ["user is missing"]
 

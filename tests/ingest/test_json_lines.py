@@ -13,8 +13,8 @@ import pytest
 
 from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
-from collm.ingest.json_lines import read_json_lines
-from collm.ingest.json_values import parse_json, read_at_once
+from collm.ingest.json_lines import parse_json, read_json_lines, read_records
+from collm.ingest.typed_rows import WantedColumns
 
 FIELDS = {"user": ("reviewerID", "user_id"), "rating": ("overall", "rating"), "time": ("unixReviewTime",)}
 DTYPES = {"user": pl.String(), "rating": pl.Float64(), "time": pl.Int64()}
@@ -27,7 +27,7 @@ def read(path: Path, content: bytes, **settings: object) -> tuple[list[tuple[obj
     path.write_bytes(content)
     bad = BadRows()
     required = ("user", "rating", "time")
-    frame = read_json_lines(path, fields=FIELDS, dtypes=DTYPES, required=required, bad=bad, **settings)  # type: ignore[arg-type]
+    frame = read_json_lines(path, WantedColumns(FIELDS, DTYPES, required), bad=bad, **settings)  # type: ignore[arg-type]
     assert frame.schema == {**DTYPES, "line": pl.Int64()}
     return frame.rows(), bad.frame().select("line", "reason").rows()
 
@@ -92,11 +92,11 @@ SOUND_BUT_STRANGE = {
 
 @pytest.mark.parametrize(("line", "user"), SOUND_BUT_STRANGE.items())
 def test_both_ways_of_decoding_agree(tmp_path: Path, line: str, user: str) -> None:
-    at_once = read_at_once([line], FIELDS, DTYPES)
-    assert at_once is not None and at_once.rows() == [(user, 5.0, 7)]
-    # A bad neighbour sends the whole piece down the other way.
+    """Lines are decoded strictly, records of one JSON value are looked at one by one."""
     rows, bad = read(tmp_path / "r.json", line.encode() + b"\n{\n")
     assert (rows, bad) == ([(user, 5.0, 7, 1)], [(2, "not JSON")])
+    records = read_records(tmp_path / "r.json", [parse_json(line)], WantedColumns(FIELDS, DTYPES), bad=BadRows())
+    assert records.rows() == rows
 
 
 VALUES = [
@@ -136,20 +136,35 @@ VALUES = [
 def test_made_up_lines_are_read_alike_both_ways(tmp_path: Path) -> None:
     draw = random.Random(0)
     path = tmp_path / "r.json"
-    n_at_once = 0
+    n_read = 0
     for _ in range(600):
         keys = draw.choices(["reviewerID", "user_id", "overall", "unixReviewTime", "other"], k=draw.randrange(1, 5))
         pairs = (f'"{key}"{draw.choice([":", ": ", " :"])}{draw.choice(VALUES)}' for key in keys)
         line = "{" + draw.choice([",", ", "]).join(pairs) + "}"
-        at_once = read_at_once([line], FIELDS, DTYPES)
-        if at_once is None:
+        path.write_text(line + "\n", encoding="utf-8")
+        try:
+            records = [parse_json(line)]
+        except ValueError:
+            assert read(path, line.encode()) == ([], [(1, "not JSON")]), line
             continue
-        n_at_once += 1
-        path.write_text(line + "\n{\n", encoding="utf-8")  # the bad neighbour forces the other way
-        one_by_one = read_json_lines(path, fields=FIELDS, dtypes=DTYPES, required=(), bad=BadRows())
-        # Empty text is a missing value in tables.
-        assert one_by_one.drop("line").equals(at_once.with_columns(pl.col("user").replace("", None))), line
-    assert n_at_once > 100
+        for ids in ((), ("user",)):
+            wanted = WantedColumns(FIELDS, DTYPES, ids=ids)
+            bad_lines, bad_records = BadRows(), BadRows()
+            lines = read_json_lines(path, wanted, bad=bad_lines)
+            one_by_one = read_records(path, records, wanted, bad=bad_records)
+            assert lines.equals(one_by_one), line
+            assert bad_lines.counts() == bad_records.counts(), line
+            n_read += lines.height
+    assert n_read > 200
+
+
+def test_one_key_wanted_as_two_types(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text('{"a": 3}\n{"a": "x"}\n')
+    wanted = WantedColumns({"id": ("a",), "number": ("a",)}, {"id": pl.String(), "number": pl.Int64()}, ids=("id",))
+    bad = BadRows()
+    assert read_json_lines(path, wanted, bad=bad).rows() == [("3", 3, 1)]
+    assert bad.frame()["reason"].to_list() == ["number is not a whole number"]
 
 
 def test_a_whole_float_is_an_integer(tmp_path: Path) -> None:
@@ -195,7 +210,7 @@ def test_a_huge_line_is_passed_over_without_being_held(tmp_path: Path) -> None:
     bad = BadRows()
     tracemalloc.start()
     try:
-        frame = read_json_lines(path, fields=FIELDS, dtypes=DTYPES, required=(), bad=bad)
+        frame = read_json_lines(path, WantedColumns(FIELDS, DTYPES), bad=bad)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -225,7 +240,7 @@ def test_another_way_to_parse_lines(tmp_path: Path) -> None:
 def test_the_real_file_that_is_cut_off(shared_data: Path) -> None:
     path = shared_data / "amazon2014-digital-music" / "reviews_truncated.json.gz"
     bad = BadRows()
-    frame = read_json_lines(path, fields=FIELDS, dtypes=DTYPES, required=tuple(FIELDS), bad=bad)
+    frame = read_json_lines(path, WantedColumns(FIELDS, DTYPES, tuple(FIELDS)), bad=bad)
     assert frame["line"].to_list() == list(range(1, frame.height + 1))
     assert frame.height > 5000
     assert bad.frame().select("file", "line", "reason").rows() == [(path.name, 0, "file ends in the middle")]

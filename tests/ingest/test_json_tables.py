@@ -12,9 +12,10 @@ import pytest
 
 from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
+from collm.ingest.json_lines import json_or_literal
 from collm.ingest.json_tables import whole_records
-from collm.ingest.json_values import json_or_literal
 from collm.ingest.read_rows import read_rows, sample_file
+from collm.ingest.typed_rows import WantedColumns
 
 ROWS = [{"user": n % 3, "item": f"i{n}", "stars": n / 2, "note": None if n == 2 else "x"} for n in range(9)]
 FRAME = pd.DataFrame(ROWS)
@@ -94,17 +95,13 @@ def test_large_values_are_refused(tmp_path: Path) -> None:
 
 
 def test_rows_of_one_value_are_read_like_lines(tmp_path: Path) -> None:
-    wanted: dict[str, Any] = {
-        "fields": {"user": ("user",), "stars": ("stars",)},
-        "dtypes": {"user": FIELD_TYPES["user"], "stars": FIELD_TYPES["stars"]},
-        "required": ("user",),
-    }
+    wanted = WantedColumns({name: (name,) for name in FIELD_TYPES}, FIELD_TYPES, ("user",), ids=("user",))
     rows = [*ROWS, {"user": [1], "stars": 1}, 7, {"stars": 2}]
     found = []
     for name, content in (("a.json", json.dumps(rows)), ("a.jsonl", "\n".join(json.dumps(row) for row in rows))):
         (tmp_path / name).write_text(content)
         bad = BadRows()
-        frame = read_rows(tmp_path / name, **wanted, bad=bad, ids=["user"])
+        frame = read_rows(tmp_path / name, wanted, bad=bad)
         found.append((frame.rows(), bad.frame().select("line", "reason").rows()))
     assert found[0] == found[1]
     assert len(found[0][0]) == 9

@@ -1,4 +1,4 @@
-"""One door to all formats: equal rows whatever the file, samples, types, and what a guess rests on."""
+"""Tables in files: equal rows whatever the format, samples, types, and what a guess rests on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 
 from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
-from collm.ingest.read_rows import file_format, read_rows, sample_file
-from collm.ingest.typed_rows import typed_rows
+from collm.ingest.read_rows import read_rows, sample_file
+from collm.ingest.table_files import file_format
+from collm.ingest.typed_rows import WantedColumns, typed_rows
 from collm.scaffold.guess_columns import guess_columns
 
 FIELDS = {"user": ("who",), "rating": ("stars",)}
@@ -34,7 +35,7 @@ def write(path: Path) -> Path:
 def test_formats_agree(tmp_path: Path, name: str) -> None:
     bad = BadRows()
     path = write(tmp_path / name)
-    rows = read_rows(path, fields=FIELDS, dtypes=DTYPES, required=("user", "rating"), bad=bad)
+    rows = read_rows(path, WantedColumns(FIELDS, DTYPES, ("user", "rating")), bad=bad)
     assert rows.drop("line").rows() == [("u1", 4.0), ("u4", 2.5)]
     assert bad.frame()["reason"].to_list() == ["rating is missing", "user is missing"]
     assert (bad.frame()["line"] - rows["line"][0]).to_list() == [1, 2]
@@ -55,15 +56,15 @@ def test_endings() -> None:
 
 def test_parquet_says_what_it_has(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet")
-    asked = {"dtypes": DTYPES, "required": ("user",), "bad": BadRows()}
+    wanted, bad = WantedColumns(FIELDS, DTYPES, ("user",)), BadRows()
     with pytest.raises(DataError, match=r"column 'stern' \(rating\) is missing; the file has who, stars, note"):
-        read_rows(path, fields={**FIELDS, "rating": ("stern",)}, **asked)
+        read_rows(path, WantedColumns({**FIELDS, "rating": ("stern",)}, DTYPES, ("user",)), bad=bad)
     pl.DataFrame({"who": ["u"], "stars": [[1.0]]}).write_parquet(path)
     with pytest.raises(DataError, match=r"column 'stars' holds List\(Float64\); rating must be a plain value"):
-        read_rows(path, fields=FIELDS, **asked)
+        read_rows(path, wanted, bad=bad)
     path.write_bytes(b"PAR1 and nothing else")
     with pytest.raises(DataError, match=r"a\.parquet: cannot be read as parquet"):
-        read_rows(path, fields=FIELDS, **asked)
+        read_rows(path, wanted, bad=bad)
 
 
 def test_samples_pass_over_and_say_so(tmp_path: Path) -> None:
@@ -84,9 +85,8 @@ def test_samples_pass_over_and_say_so(tmp_path: Path) -> None:
 def test_types_and_blanks() -> None:
     raw = pl.DataFrame({"id": [" 7 ", "7.5", "", "x"], "line": [2, 3, 4, 5]}, schema_overrides={"line": pl.Int64})
     bad = BadRows()
-    found = typed_rows(
-        raw, dtypes={"id": pl.Int64()}, required=("id",), file="f", bad=bad, text_of=lambda n: f"row {n}"
-    )
+    wanted = WantedColumns({"id": ("id",)}, {"id": pl.Int64()}, ("id",))
+    found = typed_rows(raw, wanted, file="f", bad=bad, text_of=lambda n: f"row {n}")
     assert found.rows() == [(7, 2)]
     assert bad.frame().rows() == [
         ("f", 3, "id is not a whole number", "row 1"),
@@ -213,6 +213,6 @@ def test_bytes_in_parquet_are_text(tmp_path: Path) -> None:
     pl.DataFrame({"who": [b"a", b"\xc3\xa9"], "stars": [b"4", b"\xff"]}).write_parquet(path)
     assert sample_file(path).rows.rows() == [("a", "4"), ("é", "\ufffd")]
     bad = BadRows()
-    rows = read_rows(path, fields=FIELDS, dtypes=DTYPES, required=("user", "rating"), bad=bad, ids=("user",))
+    rows = read_rows(path, WantedColumns(FIELDS, DTYPES, ("user", "rating"), ids=("user",)), bad=bad)
     assert rows.drop("line").rows() == [("a", 4.0)]
     assert bad.frame()["reason"].to_list() == ["rating is not a number"]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
 from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
-from collm.ingest.read_rows import file_format, read_rows, sample_file
-from collm.ingest.table_folder import parts_of
+from collm.ingest.read_rows import read_rows, sample_file
+from collm.ingest.table_files import parts_of
+from collm.ingest.typed_rows import WantedColumns
 
-WANTED: dict[str, Any] = {
-    "fields": {"user": ("who",), "stars": ("stars",)},
-    "dtypes": {"user": pl.String(), "stars": pl.Float64()},
-    "required": ("user",),
-    "ids": ("user",),
-}
+WANTED = WantedColumns(
+    {"user": ("who",), "stars": ("stars",)}, {"user": pl.String(), "stars": pl.Float64()}, ("user",), ids=("user",)
+)
 
 
 def part(path: Path, first: int, n: int = 10) -> None:
@@ -35,7 +33,7 @@ def test_parts_are_one_table_in_the_order_of_their_numbers(tmp_path: Path, endin
     (folder / "_SUCCESS").touch()
     (folder / f".part.0.{ending}.crc").write_bytes(b"crc")
     (folder / "_temporary" / "x").mkdir(parents=True)
-    frame = read_rows(folder, **WANTED, bad=BadRows())
+    frame = read_rows(folder, WANTED, bad=BadRows())
     assert frame["user"].to_list() == [str(n) for n in range(40)]
     assert frame["line"].is_sorted()
     assert frame["line"].n_unique() == 40
@@ -49,7 +47,7 @@ def test_folder_names_are_columns(tmp_path: Path) -> None:
         folder = tmp_path / "t" / name
         folder.mkdir(parents=True)
         pl.DataFrame({"stars": [float(first)]}).write_parquet(folder / "p.parquet")
-    frame = read_rows(tmp_path / "t", **(WANTED | {"required": ()}), bad=BadRows())
+    frame = read_rows(tmp_path / "t", replace(WANTED, required=()), bad=BadRows())
     assert frame.select("user", "stars").rows() == [(None, 10.0), ("u é", 0.0)]
     assert set(sample_file(tmp_path / "t").rows.columns) == {"who", "stars"}
 
@@ -60,7 +58,7 @@ def test_a_bad_row_is_named_by_part_and_line(tmp_path: Path) -> None:
     with (tmp_path / "t" / "b.csv").open("a") as file:
         file.write(",1\n")
     bad = BadRows()
-    read_rows(tmp_path / "t", **WANTED, bad=bad)
+    read_rows(tmp_path / "t", WANTED, bad=bad)
     assert bad.frame().select("file", "line", "reason").rows() == [("b.csv", 12, "user is missing")]
     with (tmp_path / "t" / "a.csv").open("a") as file:
         file.write("1\n")
@@ -71,13 +69,13 @@ def test_folders_without_a_table(tmp_path: Path) -> None:
     (tmp_path / "empty.parquet").mkdir()
     (tmp_path / "empty.parquet" / "_SUCCESS").touch()
     with pytest.raises(DataError, match=r"empty\.parquet: is a folder that holds no files to read"):
-        parts_of(tmp_path / "empty.parquet", file_format)
+        parts_of(tmp_path / "empty.parquet")
     part(tmp_path / "mixed" / "a.csv", 0)
     part(tmp_path / "mixed" / "b.parquet", 0)
     with pytest.raises(DataError, match=r"files of several formats \(csv, parquet: a\.csv, b\.parquet\)"):
-        parts_of(tmp_path / "mixed", file_format)
+        parts_of(tmp_path / "mixed")
     with pytest.raises(DataError, match="no such file"):
-        parts_of(tmp_path / "gone", file_format)
+        parts_of(tmp_path / "gone")
 
 
 @pytest.mark.parametrize("name", ["r[1].parquet", "r?.parquet", "r*.parquet", "split=train/r[12].parquet"])
@@ -85,6 +83,6 @@ def test_names_are_no_patterns(tmp_path: Path, name: str) -> None:
     for other in ("r1.parquet", "r2.parquet", "split=train/r1.parquet"):
         part(tmp_path / other, 100)
     part(tmp_path / name, 0)
-    frame = read_rows(tmp_path / name, **WANTED, bad=BadRows())
+    frame = read_rows(tmp_path / name, WANTED, bad=BadRows())
     assert frame["user"].to_list() == [str(n) for n in range(10)]
     assert sample_file(tmp_path / name).rows.columns == ["who", "stars"]

@@ -1,15 +1,38 @@
-"""What a file is by its first bytes, where that is not what its name says: pointers, web pages, half downloads.
+"""The files of a table: their format by name, the parts in a folder, and what a file is by its first bytes.
 
-Such files are common and their contents read as wrong columns or damaged rows; here they are named as what they are.
+Pointers, web pages, archives and half downloads are common, and their contents read as wrong columns or damaged rows;
+here they are named as what they are. Folders of part files are read as Spark, Dask and polars write them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
 
 from collm.errors import DataError
 
+Format = Literal["csv", "json", "parquet"]
+ENDINGS: Mapping[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".dat": "csv",
+    ".data": "csv",
+    ".inter": "csv",
+    ".item": "csv",
+    ".user": "csv",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_SHOWN = 5
 PARQUET_MAGIC = b"PAR1"
 _HEAD_BYTES = 4096
 _LFS = b"version https://git-lfs"
@@ -31,6 +54,70 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"Obj\x01", "an Avro file", "write it as parquet"),
 )
 _ZIP, _ZIP_END, _ZIP_END_BYTES = b"PK\x03\x04", b"PK\x05\x06", 66_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a table.
+
+    Attributes:
+        path: The file.
+        keys: Column -> value of all its rows, from folders named `column=value`; None = missing.
+    """
+
+    path: Path
+    keys: Mapping[str, str | None]
+
+
+def file_format(path: Path) -> Format:
+    """Returns the format that a file's name says.
+
+    Raises:
+        DataError: If the ending is unknown; lists the known ones.
+    """
+    name = path.name.lower()
+    plain = name.removesuffix(".gz")
+    for ending, found in ENDINGS.items():
+        if plain.endswith(ending) and not (found == "parquet" and name.endswith(".gz")):
+            return found
+    raise DataError(f"{path}: unknown ending; readable are {', '.join(ENDINGS)} (text files also with .gz)")
+
+
+def table_format(path: Path) -> Format:
+    """Returns the format of a file, or of the parts in a folder.
+
+    Raises:
+        DataError: If there is nothing to read.
+    """
+    return file_format(parts_of(path)[0].path)
+
+
+def parts_of(path: Path) -> list[Part]:
+    """Returns the files of a table: the file itself, or the parts in a folder.
+
+    Names that begin with `_` or `.` are marks of the writer (`_SUCCESS`, checksums) and are passed over.
+
+    Raises:
+        DataError: If there is nothing, the folder holds no parts, or a format is unknown or not that of the others.
+    """
+    if path.is_file():
+        return [Part(path, {})]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file")
+    files = [file for file in path.rglob("*") if file.is_file() and not _is_mark(file.relative_to(path))]
+    if not files:
+        raise DataError(f"{path}: is a folder that holds no files to read")
+    formats = {file_format(file) for file in files}
+    if len(formats) > 1:
+        names = ", ".join(sorted(file.name for file in files)[:_SHOWN])
+        raise DataError(
+            f"{path}: is a folder of files of several formats ({', '.join(sorted(formats))}: {names}); the parts of "
+            "one table have one format: name the one file, or move the others"
+        )
+    return [
+        Part(file, _keys(file.relative_to(path)))
+        for file in sorted(files, key=lambda file: _numbered(str(file.relative_to(path))))
+    ]
 
 
 def check_kind(path: Path, *, parquet: bool) -> None:
@@ -92,3 +179,17 @@ def _parquet_fault(head: bytes, tail: bytes, *, parquet: bool) -> str:
     if not tail.endswith(PARQUET_MAGIC) or len(tail) < 3 * len(PARQUET_MAGIC):
         return "cannot be read as parquet: it ends in the middle, as a half download does; get the file again"
     return ""
+
+
+def _is_mark(path: Path) -> bool:
+    return any(part.startswith(("_", ".")) and "=" not in part for part in path.parts)
+
+
+def _keys(path: Path) -> dict[str, str | None]:
+    pairs = [part.partition("=") for part in path.parent.parts if "=" in part]
+    return {name: None if value == _NO_VALUE else unquote(value) for name, _, value in pairs}
+
+
+def _numbered(text: str) -> list[tuple[int, str]]:
+    """Sorts `part.10` after `part.9`: the order of the rows may be the history."""
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", text)]

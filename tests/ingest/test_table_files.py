@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 
 from collm.errors import DataError
-from collm.ingest.file_kinds import check_kind
 from collm.ingest.read_rows import sample_file
+from collm.ingest.table_files import check_kind
 
 TABLE = "user,item,rating\n" + "".join(f"{n},{n},3\n" for n in range(500))
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
