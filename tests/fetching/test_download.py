@@ -20,7 +20,6 @@ import pytest
 
 from collm.component import BuildContext
 from collm.errors import DataError
-from collm.fetching import fetched
 from collm.fetching.download import Patience
 from collm.fetching.fetched import cached_paths, fetch_files, fetched_paths
 from collm.fetching.remote_files import RemoteFile, RemoteSet, size_text
@@ -141,7 +140,7 @@ def test_an_interrupt_in_the_middle_of_the_bytes(
         yield progress
 
     with monkeypatch.context() as patch:
-        patch.setattr("collm.fetching.download.transfer_progress", pressed)
+        patch.setattr("collm.fetching.download.shown_progress", pressed)
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
             case.fetch(sha256=SHA256)
     arrived = len(case.files()["x.bin.part"])
@@ -273,7 +272,7 @@ def test_the_first_download_is_recorded_and_compared_with(
             "redirects to ftp://.* not safe",
             1,
         ),
-        (Answer(no_length=True), "does not say how long it is", 1),
+        (Answer(no_length=True), "sent no Content-Length, so a cut download could not be detected", 1),
         (Answer(cut_after=0), "the connection ended after 0 of 3,000,000 bytes", 4),
     ],
 )
@@ -334,7 +333,7 @@ def test_without_network_a_user_is_told_at_once(tmp_path: Path, waits: list[floa
 
 def test_a_full_disk(case: Case, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(".")._replace(free=1000)
-    monkeypatch.setattr("collm.fetching.part_file.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("collm.fetching.http_transfer.shutil.disk_usage", lambda _: usage)
     with pytest.raises(DataError, match=r"x\.bin: 3\.0 MB are still to be downloaded and 1\.0 kB are free there; free"):
         case.fetch(size=len(CONTENT))
     assert server.requests == []
@@ -344,12 +343,16 @@ def test_a_full_disk(case: Case, server: FileServer, monkeypatch: pytest.MonkeyP
 
 
 def test_a_disk_that_fills_up_meanwhile(case: Case, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Path.open
+
     class Full(io.BytesIO):
         def write(self, data: Any) -> int:
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("collm.fetching.part_file.PartFile.open", lambda _: Full())
+        patch.setattr(
+            Path, "open", lambda path, mode="r", **more: Full() if mode == "ab" else usual(path, mode, **more)
+        )
         with pytest.raises(DataError, match=r"part: cannot be written \(No space left on device\); free some space"):
             case.fetch()
     assert case.fetch().read_bytes() == CONTENT
@@ -398,7 +401,7 @@ def test_two_at_once_download_once(case: Case, server: FileServer, caplog: pytes
     server.answers.append(Answer(cut_after=1000))
     slow = Patience(pauses_s=(1,), sleep=pause)
     handler = Seen()
-    fetched.logger.addHandler(handler)
+    logging.getLogger("collm").addHandler(handler)
     try:
         threads = [threading.Thread(target=lambda: done.append(fetch_files(remote, case.context, patience=slow)))]
         threads[0].start()
@@ -408,7 +411,7 @@ def test_two_at_once_download_once(case: Case, server: FileServer, caplog: pytes
         for thread in threads:
             thread.join(20)
     finally:
-        fetched.logger.removeHandler(handler)
+        logging.getLogger("collm").removeHandler(handler)
     assert done == [cached_paths(remote, case.context)] * 2
     assert len(server.requests) == 2 and case.files()["x.bin"] == CONTENT
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from collm.fetching import http_transfer
-from collm.fetching.http_transfer import TransferFailed, transfer_rest
-from collm.fetching.part_file import PartFile, Version
+from collm.fetching.http_transfer import PartFile, TransferFailed, Version, transfer_rest
 
 
 def unverifiable() -> ssl.SSLCertVerificationError:
@@ -47,7 +46,7 @@ def test_failures_in_words(
 
     monkeypatch.setattr(urllib.request, "build_opener", lambda _: Broken())
     with pytest.raises(TransferFailed, match=words) as caught:
-        transfer_rest("https://x", PartFile(tmp_path / "x"), size=None, timeout_s=1, progress=lambda *_: None)
+        transfer_rest("https://x", PartFile(tmp_path / "x"), size=None, timeout_s=1, on_bytes=lambda *_: None)
     assert (caught.value.passing, caught.value.unreachable) == (passing, unreachable)
 
 
@@ -96,11 +95,9 @@ def test_versions() -> None:
 def test_a_part_longer_than_its_file_is_not_used(tmp_path: Path) -> None:
     part = PartFile(tmp_path / "x")
     part.begin(Version("u", 3, '"1"'))
-    with part.open() as stream:
-        part.append(stream, b"abc")
+    part.append(b"abc")
     assert PartFile(tmp_path / "x").is_complete()
-    with part.open() as stream:
-        part.append(stream, b"d")
+    part.append(b"d")
     again = PartFile(tmp_path / "x")
     assert (again.size(), again.version, list(tmp_path.iterdir())) == (0, None, [])
 
