@@ -18,8 +18,7 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import Visibility
-from collm.data.dense import count_ids, pieces
-from collm.data.user_order import group_starts, rows_by_user, user_blocks
+from collm.data.columns import count_ids, group_starts, pieces, rows_by_user, user_blocks
 
 Array = np.ndarray[Any, Any]
 

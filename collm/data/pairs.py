@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from collm.data.columns import as_series
 from collm.data.history import HistoryIndex
 from collm.data.prepared import PreparedData, Rows
-from collm.data.texts import as_series
 from collm.errors import DataError
 from collm.ingest.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR, recognise_times
 

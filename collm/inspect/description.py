@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from collm.contracts.data import SPLITS, Visibility
-from collm.data.dense import pieces
+from collm.data.columns import pieces
 from collm.data.prepared import PreparedData, Rows
 from collm.data.slices import slice_masks
 from collm.ingest.times import FIRST
-from collm.inspect.radar import utc
+from collm.inspect.leak_checks import utc
 
 Array = np.ndarray[Any, Any]
 

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from collm.contracts.data import SPLITS
-from collm.data.dense import count_ids
+from collm.data.columns import count_ids, rows_by_user
 from collm.data.prepared import PreparedData, Rows
-from collm.data.user_order import rows_by_user
 from collm.errors import DataError
 
 Array = np.ndarray[Any, Any]

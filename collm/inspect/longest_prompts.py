@@ -9,7 +9,7 @@ import numpy as np
 
 from collm.contracts.data import SPLITS
 from collm.contracts.prompt import PromptTemplate, Variant
-from collm.data.dense import pieces
+from collm.data.columns import pieces
 from collm.data.prepared import PreparedData, Rows
 from collm.prompt.encode import EncodedPrompts
 from collm.prompt.plain_text import prompt_characters, prompt_text

@@ -15,7 +15,7 @@ from collm.contracts.metric import Metric, ScoredRows
 from collm.data.prepared import PreparedData
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.errors import RunError
-from collm.inspect.radar import Finding
+from collm.inspect.leak_checks import Finding
 from collm.metrics.evaluate import evaluate
 from collm.rescore import read_scores
 from collm.spec.model import ResolvedSpec

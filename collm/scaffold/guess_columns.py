@@ -15,8 +15,10 @@ from collm.errors import DataError
 from collm.ingest.label_values import labels_of, numbers_of, rare_class, shown_counts
 from collm.ingest.times import TimeForm, recognise_times
 from collm.scaffold.column_names import Guess, by_name, label_words, named_like, what_it_holds
-from collm.scaffold.guess_items import item_roles
 from collm.scaffold.guess_values import RatingGuess, guess_rating, looks_like_counts
+
+_SAME_TITLE = 0.8
+_LINK = r"^\s*(https?:|www\.)"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def guess_columns(
         del roles["label"]
     taken = {guess.column for guess in roles.values()}
     free = interactions.select(name for name in interactions.columns if name not in taken)
-    roles |= item_roles(roles, free, interactions, items)
+    roles |= _item_roles(roles, free, interactions, items)
     unused = tuple(name for name in interactions.columns if name not in {guess.column for guess in roles.values()})
     rating = guess_rating(interactions[roles["rating"].column]) if "label" not in roles else None
     opinion = interactions[roles["rating" if rating else "label"].column]
@@ -204,3 +206,68 @@ def _of_no_use(roles: Mapping[str, Guess], frame: pl.DataFrame) -> str:
         ". A file of positives only (clicks, purchases) needs rows with label 0, too: which items count as not liked "
         "is a decision of yours; draw them by a rule of your own into a 0/1 column"
     )
+
+
+def _item_roles(
+    roles: Mapping[str, Guess], free: pl.DataFrame, interactions: pl.DataFrame, items: pl.DataFrame | None
+) -> dict[str, Guess]:
+    """Finds the title, and the key of the items file."""
+    item = roles["item"].column
+    if items is None:
+        found = None if "title" in roles else by_name("title", free)
+        return {"title": found} if found and _is_of_items(interactions[item], interactions[found.column]) else {}
+    more: dict[str, Guess] = {}
+    key = roles["items_key"].column if "items_key" in roles else item
+    if "items_key" not in roles and (guess := _best_key(interactions[item], items, same=item)):
+        more["items_key"], key = guess, guess.column
+    if "title" not in roles:
+        rest = items.drop(key)
+        title = by_name("title", rest) or _longest_text(rest)
+        if title is None:
+            raise DataError(f"no column of the items file looks like title; it has {', '.join(items.columns)}. "
+                            "Name it: --column title=NAME")  # fmt: skip
+        more["title"] = title
+    return more
+
+
+def _is_of_items(items: pl.Series, titles: pl.Series) -> bool:
+    """Whether a title goes with an item: reviews have titles of their own."""
+    pairs = pl.DataFrame({"item": items, "title": titles}).drop_nulls()
+    several = pairs.group_by("item").agg(pl.len(), pl.col("title").n_unique().alias("titles")).filter(pl.col("len") > 1)
+    return not several.height or float((several["titles"] == 1).mean() or 0.0) >= _SAME_TITLE
+
+
+def _best_key(ids: pl.Series, items: pl.DataFrame, *, same: str) -> Guess | None:
+    """Takes the column of the items file that holds most of the interactions' item ids; None = the one called alike."""
+    wanted = _comparable(ids).drop_nulls().unique()
+    shares = {name: float(wanted.is_in(_comparable(items[name]).implode()).mean() or 0.0) for name in items.columns}
+    best = max(shares, key=lambda name: shares[name], default="")
+    if same in shares and shares[same] >= min(0.5, shares[best]):
+        return None
+    if not shares or shares[best] == 0:
+        raise DataError(
+            f"no column of the items file holds the item ids; it has {', '.join(items.columns)}. "
+            "Name it: --column items_key=NAME"
+        )
+    return Guess(best, f"holds {shares[best]:.0%} of the item ids seen")
+
+
+def _comparable(ids: pl.Series) -> pl.Series:
+    """Returns ids as text in which `37.0` is `37`, as they are compared later."""
+    return ids.cast(pl.String, strict=False).str.strip_chars().str.replace(r"^([+-]?\d+)\.0+$", "${1}")
+
+
+def _longest_text(frame: pl.DataFrame) -> Guess | None:
+    lengths = {
+        name: float(frame[name].str.len_chars().mean() or 0.0)
+        for name in frame.columns
+        if frame[name].dtype == pl.String and numbers_of(frame[name]).count() == 0 and not _are_links(frame[name])
+    }
+    if not lengths:
+        return None
+    longest = max(lengths, key=lambda name: lengths[name])
+    return Guess(longest, f"the longest texts, {lengths[longest]:.0f} characters on average")
+
+
+def _are_links(texts: pl.Series) -> bool:
+    return bool(2 * int(texts.str.contains(_LINK).sum()) > texts.count())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from collm.component import BuildContext
-from collm.data.prepared import PreparedData, prepare
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData
 from collm.ingest.bad_rows import BadRowsError, quarantine_csv
 from collm.registry import Registry
 from collm.runs.store import write_atomically

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from collm.data.columns import as_series
 from collm.data.pairs import NO_TIME, are_times, asked_seconds, unit_of
 from collm.data.prepared import PreparedData
-from collm.data.texts import as_series
 from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
 from collm.ingest.ids import id_fault, one_spelling

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from collm.data.filters import keep_frequent
+from collm.data.table import keep_frequent
 from collm.errors import DataError
 
 # Item y stands in two rows, one of them of user c, who has too few.

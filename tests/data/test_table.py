@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from collm.data import dense
+from collm.data import columns
 from collm.data.table import Recipe, build_table, with_label, with_order
 
 RAW = pl.DataFrame(
@@ -29,7 +29,7 @@ def test_order_is_by_time_then_source_row_within_a_user() -> None:
 def test_order_of_many_users_in_several_blocks(
     in_source_order: bool, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dense, "_PIECE_ROWS", 20)
+    monkeypatch.setattr(columns, "_PIECE_ROWS", 20)
     generator = np.random.default_rng(0)
     row = np.arange(300) * 2 if in_source_order else generator.permutation(300)
     raw = pl.DataFrame(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from collm.data.texts import Texts, as_series
+from collm.data.columns import Texts, as_series
 
 PLAIN = ["", "a", "bcd", "ä"]
 texts = Texts.padded(pl.Series(PLAIN[1:]))

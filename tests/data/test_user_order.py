@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from collm.data import dense
-from collm.data.user_order import group_starts, rows_by_user, user_blocks
+from collm.data import columns
+from collm.data.columns import group_starts, rows_by_user, user_blocks
 
 
 @pytest.mark.parametrize("piece", [4, 1 << 20])
 @pytest.mark.parametrize("gaps", [False, True])
 def test_equals_a_sort(piece: int, gaps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense, "_PIECE_ROWS", piece)
+    monkeypatch.setattr(columns, "_PIECE_ROWS", piece)
     generator = np.random.default_rng(1)
     user = generator.integers(1, 30, 200).astype(np.int32)
     order = np.empty(200, dtype=np.int64)
@@ -34,7 +34,7 @@ def test_equal_orders_are_sorted_beside_each_other() -> None:
 
 
 def test_blocks_hold_whole_users_and_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense, "_PIECE_ROWS", 10)
+    monkeypatch.setattr(columns, "_PIECE_ROWS", 10)
     counts = np.array([0, 4, 7, 0, 30, 1, 1, 0])
     blocks = list(user_blocks(counts))
     assert len(blocks) > 1

@@ -12,7 +12,8 @@ from torch import nn
 
 from collm.contracts.data import Limit
 from collm.contracts.encoder import FitConfig, FitPhase
-from collm.data.prepared import PreparedData, prepare
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData
 from collm.engine import fit_phases
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.fit_phases import fit_in_phases

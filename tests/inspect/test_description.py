@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from radar_tables import clean_table, prepared
+from leak_tables import clean_table, prepared
 
 from collm.contracts.data import SPLITS, Limit
 from collm.inspect.description import describe, quantile

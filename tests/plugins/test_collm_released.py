@@ -14,7 +14,8 @@ import pytest
 from collm.component import BuildContext
 from collm.contracts.data import SPLITS, InteractionTable, Limit
 from collm.data.checks import check_table
-from collm.data.prepared import PreparedData, prepare
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData
 from collm.data.slices import slice_masks
 from collm.engine.language_task import selection_rows
 from collm.errors import DataError

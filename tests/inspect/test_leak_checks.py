@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from radar_tables import ALL, N_TIMES, changed, clean_table, prepared
+from leak_tables import ALL, N_TIMES, changed, clean_table, prepared
 
 from collm.contracts.data import SPLITS, InteractionTable, Limit, Visibility
 from collm.data.history import HistoryIndex
 from collm.data.prepared import PreparedData
 from collm.errors import DataError
-from collm.inspect.leak_checks import CHECKS
-from collm.inspect.radar import EVALUATED, Finding, find_leaks, utc
+from collm.inspect.leak_checks import CHECKS, EVALUATED, Finding, find_leaks, utc
 from collm.inspect.similar_titles import title_keys
 
 MAX_ITEMS = 5

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from collm.contracts.data import InteractionTable, Limit, Visibility
-from collm.data.prepared import PreparedData, prepare
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData
 from collm.data.table import with_order
 
 N_USERS, N_ITEMS, N_TIMES = 3, 8, 8

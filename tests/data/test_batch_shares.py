@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from collm.data.shares import deal
+from collm.data.batches import deal
 
 
 def test_one_process_gets_everything_in_order() -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from collm.data import dense
-from collm.data.dense import count_ids, numbered, piece_rows, pieces
+from collm.data import columns
+from collm.data.columns import count_ids, numbered, piece_rows, pieces
 
 
 @pytest.fixture(params=[3, 1 << 20], ids=["several pieces", "one piece"])
 def _size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense, "_PIECE_ROWS", request.param)
+    monkeypatch.setattr(columns, "_PIECE_ROWS", request.param)
 
 
 @pytest.mark.usefixtures("_size")

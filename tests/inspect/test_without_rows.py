@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from radar_tables import changed, clean_table, prepared
+from leak_tables import changed, clean_table, prepared
 from sklearn.metrics import roc_auc_score
 
-from collm.inspect.radar import find_leaks
+from collm.inspect.leak_checks import find_leaks
 from collm.inspect.without_rows import ALL_LEAKS, without_rows
 from collm.registry import default_registry
 from collm.stages.evaluate import build_metrics
