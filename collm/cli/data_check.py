@@ -188,12 +188,7 @@ def _end(findings: Sequence[Finding], limits: dict[str, float]) -> None:
 
 
 def _show_leaks(shown: dict[str, Any], notes: Sequence[str]) -> None:
-    """Prints what the radar found: checks, what mends them, and metrics with and without the rows.
-
-    Args:
-        shown: The JSON result.
-        notes: Sentences that every results table states.
-    """
+    """Prints what the radar found: checks, what mends them, and metrics with and without the rows."""
     from rich.text import Text
 
     found = [each for each in shown["checks"] if each["found"]]

@@ -139,9 +139,6 @@ class PreparedData:
         """Returns the same data with these rows as its training split.
 
         Counts of training rows per user and item, which decide warm and cold, stay those of the whole split.
-
-        Args:
-            rows: Some of the rows of the training split.
         """
         kept = (self._table.split_places() != SPLITS.index("train")) & self._kept
         kept[rows.index] = True
@@ -229,11 +226,6 @@ def draw_whole_users(rows: Rows, n: int, seed: int) -> Rows:
 
     A smaller `n` with the same seed draws a subset of the same users.
 
-    Args:
-        rows: Where to draw from.
-        n: Rows wanted, at least 1; the last user drawn may go beyond it.
-        seed: Decides the draw.
-
     Returns:
         All rows of the drawn users, in their order; `rows` itself where it holds `n` rows or fewer.
     """
@@ -261,12 +253,7 @@ def draw_whole_groups(rows: Rows, groups: Array, n: int, seed: int) -> Rows:
 
 
 def draw_groups(n_rows: Array, n: int, seed: int) -> Array:
-    """Draws groups at random until their rows number at least `n`.
-
-    Args:
-        n_rows: int64 [n_groups] rows of each group, each at least 1.
-        n: Rows wanted, at least 1.
-        seed: Decides the draw.
+    """Draws groups, of int64 [n_groups] rows each, at random until their rows number at least `n`.
 
     Returns:
         bool [n_groups].

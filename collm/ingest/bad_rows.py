@@ -64,13 +64,7 @@ class BadRows:
             self._rows.append((file, line, reason, text[:_TEXT_CHARACTERS]))
 
     def doubt(self, file: str, line: int, how: str) -> None:
-        """Notes a line that is used, although it can be read in another way.
-
-        Args:
-            file: File name without folder.
-            line: Line in the (decompressed) file, from 1.
-            how: How it is read, in words that follow "lines".
-        """
+        """Notes a line that is used, although it can be read in another way."""
         self._doubts.setdefault((file, how), []).append(line)
 
     def __len__(self) -> int:
@@ -119,11 +113,7 @@ class BadRows:
 
 
 def quarantine_csv(rows: pl.DataFrame) -> str:
-    """Returns bad rows as CSV in which no cell is a formula for a spreadsheet or steers a terminal.
-
-    Args:
-        rows: Rows as in `SCHEMA`.
-    """
+    """Returns bad rows as CSV in which no cell is a formula for a spreadsheet or steers a terminal."""
     safe = [
         pl.Series(each.name, [None if text is None else spreadsheet_cell(visible(text)) for text in each])
         if each.dtype == pl.String

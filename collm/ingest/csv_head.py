@@ -59,10 +59,6 @@ class CsvHead:
 def read_head(lines: Sequence[tuple[int, str]], path: Path) -> CsvHead:
     """Works out the layout.
 
-    Args:
-        lines: Number and text of the first lines that are not blank, at least one.
-        path: The file, for messages.
-
     Raises:
         DataError: If the header cannot be read, or the file is an adjacency list.
     """
@@ -94,12 +90,7 @@ def read_head(lines: Sequence[tuple[int, str]], path: Path) -> CsvHead:
 
 
 def separator_of(text: str, others: Sequence[str]) -> str:
-    """Returns what separates the fields of the first line.
-
-    Args:
-        text: The first line.
-        others: Lines after it, to tell `::` and blanks from text that holds them.
-    """
+    """Returns what separates the fields of the first line."""
     if text.count(DOUBLE_COLON) and _share(each.count(DOUBLE_COLON) == text.count(DOUBLE_COLON) for each in others):
         return DOUBLE_COLON
     outside_quotes = "".join(text.split('"')[::2])

@@ -44,13 +44,6 @@ def read_csv_rows(
 ) -> pl.DataFrame:
     """Reads the wanted columns of a file.
 
-    Args:
-        path: Table in text form; gz or not.
-        wanted: Columns to read.
-        bad: Takes the rows that cannot be used, with line and reason.
-        encoding: Of lines that are not UTF-8; None = they are bad rows.
-        chunk_bytes: About this much text is held at once.
-
     Returns:
         The wanted columns and `line` int64, the line of the file in which the row begins.
 
@@ -76,11 +69,6 @@ class CsvRows:
 
     def __init__(self, path: Path, *, bad: BadRows, encoding: str | None = None) -> None:
         """Reads the first lines.
-
-        Args:
-            path: The file.
-            bad: Takes the records that do not fit.
-            encoding: Of lines that are not UTF-8; None = they are bad rows.
 
         Raises:
             DataError: If the file is missing, empty, or its header cannot be read.

@@ -34,13 +34,7 @@ _SHOWN_CHARACTERS = 40
 
 
 def id_texts(values: pl.Series, lines: pl.Series, *, name: str, path: Path) -> pl.Series:
-    """Writes a typed column of ids as text.
-
-    Args:
-        values: Column of a parquet file; nulls and NaN stay missing values.
-        lines: int64, line of each value.
-        name: The file's name of the column.
-        path: The file.
+    """Writes a typed column of ids of a parquet file as text; nulls and NaN stay missing values.
 
     Raises:
         DataError: If a float may have lost digits, bytes are not text, or the type holds no ids.
@@ -62,12 +56,7 @@ def id_texts(values: pl.Series, lines: pl.Series, *, name: str, path: Path) -> p
 
 
 def id_text(value: Any, *, name: str, place: str) -> str | None:
-    """Writes one value of a JSON file as text.
-
-    Args:
-        value: Text or a number.
-        name: What the value is, e.g. user.
-        place: File and line, for messages.
+    """Writes one value of a JSON file as text; `place` is file and line.
 
     Returns:
         The text; None where the value is neither text nor a finite number.
@@ -90,12 +79,6 @@ def id_text(value: Any, *, name: str, place: str) -> str | None:
 
 def one_spelling(ids: pl.Series, lines: pl.Series, *, name: str, path: Path) -> pl.Series:
     """Brings ids that are whole numbers to their digits and takes off blanks.
-
-    Args:
-        ids: Text as found.
-        lines: int64, line of each id.
-        name: The file's name of the column.
-        path: The file.
 
     Returns:
         The ids; those of a column with fractions keep their `.0`.

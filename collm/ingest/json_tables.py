@@ -22,11 +22,6 @@ _SHOWN_KEYS = 8
 def whole_records(path: Path, *, parse: Callable[[str], Any] = parse_json, longest: int = LARGEST) -> list[Any] | None:
     """Reads a file that holds one JSON value.
 
-    Args:
-        path: The file; gz is known by its first bytes.
-        parse: Reads the text; raises `ValueError` where it cannot.
-        longest: Characters that it may have.
-
     Returns:
         Its records in order; None where the file holds lines of their own.
 

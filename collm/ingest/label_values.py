@@ -103,11 +103,7 @@ def value_counts(column: pl.Series) -> list[tuple[str, int]]:
 
 
 def odd_values(ratings: pl.Series) -> list[Odd]:
-    """Returns the values that may mean "not rated": sentinels outside of the scale, and frequent zeros below it.
-
-    Args:
-        ratings: float64; nulls are passed over.
-    """
+    """Returns the values that may mean "not rated": sentinels outside of the scale, and frequent zeros below it."""
     counts = {float(value): int(n) for value, n in ratings.drop_nulls().value_counts().rows()}
     scale = [value for value in counts if value != 0 and value not in _SENTINELS]
     if len(scale) < 2:

@@ -47,12 +47,9 @@ class Sample:
 
 
 def sample_file(path: Path, *, encoding: str | None = None, may_be_empty: bool = False) -> Sample:
-    """Reads the first rows, passing over what cannot be used: only a look, nothing is reported.
+    """Reads the first rows of a file or folder of parts and leaves out what cannot be used.
 
-    Args:
-        path: File, or folder of part files.
-        encoding: Of lines that are not UTF-8.
-        may_be_empty: Whether a file of which no row can be used is fine; its columns are known nevertheless.
+    A file without a usable row is an error unless it `may_be_empty`; its columns are known nevertheless.
 
     Raises:
         DataError: If the file cannot be read, has no columns, or no row can be used.
@@ -77,13 +74,9 @@ def sample_file(path: Path, *, encoding: str | None = None, may_be_empty: bool =
 
 
 def read_rows(path: Path, wanted: WantedColumns, *, bad: BadRows, encoding: str | None = None) -> pl.DataFrame:
-    """Reads the wanted columns of a table in text form, of JSON, or of parquet.
+    """Reads the wanted columns of a table in text form, of JSON, or of parquet; parts in the order of their names.
 
-    Args:
-        path: File, or folder of part files, which are read in the order of their names.
-        wanted: Columns to read.
-        bad: Takes the rows that cannot be used.
-        encoding: Of lines of text files that are not UTF-8; None = they are bad rows.
+    Lines of text files that are not UTF-8 are read in `encoding`; None = they are bad rows.
 
     Returns:
         The wanted columns and `line` int64: the line of the file, of a folder the lines of all parts counted on.

@@ -128,10 +128,6 @@ class _RestrictedUnpickler(pickle.Unpickler):
 def read_frame(source: bytes | BinaryIO, *, name: str) -> PickledFrame:
     """Reads a pickled DataFrame.
 
-    Args:
-        source: The pickle's bytes, or an open binary file.
-        name: What to call the file in messages.
-
     Returns:
         Its columns and row labels as numpy arrays.
 

@@ -18,12 +18,6 @@ class SourceFiles:
     def __init__(self, path: Path | None, names: Sequence[str], *, owner: str, optional: Sequence[str] = ()) -> None:
         """Locates the files.
 
-        Args:
-            path: Folder or zip.
-            names: File names that must be there.
-            owner: Dataset name, for messages.
-            optional: File names that are read where they are there.
-
         Raises:
             DataError: If the path is missing or is no zip, or a file is missing or there twice.
         """

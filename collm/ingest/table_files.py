@@ -123,10 +123,6 @@ def parts_of(path: Path) -> list[Part]:
 def check_kind(path: Path, *, parquet: bool) -> None:
     """Stops at a file that is plainly something else than its name says.
 
-    Args:
-        path: The file.
-        parquet: Whether its name says parquet; else text, plain or gz.
-
     Raises:
         DataError: If it is empty, a Git LFS pointer, a web page, an archive, another format, or a half download.
     """

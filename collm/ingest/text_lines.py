@@ -35,14 +35,7 @@ class TextLines:
     """
 
     def __init__(self, path: Path, *, bad: BadRows, longest: int = LONGEST_LINE, encoding: str | None = None) -> None:
-        """Names the file; it is opened when iteration begins.
-
-        Args:
-            path: Text file; gz is known by its first bytes.
-            bad: Takes what cannot be read.
-            longest: Bytes that a line may have.
-            encoding: Of lines that are not UTF-8; None = they are noted as broken.
-        """
+        """Names the file; it is opened when iteration begins."""
         self.path, self.bad, self.longest, self.encoding = path, bad, longest, encoding
         self.broken: set[int] = set()
         self.not_utf8: list[bytes] = []

@@ -103,15 +103,7 @@ def point_for_comma(text: pl.Expr) -> pl.Expr:
 def without(
     frame: pl.DataFrame, fault: pl.Expr, *, file: str, bad: BadRows, text_of: Callable[[int], str]
 ) -> pl.DataFrame:
-    """Takes out and notes the rows that have a fault.
-
-    Args:
-        frame: Rows with `line`.
-        fault: Expression over `frame`: the reason, null where the row is sound.
-        file: File name for the bad rows.
-        bad: Takes them.
-        text_of: Position in `frame` -> the row as found.
-    """
+    """Takes out and notes the rows for which `fault` gives a reason; it is null where a row is sound."""
     reasons = frame.select(fault.alias("reason"))["reason"]
     if reasons.null_count() == frame.height:
         return frame

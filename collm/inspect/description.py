@@ -48,11 +48,7 @@ class SplitFacts:
     cold: float | None
 
     def plain(self, *, dated: bool) -> dict[str, Any]:
-        """Returns the facts as plain data, with times as text and quantiles of the history length.
-
-        Args:
-            dated: Whether times are seconds since 1970; else they are shown as the numbers they are.
-        """
+        """Returns the facts as plain data, with times as text and quantiles of the history length."""
         in_words = utc if dated else str
         return {
             "rows": self.rows,
@@ -121,12 +117,6 @@ class Description:
 
 def describe(data: PreparedData, *, max_items: int, warm: str, cold: str) -> Description:
     """Counts everything, in memory of a few bytes a row.
-
-    Args:
-        data: Prepared data.
-        max_items: Items per history at most, as in the spec.
-        warm: Rule of the warm slice (`collm.data.slices`).
-        cold: Rule of the cold slice.
 
     Raises:
         DataError: If a slice rule is unknown or the files cannot be read.

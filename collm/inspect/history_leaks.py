@@ -55,9 +55,6 @@ class HistoryLeaks:
 def positives_of(data: PreparedData) -> Positives:
     """Finds the row behind every entry of the flat array.
 
-    Args:
-        data: Prepared data.
-
     Raises:
         DataError: If the array is not the positives in their users' order.
     """

@@ -141,11 +141,6 @@ def find_leaks(data: PreparedData, *, max_items: int, splits: Sequence[str] = EV
     Work is linear in the rows of the table but for sorting the evaluation rows; training rows are those of the whole
     training split, before `dataset.limit`.
 
-    Args:
-        data: Prepared data.
-        max_items: Items per history at most, as in the spec.
-        splits: Splits to look at.
-
     Returns:
         One finding per check of `CHECKS`, in that order, found or not.
 

@@ -73,12 +73,6 @@ class LongPrompt:
 def longest_prompts(data: PreparedData, wording: Wording, *, n: int, encode: Encodes | None = None) -> list[LongPrompt]:
     """Finds the rows with the longest prompts of all splits.
 
-    Args:
-        data: Prepared data.
-        wording: What decides the text.
-        n: Prompts wanted.
-        encode: Tokenises rows; None = characters only.
-
     Returns:
         Longest first: by tokens where they are counted, among the `CANDIDATES` with most characters of each split.
     """

@@ -66,13 +66,7 @@ def similar_items(titles: pl.Series) -> Array:
 
 
 def example_groups(titles: pl.Series, groups: Array, n: int) -> list[list[str]]:
-    """Returns the titles of the first groups, for people to judge.
-
-    Args:
-        titles: Titles by item id.
-        groups: What `similar_items` gives.
-        n: Groups at most; of each at most four titles.
-    """
+    """Returns the titles of the first groups, for people to judge."""
     return [
         titles.gather(np.flatnonzero(groups == number)[:4]).to_list()
         for number in range(1, 1 + n)

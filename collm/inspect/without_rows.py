@@ -39,13 +39,6 @@ def floor_logits(
 ) -> dict[str, Array]:
     """Fits a floor and scores the evaluation rows with it, in memory and on the processor.
 
-    Args:
-        component: The floor, with its default settings.
-        spec: Supplies seed and history settings.
-        data: Prepared data.
-        splits: Splits to score.
-        context: Cache folder.
-
     Returns:
         Split -> float32 [n_rows] logits.
     """
@@ -57,11 +50,6 @@ def floor_logits(
 
 def run_logits(folder: Path, data: PreparedData, splits: Sequence[str]) -> dict[str, Array]:
     """Reads the logits of a finished run for the rows of prepared data.
-
-    Args:
-        folder: The run folder.
-        data: Prepared data; of the run's own dataset, the history may be another.
-        splits: Splits wanted.
 
     Returns:
         Split -> float64 [n_rows], for those of `splits` that the run scored; the logit of the score where an ensemble

@@ -32,14 +32,7 @@ def split_rule(guess: ColumnGuess) -> tuple[str, str]:
 
 
 def files_spec(interactions: Path, items: Path | None, guess: ColumnGuess, *, spec: Path) -> str:
-    """Returns the text of a spec that `collm validate` accepts.
-
-    Args:
-        interactions: The interactions file.
-        items: The items file, None where there is none.
-        guess: What the columns mean.
-        spec: Where the text will lie; the files are named relative to its folder.
-    """
+    """Returns the text of a spec that `collm validate` accepts."""
     columns = {role: guess.roles[role].column for role in _ROLES if role in guess.roles}
     label, comment = _label(guess)
     rule, why = split_rule(guess)

@@ -60,13 +60,9 @@ def guess_columns(
     given: Mapping[str, str] | None = None,
     times: TimeForm = "auto",
 ) -> ColumnGuess:
-    """Guesses the meaning of columns.
+    """Guesses the meaning of columns from their first rows.
 
-    Args:
-        interactions: First rows of the interactions; text columns may hold numbers.
-        items: First rows of the items file, None where there is none.
-        given: Canonical name -> column that the user has named; not guessed.
-        times: What the user says of the times.
+    Columns that the user has named (`given`: canonical name -> column) are not guessed.
 
     Raises:
         DataError: If no user, item, or rating or label column is found; names the columns there are and what those with

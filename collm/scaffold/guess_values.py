@@ -34,11 +34,7 @@ class RatingGuess:
 
 
 def guess_rating(column: pl.Series) -> RatingGuess:
-    """Guesses the rule from the first ratings.
-
-    Args:
-        column: Numbers, or text of numbers; its name counts for what it may hold.
-    """
+    """Guesses the rule from the first ratings."""
     numbers = numbers_of(column).drop_nulls()
     odd = odd_values(numbers)
     unrated = [each.value for each in odd]
