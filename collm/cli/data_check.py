@@ -1,4 +1,4 @@
-"""`collm data check`: the leak radar, and how far a metric rests on the rows that it names."""
+"""`collm data check`: leak checks, and how far a metric rests on the rows that it names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 METRICS = ("auc", "uauc")
 _GROUPS = ("leaks", "any")
-# So that the tables of all metrics stand in the same columns; together they fit 80.
+# So that the tables of all metrics have the same columns; together they fit 80.
 _NAME_WIDTH, _VALUE_WIDTH, _CHANGE_WIDTH = (
     len("similar-title-in-history"),
     len("0.0000 [0.0000, 0.0000]"),
@@ -78,7 +78,7 @@ def check(
     runs_dir: RunsDirOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Look for leaks in the validation and test rows, name what mends each, and measure without those rows.
+    """Look for leaks in the validation and test rows, name what removes each, and measure without those rows.
 
     Example: collm data check experiments/quickstart.yaml
     """
@@ -133,7 +133,7 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
     """Reads the `--fail-on` texts.
 
     Raises:
-        UsageError: If a name is unknown or a share is no number from 0 to below 1.
+        UsageError: If a name is unknown or a share is not a number from 0 to below 1.
     """
     from collm.inspect.leak_checks import CHECKS
 
@@ -148,12 +148,12 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
         except ValueError:
             limits[name] = -1.0
         if not 0 <= limits[name] < 1:
-            raise UsageError(f"--fail-on {text}: '{share}' is no share; give a number from 0 to below 1, e.g. 0.05")
+            raise UsageError(f"--fail-on {text}: '{share}' is not a share; give a number from 0 to below 1, e.g. 0.05")
     return limits
 
 
 def _run_scores(folder: Path, spec: ResolvedSpec, data: PreparedData, splits: Sequence[str]) -> dict[str, Any]:
-    """Returns the scores of a finished run; says so where its histories were not those that are looked at."""
+    """Returns the scores of a finished run; warns where its histories were not those that are looked at."""
     from collm.inspect.without_rows import run_logits
     from collm.report.collect import read_run
 
@@ -188,7 +188,7 @@ def _end(findings: Sequence[Finding], limits: dict[str, float]) -> None:
 
 
 def _show_leaks(shown: dict[str, Any], notes: Sequence[str]) -> None:
-    """Prints what the radar found: checks, what mends them, and metrics with and without the rows."""
+    """Prints what was found: checks, what removes them, and metrics with and without the rows."""
     from rich.text import Text
 
     found = [each for each in shown["checks"] if each["found"]]
@@ -222,7 +222,7 @@ def _checks_table(shown: dict[str, Any]) -> Table:
 
 
 def _meanings(found: Sequence[dict[str, Any]]) -> Table:
-    """Returns what was found and what mends it, beside the names."""
+    """Returns the names of what was found, with meaning and fix."""
     from rich.table import Table
     from rich.text import Text
 
@@ -231,7 +231,7 @@ def _meanings(found: Sequence[dict[str, Any]]) -> Table:
     table.add_column()
     for each in found:
         table.add_row(Text(each["name"]), Text(each["meaning"].removeprefix("rows whose ")))
-        table.add_row("", Text(f"mended by {each['fix']}"))
+        table.add_row("", Text(f"fix: {each['fix']}"))
     return table
 
 

@@ -78,7 +78,7 @@ def describe(
 def _longest(
     spec: ResolvedSpec, data: PreparedData, n: int, registry: Registry, context: BuildContext
 ) -> list[dict[str, Any]] | None:
-    """Returns the longest prompts; None where the spec asks no language model."""
+    """Returns the longest prompts; None where the spec has no language model."""
     if spec.prompt is None or spec.tuning is None:
         return None
     from collm.inspect.longest_prompts import Wording, longest_prompts

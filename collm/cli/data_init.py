@@ -1,4 +1,4 @@
-"""`collm data init`: looks at files, says what their columns seem to mean, and writes a spec that runs."""
+"""`collm data init`: looks at files, explains what their columns seem to mean, and writes a spec that runs."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def init(
     ] = TimesOption.auto,
     encoding: Annotated[
         str | None,
-        typer.Option(help="Encoding of lines that are not UTF-8, e.g. latin-1. Default: guessed, and said."),
+        typer.Option(help="Encoding of lines that are not UTF-8, e.g. latin-1. Default: guessed, and reported."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the spec if it is there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at files, say what their columns seem to mean and why, and write a spec that runs on them.
+    """Look at files, explain what their columns seem to mean and why, and write a spec that runs on them.
 
     Example: collm data init ratings.csv movies.csv -o my-data.yaml
     """
@@ -89,7 +89,7 @@ def init(
 
     spec = output or Path(interactions.name.removesuffix(".gz")).with_suffix(".yaml")
     if spec.exists() and not force:
-        raise UsageError(f"{spec}: is there already; choose another name with -o, or overwrite it with --force")
+        raise UsageError(f"{spec}: already exists; choose another name with -o, or overwrite it with --force")
     paths = [path for path in (interactions, items) if path is not None]
     samples, encoding, said = _samples(paths, encoding)
     guess = _guess(samples, columns or [], times, encoding)
@@ -113,7 +113,7 @@ def init(
 
 
 def _samples(paths: Sequence[Path], encoding: str | None) -> tuple[list[Sample], str | None, tuple[str, ...]]:
-    """Reads the first rows, again with an encoding where lines are not UTF-8; returns it and what to say of it."""
+    """Reads the first rows, again with an encoding where lines are not UTF-8; returns it and what to report of it."""
     from collm.ingest.read_rows import sample_file
     from collm.ingest.text_lines import likely_encoding
 

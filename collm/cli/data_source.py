@@ -27,7 +27,7 @@ KeyOption = Annotated[
 def choose_run(
     loaded: ResolvedSpec | Suite, key: str | None, *, prefer: Callable[[ResolvedSpec], bool] = lambda _: True
 ) -> tuple[ResolvedSpec, str | None]:
-    """Picks one run of a suite; says so where others look at other data.
+    """Picks one run of a suite; warns where others have other data.
 
     Returns:
         The spec, and its key in the suite; None where there is no suite.

@@ -41,7 +41,7 @@ def like_sized_batches(lengths: Array, *, size: int, generator: np.random.Genera
     """Cuts shuffled rows into batches of `size` rows of about the same length.
 
     Rows are shuffled, sorted by length within pools of `POOL_BATCHES` batches, and the batches shuffled. So every row
-    may stand in any batch of an epoch, and a batch's rows are a random draw among those of their length.
+    may be in any batch of an epoch, and a batch's rows are a random draw among those of their length.
 
     Args:
         lengths: int [n] tokens per row.
@@ -61,7 +61,7 @@ def like_sized_batches(lengths: Array, *, size: int, generator: np.random.Genera
 
 
 def grouped_batches(lengths: Array, shared: Array, groups: Array, *, max_tokens: int) -> list[Array]:
-    """Cuts rows into batches in which rows of one group stand together and their shared tokens count once.
+    """Cuts rows into batches in which rows of one group are together and their shared tokens count once.
 
     A group above the budget is split, its shared tokens counting once in each piece. Groups of like shared length come
     together, so that padding inside attention stays small.
@@ -70,7 +70,7 @@ def grouped_batches(lengths: Array, shared: Array, groups: Array, *, max_tokens:
         lengths: int [n] tokens per row.
         shared: int [n] leading tokens that a row shares with its group.
         groups: int [n] group numbers.
-        max_tokens: Distinct tokens per batch at most; a longer row stands alone.
+        max_tokens: Distinct tokens per batch at most; a longer row is a batch of its own.
 
     Returns:
         Row numbers, int64 each; every row once; a function of the arguments alone.
@@ -116,7 +116,7 @@ def _pieces(rows: Array, lengths: Array, shared: Array, max_tokens: int) -> list
 
 
 def deal(costs: Sequence[float], n_processes: int) -> list[list[int]]:
-    """Gives every process about the same work: the heaviest piece first, to whoever has least.
+    """Gives every process about the same work: the heaviest piece first, to the process with least work.
 
     Pieces are dealt whole, so that what is computed together does not depend on the number of processes.
 

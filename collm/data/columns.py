@@ -116,7 +116,7 @@ def rows_by_user(user: Array, order: Array, counts: Array) -> Array:
 
 
 def _by_counting(user: Array, order: Array, counts: Array) -> Array | None:
-    """Puts each row where its order says, where every user's orders are 0, 1, 2 ...: linear and without a sort."""
+    """Puts each row at the place of its order, where every user's orders are 0, 1, 2 ...: linear and without a sort."""
     first = np.cumsum(counts) - counts
     place = _empty_places(len(user))
     place.fill(-1)

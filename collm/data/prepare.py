@@ -75,7 +75,7 @@ def prepare(
 
 
 def _in_source_order(table: InteractionTable) -> InteractionTable:
-    """Returns the table by `row`, column by column, so that no second table stands beside the first."""
+    """Returns the table by `row`, column by column, so that there is never a second table in memory."""
     row = table.frame["row"]
     if row.is_sorted():
         return table

@@ -66,7 +66,7 @@ class PreparedData:
         tie_rule: How rows of one second are ordered.
         visibility: Which earlier positives a row sees.
         user_train_rows: int64 [n_users + 1] rows in the full training split, before `limit`.
-        item_train_rows: int64 [n_items + 1] likewise.
+        item_train_rows: int64 [n_items + 1], the same of items.
         manifest: Content of `manifest.json`.
     """
 
@@ -91,7 +91,7 @@ class PreparedData:
 
     @classmethod
     def open(cls, folder: Path) -> PreparedData:
-        """Opens a folder that `prepare` (or someone else, to the same form) wrote; rows are read when asked for.
+        """Opens a folder that `prepare` (or another writer, in the same form) wrote; rows are read when needed.
 
         Raises:
             DataError: If a file is missing, unreadable, or not the one that the manifest describes.

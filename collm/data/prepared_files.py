@@ -64,7 +64,7 @@ def take_over(written: Path, folder: Path, *, recipe: Mapping[str, Any], source_
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Returns what a manifest says of a file: `bytes`, `rows`, `sha256`."""
+    """Returns what a manifest holds of a file: `bytes`, `rows`, `sha256`."""
     return {"bytes": path.stat().st_size, "rows": n_rows(path), "sha256": file_digest(path)}
 
 
@@ -81,7 +81,7 @@ def n_rows(path: Path) -> int:
 
 
 class ColumnFile:
-    """A parquet file whose columns are read when first asked for."""
+    """A parquet file whose columns are read at their first use."""
 
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
         """Checks the file's length against the manifest.

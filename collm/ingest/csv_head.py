@@ -41,7 +41,7 @@ ADJACENCY = (
 
 @dataclass(frozen=True)
 class CsvHead:
-    """What the first lines of a file say of all others.
+    """The layout of a file, from its first lines.
 
     Attributes:
         separator: Between fields; a blank means any number of blanks.
@@ -116,9 +116,9 @@ def split_lines(lines: Iterator[str], separator: str) -> Iterator[list[str]]:
     """Splits lines into fields; a quoted field may hold separators and line ends. Blank lines give no fields.
 
     Raises:
-        csv.Error: If quotes do not fit; the next record can be asked for nevertheless.
+        csv.Error: If quotes do not fit; the next record can be read nevertheless.
     """
-    # `map` asks for the next line anew each time: after the last one, lines that are to be read again may follow.
+    # `map` requests the next line anew each time: after the last one, lines that are to be read again may follow.
     if separator == DOUBLE_COLON:  # its writers quote nothing
         return map(_split_at_double_colons, lines)
     if separator == BLANK:

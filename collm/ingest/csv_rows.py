@@ -180,7 +180,7 @@ class CsvRows:
 
 
 class _Shape:
-    """What the columns of a file hold, from its first rows: enough to tell a row from a line of running text."""
+    """What the columns of a file hold, from its first rows: enough to distinguish a row from a line of running text."""
 
     def __init__(self, rows: Sequence[Sequence[str]], n_fields: int) -> None:
         """Takes the fields of the first lines, and how many the header has."""

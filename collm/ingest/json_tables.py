@@ -53,7 +53,7 @@ def records_of(content: Any, path: Path) -> list[Any]:
     """Returns the rows of a table in any of the shapes that pandas writes.
 
     Raises:
-        DataError: If the value is not a table; says what it holds.
+        DataError: If the value is not a table; names what it holds.
     """
     if isinstance(content, list):
         return _of_list(content, path)
@@ -107,7 +107,7 @@ def _is_number(key: str) -> bool:
 
 
 def _is_one_value(path: Path) -> bool:
-    """Whether the first line does not stand for a row by itself."""
+    """Whether the first line is not a row by itself."""
     lines = (text for _, text in TextLines(path, bad=BadRows(), longest=LARGEST) if text.strip())
     first = next(lines, "").strip()
     if first.startswith("["):

@@ -1,4 +1,4 @@
-"""What the values of a rating or label column say: words of likes and dislikes, sentinels, zeros, rare classes."""
+"""What the values of a rating or label column mean: words of likes and dislikes, sentinels, zeros, rare classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class Odd:
-    """A value that may stand for "not rated".
+    """A value that may mean "not rated".
 
     Attributes:
         value: The value.
@@ -52,7 +52,7 @@ class Odd:
 
 
 def numbers_of(column: pl.Series) -> pl.Series:
-    """Returns float64 values, null where there is no finite number; `4,5` is 4.5."""
+    """Returns float64 values, null where the value is not a finite number; `4,5` is 4.5."""
     if column.dtype == pl.String:
         text = pl.DataFrame({"text": column}).select(point_for_comma(pl.col("text").str.strip_chars()))
         column = text.to_series()

@@ -149,7 +149,7 @@ def _csv_sample(path: Path, bad: BadRows, encoding: str | None, *, may_be_empty:
 def _check_some(
     path: Path, names: Sequence[str], separator: str, records: Sequence[Sequence[str]], bad: BadRows
 ) -> None:
-    """Stops where no row was usable, or no separator is known: what the columns mean cannot be asked then."""
+    """Stops where no row was usable, or no separator is known: what the columns mean cannot be guessed then."""
     if len(names) == 1:
         raise DataError(
             f"{path}: one column only, called '{names[0]}': no known separator (comma, ; tab | :: blanks) stands in "

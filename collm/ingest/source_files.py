@@ -19,7 +19,7 @@ class SourceFiles:
         """Locates the files.
 
         Raises:
-            DataError: If the path is missing or is no zip, or a file is missing or there twice.
+            DataError: If the path is missing or is not a zip, or a file is missing or found twice.
         """
         wanted = ", ".join(names)
         if path is None:
@@ -94,5 +94,6 @@ class SourceFiles:
             seen = ", ".join(sorted({place.rpartition("/")[2] for place in available})[:8]) or "nothing"
             raise DataError(f"{self.path}: '{self.owner}' needs the file '{name}', found {seen}")
         raise DataError(
-            f"{self.path}: '{name}' is there {len(matches)} times ({', '.join(sorted(matches)[:4])}): name one folder"
+            f"{self.path}: found {len(matches)} files named '{name}' ({', '.join(sorted(matches)[:4])}); point "
+            "dataset.path at one folder"
         )

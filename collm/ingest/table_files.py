@@ -70,7 +70,7 @@ class Part:
 
 
 def file_format(path: Path) -> Format:
-    """Returns the format that a file's name says.
+    """Returns the format of a file's ending.
 
     Raises:
         DataError: If the ending is unknown; lists the known ones.
@@ -121,7 +121,7 @@ def parts_of(path: Path) -> list[Part]:
 
 
 def check_kind(path: Path, *, parquet: bool) -> None:
-    """Stops at a file that is plainly something else than its name says.
+    """Stops at a file whose first bytes are not those of its ending.
 
     Raises:
         DataError: If it is empty, a Git LFS pointer, a web page, an archive, another format, or a half download.

@@ -1,8 +1,8 @@
 """Lines of a text file, plain or gz, in order and in bounded memory. Knows nothing of what a line means.
 
 What cannot be read is a bad row: a file that ends in the middle, damaged gz data, a line of more than 16 MB. A
-byte-order mark is taken off; one of UTF-16 says how the file is decoded. Lines that are not UTF-8 are read in another
-encoding where one is named, else given out with their numbers noted.
+byte-order mark is taken off; one of UTF-16 decides how the file is decoded. Lines that are not UTF-8 are read in
+another encoding where one is named, else given out with their numbers noted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Dates and times written as text -> moments: ISO, spreadsheets, mails, log files.
 
-Of `03/04/2024` the column's other values say which number is the month: one above 12 is a day.
+Of `03/04/2024` the column's other values show which number is the month: one above 12 is a day.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def dated_texts(text: pl.Series, form: str | None) -> Dated | None:
 
     Args:
         text: Without surrounding blanks; null where there is no value.
-        form: `day-first` or `month-first` where the user says so; None = as the values say.
+        form: `day-first` or `month-first` where the user states it; None = by the values.
 
     Returns:
         The moments, or None where most values are not dates.

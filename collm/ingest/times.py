@@ -1,7 +1,8 @@
 """Times as people write them -> whole seconds: numbers since 1970 in a usual unit, text, dates of parquet.
 
-What was recognised is said in words. A time before 1990 or after 2100 is impossible: no log of interactions is older.
-What can be meant in two ways (the 3rd of April or the 4th of March, days of a spreadsheet) is asked for.
+The form that was recognised is returned in words. A time before 1990 or after 2100 is impossible: no log of
+interactions is older. What can be meant in two ways (the 3rd of April or the 4th of March, days of a spreadsheet) is an
+error that names the choices.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Times:
     """A column of times.
 
     Attributes:
-        microseconds: int64 since 1970 UTC, null where the value is no time or impossible.
-        unreadable: bool: there is a value, and it is no time at all.
+        microseconds: int64 since 1970 UTC, null where the value is not a time or impossible.
+        unreadable: bool: there is a value, and it is not a time.
         form: What was recognised, in words.
     """
 
@@ -56,10 +57,10 @@ def recognise_times(values: pl.Series, form: TimeForm = "auto") -> Times:
 
     Args:
         values: Integers, floats, text, dates or datetimes; nulls stay null.
-        form: What the user says of it; `auto`: as the values themselves say.
+        form: What the user states of it; `auto`: by the values.
 
     Raises:
-        DataError: If the column does not hold times, or can be read in two ways; says what it holds.
+        DataError: If the column does not hold times, or can be read in two ways; names what it holds.
     """
     if values.dtype.is_temporal():
         return _dated(values, unreadable=pl.repeat(False, len(values), eager=True), form=_temporal_form(values.dtype))
@@ -171,8 +172,8 @@ def _in_microseconds(numbers: pl.Series, per_second: int) -> pl.Series:
 def _no_times(numbers: pl.Series) -> str:
     middle = numbers.drop_nulls().median()
     message = (
-        f"not a column of times: its middle value is {middle}, which in none of {', '.join(UNITS)} since 1970 lies "
-        f"between {FIRST_YEAR} and {LAST_YEAR}"
+        f"not a column of times: its median {middle} is not a date between {FIRST_YEAR} and {LAST_YEAR} in any "
+        f"supported unit since 1970 ({', '.join(UNITS)})"
     )
     if not isinstance(middle, int | float):
         return message
@@ -180,7 +181,7 @@ def _no_times(numbers: pl.Series) -> str:
     for form, epoch in (("spreadsheet-days", _SPREADSHEET_EPOCH), ("days", 0)):
         if FIRST <= (middle + epoch) * _DAY <= LAST:
             day = datetime.fromtimestamp((middle + epoch) * _DAY, UTC).date()
-            meant.append(f"`{form}` (its middle value is then {day})")
+            meant.append(f"`{form}` (its median is then {day})")
     meant.append("`relative` (numbers of a unit of their own)")
     return f"{message}. Say what they are with `times`: {', '.join(meant)}"
 

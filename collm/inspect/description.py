@@ -31,10 +31,10 @@ class SplitFacts:
         items: Distinct items.
         positives: Rows with label 1.
         first: Earliest second since 1970 UTC; None without rows.
-        last: Latest likewise.
+        last: Latest one.
         history_rows: int64 [max_items + 1] rows whose history shows 0, 1, 2 ... items.
         warm: Share of warm rows, 0 to 1; None for training rows, which the rule is about.
-        cold: Share of cold rows likewise.
+        cold: Share of cold rows, the same way.
     """
 
     rows: int

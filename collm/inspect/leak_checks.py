@@ -26,14 +26,14 @@ _NEWER_ONLY = "`history.visibility: strictly-earlier`, or `as-of-split`"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that the radar looks for in evaluation rows.
+    """One thing that is looked for in evaluation rows.
 
     Attributes:
         name: Name on the command line and in JSON.
         kind: `leak`: the row shows what nobody knew when the question was asked, or its answer was trained on;
             `caution`: it was known, but models see it unequally, or the number means something else there.
         meaning: Which rows are affected, as the end of "rows whose ...".
-        fix: What mends it, as the end of "mended by ...".
+        fix: What removes it, as the end of "fix: ...".
     """
 
     name: str
@@ -54,7 +54,7 @@ CHECKS = (
     Check(
         "repeated-pair",
         "leak",
-        "user and item stand in an earlier split too (training, for test rows also validation)",
+        "user and item are in an earlier split too (training, for test rows also validation)",
         "one row per user and item in the dataset, e.g. `dataset.duplicates: keep-last` of `files`",
     ),
     Check(
@@ -203,7 +203,7 @@ def _last_training_second(data: PreparedData) -> int | None:
 
 
 def _repeated_pairs(data: PreparedData, rows: Mapping[str, Rows]) -> dict[str, Array]:
-    """Returns split -> bool [n_rows]: the row's user and item stand in an earlier split of the whole table too."""
+    """Returns split -> bool [n_rows]: the row's user and item are in an earlier split of the whole table too."""
     width = data.n_items + 1
     pairs = {split: each.user * width + each.item for split, each in rows.items()}
     asked = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *pairs.values()]))

@@ -33,7 +33,7 @@ class Wording:
     """What decides a prompt's text.
 
     Attributes:
-        template: What is said.
+        template: The wording.
         variant: `text` or `hybrid`.
         max_items: Titles of the history at most.
     """
@@ -80,7 +80,7 @@ def longest_prompts(data: PreparedData, wording: Wording, *, n: int, encode: Enc
     for split in SPLITS:
         rows = data.rows(split)
         n_candidates = min(len(rows), n if encode is None else max(n, CANDIDATES))
-        # Stable, so that of equally long ones the first in the source stands first.
+        # Stable, so that of equally long ones the first in the source comes first.
         chosen = np.argsort(-_characters(data, rows, wording), kind="stable")[:n_candidates]
         found += _measured(data, rows.take(chosen), split, wording, encode)
     found.sort(key=lambda each: (-(each.tokens or 0), -each.characters))

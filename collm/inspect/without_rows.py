@@ -1,4 +1,4 @@
-"""How far a metric rests on rows that the leak radar names: the same scores measured with and without them."""
+"""How far a metric rests on rows that the leak checks find: the same scores measured with and without them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def without_rows(
 
     Args:
         data: Prepared data.
-        findings: What the radar found; those without a row in a split are left out there.
+        findings: What the leak checks found; those without a row in a split are left out there.
         logits: Split -> float [n_rows].
         metrics: Name -> metric.
         resamples: Bootstrap resamples behind each interval; 0 = no interval.

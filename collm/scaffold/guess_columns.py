@@ -1,6 +1,6 @@
 """What the columns of somebody's file probably mean, and why: by their names first, then by what they hold.
 
-A guess that is not supported is not made: without a user or an item column there is an error that asks for names.
+A guess that is not supported is not made: without a user or an item column there is an error that requests names.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class ColumnGuess:
 
     Attributes:
         roles: Canonical name -> guess; `items_key` where the items file calls the item id differently.
-        unused: Columns of the interactions that stand for nothing.
+        unused: Columns of the interactions without a role.
         rating: Rule of the rating, None where there is a label.
         values: Values of the rating or label and how many of the rows looked at have each, in words.
         doubts: Role -> sentence on an unused column that is named like the role, which nothing fills.
         warnings: What the user should look at, in sentences.
-        times: What the user says of the times, `auto` where nothing.
+        times: What the user states of the times, `auto` by default.
         encoding: Of lines that are not UTF-8, None where all are.
         split_by_time: Whether the times of all rows are known to differ enough for a split by time, or not known.
     """
@@ -82,7 +82,7 @@ def guess_columns(
         roles |= _rating_in_words(interactions)
     _check(roles, interactions)
     if "label" in roles and "rating" in roles and "label" not in given:
-        # A rating tells more than a label that was made of it, and its threshold can be changed.
+        # A rating holds more than a label that was made of it, and its threshold can be changed.
         del roles["label"]
     taken = {guess.column for guess in roles.values()}
     free = interactions.select(name for name in interactions.columns if name not in taken)
@@ -132,8 +132,8 @@ def _doubts(roles: Mapping[str, Guess], unused: Sequence[str], frame: pl.DataFra
     for role in ("timestamp", "split"):
         for column in named_like(role, unused)[:1] if role not in roles else ():
             found[role] = (
-                f"'{column}' is named like a {role} but its values are of no known form"
-                f"{_why_no_time(role, frame[column])}; if it is one: --column {role}={column}"
+                f"'{column}' is named like a {role} but its values could not be parsed"
+                f"{_why_no_time(role, frame[column])}; to use it anyway: --column {role}={column}"
             )
     return found
 
@@ -152,7 +152,7 @@ def _by_content(role: str, frame: pl.DataFrame, times: TimeForm) -> Guess | None
     if role not in ("timestamp", "split"):
         return None
     for column in frame.columns:
-        # What the user says of the times holds for one column; others are looked at for times that need no saying.
+        # What the user states of the times is true of one column; others must be times by their values alone.
         if what := what_it_holds(role, frame[column], "auto" if times == "relative" else times):
             return Guess(column, what)
     return None

@@ -97,5 +97,5 @@ def _threshold(numbers: pl.Series) -> tuple[float, str]:
     if not low <= above < high:
         above = float(numbers.median() or 0.0)
         above = above if above < high else low
-        return above, f"{seen}; this splits them near the middle"
+        return above, f"{seen}; the threshold is near the median"
     return above, f"{seen}; the paper's rule for 5 stars is 'greater than 3'"

@@ -46,7 +46,7 @@ def test_problems_are_named(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / "both" / name).mkdir(parents=True)
         (tmp_path / "both" / name / "a.txt").write_text("x")
-    with pytest.raises(DataError, match=r"'a\.txt' is there 2 times \(one/a\.txt, two/a\.txt\)"):
+    with pytest.raises(DataError, match=r"found 2 files named 'a\.txt' \(one/a\.txt, two/a\.txt\); point "):
         SourceFiles(tmp_path / "both", ("a.txt",), owner="x")
     damaged = archive.read_bytes().replace(b"content of b.txt", b"CONTENT of b.txt")
     archive.write_bytes(damaged)

@@ -1,4 +1,4 @@
-"""Tables in which nothing leaks, and preparing them, for the tests of the leak radar."""
+"""Tables in which nothing leaks, and preparing them, for the tests of the leak checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The leak radar: each kind of leak is planted and found, clean data is clean, protocol fields mend what they name."""
+"""Leak checks: each kind of leak is planted and found, clean data is clean, protocol fields remove what they name."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_clean_data_is_clean(tmp_path: Path, visibility: Visibility) -> None:
         pytest.param(*(6, {"label": 1}, {"evaluation-history"}, {"evaluation-history"}, set()), id="evaluation"),
     ],
 )
-def test_planted_history_leaks_are_found_and_mended_by_visibility(
+def test_planted_history_leaks_are_found_and_removed_by_visibility(
     tmp_path: Path,
     row: int,
     values: dict[str, Any],
@@ -144,7 +144,7 @@ def test_repeated_pairs_are_those_of_an_earlier_split(tmp_path: Path) -> None:
     in_valid = set(data.rows("valid").row.tolist())
     assert affected_rows(data, "repeated-pair", "valid") == sorted({6} & in_valid)
     one_row_each = both.frame.sort("timestamp").unique(["user", "item"], keep="last", maintain_order=True).sort("row")
-    assert "repeated-pair" not in found(prepared(replace(both, frame=one_row_each), tmp_path / "mended"))
+    assert "repeated-pair" not in found(prepared(replace(both, frame=one_row_each), tmp_path / "removed"))
 
 
 def test_rows_before_the_last_training_row(tmp_path: Path) -> None:

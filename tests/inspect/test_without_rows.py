@@ -1,4 +1,4 @@
-"""A metric without the rows that the radar found beside scikit-learn on what is left."""
+"""A metric without the rows that the leak checks found beside scikit-learn on what is left."""
 
 from __future__ import annotations
 
