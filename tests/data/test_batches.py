@@ -1,11 +1,14 @@
+"""Batches hold every row once within their budget; micro-batches are dealt out with about equal work."""
+
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from padding import padding_share
 
-from collm.data.batches import grouped_batches, like_sized_batches, token_budget_batches
+from collm.data.batches import deal, grouped_batches, like_sized_batches, token_budget_batches
 
 LENGTHS = np.random.default_rng(0).integers(60, 300, 5_000)
 
@@ -86,3 +89,34 @@ def test_like_sized_batches_are_no_worse_a_sample_than_shuffled_rows():
     error = np.std(first) / np.sqrt(len(first))
     assert abs(np.mean(first) - labels.mean()) < 4 * error
     assert np.abs(place / 200 / len(LENGTHS) - 0.5).max() < 5 * 0.29 / np.sqrt(200)
+
+
+def test_one_process_gets_everything_in_order() -> None:
+    assert deal([5, 9, 2], 1) == [[0, 1, 2]]
+
+
+def test_by_hand() -> None:
+    # 9 goes to the first, 7 and 4 to the second, 3 to the first.
+    assert deal([3, 7, 9, 4], 2) == [[0, 2], [1, 3]]
+
+
+def test_with_fewer_pieces_than_processes_some_get_nothing() -> None:
+    assert deal([4], 3) == [[0], [], []]
+    assert deal([], 2) == [[], []]
+
+
+@pytest.mark.parametrize("n_processes", [2, 3, 8])
+def test_every_piece_is_dealt_once_and_nobody_has_more_than_a_piece_too_much(n_processes: int) -> None:
+    generator = np.random.default_rng(n_processes)
+    for _ in range(50):
+        costs = generator.integers(0, 4096, int(generator.integers(0, 30))).tolist()
+        shares = deal(costs, n_processes)
+        assert len(shares) == n_processes
+        assert sorted(piece for share in shares for piece in share) == list(range(len(costs)))
+        loads = [sum(costs[piece] for piece in share) for share in shares]
+        assert max(loads) - min(loads) <= max(costs, default=0)
+        assert shares == deal(costs, n_processes)
+
+
+def test_pieces_without_cost_are_spread() -> None:
+    assert [len(share) for share in deal([0] * 6, 3)] == [2, 2, 2]
