@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +88,7 @@ def _longest(
     strategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
     wording = Wording(template, strategy.variant, spec.history.max_items)
     encode = _encoder(spec, data, strategy, registry, context) if n else None
-    return [each.plain() for each in longest_prompts(data, wording, n=n, encode=encode)]
+    return [asdict(each) for each in longest_prompts(data, wording, n=n, encode=encode)]
 
 
 def _encoder(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,8 @@ Array = np.ndarray[Any, Any]
 CANDIDATES = 200
 
 
-class Encodes(Protocol):
-    """What turns rows into token ids."""
-
-    def __call__(self, rows: Rows) -> EncodedPrompts:
-        """Returns the prompts of rows."""
-        ...
+# Turns rows into token ids.
+Encodes = Callable[[Rows], EncodedPrompts]
 
 
 @dataclass(frozen=True)
@@ -64,10 +61,6 @@ class LongPrompt:
     history: int
     history_shown: int | None
     text: str
-
-    def plain(self) -> dict[str, Any]:
-        """Returns plain data."""
-        return asdict(self)
 
 
 def longest_prompts(data: PreparedData, wording: Wording, *, n: int, encode: Encodes | None = None) -> list[LongPrompt]:
