@@ -91,7 +91,7 @@ def read_head(lines: Sequence[tuple[int, str]], path: Path) -> CsvHead:
 
 def separator_of(text: str, others: Sequence[str]) -> str:
     """Returns what separates the fields of the first line."""
-    if text.count(DOUBLE_COLON) and _share(each.count(DOUBLE_COLON) == text.count(DOUBLE_COLON) for each in others):
+    if text.count(DOUBLE_COLON) and are_most(each.count(DOUBLE_COLON) == text.count(DOUBLE_COLON) for each in others):
         return DOUBLE_COLON
     outside_quotes = "".join(text.split('"')[::2])
     separator = max(SEPARATORS, key=outside_quotes.count)
@@ -100,7 +100,7 @@ def separator_of(text: str, others: Sequence[str]) -> str:
         return separator
     counts = [len(fields_of(each, BLANK)) for each in others]
     is_whole = all(_WHOLE.fullmatch(field) for field in text.split())
-    return BLANK if is_whole or _share(count in (n, n + 1) for count in counts) else separator
+    return BLANK if is_whole or are_most(count in (n, n + 1) for count in counts) else separator
 
 
 def split_line(text: str, separator: str) -> list[str]:
@@ -170,7 +170,7 @@ def _is_row(names: Sequence[str], separator: str) -> bool:
 
 
 def _is_adjacency(rows: Sequence[Sequence[str]], separator: str) -> bool:
-    whole = _share(all(_WHOLE.fullmatch(field) for field in row) for row in rows)
+    whole = are_most(all(_WHOLE.fullmatch(field) for field in row) for row in rows)
     return whole and separator != DOUBLE_COLON and len({len(row) for row in rows}) > 1
 
 
@@ -201,7 +201,7 @@ def _extra_field(
     return ((), ()), ()
 
 
-def _share(are: Iterable[bool]) -> bool:
+def are_most(are: Iterable[object]) -> bool:
     """Whether most are true, or there are none."""
-    found = list(are)
+    found = [bool(each) for each in are]
     return sum(found) >= _MOST * len(found)

