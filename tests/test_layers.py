@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("hookspecs",),
     ("plugins", "registry"),
     ("spec",),
+    ("ingest", "fetching"),
     ("data", "prompt", "model", "metrics", "runs"),
     ("engine",),
     ("stages",),
@@ -30,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runner",),
     ("ensemble", "trained"),
     ("suite",),
+    ("inspect",),
     ("study", "report", "bench", "scaffold"),
     ("cli",),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     from collm.component import BuildContext
     from collm.data.prepared import PreparedData
+    from collm.inspect.longest_prompts import Encodes
     from collm.registry import Registry
-    from collm.report.longest_prompts import Encodes
     from collm.spec.model import ResolvedSpec
 
 _SHOWN_CHARACTERS = 400
@@ -50,7 +51,7 @@ def describe(
     """
     state = state_of(context)
     chosen, chosen_key = choose_run(state.load(spec, overrides), key, prefer=lambda each: each.prompt is not None)
-    from collm.data.description import describe as describe_data
+    from collm.inspect.description import describe as describe_data
     from collm.report.data_picture import check_picture, write_picture
 
     if picture is not None:
@@ -78,16 +79,16 @@ def describe(
 def _longest(
     spec: ResolvedSpec, data: PreparedData, n: int, registry: Registry, context: BuildContext
 ) -> list[dict[str, Any]] | None:
-    """Returns the longest prompts; None where the spec asks no language model."""
+    """Returns the longest prompts; None where the spec has no language model."""
     if spec.prompt is None or spec.tuning is None:
         return None
-    from collm.report.longest_prompts import Wording, longest_prompts
+    from collm.inspect.longest_prompts import Wording, longest_prompts
 
     template = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
     strategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
     wording = Wording(template, strategy.variant, spec.history.max_items)
     encode = _encoder(spec, data, strategy, registry, context) if n else None
-    return [each.plain() for each in longest_prompts(data, wording, n=n, encode=encode)]
+    return [asdict(each) for each in longest_prompts(data, wording, n=n, encode=encode)]
 
 
 def _encoder(

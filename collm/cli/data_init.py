@@ -1,4 +1,4 @@
-"""`collm data init`: looks at files, says what their columns seem to mean, and writes a spec that runs."""
+"""`collm data init`: looks at files, explains what their columns seem to mean, and writes a spec that runs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
-    from collm.data.guess_columns import ColumnGuess
-    from collm.data.read_rows import Sample
+    from collm.ingest.read_rows import Sample
+    from collm.scaffold.guess_columns import ColumnGuess
 
 _ROLES = ("user", "item", "rating", "label", "timestamp", "title", "split", "items_key")
 _EXAMPLES = 3
@@ -75,12 +75,12 @@ def init(
     ] = TimesOption.auto,
     encoding: Annotated[
         str | None,
-        typer.Option(help="Encoding of lines that are not UTF-8, e.g. latin-1. Default: guessed, and said."),
+        typer.Option(help="Encoding of lines that are not UTF-8, e.g. latin-1. Default: guessed, and reported."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the spec if it is there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at files, say what their columns seem to mean and why, and write a spec that runs on them.
+    """Look at files, explain what their columns seem to mean and why, and write a spec that runs on them.
 
     Example: collm data init ratings.csv movies.csv -o my-data.yaml
     """
@@ -89,7 +89,7 @@ def init(
 
     spec = output or Path(interactions.name.removesuffix(".gz")).with_suffix(".yaml")
     if spec.exists() and not force:
-        raise UsageError(f"{spec}: is there already; choose another name with -o, or overwrite it with --force")
+        raise UsageError(f"{spec}: already exists; choose another name with -o, or overwrite it with --force")
     paths = [path for path in (interactions, items) if path is not None]
     samples, encoding, said = _samples(paths, encoding)
     guess = _guess(samples, columns or [], times, encoding)
@@ -113,9 +113,9 @@ def init(
 
 
 def _samples(paths: Sequence[Path], encoding: str | None) -> tuple[list[Sample], str | None, tuple[str, ...]]:
-    """Reads the first rows, again with an encoding where lines are not UTF-8; returns it and what to say of it."""
-    from collm.data.read_rows import sample_file
-    from collm.data.text_lines import likely_encoding
+    """Reads the first rows, again with an encoding where lines are not UTF-8; returns it and what to report of it."""
+    from collm.ingest.read_rows import sample_file
+    from collm.ingest.text_lines import likely_encoding
 
     try:
         "".encode(encoding or "utf-8")
@@ -136,8 +136,8 @@ def _samples(paths: Sequence[Path], encoding: str | None) -> tuple[list[Sample],
 
 def _guess(samples: Sequence[Sample], columns: Sequence[str], times: TimesOption, encoding: str | None) -> ColumnGuess:
     """Guesses the columns; stops where times are there that cannot be read: the split would not be by time."""
-    from collm.data.guess_columns import guess_columns
     from collm.errors import DataError
+    from collm.scaffold.guess_columns import guess_columns
 
     frames = [sample.rows for sample in samples]
     given = _given(columns, [name for frame in frames for name in frame.columns])
@@ -161,7 +161,7 @@ def _guess(samples: Sequence[Sample], columns: Sequence[str], times: TimesOption
 
 def _times_of(frame: pl.DataFrame, given: Mapping[str, str]) -> list[str]:
     """Returns the columns that would be taken for times."""
-    from collm.data.column_names import what_it_holds
+    from collm.scaffold.column_names import what_it_holds
 
     free = [name for name in frame.columns if name not in given.values()]
     return [name for name in free if what_it_holds("timestamp", frame[name], "auto")]
@@ -170,7 +170,7 @@ def _times_of(frame: pl.DataFrame, given: Mapping[str, str]) -> list[str]:
 def _can_split_by_time(frame: pl.DataFrame, guess: ColumnGuess) -> bool:
     from collm.contracts.data import SPLITS
     from collm.data.split import split_by_global_time
-    from collm.data.times import recognise_times
+    from collm.ingest.times import recognise_times
 
     if "timestamp" not in guess.roles:
         return True

@@ -27,12 +27,7 @@ KeyOption = Annotated[
 def choose_run(
     loaded: ResolvedSpec | Suite, key: str | None, *, prefer: Callable[[ResolvedSpec], bool] = lambda _: True
 ) -> tuple[ResolvedSpec, str | None]:
-    """Picks one run of a suite; says so where others look at other data.
-
-    Args:
-        loaded: A spec or a suite.
-        key: Key of the run wanted; None = the first that is preferred, else the first.
-        prefer: Which runs are better to look at.
+    """Picks one run of a suite; warns where others have other data.
 
     Returns:
         The spec, and its key in the suite; None where there is no suite.
@@ -62,11 +57,6 @@ def _view(spec: ResolvedSpec) -> tuple[object, ...]:
 
 def prepare(spec: ResolvedSpec, registry: Registry, runs_dir: Path) -> tuple[PreparedData, BuildContext]:
     """Opens a spec's prepared data as `collm run` does, preparing it where that was not done yet.
-
-    Args:
-        spec: The spec.
-        registry: Where its dataset comes from.
-        runs_dir: Where prepared data lies, or is put.
 
     Returns:
         The data, and what else components are built with.

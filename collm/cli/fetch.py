@@ -82,7 +82,7 @@ def _fetchable(name: str, registry: Registry) -> Component:
     if name in known:
         return known[name]
     if any(component.name == name for component in registry.components()):
-        raise UsageError(f"'{name}' needs nothing fetched; what can be fetched: {', '.join(sorted(known))}")
+        raise UsageError(f"'{name}' has no files to download; downloadable: {', '.join(sorted(known))}")
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    raise UsageError(f"nothing to fetch is called '{name}'; {hint}what can be fetched: {', '.join(sorted(known))}")
+    raise UsageError(f"unknown download '{name}'; {hint}downloadable: {', '.join(sorted(known))}")

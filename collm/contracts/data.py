@@ -58,7 +58,7 @@ class DatasetConfig(ComponentConfig):
 
 
 class RawRowsConfig(DatasetConfig):
-    """Fields of datasets whose reader sorts out rows that cannot be used (`collm.data.bad_rows`)."""
+    """Fields of datasets whose reader sorts out rows that cannot be used (`collm.ingest.bad_rows`)."""
 
     max_bad_rows: int = Field(
         default=0,

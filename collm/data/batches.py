@@ -1,4 +1,4 @@
-"""Batches of row numbers under a token budget; knows lengths and groups, nothing of what the rows hold."""
+"""Batches of row numbers under a token budget, and dealing them out; from lengths and groups alone."""
 
 from __future__ import annotations
 
@@ -13,43 +13,35 @@ Array = np.ndarray[Any, Any]
 POOL_BATCHES = 32
 
 
-def token_budget_batches(
-    lengths: Array, *, max_tokens: int, max_rows: int | None = None, seed: int | None = None
-) -> list[Array]:
-    """Cuts rows into batches whose padded size stays within a budget.
+def token_budget_batches(lengths: Array, *, max_tokens: int, max_rows: int | None = None) -> list[Array]:
+    """Cuts rows, sorted by length, into batches whose padded size stays within a budget.
 
     Args:
         lengths: int [n] tokens per row.
-        max_tokens: Rows times longest row at most; a longer row stands alone.
+        max_tokens: Rows times longest row at most; a longer row is a batch of its own.
         max_rows: Rows per batch at most.
-        seed: None = all rows sorted by length. Otherwise rows are shuffled, sorted by length within pools of
-            `POOL_BATCHES` batches, and the batches shuffled; a function of seed and lengths alone.
 
     Returns:
         Row numbers, int64 each; every row once.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
-    n = len(lengths)
-    if not n:
+    if not len(lengths):
         return []
-    if seed is None:
-        return _cut_padded(np.argsort(lengths, kind="stable"), lengths, max_tokens, max_rows)
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(n)
-    rows_per_batch = max(1, min(int(max_tokens // max(float(lengths.mean()), 1.0)), max_rows or n))
-    pool = rows_per_batch * POOL_BATCHES
-    batches: list[Array] = []
-    for start in range(0, n, pool):
-        rows = order[start : start + pool]
-        batches += _cut_padded(rows[np.argsort(lengths[rows], kind="stable")], lengths, max_tokens, max_rows)
-    return [batches[i] for i in generator.permutation(len(batches))]
+    order = np.argsort(lengths, kind="stable")
+    batches, start = [], 0
+    for end in range(1, len(order)):
+        n_rows = end + 1 - start
+        if n_rows * int(lengths[order[end]]) > max_tokens or (max_rows is not None and n_rows > max_rows):
+            batches.append(order[start:end])
+            start = end
+    return [*batches, order[start:]]
 
 
 def like_sized_batches(lengths: Array, *, size: int, generator: np.random.Generator) -> list[Array]:
     """Cuts shuffled rows into batches of `size` rows of about the same length.
 
     Rows are shuffled, sorted by length within pools of `POOL_BATCHES` batches, and the batches shuffled. So every row
-    may stand in any batch of an epoch, and a batch's rows are a random draw among those of their length.
+    may be in any batch of an epoch, and a batch's rows are a random draw among those of their length.
 
     Args:
         lengths: int [n] tokens per row.
@@ -69,7 +61,7 @@ def like_sized_batches(lengths: Array, *, size: int, generator: np.random.Genera
 
 
 def grouped_batches(lengths: Array, shared: Array, groups: Array, *, max_tokens: int) -> list[Array]:
-    """Cuts rows into batches in which rows of one group stand together and their shared tokens count once.
+    """Cuts rows into batches in which rows of one group are together and their shared tokens count once.
 
     A group above the budget is split, its shared tokens counting once in each piece. Groups of like shared length come
     together, so that padding inside attention stays small.
@@ -78,7 +70,7 @@ def grouped_batches(lengths: Array, shared: Array, groups: Array, *, max_tokens:
         lengths: int [n] tokens per row.
         shared: int [n] leading tokens that a row shares with its group.
         groups: int [n] group numbers.
-        max_tokens: Distinct tokens per batch at most; a longer row stands alone.
+        max_tokens: Distinct tokens per batch at most; a longer row is a batch of its own.
 
     Returns:
         Row numbers, int64 each; every row once; a function of the arguments alone.
@@ -97,27 +89,6 @@ def grouped_batches(lengths: Array, shared: Array, groups: Array, *, max_tokens:
             current.append(piece)
             size += cost
     batches.append(np.concatenate(current))
-    return batches
-
-
-def padding_share(lengths: Array, batches: Sequence[Array]) -> float:
-    """Returns the padded places of some batches over all their places, 0 to 1."""
-    lengths = np.asarray(lengths, dtype=np.int64)
-    places = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
-    return 1.0 - sum(int(lengths[rows].sum()) for rows in batches) / places if places else 0.0
-
-
-def _cut_padded(order: Array, lengths: Array, max_tokens: int, max_rows: int | None) -> list[Array]:
-    """Cuts rows in rising order of length: the last row of a batch is its longest."""
-    batches, start = [], 0
-    for end in range(1, len(order) + 1):
-        if end == len(order):
-            batches.append(order[start:end])
-            break
-        n_rows = end + 1 - start
-        if n_rows * int(lengths[order[end]]) > max_tokens or (max_rows is not None and n_rows > max_rows):
-            batches.append(order[start:end])
-            start = end
     return batches
 
 
@@ -142,3 +113,26 @@ def _pieces(rows: Array, lengths: Array, shared: Array, max_tokens: int) -> list
         cost += own
     pieces.append((rows[start:], cost))
     return pieces
+
+
+def deal(costs: Sequence[float], n_processes: int) -> list[list[int]]:
+    """Gives every process about the same work: the heaviest piece first, to the process with least work.
+
+    Pieces are dealt whole, so that what is computed together does not depend on the number of processes.
+
+    Args:
+        costs: Work of each piece, at least 0.
+        n_processes: Processes, at least 1.
+
+    Returns:
+        Numbers of each process's pieces, rising; every piece once. With fewer pieces than processes some get none. A
+        function of the arguments alone, so that every process knows all shares.
+    """
+    loads = [0.0] * n_processes
+    shares: list[list[int]] = [[] for _ in range(n_processes)]
+    for piece in sorted(range(len(costs)), key=lambda piece: (-costs[piece], piece)):
+        # Among equals the one with fewest pieces, so that pieces without cost do not pile up.
+        lightest = min(range(n_processes), key=lambda process: (loads[process], len(shares[process]), process))
+        loads[lightest] += costs[piece]
+        shares[lightest].append(piece)
+    return [sorted(share) for share in shares]

@@ -9,9 +9,7 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import SPLITS, InteractionTable
-from collm.data.dense import count_ids, pieces
-from collm.data.texts import as_series
-from collm.data.user_order import rows_by_user, user_blocks
+from collm.data.columns import as_series, count_ids, pieces, rows_by_user, user_blocks
 from collm.errors import DataError
 
 SCHEMA = {

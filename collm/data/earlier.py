@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 class EarlierLabels:
     """Counts labels before any moment in O(log n) each, O(n) memory.
 
-    Rows of the evaluation period count as soon as they lie strictly before the asked moment, and rows outside every
+    Rows of the evaluation period count as soon as they lie strictly before that moment, and rows outside every
     split too: this is what a recommender in use would know. Under `as-of-split` only training rows count, as in the
     histories of that protocol.
     """

@@ -3,7 +3,7 @@
 Visibility (facts 8 and 11):
 - `all`: every positive before the row in its user's order, evaluation period and same second included.
 - `strictly-earlier`: positives whose timestamp is smaller than the row's.
-- `as-of-split`: likewise, and from the training split only.
+- `as-of-split`: the same, and from the training split only.
 
 The row itself is never in its own history. Under the last two the target item is left out as well where the user had
 rated it before (a re-rating); under `all` such a rating stays, as in the published histories (fact 25).
@@ -18,8 +18,7 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import Visibility
-from collm.data.dense import count_ids, pieces
-from collm.data.user_order import group_starts, rows_by_user, user_blocks
+from collm.data.columns import count_ids, group_starts, pieces, rows_by_user, user_blocks
 
 Array = np.ndarray[Any, Any]
 
@@ -127,7 +126,7 @@ def _read(index: HistoryIndex, rows: Array, target: Array, found: Array) -> None
 
 
 def _most_repeats(user: Array, item: Array, visible: Array) -> int:
-    """Returns the most visible positives of any (user, item) pair that stands in more than one row, 0 if none does."""
+    """Returns the most visible positives of any (user, item) pair that is in more than one row, 0 if none does."""
     if not len(user):
         return 0
     pair = user.astype(np.int64) * (int(item.max()) + 1) + item

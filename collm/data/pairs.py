@@ -1,4 +1,4 @@
-"""Histories of (user, item, time) triples that are no rows of the dataset: what a recommender would see right then."""
+"""Histories of (user, item, time) triples that are not rows of the dataset: what a model would see then."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from collm.data.columns import as_series
 from collm.data.history import HistoryIndex
 from collm.data.prepared import PreparedData, Rows
-from collm.data.texts import as_series
-from collm.data.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR, recognise_times
 from collm.errors import DataError
+from collm.ingest.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR, recognise_times
 
 Array = np.ndarray[Any, Any]
 LATEST = np.iinfo(np.int64).max
@@ -56,7 +56,7 @@ def pair_rows(
 
 
 def asked_seconds(times: pl.Series, data: PreparedData) -> pl.Series:
-    """Brings times at which pairs are asked to the seconds that the dataset counts in.
+    """Brings times of pairs to the seconds that the dataset counts in.
 
     Where the dataset has dates, a number counts in the unit in which it lies between 1990 and 2100, and dates as text
     are read, too. Where it has none (relative times, or the order of the file), whole numbers are taken as they are.

@@ -11,13 +11,12 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import SPLITS, DatasetSource, InteractionTable, Limit, Visibility, WrittenSource
-from collm.data.bad_rows import QUARANTINE, quarantine_csv
 from collm.data.checks import check_table, table_counts
-from collm.data.dense import count_ids
+from collm.data.columns import as_series, count_ids
 from collm.data.history import HistoryIndex, index_histories
+from collm.data.prepared import draw_groups
 from collm.data.prepared_files import INTERACTIONS, ITEMS, POSITIVES, SCHEMA_VERSION, USERS, take_over, write_manifest
-from collm.data.rows import draw_groups
-from collm.data.texts import as_series
+from collm.ingest.bad_rows import QUARANTINE, quarantine_csv
 
 Array = np.ndarray[Any, Any]
 
@@ -76,7 +75,7 @@ def prepare(
 
 
 def _in_source_order(table: InteractionTable) -> InteractionTable:
-    """Returns the table by `row`, column by column, so that no second table stands beside the first."""
+    """Returns the table by `row`, column by column, so that there is never a second table in memory."""
     row = table.frame["row"]
     if row.is_sorted():
         return table

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,40 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import SPLITS, Visibility
+from collm.data.columns import Texts
 from collm.data.history import HistoryIndex, last_positives
-from collm.data.prepare import HistoryRule, prepare
-from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, MANIFEST, POSITIVES, USERS, ColumnFile, read_manifest
-from collm.data.rows import Rows, draw_whole_groups, draw_whole_users
-from collm.data.texts import Texts
+from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, POSITIVES, USERS, ColumnFile, read_manifest
 from collm.errors import DataError
 
-__all__ = [
-    "FILES",
-    "MANIFEST",
-    "HistoryRule",
-    "PreparedData",
-    "Rows",
-    "draw_whole_groups",
-    "draw_whole_users",
-    "prepare",
-]
-
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Interactions as arrays, each [n_rows].
+
+    Attributes:
+        user: int64 dense ids.
+        item: int64 dense ids.
+        label: int8.
+        timestamp: int64 seconds since 1970 UTC.
+        row: int64 source rows.
+        index: int64 positions in the prepared table.
+    """
+
+    user: Array
+    item: Array
+    label: Array
+    timestamp: Array
+    row: Array
+    index: Array
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, positions: Array) -> Rows:
+        """Returns the rows at these positions (int [n], or bool [n_rows])."""
+        return Rows(*(getattr(self, name)[positions] for name in self.__dataclass_fields__))
 
 
 class PreparedData:
@@ -50,7 +66,7 @@ class PreparedData:
         tie_rule: How rows of one second are ordered.
         visibility: Which earlier positives a row sees.
         user_train_rows: int64 [n_users + 1] rows in the full training split, before `limit`.
-        item_train_rows: int64 [n_items + 1] likewise.
+        item_train_rows: int64 [n_items + 1], the same of items.
         manifest: Content of `manifest.json`.
     """
 
@@ -75,7 +91,7 @@ class PreparedData:
 
     @classmethod
     def open(cls, folder: Path) -> PreparedData:
-        """Opens a folder that `prepare` (or someone else, to the same form) wrote; rows are read when asked for.
+        """Opens a folder that `prepare` (or another writer, in the same form) wrote; rows are read when needed.
 
         Raises:
             DataError: If a file is missing, unreadable, or not the one that the manifest describes.
@@ -123,9 +139,6 @@ class PreparedData:
         """Returns the same data with these rows as its training split.
 
         Counts of training rows per user and item, which decide warm and cold, stay those of the whole split.
-
-        Args:
-            rows: Some of the rows of the training split.
         """
         kept = (self._table.split_places() != SPLITS.index("train")) & self._kept
         kept[rows.index] = True
@@ -206,3 +219,47 @@ class PreparedData:
 
     def _column(self, name: str, index: Array, dtype: type[np.generic]) -> Array:
         return self._table.array(name)[index].astype(dtype, copy=False)
+
+
+def draw_whole_users(rows: Rows, n: int, seed: int) -> Rows:
+    """Draws users at random until their rows number at least `n`.
+
+    A smaller `n` with the same seed draws a subset of the same users.
+
+    Returns:
+        All rows of the drawn users, in their order; `rows` itself where it holds `n` rows or fewer.
+    """
+    return draw_whole_groups(rows, rows.user, n, seed)
+
+
+def draw_whole_groups(rows: Rows, groups: Array, n: int, seed: int) -> Rows:
+    """Draws groups of rows at random until their rows number at least `n`.
+
+    A smaller `n` with the same seed draws a subset of the same groups.
+
+    Args:
+        rows: Where to draw from.
+        groups: int64 [n_rows] group of each row.
+        n: Rows wanted, at least 1; the last group drawn may go beyond it.
+        seed: Decides the draw.
+
+    Returns:
+        All rows of the drawn groups, in their order; `rows` itself where it holds `n` rows or fewer.
+    """
+    if n >= len(rows):
+        return rows
+    _, which, n_rows = np.unique(groups, return_inverse=True, return_counts=True)
+    return rows.take(draw_groups(n_rows, n, seed)[which])
+
+
+def draw_groups(n_rows: Array, n: int, seed: int) -> Array:
+    """Draws groups, of int64 [n_groups] rows each, at random until their rows number at least `n`.
+
+    Returns:
+        bool [n_groups].
+    """
+    drawn = np.random.default_rng(seed).permutation(len(n_rows))
+    n_groups = int(np.searchsorted(np.cumsum(n_rows[drawn]), n)) + 1
+    is_drawn = np.zeros(len(n_rows), dtype=bool)
+    is_drawn[drawn[:n_groups]] = True
+    return is_drawn

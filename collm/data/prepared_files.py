@@ -49,14 +49,7 @@ def _write_json(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def take_over(written: Path, folder: Path, *, recipe: Mapping[str, Any], source_sha256: str) -> None:
-    """Makes a prepared folder of one that is checked: its files are hard-linked, or copied to another file system.
-
-    Args:
-        written: The checked folder.
-        folder: Where its files shall appear; made if missing.
-        recipe: The dataset's settings, to be stated in the manifest.
-        source_sha256: Digest of the checked content.
-    """
+    """Makes a prepared folder of one that is checked: its files are hard-linked, or copied to another file system."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
@@ -71,7 +64,7 @@ def take_over(written: Path, folder: Path, *, recipe: Mapping[str, Any], source_
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Returns what a manifest says of a file: `bytes`, `rows`, `sha256`."""
+    """Returns what a manifest holds of a file: `bytes`, `rows`, `sha256`."""
     return {"bytes": path.stat().st_size, "rows": n_rows(path), "sha256": file_digest(path)}
 
 
@@ -88,7 +81,7 @@ def n_rows(path: Path) -> int:
 
 
 class ColumnFile:
-    """A parquet file whose columns are read when first asked for."""
+    """A parquet file whose columns are read at their first use."""
 
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
         """Checks the file's length against the manifest.

@@ -36,7 +36,7 @@ def slice_masks(
     Args:
         rows: The rows.
         user_train_rows: int64 [n_users + 1] rows of each user in the full training split.
-        item_train_rows: int64 [n_items + 1] likewise for items.
+        item_train_rows: int64 [n_items + 1], the same of items.
         warm: `at-least-3` (user and item have 3 or more training rows), `more-than-3`, `seen` (1 or more).
         cold: `rest` (every row that is not warm) or `unseen` (user or item has no training row).
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from collm.data.shares import deal
+from collm.data.batches import deal
 from collm.engine.checkpoint import flatten_optimiser, load_tensors, restore_optimiser, save_tensors
 from collm.engine.device import derive_seed, seed_draws
 from collm.engine.progress import progress

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from collm.data.description import Description
 from collm.errors import UsageError
+from collm.inspect.description import Description
 from collm.report.figures import COLOURS, STYLE
 from collm.runs.store import replacing
 

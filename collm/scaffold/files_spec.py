@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from collm.data.guess_columns import ColumnGuess
-from collm.data.label_values import not_rated
+from collm.ingest.label_values import not_rated
+from collm.scaffold.guess_columns import ColumnGuess
 
 _PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
 _BOOLEANS = {"y", "n"}  # to some readers of YAML
@@ -32,14 +32,7 @@ def split_rule(guess: ColumnGuess) -> tuple[str, str]:
 
 
 def files_spec(interactions: Path, items: Path | None, guess: ColumnGuess, *, spec: Path) -> str:
-    """Returns the text of a spec that `collm validate` accepts.
-
-    Args:
-        interactions: The interactions file.
-        items: The items file, None where there is none.
-        guess: What the columns mean.
-        spec: Where the text will lie; the files are named relative to its folder.
-    """
+    """Returns the text of a spec that `collm validate` accepts."""
     columns = {role: guess.roles[role].column for role in _ROLES if role in guess.roles}
     label, comment = _label(guess)
     rule, why = split_rule(guess)

@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.metric import Metric, ScoredRows
+from collm.data.columns import as_series
 from collm.data.prepared import PreparedData, Rows
 from collm.data.slices import slice_masks
-from collm.data.texts import as_series
 from collm.errors import RunError
 from collm.files import replacing, write_atomically
 from collm.metrics.evaluate import evaluate

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collm.component import BuildContext
-from collm.data.bad_rows import BadRowsError, quarantine_csv
-from collm.data.prepared import PreparedData, prepare
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData
 from collm.files import write_atomically
+from collm.ingest.bad_rows import BadRowsError, quarantine_csv
 from collm.registry import Registry
 from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from collm.data.bad_rows import BadRows
-from collm.data.ids import id_fault, one_spelling
+from collm.data.columns import as_series
 from collm.data.pairs import NO_TIME, are_times, asked_seconds, unit_of
 from collm.data.prepared import PreparedData
-from collm.data.read_rows import read_rows, sample_file
-from collm.data.texts import as_series
 from collm.errors import DataError
+from collm.ingest.bad_rows import BadRows
+from collm.ingest.ids import id_fault, one_spelling
+from collm.ingest.read_rows import read_rows, sample_file
+from collm.ingest.typed_rows import WantedColumns
 from collm.stages.evaluate import probabilities
 
 REQUIRED = ("user", "item")
@@ -70,9 +71,7 @@ def read_pairs(path: Path) -> Pairs:
     names = [name for name in (*REQUIRED, *OPTIONAL) if name in sample.columns]
     types = {name: sample.schema[name] if name == "time" else _text_or_whole(sample.schema[name]) for name in names}
     bad = BadRows()
-    frame = read_rows(
-        path, fields={name: (name,) for name in names}, dtypes=types, required=(), bad=bad, ids=list(REQUIRED)
-    )
+    frame = read_rows(path, WantedColumns({name: (name,) for name in names}, types, ids=REQUIRED), bad=bad)
     lines = frame["line"]
     listed = [(int(line), f"line {line}: {reason} ({text})") for _, line, reason, text in bad.frame().iter_rows()]
     for name in REQUIRED:

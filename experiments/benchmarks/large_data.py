@@ -89,9 +89,8 @@ class LogSource:
         """Reads, filters, splits and numbers."""
         import polars as pl
 
-        from collm.data.filters import keep_frequent
         from collm.data.split import split_by_global_time
-        from collm.data.table import Recipe, build_table, with_label, with_order
+        from collm.data.table import Recipe, build_table, keep_frequent, with_label, with_order
 
         step = self.meter.step
         with step("read"):

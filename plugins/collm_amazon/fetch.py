@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collm.component import BuildContext
-from collm.data.fetched import fetch_files
-from collm.data.remote_files import RemoteFile, RemoteSet
 from collm.errors import DataError
+from collm.fetching.fetched import fetch_files
+from collm.fetching.remote_files import RemoteFile, RemoteSet
 from collm_amazon.config import FETCH_FIELDS, AmazonConfig, Release
 
 _UCSD = "https://mcauleylab.ucsd.edu/public_datasets/data"

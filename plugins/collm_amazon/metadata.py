@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
-from collm.data.bad_rows import BadRows
-from collm.data.json_lines import read_json_lines
-from collm.data.json_values import json_or_literal
+from collm.ingest.bad_rows import BadRows
+from collm.ingest.json_lines import json_or_literal, read_json_lines
+from collm.ingest.typed_rows import WantedColumns
 
 FIELDS = {"item": ("parent_asin", "asin"), "title": ("title",)}
 DTYPES = {"item": pl.String(), "title": pl.String()}
@@ -35,7 +35,7 @@ def read_metadata(path: Path, *, bad: BadRows) -> pl.DataFrame:
     Raises:
         DataError: If the file cannot be read or is no metadata file.
     """
-    return read_json_lines(path, fields=FIELDS, dtypes=DTYPES, required=("item",), bad=bad, parse=json_or_literal)
+    return read_json_lines(path, WantedColumns(FIELDS, DTYPES, ("item",)), bad=bad, parse=json_or_literal)
 
 
 def titles_of(metadata: pl.DataFrame, items: pl.Series, *, clean: bool) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 
-from collm.data.filters import keep_frequent
+from collm.data.table import keep_frequent
 from collm.errors import DataError
 from collm_amazon.config import FilterRule
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
-from collm.data.bad_rows import BadRows
-from collm.data.json_lines import read_json_lines
-from collm.data.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR
-from collm.data.typed_rows import without
+from collm.ingest.bad_rows import BadRows
+from collm.ingest.json_lines import read_json_lines
+from collm.ingest.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR
+from collm.ingest.typed_rows import WantedColumns, without
 
 # 2014 and 2018 first, then 2023, where a product's variants share `parent_asin`, the id of the metadata.
 FIELDS = {
@@ -55,9 +55,7 @@ def read_reviews(path: Path, *, first_day: date | None, end_day: date | None, ba
     if end is not None:
         inside &= moment < end
     # A review without a time is kept here, to be reported below.
-    rows = read_json_lines(
-        path, fields=FIELDS, dtypes=DTYPES, required=REQUIRED, bad=bad, where=inside | moment.is_null()
-    )
+    rows = read_json_lines(path, WantedColumns(FIELDS, DTYPES, REQUIRED), bad=bad, where=inside | moment.is_null())
     reviews = rows.select("user", "item", "rating", moment.alias("moment"), "line")
     fault = (
         pl.when(pl.col("moment").is_null())

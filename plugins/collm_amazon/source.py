@@ -11,12 +11,12 @@ import polars as pl
 
 from collm.component import BuildContext
 from collm.contracts.data import InteractionTable
-from collm.data.bad_rows import BadRows
-from collm.data.fetched import fetched_paths
 from collm.data.split import split_by_global_time
 from collm.data.table import Recipe, build_table, with_order
 from collm.errors import DataError
+from collm.fetching.fetched import fetched_paths
 from collm.files import file_digest
+from collm.ingest.bad_rows import BadRows
 from collm_amazon import fetch, files, metadata, recipe
 from collm_amazon.config import AmazonBookConfig, AmazonConfig
 from collm_amazon.reviews import read_reviews

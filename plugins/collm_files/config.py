@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model,
 from collm.component import location_field
 from collm.contracts.data import RawRowsConfig
 
-# The same as in `collm.data.times` and `collm.data.read_rows`, which need polars: settings are looked at without it.
+# As in `collm.ingest.times` and `collm.ingest.table_files`, which need polars: settings are checked without it.
 TimeForm = Literal["auto", "day-first", "month-first", "spreadsheet-days", "days", "relative"]
 ENDINGS = (
     *(".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item", ".user", ".jsonl", ".ndjson", ".json"),

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import polars as pl
 
-from collm.data.bad_rows import BadRows
-from collm.data.ids import id_fault, one_spelling
-from collm.data.label_values import labels_of, not_rated, numbers_of, odd_values, shown_counts
-from collm.data.read_rows import read_rows, sample_file, table_format
-from collm.data.times import FIRST_YEAR, LAST_YEAR, TimeForm, recognise_times
-from collm.data.typed_rows import without
 from collm.errors import DataError
+from collm.ingest.bad_rows import BadRows
+from collm.ingest.ids import id_fault, one_spelling
+from collm.ingest.label_values import labels_of, not_rated, numbers_of, odd_values, shown_counts
+from collm.ingest.read_rows import read_rows, sample_file
+from collm.ingest.table_files import table_format
+from collm.ingest.times import FIRST_YEAR, LAST_YEAR, TimeForm, recognise_times
+from collm.ingest.typed_rows import WantedColumns, without
 
 IDS = ("user", "item")
 _MOST_BAD_LABELS = 0.05
@@ -47,7 +48,7 @@ def read_columns(
     dtypes = {name: _dtype(name, schema[theirs], json=json) for name, theirs in names.items()}
     fields = {name: (theirs,) for name, theirs in names.items()}
     ids = [name for name in IDS if name in names]
-    frame = read_rows(path, fields=fields, dtypes=dtypes, required=required, bad=bad, ids=ids, encoding=encoding)
+    frame = read_rows(path, WantedColumns(fields, dtypes, required, ids), bad=bad, encoding=encoding)
     fault = pl.coalesce(*(id_fault(name) for name in ids))
     frame = _without(frame, fault, path.name, bad)
     settled = [one_spelling(frame[name], frame["line"], name=names[name], path=path) for name in ids]

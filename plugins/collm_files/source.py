@@ -12,9 +12,6 @@ import polars as pl
 
 from collm.component import BuildContext
 from collm.contracts.data import SPLITS, InteractionTable
-from collm.data.bad_rows import BadRows
-from collm.data.label_values import rare_class
-from collm.data.read_rows import file_format, sample_file
 from collm.data.split import (
     LAST_OUT_NOTE,
     RANDOM_NOTE,
@@ -24,10 +21,13 @@ from collm.data.split import (
     split_last_out,
 )
 from collm.data.table import Recipe, build_table, with_order
-from collm.data.table_folder import parts_of
-from collm.data.times import FIRST_YEAR, LAST_YEAR
 from collm.errors import DataError
 from collm.files import file_digest
+from collm.ingest.bad_rows import BadRows
+from collm.ingest.label_values import rare_class
+from collm.ingest.read_rows import sample_file
+from collm.ingest.table_files import file_format, parts_of
+from collm.ingest.times import FIRST_YEAR, LAST_YEAR
 from collm_files import rows, titles
 from collm_files.config import FilesConfig
 
@@ -58,7 +58,7 @@ class FilesSource:
         """
         digest = hashlib.sha256()
         for role, path in self._files().items():
-            for part in parts_of(path, file_format):
+            for part in parts_of(path):
                 name = part.path.relative_to(path).as_posix() if path.is_dir() else ""
                 digest.update(f"{role}\0{name}\0{file_format(part.path)}\0{file_digest(part.path)}\0".encode())
         return digest.hexdigest()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from collm.data.bad_rows import BadRows
-from collm.data.ids import MISSING_WORDS
-from collm.data.typed_rows import without
 from collm.errors import DataError
+from collm.ingest.bad_rows import BadRows
+from collm.ingest.ids import MISSING_WORDS
+from collm.ingest.typed_rows import without
 from collm_files.rows import read_columns
 
 _EXAMPLES = 3

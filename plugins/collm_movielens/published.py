@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from collm.component import BuildContext
-from collm.data.fetched import fetch_files
-from collm.data.remote_files import RemoteFile, RemoteSet
+from collm.fetching.fetched import fetch_files
+from collm.fetching.remote_files import RemoteFile, RemoteSet
 
 _SITE = "https://files.grouplens.org/datasets/movielens"
 

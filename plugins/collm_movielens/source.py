@@ -10,11 +10,11 @@ import polars as pl
 
 from collm.component import BuildContext
 from collm.contracts.data import InteractionTable
-from collm.data.fetched import fetched_paths
-from collm.data.remote_files import RemoteSet
-from collm.data.source_files import SourceFiles
 from collm.data.split import PER_USER_NOTE, split_by_dates, split_by_global_time, split_by_user_time
 from collm.data.table import Recipe, build_table, with_label, with_order
+from collm.fetching.fetched import fetched_paths
+from collm.fetching.remote_files import RemoteSet
+from collm.ingest.source_files import SourceFiles
 from collm_movielens import embedded, published, readers
 from collm_movielens.config import MovieLens1MConfig, MovieLens100KConfig, MovieLensConfig, MovieLensSmallConfig
 

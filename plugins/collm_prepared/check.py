@@ -12,7 +12,7 @@ import polars as pl
 
 from collm.contracts.data import SPLITS
 from collm.data.checks import SCHEMA
-from collm.data.dense import count_ids
+from collm.data.columns import count_ids
 from collm.data.history import index_histories
 from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, POSITIVES, USERS, ColumnFile
 from collm.errors import DataError

@@ -13,8 +13,8 @@ import polars as pl
 from collm.component import BuildContext
 from collm.contracts.data import SPLITS, DatasetConfig, InteractionTable, Limit, Visibility
 from collm.data.checks import SCHEMA
+from collm.data.columns import Texts
 from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, MANIFEST, POSITIVES, USERS, read_manifest
-from collm.data.texts import Texts
 from collm.errors import DataError
 from collm.files import file_digest
 from collm_prepared.check import ITEM_COLUMNS, USER_COLUMNS, check_columns, check_folder

@@ -10,10 +10,10 @@ import polars as pl
 
 from collm.component import BuildContext
 from collm.contracts.data import PUBLISHED_SELECTION, SPLITS, InteractionTable
-from collm.data.restricted_pickle import PickledFrame, read_frame
-from collm.data.source_files import SourceFiles
 from collm.data.table import Recipe, build_table
 from collm.errors import DataError
+from collm.ingest.restricted_pickle import PickledFrame, read_frame
+from collm.ingest.source_files import SourceFiles
 from collm_released.config import ReleasedConfig
 
 FILES: dict[str, str] = {name: f"{name}_ood2.pkl" for name in SPLITS}

@@ -90,8 +90,8 @@ def test_overrides_are_checked(spec: str, capsys: pytest.CaptureFixture[str]) ->
     [
         (["validate", "missing.yaml"], "missing.yaml: no such file"),
         (["validate", "."], ".: is a folder, not a YAML file"),
-        (["fetch", "smolm2-135m"], "nothing to fetch is called 'smolm2-135m'"),
-        (["fetch", "mf"], "'mf' needs nothing fetched"),
+        (["fetch", "smolm2-135m"], "unknown download 'smolm2-135m'; did you mean 'smollm2-135m'? downloadable: "),
+        (["fetch", "mf"], "'mf' has no files to download; downloadable: "),
         (["plugins", "encodr"], "unknown kind 'encodr'; kinds: dataset, encoder"),
         (["plugins", "encoder", "mg"], "did you mean 'mf'"),
         (["runs", "--runs-dir", "nowhere"], "nowhere: no such folder"),

@@ -1,11 +1,14 @@
+"""Batches hold every row once within their budget; micro-batches are dealt out with about equal work."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from padding import padding_share
 
-from collm.data.batches import grouped_batches, like_sized_batches, padding_share, token_budget_batches
+from collm.data.batches import deal, grouped_batches, like_sized_batches, token_budget_batches
 
 LENGTHS = np.random.default_rng(0).integers(60, 300, 5_000)
 
@@ -18,33 +21,22 @@ def assert_every_row_once(batches, n):
 @given(
     lengths=st.lists(st.integers(1, 50), min_size=1, max_size=80),
     budget=st.integers(1, 200),
-    seed=st.none() | st.integers(0, 5),
     max_rows=st.none() | st.integers(1, 5),
 )
-def test_every_row_once_within_the_budget(lengths, budget, seed, max_rows):
+def test_every_row_once_within_the_budget(lengths, budget, max_rows):
     lengths = np.array(lengths)
-    batches = token_budget_batches(lengths, max_tokens=budget, max_rows=max_rows, seed=seed)
+    batches = token_budget_batches(lengths, max_tokens=budget, max_rows=max_rows)
     assert_every_row_once(batches, len(lengths))
     for rows in batches:
         assert len(rows) == 1 or len(rows) * lengths[rows].max() <= budget
         assert max_rows is None or len(rows) <= max_rows
 
 
-@pytest.mark.parametrize("seed", [None, 1])
-def test_padding_stays_under_three_percent(seed):
-    batches = token_budget_batches(LENGTHS, max_tokens=4096, seed=seed)
+def test_padding_stays_under_three_percent():
+    batches = token_budget_batches(LENGTHS, max_tokens=4096)
     assert padding_share(LENGTHS, batches) < 0.03
     random_rows = np.array_split(np.random.default_rng(1).permutation(5_000), len(batches))
     assert padding_share(LENGTHS, random_rows) > 0.3
-
-
-def test_the_order_is_a_function_of_the_seed():
-    one, again, other = (token_budget_batches(LENGTHS, max_tokens=4096, seed=seed) for seed in (3, 3, 4))
-    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
-    assert not np.array_equal(one[0], other[0])
-    # Shuffled batches do not come in order of length.
-    means = np.array([LENGTHS[rows].mean() for rows in one])
-    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4
 
 
 def test_no_rows_give_no_batches():
@@ -97,3 +89,34 @@ def test_like_sized_batches_are_no_worse_a_sample_than_shuffled_rows():
     error = np.std(first) / np.sqrt(len(first))
     assert abs(np.mean(first) - labels.mean()) < 4 * error
     assert np.abs(place / 200 / len(LENGTHS) - 0.5).max() < 5 * 0.29 / np.sqrt(200)
+
+
+def test_one_process_gets_everything_in_order() -> None:
+    assert deal([5, 9, 2], 1) == [[0, 1, 2]]
+
+
+def test_by_hand() -> None:
+    # 9 goes to the first, 7 and 4 to the second, 3 to the first.
+    assert deal([3, 7, 9, 4], 2) == [[0, 2], [1, 3]]
+
+
+def test_with_fewer_pieces_than_processes_some_get_nothing() -> None:
+    assert deal([4], 3) == [[0], [], []]
+    assert deal([], 2) == [[], []]
+
+
+@pytest.mark.parametrize("n_processes", [2, 3, 8])
+def test_every_piece_is_dealt_once_and_nobody_has_more_than_a_piece_too_much(n_processes: int) -> None:
+    generator = np.random.default_rng(n_processes)
+    for _ in range(50):
+        costs = generator.integers(0, 4096, int(generator.integers(0, 30))).tolist()
+        shares = deal(costs, n_processes)
+        assert len(shares) == n_processes
+        assert sorted(piece for share in shares for piece in share) == list(range(len(costs)))
+        loads = [sum(costs[piece] for piece in share) for share in shares]
+        assert max(loads) - min(loads) <= max(costs, default=0)
+        assert shares == deal(costs, n_processes)
+
+
+def test_pieces_without_cost_are_spread() -> None:
+    assert [len(share) for share in deal([0] * 6, 3)] == [2, 2, 2]

@@ -63,7 +63,8 @@ def test_training_rows_alone_count_as_of_split() -> None:
 def test_the_real_rows(shared_data: Path, tmp_path: Path) -> None:
     from collm.component import BuildContext
     from collm.contracts.data import Limit
-    from collm.data.prepared import PreparedData, prepare
+    from collm.data.prepare import prepare
+    from collm.data.prepared import PreparedData
     from collm.registry import default_registry
     from collm.spec.model import HistoryConfig
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from collm.data import dense
+from collm.data import columns
 from collm.data.history import HistoryIndex, index_histories, last_positives
 
 VISIBILITIES = ("all", "strictly-earlier", "as-of-split")
@@ -56,7 +56,7 @@ def test_users_in_several_blocks_and_orders_with_gaps(
 ) -> None:
     frame = make_table(7, n_rows=150, n_users=40, n_items=6).frame
     whole = index_histories(frame, visibility)
-    monkeypatch.setattr(dense, "_PIECE_ROWS", 8)
+    monkeypatch.setattr(columns, "_PIECE_ROWS", 8)
     if gaps:
         frame = frame.with_columns(pl.col("order") * 2 + 10)
     index = index_histories(frame, visibility)

@@ -13,8 +13,9 @@ import pytest
 
 from collm.contracts.data import SPLITS, InteractionTable, Limit
 from collm.data.history import index_histories, last_positives
-from collm.data.prepared import FILES, PreparedData, Rows, draw_whole_users, prepare
-from collm.data.prepared_files import ColumnFile
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData, Rows, draw_whole_users
+from collm.data.prepared_files import FILES, ColumnFile
 from collm.errors import DataError
 
 

@@ -12,7 +12,8 @@ import torch
 
 from collm.component import BuildContext
 from collm.contracts.encoder import EncoderBatch
-from collm.data.prepared import PreparedData, prepare
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData
 from collm.engine.encoder_task import EncoderBatcher, EncoderTask
 from collm.model.encoder import EncoderModule
 from collm.registry import default_registry

@@ -19,9 +19,9 @@ from collm.cli.main import call
 from collm.component import BuildContext, Component
 from collm.contracts.component_check import component_faults
 from collm.contracts.data import DatasetConfig, InteractionTable
-from collm.data.download import Patience
-from collm.data.remote_files import RemoteFile, RemoteSet
 from collm.errors import DataError
+from collm.fetching.download import Patience
+from collm.fetching.remote_files import RemoteFile, RemoteSet
 from collm.registry import Registry, default_registry, registry_of
 from collm.spec.component_config import component_config
 from collm.testing.file_server import Answer, FileServer
@@ -41,7 +41,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    monkeypatch.setattr("collm.data.fetched.Patience", lambda: Patience(sleep=lambda _: None))
+    monkeypatch.setattr("collm.fetching.fetched.Patience", lambda: Patience(sleep=lambda _: None))
     with FileServer({}) as running:
         monkeypatch.setenv("COLLM_MIRROR", running.address)
         yield running
@@ -239,7 +239,7 @@ def test_the_plugin_of_the_docs(
 
 def test_a_set_is_fetched_together(server: FileServer, cache: Path, tmp_path: Path) -> None:
     """What is there already is not fetched again when a later file of the set fails."""
-    from collm.data.fetched import fetch_files
+    from collm.fetching.fetched import fetch_files
 
     remote = RemoteSet(
         folder="set",

@@ -69,7 +69,7 @@ def test_two_files_become_a_spec_and_a_result(folder: Path) -> None:
     assert guess["positive_above"] == 3
     again = call(folder, "data", "init", "sales.csv", "shop.csv")
     assert again.returncode == 2
-    assert "sales.yaml: is there already" in again.stderr
+    assert "sales.yaml: already exists" in again.stderr
     assert call(folder, "validate", "sales.yaml").returncode == 0
     done = call(folder, "run", "sales.yaml", *SETTINGS, "--json")
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,8 @@ from torch import nn
 
 from collm.contracts.data import Limit
 from collm.contracts.encoder import FitConfig, FitPhase
-from collm.data.prepared import PreparedData, prepare
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData
 from collm.engine import fit_phases
 from collm.engine.device import seed_torch
 from collm.engine.encoder_task import EncoderBatcher

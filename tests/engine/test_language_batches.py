@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from language_fakes import language_task, tiny_recommender
+from padding import padding_share
 
-from collm.data.batches import padding_share
 from collm.data.prepared import Rows
 from collm.engine.language_task import ROWS_KEPT_TOGETHER
 from collm.engine.prompt_rows import PromptRows

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 from collm.component import BuildContext
 from collm.contracts.data import InteractionTable
-from collm.data.bad_rows import BadRowsError
 from collm.data.checks import check_table, table_counts
 from collm.errors import DataError
+from collm.ingest.bad_rows import BadRowsError
 from collm.testing.dataset_suite import DatasetContract
 from collm_amazon import recipe, register_datasets, source
 from collm_amazon.metadata import cleaned_title

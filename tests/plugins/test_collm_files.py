@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from collm.component import BuildContext
 from collm.contracts.data import InteractionTable
-from collm.data import read_rows, times
-from collm.data.bad_rows import BadRowsError
 from collm.data.checks import check_table
 from collm.errors import DataError
+from collm.ingest import table_files, times
+from collm.ingest.bad_rows import BadRowsError
 from collm.testing.dataset_suite import DatasetContract
 from collm_files import config, register_datasets
 from collm_files.config import IMPLICIT, LAST_OUT_LEAKS, NO_TIMES, RANDOM_LEAKS, FilesConfig
@@ -444,4 +444,4 @@ def test_a_folder_of_parts_counts_by_its_parts(path: Path, tmp_path: Path) -> No
 
 def test_settings_say_what_is_readable() -> None:
     assert get_args(config.TimeForm) == get_args(times.TimeForm)
-    assert tuple(read_rows.ENDINGS) == config.ENDINGS
+    assert tuple(table_files.ENDINGS) == config.ENDINGS

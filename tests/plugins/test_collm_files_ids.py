@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collm.data.bad_rows import BadRows
 from collm.errors import DataError
+from collm.ingest.bad_rows import BadRows
 from collm_files.rows import read_columns
 
 NASTY = (

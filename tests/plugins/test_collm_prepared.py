@@ -15,8 +15,9 @@ import pytest
 
 from collm.component import BuildContext
 from collm.contracts.data import DatasetConfig, Limit
-from collm.data.prepared import FILES, PreparedData, prepare
-from collm.data.prepared_files import write_manifest
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData
+from collm.data.prepared_files import FILES, write_manifest
 from collm.errors import DataError
 from collm.registry import default_registry
 from collm.testing.fakes import interaction_table

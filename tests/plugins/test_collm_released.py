@@ -14,12 +14,13 @@ import pytest
 from collm.component import BuildContext
 from collm.contracts.data import SPLITS, InteractionTable, Limit
 from collm.data.checks import check_table
-from collm.data.prepared import PreparedData, prepare
-from collm.data.restricted_pickle import read_frame
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData
 from collm.data.slices import slice_masks
-from collm.data.source_files import SourceFiles
 from collm.engine.language_task import selection_rows
 from collm.errors import DataError
+from collm.ingest.restricted_pickle import read_frame
+from collm.ingest.source_files import SourceFiles
 from collm_released import register_datasets
 from collm_released.source import FILES, SMALL_FILE, ReleasedSource
 

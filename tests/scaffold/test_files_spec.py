@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 import yaml
 
-from collm.data.guess_columns import guess_columns
 from collm.registry import default_registry
 from collm.scaffold.files_spec import files_spec
+from collm.scaffold.guess_columns import guess_columns
 from collm.spec.resolve import load_spec
 from collm_files.config import FilesConfig
 

@@ -9,7 +9,8 @@ import pytest
 from collm.contracts.data import InteractionTable, Limit
 from collm.contracts.tuning import GroupPlan, StepConfig, TuneStep, TuningConfig
 from collm.data.checks import SCHEMA
-from collm.data.prepared import PreparedData, prepare
+from collm.data.prepare import prepare
+from collm.data.prepared import PreparedData
 from collm.registry import default_registry
 from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, is_held_out, training_rows
 from collm_tuning.config import TwoStepConfig

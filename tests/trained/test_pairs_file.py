@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from collm.data.pairs import asked_seconds
 from collm.data.prepared import PreparedData
-from collm.data.times import FIRST, LAST, UNITS
 from collm.errors import DataError
+from collm.ingest.times import FIRST, LAST, UNITS
 from collm.trained.pairs_file import Pairs, read_pairs
 
 NOON = 1_600_000_000

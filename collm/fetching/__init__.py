@@ -1,0 +1,1 @@
+"""Published files: downloaded once, resumed, checked, recorded."""

@@ -1,0 +1,1 @@
+"""Users' files to typed columns: text tables, JSON, parquet; every row that cannot be used is named."""

@@ -1,0 +1,123 @@
+"""Text or loosely typed columns -> the wanted types; values that do not fit make their row a bad one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from collm.ingest.bad_rows import BadRows
+
+LINE = "line"
+# 4,5 and 1,6E+09, as spreadsheets of many countries write them. A comma before three digits may mark thousands instead.
+_DECIMAL_COMMA = r"^\s*[+-]?(\d+,\d{1,2}|\d+,\d{4,}|\d{4,},\d+|0,\d+|\d+,\d+[eE][+-]?\d+)\s*$"
+_EITHER_COMMA = r"^\s*[+-]?[1-9]\d{0,2},\d{3}\s*$"
+
+
+@dataclass(frozen=True)
+class WantedColumns:
+    """Which columns to read of a file, and as what.
+
+    Attributes:
+        names: Wanted column -> names that it may have in the file; of several present ones the first is taken.
+        dtypes: Wanted column -> type; that of an id does not count.
+        required: Wanted columns that must have a value in every row.
+        ids: Wanted columns that are ids: returned as text, blanks around it included.
+    """
+
+    names: Mapping[str, Sequence[str]]
+    dtypes: Mapping[str, pl.DataType]
+    required: Sequence[str] = ()
+    ids: Sequence[str] = ()
+
+    def types(self) -> dict[str, pl.DataType]:
+        """Returns the types of the columns as they are returned, in their order."""
+        return {name: pl.String() if name in self.ids else self.dtypes[name] for name in self.names}
+
+    def spellings(self) -> list[str]:
+        """Returns all names that a file may use, each once."""
+        return list(dict.fromkeys(key for keys in self.names.values() for key in keys))
+
+    def without(self, present: Collection[str]) -> WantedColumns:
+        """Returns the columns of which no name is among these."""
+        names = {name: keys for name, keys in self.names.items() if not any(key in present for key in keys)}
+        return WantedColumns(
+            names, self.dtypes, *([name for name in given if name in names] for given in (self.required, self.ids))
+        )
+
+    def no_rows(self) -> pl.DataFrame:
+        """Returns a table of the wanted columns and `line` without rows."""
+        return pl.DataFrame(schema={**self.types(), LINE: pl.Int64})
+
+
+def typed_rows(
+    raw: pl.DataFrame, wanted: WantedColumns, *, file: str, bad: BadRows, text_of: Callable[[int], str]
+) -> pl.DataFrame:
+    """Casts columns and takes out the rows that do not fit.
+
+    Text is stripped of surrounding blanks, except that of ids; empty text is a missing value. Where a number is wanted,
+    `4,5` is 4.5.
+
+    Args:
+        raw: The wanted columns, and `line` int64.
+        wanted: Their types.
+        file: File name for the bad rows.
+        bad: Takes them.
+        text_of: Position in `raw` -> the row as found.
+
+    Returns:
+        The usable rows in their order: the wanted columns, then `line`.
+    """
+    dtypes, required, ids = wanted.types(), wanted.required, wanted.ids
+    texts = [name for name in dtypes if raw.schema[name] == pl.String]
+    clean = raw.with_columns(
+        pl.when(pl.col(name).str.strip_chars() != "").then(
+            pl.col(name) if name in ids else pl.col(name).str.strip_chars()
+        )
+        for name in texts
+    )
+    numbers = [name for name in texts if dtypes[name].is_numeric()]
+    pointed = clean.with_columns(point_for_comma(pl.col(name)) for name in numbers)
+    typed = pointed.select(*(pl.col(name).cast(dtype, strict=False) for name, dtype in dtypes.items()), LINE)
+    either = {name: clean[name].str.contains(_EITHER_COMMA) for name in numbers}
+    faults = [
+        pl.when(clean[name].is_not_null() & typed[name].is_null()).then(
+            pl.when(either[name])
+            .then(pl.lit(f"{name} has a comma that may mark decimals or thousands"))
+            .otherwise(pl.lit(f"{name} is not {kind_of(dtype)}"))
+            if name in either
+            else pl.lit(f"{name} is not {kind_of(dtype)}")
+        )
+        for name, dtype in dtypes.items()
+    ]
+    faults += [pl.when(clean[name].is_null()).then(pl.lit(f"{name} is missing")) for name in required]
+    return without(typed, pl.coalesce(*faults), file=file, bad=bad, text_of=text_of)
+
+
+def point_for_comma(text: pl.Expr) -> pl.Expr:
+    """Returns numbers written with a decimal comma with a point; other text as it is."""
+    return pl.when(text.str.contains(_DECIMAL_COMMA)).then(text.str.replace(",", ".", literal=True)).otherwise(text)
+
+
+def without(
+    frame: pl.DataFrame, fault: pl.Expr, *, file: str, bad: BadRows, text_of: Callable[[int], str]
+) -> pl.DataFrame:
+    """Takes out and notes the rows for which `fault` gives a reason; it is null where a row is sound."""
+    reasons = frame.select(fault.alias("reason"))["reason"]
+    if reasons.null_count() == frame.height:
+        return frame
+    for place in reasons.is_not_null().arg_true().to_list():
+        bad.add(file, int(frame[LINE][place]), reasons[place], text_of(place))
+    return frame.filter(reasons.is_null())
+
+
+def kind_of(dtype: pl.DataType) -> str:
+    """Returns the name of a type's values in messages."""
+    if dtype.is_integer():
+        return "a whole number"
+    if dtype.is_numeric():
+        return "a number"
+    if dtype == pl.Boolean:
+        return "true or false"
+    return "text" if dtype == pl.String else f"a {dtype}"

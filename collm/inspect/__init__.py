@@ -1,0 +1,1 @@
+"""What prepared data holds: counts, leaks, similar titles, the longest prompts."""
