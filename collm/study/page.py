@@ -51,8 +51,8 @@ def study_page(study: Study, objectives: tuple[Objective, ...], trials: Sequence
         plots = [_slice(complete, name, objective, index) for name in parameter_names(complete)]
         parts.append(_section(f"Slices: {objective.text} by parameter", *plots))
     if len(objectives) == 2:
-        parts.append(_section("Pareto front", _front(complete, best_trials(trials, objectives), objectives)))
-    parts.append("<h2>Trials</h2>" + _table(trials, objectives))
+        parts.append(_section("Pareto front", _front(complete, best_trials(study, trials), objectives)))
+    parts.append("<h2>Trials</h2>" + _table(study, trials, objectives))
     body = "\n".join(parts)
     title = html.escape(study.study_name)
     return (
@@ -134,8 +134,8 @@ def _front(complete: Sequence[FrozenTrial], front: Sequence[FrozenTrial], object
     return _plot(draw) if complete else "<p>no complete trial</p>"
 
 
-def _table(trials: Sequence[FrozenTrial], objectives: tuple[Objective, ...]) -> str:
-    best = {trial.number for trial in best_trials(trials, objectives)}
+def _table(study: Study, trials: Sequence[FrozenTrial], objectives: tuple[Objective, ...]) -> str:
+    best = {trial.number for trial in best_trials(study, trials)}
     names = parameter_names(trials)
     header = ["trial", "state", *(objective.text for objective in objectives), *names, "seconds", "note"]
     rows = []

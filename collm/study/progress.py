@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.live import Live
@@ -29,9 +30,10 @@ STATE_WORDS = {
 class StudyProgress:
     """Shows how far a study has come."""
 
-    def __init__(self, name: str, total: int, objectives: tuple[Objective, ...], *, workers: int) -> None:
-        """Takes the study's name, its trials in total, its objectives and the number of local workers."""
-        self._name, self._total, self._objectives, self._workers = name, total, objectives, workers
+    def __init__(self, study: Study, total: int, objectives: tuple[Objective, ...], *, workers: int) -> None:
+        """Takes the stored study, its trials in total, its objectives and how many trials run at once here."""
+        self._study, self._name = study, study.study_name
+        self._total, self._objectives, self._workers = total, objectives, workers
         self._console = Console(stderr=True)
         self._live: Live | None = None
         self._known: set[int] = set()
@@ -86,7 +88,7 @@ class StudyProgress:
         counts = count_states(trials)
         finished = sum(trial.state.is_finished() for trial in trials)
         parts = [f"{finished}/{self._total}", *(f"{n} {state}" for state, n in counts.items() if n)]
-        best = best_trials(trials, self._objectives)
+        best = best_trials(self._study, trials)
         if len(self._objectives) == 1 and best:
             parts.append(f"best {shown_values(best[0])} (trial {best[0].number})")
         elif best:
@@ -128,24 +130,19 @@ def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     return {word: sum(trial.state == state for trial in trials) for state, word in STATE_WORDS.items()}
 
 
-def best_trials(trials: Sequence[FrozenTrial], objectives: tuple[Objective, ...]) -> list[FrozenTrial]:
-    """Returns the best trial, or with several objectives all that no other trial beats in every one.
+def best_trials(study: Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Returns the best trial, or with several objectives the Pareto front, best by the first objective first.
 
-    Args:
-        trials: All trials.
-        objectives: What is better.
+    Of trials with the same values the first one counts: later ones repeat it.
     """
+    signs = [1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in study.directions]
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    signs = [1.0 if objective.direction == "maximize" else -1.0 for objective in objectives]
-    scored = [(tuple(s * v for s, v in zip(signs, trial.values, strict=True)), trial) for trial in complete]
-    if len(objectives) == 1:
-        return [max(scored, key=lambda each: (each[0], -each[1].number))[1]] if scored else []
-    front: dict[tuple[float, ...], FrozenTrial] = {}
-    for score, trial in scored:
-        beaten = any(all(o >= s for o, s in zip(other, score, strict=True)) and other != score for other, _ in scored)
-        if not beaten:
-            front.setdefault(score, trial)
-    return [front[score] for score in sorted(front, reverse=True)]
+    if len(signs) == 1:
+        return [max(complete, key=lambda trial: (signs[0] * trial.values[0], -trial.number))] if complete else []
+    front = {tuple(trial.values): trial for trial in reversed(study.best_trials)}
+    return sorted(
+        front.values(), key=lambda trial: [-sign * value for sign, value in zip(signs, trial.values, strict=True)]
+    )
 
 
 def seconds_left(trials: Sequence[FrozenTrial], total: int, workers: int) -> float | None:

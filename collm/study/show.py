@@ -1,4 +1,4 @@
-"""A study as tables and as plain data: trials, best, importances, history."""
+"""A study as tables, as plain data, and its best trial as a spec."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
 from optuna.importance import get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -15,9 +16,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from collm.errors import RunError, UsageError
 from collm.study import records
 from collm.study.objective import Objective
-from collm.study.progress import STATE_WORDS, best_trials, count_states
+from collm.study.progress import STATE_WORDS, best_trials, count_states, shown_value
+from collm.study.trial_queue import TrialQueue
 
 SCHEMA = 1
 _BARS = "▁▂▃▄▅▆▇█"
@@ -32,7 +35,7 @@ def study_data(study: Study, objectives: tuple[Objective, ...], trials: Sequence
         objectives: Its objectives.
         trials: Its trials.
     """
-    best = [trial.number for trial in best_trials(trials, objectives)]
+    best = [trial.number for trial in best_trials(study, trials)]
     return {
         "schema": SCHEMA,
         "study": study.study_name,
@@ -98,9 +101,9 @@ def study_tables(
     """
     counts = ", ".join(f"{number} {state}" for state, number in count_states(trials).items() if number) or "no trial"
     parts: list[RenderableType] = [Text(f"{study.study_name}: {counts}", style="bold")]
-    parts.append(_trial_table("trials", trials, objectives, best_trials(trials, objectives)))
-    if len(objectives) > 1 and best_trials(trials, objectives):
-        parts.append(_trial_table("Pareto front", best_trials(trials, objectives), objectives, ()))
+    parts.append(_trial_table("trials", trials, objectives, best_trials(study, trials)))
+    if len(objectives) > 1 and best_trials(study, trials):
+        parts.append(_trial_table("Pareto front", best_trials(study, trials), objectives, ()))
     for name, shares in importances(study, objectives, trials).items():
         parts.append(_importance_table(name, shares))
     if len(objectives) == 1 and (history := best_so_far(trials, objectives[0])):
@@ -215,3 +218,45 @@ def _bars(history: Sequence[float]) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def best_spec(queue: TrialQueue, number: int | None) -> tuple[str, str]:
+    """Returns the YAML of a trial's spec, and a line about the trial.
+
+    The spec evaluates what the base evaluates, test rows included; fitted stages of the trial are reused.
+
+    Args:
+        queue: The study.
+        number: Number of the trial; None = the best.
+
+    Raises:
+        RunError: If no trial is complete, or there is no single best one.
+        UsageError: If the numbered trial does not exist.
+    """
+    checked, trials = queue.checked, queue.trials()
+    objectives, best = checked.file.objectives, best_trials(queue.study, trials)
+    if number is not None:
+        if number >= len(trials):
+            raise UsageError(f"there is no trial {number}: the study has {len(trials)}")
+        chosen = trials[number]
+    elif not best:
+        raise RunError("no trial is complete yet; `collm study show FILE` lists what happened")
+    elif len(objectives) > 1 and len(best) > 1:
+        numbers = ", ".join(str(trial.number) for trial in best)
+        raise UsageError(f"trials {numbers} are Pareto-optimal: choose one with --trial N")
+    else:
+        chosen = best[0]
+    try:
+        spec = checked.specs.whole(chosen.params)
+    except KeyError as error:
+        raise RunError(f"trial {chosen.number} does not belong to the study's search space: {error}") from None
+    # Optuna gives a pruned trial the last validation as its value, which is no objective.
+    measured = zip(objectives, chosen.values, strict=True) if chosen.state == TrialState.COMPLETE else ()
+    values = ", ".join(f"{each.text} {shown_value(value)}" for each, value in measured)
+    searched = sum(trial.state.is_finished() for trial in trials)
+    about = f"trial {chosen.number} of study {checked.file.name}, {values or STATE_WORDS[chosen.state]}"
+    header = (
+        f"# {about}.\n# Chosen among {searched} trials by validation rows, which makes that number optimistic;\n"
+        "# `collm run` on this file adds the test rows.\n"
+    )
+    return header + yaml.safe_dump(spec.plain(), sort_keys=False, allow_unicode=True), about

@@ -12,9 +12,9 @@ from collm.errors import Problem, SpecError
 from collm.registry import Registry
 from collm.study.check import CheckedStudy, check_study
 from collm.study.definition import open_study
-from collm.study.ledger import Ledger
 from collm.study.storage import StudyStorage
 from collm.study.study_file import StudyFile, read_study
+from collm.study.trial_queue import TrialQueue
 
 BASE = """\
 name: base
@@ -53,10 +53,10 @@ class Studies:
     def check(self, text: str = STUDY, *overrides: str) -> CheckedStudy:
         return check_study(self.read(text, *overrides), self.registry)
 
-    def ledger(self, text: str = STUDY) -> Ledger:
+    def queue(self, text: str = STUDY) -> TrialQueue:
         checked = self.check(text)
         storage = StudyStorage(checked.file.storage)
-        return Ledger(checked, storage, open_study(checked, storage))
+        return TrialQueue(checked, storage, open_study(checked, storage))
 
     def problems(self, text: str, *overrides: str) -> Sequence[Problem]:
         with pytest.raises(SpecError, match=r".") as caught:

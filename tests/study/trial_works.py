@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
 from study_fakes import results
 
-from collm.study.child import REPORT, Job, TrialPruned
+from collm.study.trial_process import REPORT, Job, TrialPruned
 
 
 def complete(job: Job, connection: Connection) -> dict[str, Any]:
@@ -52,3 +53,22 @@ def prune(job: Job, connection: Connection) -> dict[str, Any]:
         if connection.recv():
             raise TrialPruned
     return results(0.1)
+
+
+def overlap(job: Job, connection: Connection) -> dict[str, Any]:
+    """Ends once another trial has begun too."""
+    deadline = time.monotonic() + 60
+    while len(list(job.log.parent.glob("trial-*.log"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    sys.stderr.write(f"device {job.device}, {len(list(job.log.parent.glob('trial-*.log')))} begun\n")
+    return results(0.75)
+
+
+def sleep(job: Job, connection: Connection) -> dict[str, Any]:
+    time.sleep(600)
+    return {}
+
+
+def take_a_moment(job: Job, connection: Connection) -> dict[str, Any]:
+    time.sleep(1)
+    return results(0.75)

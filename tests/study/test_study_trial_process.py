@@ -13,8 +13,7 @@ from study_fakes import Studies
 from collm.registry import Registry
 from collm.runs.lock import Holder
 from collm.runs.store import LOCK, STAGES, RunFolder
-from collm.study.child import REPORT, Job, TrialPruned
-from collm.study.trial import Reporter, _free_locks, reported_stage
+from collm.study.trial_process import REPORT, Job, Reporter, TrialPruned, free_locks, reported_stage
 
 TUNED = "backbone: {name: tiny}\nprompt: {name: movie}\ntuning: {name: NAME}\n"
 SEEDS = "name: search\nbase: base.yaml\nstudy:\n  objective: valid.auc\n  trials: 2\n  search: {seed: [0, 1]}\n"
@@ -97,7 +96,7 @@ def test_locks_of_a_trial_that_died_on_another_host_are_removed(studies: Studies
         lock(stages / "fit_encoder-2", Holder(2, ELSEWHERE.host, start=50.0)),
         lock(stages / "fit_encoder-3", Holder(2, "third-machine", start=200.0)),
     ]
-    _free_locks(again, folder)
+    free_locks(again, folder)
     assert not any(path.exists() for path in its_own)
     # They began before it, or run elsewhere: not what it left behind.
     assert all(path.exists() for path in others)
@@ -107,5 +106,5 @@ def test_locks_stay_where_nobody_died_on_another_host(studies: Studies) -> None:
     again = job(studies, None)
     folder = RunFolder(again.runs_dir, again.spec.name, again.spec.spec_hash).path
     held = lock(folder, ELSEWHERE)
-    _free_locks(again, folder)
+    free_locks(again, folder)
     assert held.exists()

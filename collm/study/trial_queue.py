@@ -1,13 +1,18 @@
-"""The study in its storage: who works on what, decided under one lock, so that no trial is lost or done twice."""
+"""The trials of a study in its storage: who works on what, decided under one lock, so that none is lost or doubled."""
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -15,28 +20,29 @@ from collm.errors import DataError, RunError, SpecError
 from collm.runs.lock import Holder
 from collm.spec.contents import hash_with
 from collm.spec.model import ResolvedSpec
+from collm.spec.study_section import PrunerConfig, SamplerConfig
 from collm.study import records
 from collm.study.check import CheckedStudy
 from collm.study.definition import changed_files
 from collm.study.records import Outcome, Owner, attempts_of, is_waiting_for, owner_of, same_spec
-from collm.study.rules import make_pruner, make_sampler
 from collm.study.storage import StudyStorage
 
 BEAT_S = 20.0
-# An owner on another host whose beat stands still this long, as seen from here, is taken for dead.
+# An owner on another host whose beat does not change this long, as seen from here, is taken for dead.
 STALE_S = 180.0
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_STARTUP_TRIALS = 10
+_POPULATION_SIZE = 50
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One trial that this worker is to run.
+class ClaimedTrial:
+    """A trial that this command runs next.
 
     Attributes:
         number: Number of the trial.
         spec: What it runs.
         attempt: 1 for the first time.
-        previous: Who worked on it before; None for the first time or after an orderly stop.
+        previous: The process that worked on it before; None for the first time and after an orderly stop.
     """
 
     number: int
@@ -46,22 +52,22 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Nothing:
-    """There is nothing to run now.
+class NoTrial:
+    """There is nothing to start now.
 
     Attributes:
-        over: Whether every trial is finished; otherwise others are still at work, and may die.
+        over: Whether every trial is finished; otherwise some are running, here or elsewhere, and may be killed.
     """
 
     over: bool
 
 
-class Ledger:
-    """What one worker knows and does about a study in its storage."""
+class TrialQueue:
+    """Hands out the trials of a study to one command and stores how they end."""
 
     def __init__(self, checked: CheckedStudy, storage: StudyStorage, study: Study) -> None:
         """Takes the checked study, its open storage and Optuna's study in it."""
-        self._checked, self._file, self._storage = checked, checked.file, storage
+        self.checked, self._file, self._storage = checked, checked.file, storage
         self.study = study
         self.study.pruner = make_pruner(self._file.section.pruner)
         self._me = Owner(Holder.this_process())
@@ -83,14 +89,14 @@ class Ledger:
         self._ids = {trial.number: trial._trial_id for trial in found}
         return found
 
-    def claim(self, *, start_new: bool = True) -> Claim | Nothing:
-        """Decides what this worker does next: a trial whose worker is gone first, then a new one.
+    def claim(self, *, start_new: bool = True) -> ClaimedTrial | NoTrial:
+        """Decides what this command runs next: a trial whose command is gone first, then a new one.
 
         Args:
             start_new: Whether a new trial may be started; False once the time is up.
         """
         with self._storage.lock(self._file.name):
-            # Nobody else changes what counts here while the lock is held, so one look is enough for one decision.
+            # What counts here changes under this lock only, so one look is enough for one decision.
             trials = self._settled(self.trials())
             for trial in trials:
                 if trial.state == TrialState.RUNNING and self._is_free(trial):
@@ -103,7 +109,7 @@ class Ledger:
                 if claim is not None:
                     return claim
                 trials = self.trials()
-            return Nothing(over=not any(trial.state == TrialState.RUNNING for trial in trials))
+            return NoTrial(over=not any(trial.state == TrialState.RUNNING for trial in trials))
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Stores a validation value.
@@ -130,12 +136,14 @@ class Ledger:
             trial.report(value, index)
             return bool(trial.should_prune())
 
-    def beat(self, number: int) -> None:
-        """Says that this worker still works on a trial."""
+    def beat(self, numbers: Iterable[int]) -> None:
+        """Shows other hosts that this command still works on its trials."""
         self._me = replace(self._me, beat=self._me.beat + 1)
         with self._storage.guard():
-            if self._is_mine(self._frozen(number)):
-                self._set(number, records.OWNER, self._me.plain())
+            trials = self.trials()
+            for number in numbers:
+                if self._is_mine(trials[number]):
+                    self._set(number, records.OWNER, self._me.plain())
 
     def finish(self, number: int, outcome: Outcome) -> FrozenTrial | None:
         """Stores how an attempt ended.
@@ -158,15 +166,15 @@ class Ledger:
             return self._tell(number, outcome)
 
     def release(self, number: int) -> None:
-        """Gives an unfinished trial back in good order; it is continued by whoever asks next."""
+        """Releases an unfinished trial, so that this or another command continues it; this costs no attempt."""
         with self._storage.lock(self._file.name):
             trial = self._frozen(number)
             if not trial.state.is_finished() and self._is_mine(trial):
                 self._set(number, records.ATTEMPTS, attempts_of(trial) - 1)
                 self._set(number, records.OWNER, None)
 
-    def _begin(self, trials: Sequence[FrozenTrial]) -> Claim | None:
-        """Starts a new trial; None where it was answered at once and another may follow."""
+    def _begin(self, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
+        """Starts a new trial; None where it is answered at once and another may follow."""
         if self._grid and not any(trial.state == TrialState.WAITING for trial in trials):
             tried = [{name: trial.params.get(name) for name in self._grid[0]} for trial in trials]
             point = next(point for point in self._grid if point not in tried)
@@ -176,10 +184,10 @@ class Ledger:
         self._ids[trial.number] = trial._trial_id
         return self._prepare(trial, {}, trials, previous=None)
 
-    def _take_over(self, frozen: FrozenTrial, trials: Sequence[FrozenTrial]) -> Claim | None:
+    def _take_over(self, frozen: FrozenTrial, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
         owner = owner_of(frozen)
         if attempts_of(frozen) >= self._file.section.attempts:
-            cause = frozen.user_attrs.get(records.CAUSE) or "its worker was killed"
+            cause = frozen.user_attrs.get(records.CAUSE) or "its command was killed"
             self._tell(frozen.number, Outcome("failed", cause=f"begun {attempts_of(frozen)} times: {cause}"))
             return None
         self.study.sampler = make_sampler(self._file.section.sampler, frozen.number)
@@ -188,20 +196,20 @@ class Ledger:
 
     def _prepare(
         self, trial: Trial, attributes: Mapping[str, Any], trials: Sequence[FrozenTrial], *, previous: Holder | None
-    ) -> Claim | None:
-        """Samples what is not sampled yet and resolves; answers duplicates and points that do not validate."""
+    ) -> ClaimedTrial | None:
+        """Samples what is not sampled yet and resolves it; answers repeats and points that do not validate."""
         number = trial.number
         try:
-            spec = self._checked.specs.trial(self._file.space.suggest(trial))
-            contents = self._checked.specs.contents(spec)
+            spec = self.checked.specs.trial(self._file.space.suggest(trial))
+            contents = self.checked.specs.contents(spec)
         except (SpecError, DataError) as error:
             cause = f"does not validate: {str(error).splitlines()[0]}"
             self._tell(number, Outcome("failed", cause=cause, traceback=str(error)))
             return None
         if changed := changed_files(self.study.user_attrs.get(records.DEFINITION), contents):
             raise RunError(
-                f"{self._file.name}: the contents of {', '.join(changed)} changed since the study was begun, so trials "
-                "are no longer comparable: put the old files back, or give the study another `name`"
+                f"{self._file.name}: the contents of {', '.join(changed)} changed since the study was begun: trials "
+                "cannot be compared. Put the old files back, or give the study another `name`"
             )
         identity = hash_with(spec, contents)
         twin = same_spec(trials, identity, number)
@@ -218,7 +226,7 @@ class Ledger:
             self._set(number, records.ATTEMPTS, attempt)
         # The hash comes last: with it, the trial counts as begun.
         self._set(number, records.SPEC_HASH, identity)
-        return Claim(number, spec, attempt, previous)
+        return ClaimedTrial(number, spec, attempt, previous)
 
     def _settled(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Answers trials whose twin is finished; where the twin failed, they are free to run themselves."""
@@ -260,7 +268,7 @@ class Ledger:
         return self.study.tell(number, values, state=states.get(outcome.kind, TrialState.FAIL))
 
     def _is_free(self, trial: FrozenTrial) -> bool:
-        """Whether nobody works on a running trial."""
+        """Whether no live process works on a running trial."""
         if is_waiting_for(trial) is not None:
             return False
         owner = owner_of(trial)
@@ -303,3 +311,39 @@ def is_kept(index: int) -> bool:
     if index <= 20:
         return True
     return index % (5 if index <= 100 else 25 if index <= 500 else 100) == 0
+
+
+def make_sampler(config: SamplerConfig, number: int) -> BaseSampler:
+    """Returns the sampler for one trial.
+
+    Each trial number has a seed of its own, so that commands which start together do not draw the same points, and the
+    same history gives the same next point everywhere.
+    """
+    digest = hashlib.sha256(f"{config.seed} {number}".encode()).digest()
+    seed = int.from_bytes(digest[:4], "big")
+    startup = config.startup_trials or _STARTUP_TRIALS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if config.name == "tpe":
+            # Running trials count as bad ones, so that parallel trials spread out.
+            return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
+        if config.name == "gp":
+            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        if config.name == "nsga2":
+            return NSGAIISampler(seed=seed, population_size=config.population_size or _POPULATION_SIZE)
+    # A grid's points are put into the queue one by one; its sampler is never used.
+    return RandomSampler(seed=seed)
+
+
+def make_pruner(config: PrunerConfig) -> BasePruner:
+    """Returns the pruner; steps are the numbers of validations."""
+    if config.name == "median":
+        startup = 5 if config.startup_trials is None else config.startup_trials
+        return MedianPruner(n_startup_trials=startup, n_warmup_steps=config.warmup or 0)
+    if config.name == "hyperband":
+        return HyperbandPruner(
+            min_resource=config.min_resource or 1,
+            max_resource=config.max_resource or "auto",
+            reduction_factor=config.reduction_factor or 3,
+        )
+    return NopPruner()
