@@ -18,7 +18,7 @@ PLUGINS = ROOT / "plugins"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("visible",),
     ("errors",),
-    ("digests", "making"),
+    ("digests", "making", "html_page"),
     ("contracts", "component"),
     ("hookspecs",),
     ("plugins", "registry", "observers"),

@@ -138,6 +138,9 @@ def test_the_page_stands_alone(queue: TrialQueue) -> None:
     for words in ("Optimisation history", "Importances", "Slices", "<svg", "MemoryError: no memory"):
         assert words in page
     assert "<script" not in page
+    assert 'name="viewport"' in page
+    # Labels of a logarithmic axis are numbers, not the source of a formula.
+    assert "mathdefault" not in page
     assert 'src="http' not in page
 
 
