@@ -172,7 +172,7 @@ def _stored(checked: CheckedStudy) -> TrialQueue:
 
 
 def _migrate(checked: CheckedStudy) -> None:
-    from collm.study.migrate import migrate
+    from collm.study.definition import migrate
     from collm.study.storage import StudyStorage
 
     carried, left, archive = migrate(checked, StudyStorage(checked.file.storage))

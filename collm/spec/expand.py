@@ -24,8 +24,7 @@ from collm.spec.node import Node, Place, from_plain, leaves
 from collm.spec.override import SET, apply_overrides, merge, set_at
 from collm.spec.read import read_file
 from collm.spec.resolve import SUITE_KEYS, in_file_order, resolve_document
-from collm.spec.suite_entries import SuiteFile
-from collm.spec.suite_file import read_suite
+from collm.spec.suite_file import SuiteFile, read_suite
 
 MAX_RUNS = 10_000
 
@@ -140,7 +139,7 @@ def expand(suite: SuiteFile, base: Node, registry: Registry) -> Suite:
             places.append((cell, runs[-1]))
         found.append((cell, list(dict.fromkeys(problems))))
     ensembles = _ensembles(suite, places)
-    problems = [*_placed(found, suite.shown), *_unused_excludes(suite, cells)]
+    problems = [*_placed(found, suite.place.file), *_unused_excludes(suite, cells)]
     if not problems:
         problems = _empty_ensembles(suite, ensembles)
     if problems:

@@ -147,7 +147,7 @@ class _Builder:
             if key in fields:
                 first = fields[key].where
                 self._complain(
-                    key_node, (*path, key), f"the key '{key}' stands twice; it is first given in line {first.line}"
+                    key_node, (*path, key), f"the key '{key}' is given twice; it is first given in line {first.line}"
                 )
                 continue
             fields[key] = replace(value, key_place=self._at(key_node))

@@ -15,9 +15,9 @@ import collm
 from collm.errors import UsageError
 from collm.html_page import template_environment
 from collm.study import records
-from collm.study.objective import Objective
 from collm.study.progress import best_trials, count_states
 from collm.study.show import importances, parameter_names, trial_data, trial_note
+from collm.study.study_file import Objective
 from collm.visible import visible
 
 _STYLE = {

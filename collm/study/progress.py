@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from collm.study import records
-from collm.study.objective import Objective
+from collm.study.study_file import Objective
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LAST = 5

@@ -18,11 +18,10 @@ from collm.spec.model import COMPONENT_SECTIONS
 from collm.study import records
 from collm.study.check import CheckedStudy, check_study, probed_specs
 from collm.study.definition import open_study
-from collm.study.objective import Objective
 from collm.study.progress import StudyProgress
 from collm.study.records import Outcome
 from collm.study.storage import StudyStorage
-from collm.study.study_file import read_study
+from collm.study.study_file import Objective, read_study
 from collm.study.trial_process import (
     FAILED,
     PRUNED,
@@ -102,7 +101,7 @@ def run_study(
         RunError: If the storage cannot be reached, or files change meanwhile.
     """
     # Showing a study needs no data; running one does.
-    if problems := look_around(probed_specs(checked), registry, checked.specs.context):
+    if problems := look_around(probed_specs(checked), registry, checked.context):
         raise SpecError(problems)
     storage = StudyStorage(checked.file.storage)
     queue = TrialQueue(checked, storage, open_study(checked, storage))
@@ -124,7 +123,7 @@ def run_study(
 
 def _modules(checked: CheckedStudy, registry: Registry) -> tuple[str, ...]:
     """Returns what the fork server loads once for all trials: runner, plugins, the components that are used."""
-    spec = checked.specs.trial(checked.file.space.first())
+    spec = checked.trial(checked.file.space.first())
     named = {(kind, config.name) for kind in COMPONENT_SECTIONS if (config := getattr(spec, kind)) is not None}
     for parameter in checked.file.space.all():
         if parameter.parts[-1] == "name" and len(parameter.parts) == 2:

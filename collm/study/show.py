@@ -18,8 +18,8 @@ from rich.text import Text
 
 from collm.errors import RunError, UsageError
 from collm.study import records
-from collm.study.objective import Objective
 from collm.study.progress import STATE_WORDS, best_trials, count_states, shown_value
+from collm.study.study_file import Objective
 from collm.study.trial_queue import TrialQueue
 
 SCHEMA = 1
@@ -247,7 +247,7 @@ def best_spec(queue: TrialQueue, number: int | None) -> tuple[str, str]:
     else:
         chosen = best[0]
     try:
-        spec = checked.specs.whole(chosen.params)
+        spec = checked.whole(chosen.params)
     except KeyError as error:
         raise RunError(f"trial {chosen.number} does not belong to the study's search space: {error}") from None
     # Optuna gives a pruned trial the last validation as its value, which is no objective.

@@ -200,8 +200,8 @@ class TrialQueue:
         """Samples what is not sampled yet and resolves it; answers repeats and points that do not validate."""
         number = trial.number
         try:
-            spec = self.checked.specs.trial(self._file.space.suggest(trial))
-            contents = self.checked.specs.contents(spec)
+            spec = self.checked.trial(self._file.space.suggest(trial))
+            contents = self.checked.contents(spec)
         except (SpecError, DataError) as error:
             cause = f"does not validate: {str(error).splitlines()[0]}"
             self._tell(number, Outcome("failed", cause=cause, traceback=str(error)))

@@ -57,7 +57,7 @@ def test_a_trial_is_stopped_inside_its_last_tuning_step(tmp_path: Path) -> None:
     path.write_text(STUDY, encoding="utf-8")
     checked = check_study(read_study(path, [], registry, cwd=tmp_path, runs_dir=tmp_path), registry)
     job = Job(
-        spec=checked.specs.trial(checked.file.space.first()),
+        spec=checked.trial(checked.file.space.first()),
         number=0,
         attempt=1,
         runs_dir=tmp_path / "runs",

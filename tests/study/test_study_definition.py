@@ -5,8 +5,7 @@ from study_fakes import BASE, STUDY, Studies
 
 from collm.errors import SpecError, UsageError
 from collm.study import records
-from collm.study.definition import open_study
-from collm.study.migrate import migrate
+from collm.study.definition import migrate, open_study
 from collm.study.records import Outcome
 from collm.study.storage import StudyStorage
 from collm.study.trial_queue import ClaimedTrial
@@ -40,7 +39,9 @@ def test_rules_of_the_search_may_change(studies: Studies) -> None:
 )
 def test_another_question_under_the_same_name_is_refused(studies: Studies, old: str, new: str, message: str) -> None:
     work_off(studies)
-    with pytest.raises(SpecError, match=f"study.yaml:1:1: .*cannot be mixed: .*{message}.*another `name`"):
+    with pytest.raises(
+        SpecError, match=f"study.yaml:1:1: .*cannot be combined with this one: .*{message}.*another `name`"
+    ):
         studies.queue(STUDY.replace(old, new))
 
 
@@ -111,7 +112,7 @@ def test_an_interrupted_migration_is_done_again(studies: Studies, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("collm.study.migrate._carry_over", killed)
+        patch.setattr("collm.study.definition._carry_over", killed)
         with pytest.raises(KeyboardInterrupt):
             migrate(smaller, storage)
     carried, left, _ = migrate(smaller, storage)
@@ -132,7 +133,7 @@ def test_a_torn_archive_is_not_taken_for_the_study(studies: Studies, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             migrate(smaller, storage)
     assert len(studies.queue().trials()) == 6
-    monkeypatch.setattr("collm.study.migrate.time.strftime", lambda *_: "later")
+    monkeypatch.setattr("collm.study.definition.time.strftime", lambda *_: "later")
     carried, left, archive = migrate(smaller, storage)
     assert carried + left == 6
     assert archive == "search@later"
@@ -141,7 +142,7 @@ def test_a_torn_archive_is_not_taken_for_the_study(studies: Studies, monkeypatch
 def test_running_trials_stop_a_migration(studies: Studies) -> None:
     assert isinstance(studies.queue().claim(), ClaimedTrial)
     smaller = studies.check(STUDY.replace("[2, 4, 8]", "[2, 4]"))
-    with pytest.raises(UsageError, match="1 trials of 'search' are under way"):
+    with pytest.raises(UsageError, match="1 trials of 'search' are running"):
         migrate(smaller, StudyStorage(smaller.file.storage))
 
 

@@ -10,8 +10,7 @@ from study_fakes import STUDY, Studies
 
 from collm.component import BuildContext
 from collm.errors import DataError, RunError, SpecError
-from collm.study.definition import changed_files
-from collm.study.migrate import migrate
+from collm.study.definition import changed_files, migrate
 from collm.study.records import Outcome
 from collm.study.run import StudyOptions, load_study, run_study
 from collm.study.storage import StudyStorage, journal_fault
@@ -59,10 +58,8 @@ def test_choices_of_other_contents_are_other_points(over_files: Studies) -> None
 def test_changed_files_are_refused_at_the_next_start(over_files: Studies, text: str) -> None:
     over_files.queue(text)
     change(over_files)
-    said = (
-        r"cannot be mixed: .*dataset\.interactions: the contents of the data or weights there changed.*another `name`"
-    )
-    with pytest.raises(SpecError, match=said):
+    change_named = r"dataset\.interactions: the contents of the data or weights there changed.*another `name`"
+    with pytest.raises(SpecError, match=f"cannot be combined with this one: .*{change_named}"):
         over_files.queue(text)
     with pytest.raises(SpecError, match="more than the search space changed"):
         migrate(over_files.check(text), StudyStorage(over_files.check(text).file.storage))
@@ -178,6 +175,6 @@ def test_no_message_shows_a_password(studies: Studies, address: str) -> None:
 def test_contexts_are_built_without_a_cache(studies: Studies) -> None:
     with pytest.raises(DataError, match=r"ratings\.csv"):
         (studies.folder / "data" / "ratings.csv").unlink()
-        specs = studies.check().specs
-        assert isinstance(specs.context, BuildContext)
-        specs.contents(specs.trial(specs.space.first()))
+        checked = studies.check()
+        assert isinstance(checked.context, BuildContext)
+        checked.contents(checked.trial(checked.file.space.first()))

@@ -14,10 +14,10 @@ from study_fakes import STUDY, Studies
 
 from collm.errors import RunError, UsageError
 from collm.study import records
-from collm.study.objective import Objective
 from collm.study.page import study_page
 from collm.study.progress import StudyProgress, best_trials
 from collm.study.show import _headings, best_so_far, best_spec, parameter_names, study_data, study_tables
+from collm.study.study_file import Objective
 from collm.study.trial_queue import TrialQueue
 
 BOTH = STUDY.replace("valid.auc", "[valid.auc, cost.seconds_per_sample]")

@@ -62,13 +62,13 @@ def test_the_last_stage_that_trains(
     base += TUNED.replace("NAME", tuning) if tuning is not None else ""
     (studies.folder / "base.yaml").write_text(base, encoding="utf-8")
     checked = studies.check(SEEDS)
-    assert reported_stage(checked.specs.trial(checked.file.space.first()), installed) == stage
+    assert reported_stage(checked.trial(checked.file.space.first()), installed) == stage
 
 
 def job(studies: Studies, previous: Holder | None) -> Job:
     checked = studies.check()
     return Job(
-        spec=checked.specs.trial(checked.file.space.first()),
+        spec=checked.trial(checked.file.space.first()),
         number=0,
         attempt=2,
         runs_dir=studies.folder / "runs",

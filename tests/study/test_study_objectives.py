@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from study_fakes import results
 
-from collm.study.objective import Objective
+from collm.study.study_file import Objective
 
 
 def test_values_are_read_off_results() -> None:
