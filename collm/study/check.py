@@ -71,8 +71,8 @@ class CheckedStudy:
         """The base with a point written into it, each value placed where the study file has it."""
         base = self.file.base
         over = Node({}, base.place)
-        for parameter, node in self.file.space.assignments(point):
-            over = set_at(over, parameter.parts, node)
+        for parameter, label in self.file.space.active(point):
+            over = set_at(over, parameter.parts, parameter.node(label))
         merged = keep_set(base, merge(base, replace(over, key_place=None)), self.registry)
         return merged.with_fields({**merged.fields, "name": from_plain(self.file.name, base.place)})
 

@@ -14,19 +14,18 @@ from collm.component import BuildContext
 from collm.errors import CollmError, RunError, SpecError
 from collm.look import look_around
 from collm.registry import Registry
-from collm.spec.model import COMPONENT_SECTIONS
+from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
 from collm.study import records
 from collm.study.check import CheckedStudy, check_study, probed_specs
 from collm.study.definition import open_study
 from collm.study.progress import StudyProgress
-from collm.study.records import Outcome
+from collm.study.records import ClaimedTrial, Outcome
 from collm.study.storage import StudyStorage
 from collm.study.study_file import Objective, read_study
 from collm.study.trial_process import (
     FAILED,
     PRUNED,
     REPORT,
-    RUNNER_MODULES,
     Job,
     TrialProcess,
     Work,
@@ -34,7 +33,7 @@ from collm.study.trial_process import (
     run_trial,
     start_context,
 )
-from collm.study.trial_queue import BEAT_S, ClaimedTrial, TrialQueue
+from collm.study.trial_queue import BEAT_S, TrialQueue
 
 _POLL_S = 0.25
 # Between two looks for a trial where there was none; other commands may be killed meanwhile.
@@ -82,16 +81,8 @@ def load_study(
     return check_study(file, registry, BuildContext(cache_dir=options.cache_dir, find=registry.get))
 
 
-def run_study(
-    checked: CheckedStudy, options: StudyOptions, registry: Registry, *, work: Work = run_trial
-) -> TrialQueue:
+def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) -> TrialQueue:
     """Runs the trials that are missing.
-
-    Args:
-        checked: The study.
-        options: Directories, device, workers.
-        registry: Where components come from.
-        work: What a trial's process calls.
 
     Returns:
         The study's queue, all of whose trials are finished, or whose time is up.
@@ -101,7 +92,8 @@ def run_study(
         RunError: If the storage cannot be reached, or files change meanwhile.
     """
     # Showing a study needs no data; running one does.
-    if problems := look_around(probed_specs(checked), registry, checked.context):
+    specs = list(probed_specs(checked))
+    if problems := look_around(specs, registry, checked.context):
         raise SpecError(problems)
     storage = StudyStorage(checked.file.storage)
     queue = TrialQueue(checked, storage, open_study(checked, storage))
@@ -115,24 +107,19 @@ def run_study(
             if progress.due:
                 progress.show(queue.trials())
 
-        modules = () if work is not run_trial else _modules(checked, registry)
-        StudyRunner(queue, options, work, modules=modules, tick=look).run(deadline)
+        StudyRunner(queue, options, modules=_modules(specs, registry), tick=look).run(deadline)
         progress.show(queue.trials())
     return queue
 
 
-def _modules(checked: CheckedStudy, registry: Registry) -> tuple[str, ...]:
+def _modules(specs: Sequence[ResolvedSpec], registry: Registry) -> tuple[str, ...]:
     """Returns what the fork server loads once for all trials: runner, plugins, the components that are used."""
-    spec = checked.trial(checked.file.space.first())
-    named = {(kind, config.name) for kind in COMPONENT_SECTIONS if (config := getattr(spec, kind)) is not None}
-    for parameter in checked.file.space.all():
-        if parameter.parts[-1] == "name" and len(parameter.parts) == 2:
-            named |= {(parameter.parts[0], str(choice.label)) for choice in parameter.choices}
-    named |= {("metric", name) for name in spec.evaluate.metrics}
-    named |= {("encoder", floor.name) for floor in registry.floors()}
-    factories = {registry.get(kind, name).factory.partition(":")[0] for kind, name in named}  # type: ignore[arg-type]
+    used = {(kind, config.name) for spec in specs for kind in COMPONENT_SECTIONS if (config := getattr(spec, kind))}
+    used |= {("metric", name) for spec in specs for name in spec.evaluate.metrics}
+    used |= {("encoder", floor.name) for floor in registry.floors()}
+    factories = {registry.get(kind, name).factory.partition(":")[0] for kind, name in used}  # type: ignore[arg-type]
     plugins = {registry.origin(each.kind, each.name).module for each in registry.components()}
-    return (*RUNNER_MODULES, *sorted(plugins), *sorted(factories))
+    return ("collm.runner", *sorted(plugins), *sorted(factories))
 
 
 class StudyRunner:
@@ -193,21 +180,18 @@ class StudyRunner:
             self._stop()
 
     def _start(self, claimed: ClaimedTrial) -> None:
-        slot = next(slot for slot in range(self._options.workers) if slot not in self._running)
+        options = self._options
+        slot = next(slot for slot in range(options.workers) if slot not in self._running)
         try:
             if self._context is None:
                 self._prepare()
-            options = self._options
             job = Job(
-                spec=claimed.spec,
-                number=claimed.number,
-                attempt=claimed.attempt,
+                claimed,
                 runs_dir=options.runs_dir,
                 cache_dir=options.cache_dir,
                 device=self._devices[slot % len(self._devices)],
                 threads=options.threads,
                 log=log_file(options.runs_dir, self._name, claimed.number),
-                previous=claimed.previous,
             )
             self._running[slot] = TrialProcess(job, self._context, self._work)
         except BaseException:
@@ -234,18 +218,18 @@ class StudyRunner:
                 ended = self._handle(slot, trial) or ended
         if time.monotonic() - self._beaten > BEAT_S:
             self._beaten = time.monotonic()
-            self._queue.beat(trial.job.number for trial in self._running.values())
+            self._queue.beat(trial.number for trial in self._running.values())
         return ended
 
     def _handle(self, slot: int, trial: TrialProcess) -> bool:
         message = trial.receive()
         if message is not None and message[0] == REPORT:
-            trial.answer(self._queue.report(trial.job.number, message[1], message[2]))
+            trial.answer(self._queue.report(trial.number, message[1], message[2]))
             return False
         outcome = trial.crash() if message is None else self._outcome(message, time.monotonic() - trial.started)
         trial.join()
         del self._running[slot]
-        self._queue.finish(trial.job.number, outcome)
+        self._queue.finish(trial.number, outcome)
         return True
 
     def _outcome(self, message: tuple[Any, ...], seconds: float) -> Outcome:
@@ -263,7 +247,7 @@ class StudyRunner:
         for trial in self._running.values():
             trial.join()
             with contextlib.suppress(RunError):
-                self._queue.release(trial.job.number)
+                self._queue.release(trial.number)
         self._running.clear()
 
 

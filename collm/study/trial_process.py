@@ -30,13 +30,11 @@ from collm.runs.lock import Holder, read_holder
 from collm.runs.parent import end_with_parent
 from collm.runs.store import LOCK, STAGES
 from collm.spec.model import ResolvedSpec
-from collm.study.records import Outcome
+from collm.study.records import ClaimedTrial, Outcome
 from collm.visible import ShownFormatter
 
 # Kinds of messages to the command.
 REPORT, COMPLETE, PRUNED, FAILED = "report", "complete", "pruned", "failed"
-# What the fork server loads before its first child: torch and everything that a run imports.
-RUNNER_MODULES = ("collm.runner",)
 # Signals that come from outside: the trial is begun again. Others are the trial's own crash.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 # The exit code that is seen when the fork server itself was killed.
@@ -62,26 +60,20 @@ class Job:
     """Everything that a trial's process needs.
 
     Attributes:
-        spec: The resolved spec.
-        number: Number of the trial.
-        attempt: 1 for the first time.
+        trial: The trial and its spec.
         runs_dir: Directory of run folders and stages.
         cache_dir: User cache.
         device: Device name.
         threads: Processor threads; None = torch's own choice.
         log: File that takes the process's output.
-        previous: Holder of locks that an earlier command left behind.
     """
 
-    spec: ResolvedSpec
-    number: int
-    attempt: int
+    trial: ClaimedTrial
     runs_dir: Path
     cache_dir: Path
     device: str
     threads: int | None
     log: Path
-    previous: Holder | None = None
 
 
 # Runs a job and returns the results of its run; the connection leads to the command.
@@ -97,10 +89,10 @@ class TrialProcess:
         Raises:
             RunError: If the fork server was killed.
         """
-        self.job = job
+        self.number, self._log = job.trial.number, job.log
         self.started = time.monotonic()
         self.connection, there = context.Pipe()
-        self._process = context.Process(target=_main, args=(work, job, there), name=f"trial-{job.number}")
+        self._process = context.Process(target=_main, args=(work, job, there), name=f"trial-{self.number}")
         try:
             self._process.start()
         except (EOFError, ConnectionError) as error:
@@ -147,7 +139,7 @@ class TrialProcess:
     def crash(self) -> Outcome:
         """Returns how a process ended that sent no result."""
         self._process.join(_END_S)
-        code, log = self._process.exitcode, _tail(self.job.log)
+        code, log = self._process.exitcode, _tail(self._log)
         self.join(0)
         if code is None:
             return Outcome("failed", cause="its process closed its connection but did not exit", traceback=log)
@@ -199,12 +191,12 @@ def run_trial(job: Job, connection: Connection) -> dict[str, Any]:
 
     registry = default_registry()
     context = BuildContext(cache_dir=job.cache_dir, find=registry.get)
-    free_locks(job, run_folder(job.spec, registry, runs_dir=job.runs_dir, context=context).path)
-    stage = reported_stage(job.spec, registry)
+    free_locks(job, run_folder(job.trial.spec, registry, runs_dir=job.runs_dir, context=context).path)
+    stage = reported_stage(job.trial.spec, registry)
     if stage is not None:
         registry.host.manager.register(Reporter(connection, stage), name="study")
     options = RunOptions(job.runs_dir, job.cache_dir, device=job.device, threads=job.threads)
-    results = run_spec(job.spec, registry, options)
+    results = run_spec(job.trial.spec, registry, options)
     return {key: results[key] for key in ("metrics", "timing", "counts", "run_dir", "reused")}
 
 
@@ -238,19 +230,19 @@ def reported_stage(spec: ResolvedSpec, registry: Registry) -> str | None:
 
 def free_locks(job: Job, folder: Path) -> None:
     """Waits for the trial's last process to end; removes its locks where it died on another host."""
-    here = Holder.this_process().host
+    here, previous = Holder.this_process().host, job.trial.previous
     deadline = time.monotonic() + _HANDOVER_S
-    while job.attempt > 1 and time.monotonic() < deadline:
+    while job.trial.attempt > 1 and time.monotonic() < deadline:
         holder = read_holder(folder / LOCK)
         if holder is None or holder.host != here or not holder.is_alive():
             break
         time.sleep(_POLL_S)
-    if job.previous is None or job.previous.host == here:
+    if previous is None or previous.host == here:
         return
     for lock in (folder / LOCK, *(job.runs_dir / STAGES).glob(f"*/{LOCK}")):
         with contextlib.suppress(OSError):
             holder = read_holder(lock)
-            if holder is not None and holder.host == job.previous.host and holder.start >= job.previous.start:
+            if holder is not None and holder.host == previous.host and holder.start >= previous.start:
                 lock.unlink()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +18,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from collm.errors import DataError, RunError, SpecError
 from collm.runs.lock import Holder
 from collm.spec.contents import hash_with
-from collm.spec.model import ResolvedSpec
 from collm.spec.study_section import PrunerConfig, SamplerConfig
 from collm.study import records
 from collm.study.check import CheckedStudy
 from collm.study.definition import changed_files
-from collm.study.records import Outcome, Owner, attempts_of, is_waiting_for, owner_of, same_spec
+from collm.study.records import ClaimedTrial, Outcome, Owner, attempts_of, is_waiting_for, same_spec
 from collm.study.storage import StudyStorage
 
 BEAT_S = 20.0
@@ -32,23 +30,6 @@ BEAT_S = 20.0
 STALE_S = 180.0
 _STARTUP_TRIALS = 10
 _POPULATION_SIZE = 50
-
-
-@dataclass(frozen=True)
-class ClaimedTrial:
-    """A trial that this command runs next.
-
-    Attributes:
-        number: Number of the trial.
-        spec: What it runs.
-        attempt: 1 for the first time.
-        previous: The process that worked on it before; None for the first time and after an orderly stop.
-    """
-
-    number: int
-    spec: ResolvedSpec
-    attempt: int
-    previous: Holder | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +52,6 @@ class TrialQueue:
         self.study = study
         self.study.pruner = make_pruner(self._file.section.pruner)
         self._me = Owner(Holder.this_process())
-        self._ids: dict[int, int] = {}
         self._seen_beats: dict[int, tuple[int, float]] = {}
         self._grid = list(self._file.space.grid()) if self._file.section.sampler.name == "grid" else []
 
@@ -85,9 +65,7 @@ class TrialQueue:
     def trials(self) -> list[FrozenTrial]:
         """Returns all trials, by number."""
         with self._storage.guard():
-            found = list(self.study.get_trials(deepcopy=False))
-        self._ids = {trial.number: trial._trial_id for trial in found}
-        return found
+            return list(self.study.get_trials(deepcopy=False))
 
     def claim(self, *, start_new: bool = True) -> ClaimedTrial | NoTrial:
         """Decides what this command runs next: a trial whose command is gone first, then a new one.
@@ -100,14 +78,12 @@ class TrialQueue:
             trials = self._settled(self.trials())
             for trial in trials:
                 if trial.state == TrialState.RUNNING and self._is_free(trial):
-                    claim = self._take_over(trial, trials)
-                    if claim is not None:
-                        return claim
+                    if claimed := self._take_over(trial, trials):
+                        return claimed
                     trials = self.trials()
             while start_new and sum(trial.state != TrialState.WAITING for trial in trials) < self.total:
-                claim = self._begin(trials)
-                if claim is not None:
-                    return claim
+                if claimed := self._begin(trials):
+                    return claimed
                 trials = self.trials()
             return NoTrial(over=not any(trial.state == TrialState.RUNNING for trial in trials))
 
@@ -125,16 +101,17 @@ class TrialQueue:
         if len(self._file.objectives) > 1:
             return False  # Optuna keeps validation values of single objectives only
         with self._storage.guard():
-            last_index, last_step = self._frozen(number).user_attrs.get(records.REPORTED, (0, 0))
+            trial = self.trials()[number]
+            last_index, last_step = trial.user_attrs.get(records.REPORTED, (0, 0))
             if step <= last_step:
                 return False
             index = last_index + 1
-            self._set(number, records.REPORTED, [index, step])
-            if not is_kept(index):
+            self._set(trial, records.REPORTED, [index, step])
+            if not records.is_kept(index):
                 return False
-            trial = self._running(number)
-            trial.report(value, index)
-            return bool(trial.should_prune())
+            running = self._running(trial)
+            running.report(value, index)
+            return bool(running.should_prune())
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Shows other hosts that this command still works on its trials."""
@@ -143,7 +120,7 @@ class TrialQueue:
             trials = self.trials()
             for number in numbers:
                 if self._is_mine(trials[number]):
-                    self._set(number, records.OWNER, self._me.plain())
+                    self._set(trials[number], records.OWNER, self._me.plain())
 
     def finish(self, number: int, outcome: Outcome) -> FrozenTrial | None:
         """Stores how an attempt ended.
@@ -153,58 +130,52 @@ class TrialQueue:
             outcome: How it ended. After `killed` the trial is free again, until its attempts are used up.
 
         Returns:
-            The finished trial; None where it goes on, or is in other hands by now.
+            The finished trial; None where it goes on, or another command has it by now.
         """
         with self._storage.lock(self._file.name):
-            trial = self._frozen(number)
-            if trial.state.is_finished() or not self._is_mine(trial):
+            trial = self.trials()[number]
+            if not self._is_mine(trial):
                 return None
             if outcome.kind == "killed" and attempts_of(trial) < self._file.section.attempts:
-                self._set(number, records.CAUSE, outcome.cause)
-                self._set(number, records.OWNER, None)
+                self._set(trial, records.CAUSE, outcome.cause)
+                self._set(trial, records.OWNER, None)
                 return None
-            return self._tell(number, outcome)
+            return self._tell(trial, outcome)
 
     def release(self, number: int) -> None:
         """Releases an unfinished trial, so that this or another command continues it; this costs no attempt."""
         with self._storage.lock(self._file.name):
-            trial = self._frozen(number)
-            if not trial.state.is_finished() and self._is_mine(trial):
-                self._set(number, records.ATTEMPTS, attempts_of(trial) - 1)
-                self._set(number, records.OWNER, None)
+            trial = self.trials()[number]
+            if self._is_mine(trial):
+                self._set(trial, records.ATTEMPTS, attempts_of(trial) - 1)
+                self._set(trial, records.OWNER, None)
 
     def _begin(self, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
         """Starts a new trial; None where it is answered at once and another may follow."""
         if self._grid and not any(trial.state == TrialState.WAITING for trial in trials):
             tried = [{name: trial.params.get(name) for name in self._grid[0]} for trial in trials]
-            point = next(point for point in self._grid if point not in tried)
-            self.study.enqueue_trial(point)
+            self.study.enqueue_trial(next(point for point in self._grid if point not in tried))
         self.study.sampler = make_sampler(self._file.section.sampler, len(trials))
-        trial = self.study.ask()
-        self._ids[trial.number] = trial._trial_id
-        return self._prepare(trial, {}, trials, previous=None)
+        return self._prepare(self.study.ask(), {}, trials)
 
     def _take_over(self, frozen: FrozenTrial, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
-        owner = owner_of(frozen)
         if attempts_of(frozen) >= self._file.section.attempts:
             cause = frozen.user_attrs.get(records.CAUSE) or "its command was killed"
-            self._tell(frozen.number, Outcome("failed", cause=f"begun {attempts_of(frozen)} times: {cause}"))
+            self._tell(frozen, Outcome("failed", cause=f"begun {attempts_of(frozen)} times: {cause}"))
             return None
         self.study.sampler = make_sampler(self._file.section.sampler, frozen.number)
-        previous = owner.holder if owner else None
-        return self._prepare(self._running(frozen.number), frozen.user_attrs, trials, previous=previous)
+        return self._prepare(self._running(frozen), frozen.user_attrs, trials)
 
     def _prepare(
-        self, trial: Trial, attributes: Mapping[str, Any], trials: Sequence[FrozenTrial], *, previous: Holder | None
+        self, trial: Trial, attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]
     ) -> ClaimedTrial | None:
         """Samples what is not sampled yet and resolves it; answers repeats and points that do not validate."""
-        number = trial.number
         try:
             spec = self.checked.trial(self._file.space.suggest(trial))
             contents = self.checked.contents(spec)
         except (SpecError, DataError) as error:
             cause = f"does not validate: {str(error).splitlines()[0]}"
-            self._tell(number, Outcome("failed", cause=cause, traceback=str(error)))
+            self._tell(trial, Outcome("failed", cause=cause, traceback=str(error)))
             return None
         if changed := changed_files(self.study.user_attrs.get(records.DEFINITION), contents):
             raise RunError(
@@ -212,21 +183,22 @@ class TrialQueue:
                 "cannot be compared. Put the old files back, or give the study another `name`"
             )
         identity = hash_with(spec, contents)
-        twin = same_spec(trials, identity, number)
+        twin = same_spec(trials, identity, trial.number)
         if twin is not None and twin.state == TrialState.RUNNING:
-            self._set(number, records.WAITS_FOR, twin.number)
-            self._set(number, records.OWNER, None)
+            self._set(trial, records.WAITS_FOR, twin.number)
+            self._set(trial, records.OWNER, None)
             return None
         if twin is not None:
-            self._answer(number, twin)
+            self._answer(trial, twin)
             return None
         attempt = records.n_attempts(attributes) + 1
-        self._set(number, records.OWNER, self._me.plain())
+        self._set(trial, records.OWNER, self._me.plain())
         if attempt > 1 or records.ATTEMPTS in attributes:
-            self._set(number, records.ATTEMPTS, attempt)
+            self._set(trial, records.ATTEMPTS, attempt)
         # The hash comes last: with it, the trial counts as begun.
-        self._set(number, records.SPEC_HASH, identity)
-        return ClaimedTrial(number, spec, attempt, previous)
+        self._set(trial, records.SPEC_HASH, identity)
+        previous = records.owner_in(attributes)
+        return ClaimedTrial(trial.number, spec, attempt, previous.holder if previous else None)
 
     def _settled(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Answers trials whose twin is finished; where the twin failed, they are free to run themselves."""
@@ -237,24 +209,24 @@ class TrialQueue:
                 continue
             changed = True
             if trials[twin].state == TrialState.FAIL:
-                self._set(trial.number, records.WAITS_FOR, None)
+                self._set(trial, records.WAITS_FOR, None)
             else:
-                self._answer(trial.number, trials[twin])
+                self._answer(trial, trials[twin])
         return self.trials() if changed else trials
 
-    def _answer(self, number: int, twin: FrozenTrial) -> None:
+    def _answer(self, trial: Trial | FrozenTrial, twin: FrozenTrial) -> None:
         facts = {key: twin.user_attrs[key] for key in (records.RUN_DIR,) if key in twin.user_attrs}
         facts |= {records.DUPLICATE_OF: twin.number, records.SECONDS: 0.0}
         # After the line above, because a hash alone says that the trial was begun.
         facts[records.SPEC_HASH] = twin.user_attrs[records.SPEC_HASH]
         if twin.state == TrialState.PRUNED:
             for step, value in twin.intermediate_values.items():
-                self._running(number).report(value, step)
-            self._tell(number, Outcome("pruned", cause=f"same spec as trial {twin.number}", facts=facts))
+                self._running(trial).report(value, step)
+            self._tell(trial, Outcome("pruned", cause=f"same spec as trial {twin.number}", facts=facts))
         else:
-            self._tell(number, Outcome("complete", values=tuple(twin.values), facts=facts))
+            self._tell(trial, Outcome("complete", values=tuple(twin.values), facts=facts))
 
-    def _tell(self, number: int, outcome: Outcome) -> FrozenTrial:
+    def _tell(self, trial: Trial | FrozenTrial, outcome: Outcome) -> FrozenTrial:
         clean = self._storage.address.clean
         facts: dict[str, Any] = dict(outcome.facts)
         if outcome.kind != "complete":
@@ -262,19 +234,19 @@ class TrialQueue:
         if outcome.traceback:
             facts[records.TRACEBACK] = clean(outcome.traceback)[-records.MAX_TRACEBACK :]
         for key, value in facts.items():
-            self._set(number, key, value)
+            self._set(trial, key, value)
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
         values: Sequence[float] | None = outcome.values or None
-        return self.study.tell(number, values, state=states.get(outcome.kind, TrialState.FAIL))
+        return self.study.tell(trial.number, values, state=states.get(outcome.kind, TrialState.FAIL))
 
     def _is_free(self, trial: FrozenTrial) -> bool:
         """Whether no live process works on a running trial."""
         if is_waiting_for(trial) is not None:
             return False
-        owner = owner_of(trial)
+        owner = records.owner_in(trial.user_attrs)
         if owner is None:
             return True
-        if owner.holder.host == socket.gethostname():
+        if owner.holder.host == self._me.holder.host:
             return not owner.holder.is_alive()
         now = time.monotonic()
         beat, since = self._seen_beats.get(trial.number, (owner.beat, now))
@@ -284,33 +256,15 @@ class TrialQueue:
         return now - since > STALE_S
 
     def _is_mine(self, trial: FrozenTrial) -> bool:
-        owner = owner_of(trial)
-        return owner is not None and owner.holder == self._me.holder
+        """Whether this command works on a trial that is not finished."""
+        owner = records.owner_in(trial.user_attrs)
+        return owner is not None and owner.holder == self._me.holder and not trial.state.is_finished()
 
-    def _frozen(self, number: int) -> FrozenTrial:
-        return self.trials()[number]
+    def _running(self, trial: Trial | FrozenTrial) -> Trial:
+        return Trial(self.study, trial._trial_id)
 
-    def _running(self, number: int) -> Trial:
-        return Trial(self.study, self._id(number))
-
-    def _set(self, number: int, key: str, value: Any) -> None:
-        self._storage.optuna.set_trial_user_attr(self._id(number), key, value)
-
-    def _id(self, number: int) -> int:
-        if number not in self._ids:
-            self.trials()
-        return self._ids[number]
-
-
-def is_kept(index: int) -> bool:
-    """Whether the n-th validation value is stored: all of the first 20, then ever fewer, so that curves stay small.
-
-    Args:
-        index: Number of the validation from 1; the same ones are kept in every trial, so that they can be compared.
-    """
-    if index <= 20:
-        return True
-    return index % (5 if index <= 100 else 25 if index <= 500 else 100) == 0
+    def _set(self, trial: Trial | FrozenTrial, key: str, value: Any) -> None:
+        self._storage.optuna.set_trial_user_attr(trial._trial_id, key, value)
 
 
 def make_sampler(config: SamplerConfig, number: int) -> BaseSampler:

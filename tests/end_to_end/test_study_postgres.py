@@ -24,10 +24,10 @@ from collm.registry import default_registry
 from collm.runs.lock import read_holder
 from collm.study.check import check_study
 from collm.study.definition import open_study
-from collm.study.records import Outcome
+from collm.study.records import ClaimedTrial, Outcome
 from collm.study.storage import StudyStorage
 from collm.study.study_file import read_study
-from collm.study.trial_queue import ClaimedTrial, TrialQueue
+from collm.study.trial_queue import TrialQueue
 
 ENCODER_BASE = """\
   name: killed

@@ -11,6 +11,7 @@ from generated import write_data
 from collm.registry import default_registry
 from collm.runs.store import DONE, STAGES
 from collm.study.check import check_study
+from collm.study.records import ClaimedTrial
 from collm.study.study_file import read_study
 from collm.study.trial_process import REPORT, Job, TrialPruned, run_trial
 
@@ -57,9 +58,7 @@ def test_a_trial_is_stopped_inside_its_last_tuning_step(tmp_path: Path) -> None:
     path.write_text(STUDY, encoding="utf-8")
     checked = check_study(read_study(path, [], registry, cwd=tmp_path, runs_dir=tmp_path), registry)
     job = Job(
-        spec=checked.trial(checked.file.space.first()),
-        number=0,
-        attempt=1,
+        ClaimedTrial(0, checked.trial(checked.file.space.first()), attempt=1, previous=None),
         runs_dir=tmp_path / "runs",
         cache_dir=tmp_path / "cache",
         device="cpu",

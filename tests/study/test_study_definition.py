@@ -6,9 +6,8 @@ from study_fakes import BASE, STUDY, Studies
 from collm.errors import SpecError, UsageError
 from collm.study import records
 from collm.study.definition import migrate, open_study
-from collm.study.records import Outcome
+from collm.study.records import ClaimedTrial, Outcome
 from collm.study.storage import StudyStorage
-from collm.study.trial_queue import ClaimedTrial
 
 
 def work_off(studies: Studies, text: str = STUDY) -> None:

@@ -13,6 +13,7 @@ from study_fakes import Studies
 from collm.registry import Registry
 from collm.runs.lock import Holder
 from collm.runs.store import LOCK, STAGES, RunFolder
+from collm.study.records import ClaimedTrial
 from collm.study.trial_process import REPORT, Job, Reporter, TrialPruned, free_locks, reported_stage
 
 TUNED = "backbone: {name: tiny}\nprompt: {name: movie}\ntuning: {name: NAME}\n"
@@ -68,15 +69,12 @@ def test_the_last_stage_that_trains(
 def job(studies: Studies, previous: Holder | None) -> Job:
     checked = studies.check()
     return Job(
-        spec=checked.trial(checked.file.space.first()),
-        number=0,
-        attempt=2,
+        ClaimedTrial(0, checked.trial(checked.file.space.first()), attempt=2, previous=previous),
         runs_dir=studies.folder / "runs",
         cache_dir=studies.folder,
         device="cpu",
         threads=1,
         log=studies.folder / "log",
-        previous=previous,
     )
 
 
@@ -89,7 +87,7 @@ def lock(folder: Path, holder: Holder) -> Path:
 
 def test_locks_of_a_trial_that_died_on_another_host_are_removed(studies: Studies) -> None:
     again = job(studies, ELSEWHERE)
-    folder = RunFolder(again.runs_dir, again.spec.name, again.spec.spec_hash).path
+    folder = RunFolder(again.runs_dir, again.trial.spec.name, again.trial.spec.spec_hash).path
     stages = again.runs_dir / STAGES
     its_own = [lock(folder, ELSEWHERE), lock(stages / "fit_encoder-1", Holder(2, ELSEWHERE.host, start=200.0))]
     others = [
@@ -104,7 +102,7 @@ def test_locks_of_a_trial_that_died_on_another_host_are_removed(studies: Studies
 
 def test_locks_stay_where_nobody_died_on_another_host(studies: Studies) -> None:
     again = job(studies, None)
-    folder = RunFolder(again.runs_dir, again.spec.name, again.spec.spec_hash).path
+    folder = RunFolder(again.runs_dir, again.trial.spec.name, again.trial.spec.spec_hash).path
     held = lock(folder, ELSEWHERE)
     free_locks(again, folder)
     assert held.exists()

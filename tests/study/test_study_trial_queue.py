@@ -11,8 +11,8 @@ from study_fakes import STUDY, Studies
 from collm.runs.lock import Holder
 from collm.study import records
 from collm.study import trial_queue as queue_module
-from collm.study.records import Outcome, Owner
-from collm.study.trial_queue import ClaimedTrial, NoTrial, TrialQueue, is_kept
+from collm.study.records import ClaimedTrial, Outcome, Owner, is_kept
+from collm.study.trial_queue import NoTrial, TrialQueue
 
 ONE_POINT = STUDY.replace("[2, 4, 8]", "[2, 4]").replace(
     "    encoder.fit.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\n", ""

@@ -15,7 +15,7 @@ from collm.study.trial_process import REPORT, Job, TrialPruned
 
 
 def complete(job: Job, connection: Connection) -> dict[str, Any]:
-    sys.stderr.write(f"working on trial {job.number} with device {job.device}\n")
+    sys.stderr.write(f"working on trial {job.trial.number} with device {job.device}\n")
     return results(0.75)
 
 
