@@ -110,7 +110,7 @@ def show(
         from collm.runs.store import write_atomically
         from collm.study.page import study_page
 
-        write_atomically(html, study_page(queue.study, checked.file.objectives, queue.trials()))
+        write_atomically(html, study_page(queue))
         say(f"wrote {html}")
     _show(queue, as_json=as_json, tracebacks=tracebacks)
 
@@ -185,8 +185,7 @@ def _migrate(checked: CheckedStudy) -> None:
 def _show(queue: TrialQueue, *, as_json: bool, tracebacks: bool) -> None:
     from collm.study.show import study_data, study_tables
 
-    objectives, trials = queue.checked.file.objectives, queue.trials()
     if as_json:
-        emit_json(study_data(queue.study, objectives, trials))
+        emit_json(study_data(queue))
     else:
-        emit_table(*study_tables(queue.study, objectives, trials, all_tracebacks=tracebacks))
+        emit_table(*study_tables(queue, all_tracebacks=tracebacks))

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 import collm
@@ -17,7 +16,7 @@ from collm.html_page import template_environment
 from collm.study import records
 from collm.study.progress import best_trials, count_states
 from collm.study.show import importances, parameter_names, trial_data, trial_note
-from collm.study.study_file import Objective
+from collm.study.trial_queue import TrialQueue
 from collm.visible import visible
 
 _STYLE = {
@@ -40,24 +39,25 @@ class Plots:
     plots: list[str]
 
 
-def study_page(study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial]) -> str:
+def study_page(queue: TrialQueue) -> str:
     """Returns the page.
 
     Raises:
         UsageError: If matplotlib or jinja2 is not installed.
     """
+    trials = queue.trials()
     template = template_environment("collm.study", is_html=True).get_template("study.html.j2")
-    best = {trial.number for trial in best_trials(study, trials)}
+    best = {trial.number for trial in best_trials(queue.study, trials)}
     names = parameter_names(trials)
     counts = [f"{number} {state}" for state, number in count_states(trials).items() if number]
     page = template.render(
-        title=f"Study {study.study_name}",
+        title=f"Study {queue.study.study_name}",
         version=collm.__version__,
         counts=", ".join(counts) or "no trial",
-        pictures=_pictures(study, objectives, trials),
-        header=["trial", "state", *(each.text for each in objectives), *names, "seconds", "note"],
-        rows=[{"cells": _cells(trial, names, len(objectives)), "best": trial.number in best} for trial in trials],
-        several=len(objectives) > 1,
+        pictures=_pictures(queue, trials),
+        header=["trial", "state", *(each.text for each in queue.objectives), *names, "seconds", "note"],
+        rows=[{"cells": _cells(trial, names, len(queue.objectives)), "best": trial.number in best} for trial in trials],
+        several=len(queue.objectives) > 1,
     )
     return visible(page)
 
@@ -71,7 +71,7 @@ def _cells(trial: FrozenTrial, names: Sequence[str], n_objectives: int) -> list[
     return [str(trial.number), data["state"], *values, *parameters, seconds, trial_note(trial)]
 
 
-def _pictures(study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial]) -> list[Plots]:
+def _pictures(queue: TrialQueue, trials: Sequence[FrozenTrial]) -> list[Plots]:
     try:
         import matplotlib
     except ImportError as error:
@@ -83,15 +83,13 @@ def _pictures(study: Study, objectives: tuple[Objective, ...], trials: Sequence[
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         # Optuna marks these functions, which it has had since 2020, as experimental.
         warnings.simplefilter("ignore")
-        return list(_draw(study, objectives, trials, parameter_names(complete)))
+        return list(_draw(queue, parameter_names(complete)))
 
 
-def _draw(
-    study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial], names: Sequence[str]
-) -> Iterator[Plots]:
+def _draw(queue: TrialQueue, names: Sequence[str]) -> Iterator[Plots]:
     from optuna.visualization import matplotlib as plots
 
-    known = importances(study, objectives, trials)
+    study, objectives, known = queue.study, queue.objectives, importances(queue)
     for index, objective in enumerate(objectives):
         # Without a target the best value so far is drawn too.
         one: dict[str, Any] = {"target_name": objective.text}

@@ -99,16 +99,11 @@ def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) 
     queue = TrialQueue(checked, storage, open_study(checked, storage))
     hours = checked.file.section.hours
     deadline = None if hours is None else time.monotonic() + hours * 3600
-    progress = StudyProgress(queue.study, queue.total, checked.file.objectives, workers=options.workers)
-    progress.start(queue.trials())
+    progress = StudyProgress(queue, workers=options.workers)
+    progress.start()
     with progress:
-
-        def look() -> None:
-            if progress.due:
-                progress.show(queue.trials())
-
-        StudyRunner(queue, options, modules=_modules(specs, registry), tick=look).run(deadline)
-        progress.show(queue.trials())
+        StudyRunner(queue, options, modules=_modules(specs, registry), tick=progress.tick).run(deadline)
+        progress.show()
     return queue
 
 
@@ -136,7 +131,7 @@ class StudyRunner:
     ) -> None:
         """Takes the queue, what the fork server loads beforehand, and what is called a few times a second."""
         self._queue, self._options, self._work, self._tick = queue, options, work, tick
-        self._objectives, self._name = queue.checked.file.objectives, queue.checked.file.name
+        self._name = queue.study.study_name
         self._modules = modules
         self._context: Any = None
         self._devices: list[str] = []
@@ -238,7 +233,7 @@ class StudyRunner:
             return Outcome("pruned", cause="stopped at a validation", facts=facts)
         if message[0] == FAILED:
             return Outcome("failed", cause=message[1].partition("\n")[0], traceback=message[2], facts=facts)
-        return _measured(message[1], self._objectives, facts)
+        return _measured(message[1], self._queue.objectives, facts)
 
     def _stop(self) -> None:
         """Ends the running trials and releases them; the storage may be what failed."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 from optuna.importance import get_param_importances
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.console import Group, RenderableType
@@ -27,14 +26,9 @@ _BARS = "▁▂▃▄▅▆▇█"
 _MOST_TRACEBACKS = 3
 
 
-def study_data(study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-    """Returns the study as plain data for `--json`.
-
-    Args:
-        study: The stored study.
-        objectives: Its objectives.
-        trials: Its trials.
-    """
+def study_data(queue: TrialQueue) -> dict[str, Any]:
+    """Returns the study as plain data for `--json`."""
+    study, objectives, trials = queue.study, queue.objectives, queue.trials()
     best = [trial.number for trial in best_trials(study, trials)]
     return {
         "schema": SCHEMA,
@@ -42,7 +36,7 @@ def study_data(study: Study, objectives: tuple[Objective, ...], trials: Sequence
         "objectives": [{"name": each.text, "direction": each.direction} for each in objectives],
         "counts": count_states(trials),
         "best": best if len(objectives) > 1 else (best[0] if best else None),
-        "importances": importances(study, objectives, trials),
+        "importances": importances(queue),
         "trials": [trial_data(trial) for trial in trials],
     }
 
@@ -65,46 +59,31 @@ def trial_data(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def importances(
-    study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial]
-) -> dict[str, dict[str, float]]:
-    """Returns objective -> parameter -> share of the variance that it explains (fANOVA); empty with too few trials.
-
-    Args:
-        study: The stored study.
-        objectives: Its objectives.
-        trials: Its trials.
-    """
+def importances(queue: TrialQueue) -> dict[str, dict[str, float]]:
+    """Returns objective -> parameter -> share of the variance that it explains (fANOVA); empty with too few trials."""
     found: dict[str, dict[str, float]] = {}
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    for index, objective in enumerate(objectives):
+    complete = [trial for trial in queue.trials() if trial.state == TrialState.COMPLETE]
+    for index, objective in enumerate(queue.objectives):
         values = {trial.values[index] for trial in complete}
         if len(complete) < 4 or len(values) < 2:
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            shares = get_param_importances(study, target=lambda trial, index=index: trial.values[index])
+            shares = get_param_importances(queue.study, target=lambda trial, index=index: trial.values[index])
         found[objective.text] = {name: round(float(share), 4) for name, share in shares.items()}
     return found
 
 
-def study_tables(
-    study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial], *, all_tracebacks: bool = False
-) -> list[RenderableType]:
-    """Returns what `collm study show` prints.
-
-    Args:
-        study: The stored study.
-        objectives: Its objectives.
-        trials: Its trials.
-        all_tracebacks: Whether every failed trial is shown with its traceback, not the last few alone.
-    """
+def study_tables(queue: TrialQueue, *, all_tracebacks: bool = False) -> list[RenderableType]:
+    """Returns what `collm study show` prints; without `all_tracebacks` those of the last failed trials alone."""
+    study, objectives, trials = queue.study, queue.objectives, queue.trials()
+    best = best_trials(study, trials)
     counts = ", ".join(f"{number} {state}" for state, number in count_states(trials).items() if number) or "no trial"
     parts: list[RenderableType] = [Text(f"{study.study_name}: {counts}", style="bold")]
-    parts.append(_trial_table("trials", trials, objectives, best_trials(study, trials)))
-    if len(objectives) > 1 and best_trials(study, trials):
-        parts.append(_trial_table("Pareto front", best_trials(study, trials), objectives, ()))
-    for name, shares in importances(study, objectives, trials).items():
+    parts.append(_trial_table("trials", trials, objectives, best))
+    if len(objectives) > 1 and best:
+        parts.append(_trial_table("Pareto front", best, objectives, ()))
+    for name, shares in importances(queue).items():
         parts.append(_importance_table(name, shares))
     if len(objectives) == 1 and (history := best_so_far(trials, objectives[0])):
         parts.append(Text(f"best {objectives[0].text} so far: {_bars(history)}  {history[0]:.4f} to {history[-1]:.4f}"))
@@ -158,16 +137,16 @@ def _trial_table(
 
 
 def parameter_names(trials: Sequence[FrozenTrial]) -> list[str]:
-    """Returns the searched parameters, in the order in which the trials have them: those of all trials come first."""
+    """Returns the searched parameters, in the order in which the trials have them."""
     return list(dict.fromkeys(name for trial in trials for name in trial.params))
 
 
 def _headings(names: Sequence[str]) -> list[str]:
-    """Returns the end of each name that no other name shares, in lines that leave room for the columns beside it."""
+    """Returns the end of each name that no other name shares, broken into lines so that columns stay narrow."""
     parts = [name.split(".") for name in names]
 
     def ending(own: Sequence[str]) -> str:
-        # A bare "name" would not say of what.
+        # A bare "name" does not say of what.
         for length in range(2 if own[-1].partition("@")[0] == "name" else 1, len(own)):
             if sum(other[-length:] == own[-length:] for other in parts) == 1:
                 return ".".join(own[-length:])
@@ -177,7 +156,7 @@ def _headings(names: Sequence[str]) -> list[str]:
 
 
 def trial_note(trial: FrozenTrial) -> str:
-    """Returns what there is to say about a trial beside its values, e.g. why it failed; often nothing."""
+    """Returns a remark on a trial, e.g. why it failed; often empty."""
     notes = []
     twin = trial.user_attrs.get(records.DUPLICATE_OF)
     if twin is not None:
@@ -233,8 +212,8 @@ def best_spec(queue: TrialQueue, number: int | None) -> tuple[str, str]:
         RunError: If no trial is complete, or there is no single best one.
         UsageError: If the numbered trial does not exist.
     """
-    checked, trials = queue.checked, queue.trials()
-    objectives, best = checked.file.objectives, best_trials(queue.study, trials)
+    objectives, trials = queue.objectives, queue.trials()
+    best = best_trials(queue.study, trials)
     if number is not None:
         if number >= len(trials):
             raise UsageError(f"there is no trial {number}: the study has {len(trials)}")
@@ -247,14 +226,14 @@ def best_spec(queue: TrialQueue, number: int | None) -> tuple[str, str]:
     else:
         chosen = best[0]
     try:
-        spec = checked.whole(chosen.params)
+        spec = queue.checked.whole(chosen.params)
     except KeyError as error:
         raise RunError(f"trial {chosen.number} does not belong to the study's search space: {error}") from None
     # Optuna gives a pruned trial the last validation as its value, which is no objective.
     measured = zip(objectives, chosen.values, strict=True) if chosen.state == TrialState.COMPLETE else ()
     values = ", ".join(f"{each.text} {shown_value(value)}" for each, value in measured)
     searched = sum(trial.state.is_finished() for trial in trials)
-    about = f"trial {chosen.number} of study {checked.file.name}, {values or STATE_WORDS[chosen.state]}"
+    about = f"trial {chosen.number} of study {queue.study.study_name}, {values or STATE_WORDS[chosen.state]}"
     header = (
         f"# {about}.\n# Chosen among {searched} trials by validation rows, which makes that number optimistic;\n"
         "# `collm run` on this file adds the test rows.\n"

@@ -24,6 +24,7 @@ from collm.study.check import CheckedStudy
 from collm.study.definition import changed_files
 from collm.study.records import ClaimedTrial, Outcome, Owner, attempts_of, is_waiting_for, same_spec
 from collm.study.storage import StudyStorage
+from collm.study.study_file import Objective
 
 BEAT_S = 20.0
 # An owner on another host whose beat does not change this long, as seen from here, is taken for dead.
@@ -54,6 +55,11 @@ class TrialQueue:
         self._me = Owner(Holder.this_process())
         self._seen_beats: dict[int, tuple[int, float]] = {}
         self._grid = list(self._file.space.grid()) if self._file.section.sampler.name == "grid" else []
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the study optimises."""
+        return self._file.objectives
 
     @property
     def total(self) -> int:
@@ -98,7 +104,7 @@ class TrialQueue:
         Returns:
             Whether the trial should stop.
         """
-        if len(self._file.objectives) > 1:
+        if len(self.objectives) > 1:
             return False  # Optuna keeps validation values of single objectives only
         with self._storage.guard():
             trial = self.trials()[number]

@@ -22,11 +22,12 @@ from collm.study.trial_queue import TrialQueue
 
 BOTH = STUDY.replace("valid.auc", "[valid.auc, cost.seconds_per_sample]")
 RATE = "encoder.fit.learning_rate"
+VALUES: list[tuple[float, ...]] = [(0.5,), (0.7,), (0.6,), (0.65,), (0.7,)]
 
 
 @pytest.fixture
 def queue(studies: Studies) -> TrialQueue:
-    return filled(studies, STUDY, [(0.5,), (0.7,), (0.6,), (0.65,), (0.7,)])
+    return filled(studies, STUDY, VALUES)
 
 
 def filled(studies: Studies, text: str, values: list[tuple[float, ...]]) -> TrialQueue:
@@ -49,7 +50,7 @@ def failed(queue: TrialQueue) -> None:
 
 def shown(queue: TrialQueue) -> str:
     console = Console(file=io.StringIO(), width=160)
-    for each in study_tables(queue.study, queue._file.objectives, queue.trials()):
+    for each in study_tables(queue):
         console.print(each)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
@@ -97,12 +98,12 @@ def test_headings_are_the_shortest_that_tell_parameters_apart() -> None:
 def test_a_repeated_trial_says_which_it_repeats(queue: TrialQueue) -> None:
     queue.study.add_trial(create_trial(value=0.7, user_attrs={records.DUPLICATE_OF: 1, records.SECONDS: 0.0}))
     assert "repeats trial 1" in shown(queue)
-    assert "repeats trial 1" in study_page(queue.study, queue._file.objectives, queue.trials())
+    assert "repeats trial 1" in study_page(queue)
 
 
 def test_the_data_can_be_read_by_scripts(queue: TrialQueue) -> None:
     failed(queue)
-    data = json.loads(json.dumps(study_data(queue.study, queue._file.objectives, queue.trials()), allow_nan=False))
+    data = json.loads(json.dumps(study_data(queue), allow_nan=False))
     assert data["best"] == 1
     assert data["counts"]["complete"] == 5
     assert data["trials"][5]["traceback"] == "Traceback: <deep> in fit"
@@ -116,7 +117,7 @@ def test_the_pareto_front_is_what_nothing_beats(studies: Studies) -> None:
     assert [trial.number for trial in front] == [3, 0, 1]
     assert [trial.values for trial in front] == [trial.values for trial in reversed(sorted_front(both))]
     assert "Pareto front" in shown(both)
-    assert "<h2>Pareto front</h2>" in study_page(both.study, both._file.objectives, both.trials())
+    assert "<h2>Pareto front</h2>" in study_page(both)
 
 
 def sorted_front(queue: TrialQueue) -> list[object]:
@@ -133,7 +134,7 @@ def test_the_history_follows_the_direction(queue: TrialQueue) -> None:
 
 def test_the_page_stands_alone(queue: TrialQueue) -> None:
     failed(queue)
-    page = study_page(queue.study, queue._file.objectives, queue.trials())
+    page = study_page(queue)
     assert page.startswith("<!doctype html>")
     for words in ("Optimisation history", "Importances", "Slices", "<svg", "MemoryError: no memory"):
         assert words in page
@@ -179,12 +180,13 @@ def test_a_trial_without_a_value_has_its_state_in_the_spec(queue: TrialQueue, st
     assert about == f"trial 5 of study search, {word}"
 
 
-def test_live_progress_shows_best_running_pruned_and_time_left(queue: TrialQueue) -> None:
+def test_live_progress_shows_best_running_pruned_and_time_left(studies: Studies) -> None:
+    queue = filled(studies, STUDY.replace("trials: 6", "trials: 9"), VALUES)
     queue.study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.4}))
     running = queue.study.ask()
     running.suggest_categorical("encoder.embedding_size", [2, 4, 8])
     running.report(0.55, 1)
-    table = StudyProgress(queue.study, 9, queue._file.objectives, workers=1)._table(queue.trials())
+    table = StudyProgress(queue, workers=1)._table(queue.trials())
     assert isinstance(table, Table)
     console = Console(file=io.StringIO(), width=160)
     console.print(table)
@@ -193,11 +195,16 @@ def test_live_progress_shows_best_running_pruned_and_time_left(queue: TrialQueue
     assert "running (validation AUC 0.5500)" in text
 
 
-def test_progress_off_a_terminal_is_a_line_per_trial(queue: TrialQueue, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = StudyProgress(queue.study, 6, queue._file.objectives, workers=1)
-    progress.start(queue.trials()[:4])
+def test_progress_off_a_terminal_is_a_line_per_trial(studies: Studies, capsys: pytest.CaptureFixture[str]) -> None:
+    queue = filled(studies, STUDY, VALUES[:4])
+    progress = StudyProgress(queue, workers=1)
+    progress.start()
+    like = queue.trials()[0]
+    queue.study.add_trial(
+        create_trial(value=0.7, params=like.params, distributions=like.distributions, user_attrs=like.user_attrs)
+    )
     with progress:
-        progress.show(queue.trials())
+        progress.show()
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "search: 4 of 6 trials were finished before"
     assert lines[1] == "search: trial 4 0.7000, 1.5 s; 5/6, 5 complete, best 0.7000 (trial 1), about 2 s left"
