@@ -119,6 +119,7 @@ class Times:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_asking_and_telling_stay_quick(storage: str, tmp_path: Path) -> None:
+    write_data(tmp_path / "data")
     first = opened(tmp_path, storage)
     first.study.add_trials(stored_trial(first.checked, index) for index in range(N_STORED))
     # A worker that comes later, as the ones that go on with a long study do.
