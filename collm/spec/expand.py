@@ -161,7 +161,7 @@ def _check_number(suite: SuiteFile) -> None:
 
 
 def _ensembles(suite: SuiteFile, places: Sequence[tuple[_Cell, SuiteRun]]) -> dict[str, list[SuiteEnsemble]]:
-    """An ensemble stands once for each matrix cell and seed in which all its members do."""
+    """Makes an ensemble once for each matrix cell and seed that has all its members."""
     by_cell: dict[tuple[str, int], dict[str, SuiteRun]] = {}
     for cell, run in places:
         by_cell.setdefault((cell.suffix, run.seed), {})[str(cell.choices["run"])] = run

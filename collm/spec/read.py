@@ -107,7 +107,7 @@ def read_text(text: str, place: Place) -> Node:
 
 
 class _Builder:
-    """Turns composed YAML nodes into `Node`s and collects what may not stand there."""
+    """Turns composed YAML nodes into `Node`s and collects what is not allowed there."""
 
     def __init__(self, loader: SpecLoader, place: Place) -> None:
         self.loader = loader

@@ -20,7 +20,7 @@ class Draft:
 
     Attributes:
         root: The document.
-        given: Component sections that stand in it.
+        given: Component sections that are written in it.
         components: Those whose name is known.
         evaluate: None where that section has problems.
         registry: What is installed.

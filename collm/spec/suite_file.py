@@ -52,13 +52,7 @@ class Exclusion:
     place: Place
 
     def matches(self, run: str, choices: Mapping[str, object], seed: object) -> bool:
-        """Whether a cell is taken out.
-
-        Args:
-            run: Name with its matrix labels.
-            choices: Name of the run and value of each matrix path.
-            seed: The seed, None where the suite gives none.
-        """
+        """Whether it takes out a cell: a run with its labels, values by matrix path, a seed if there is one."""
         if isinstance(self.wanted, str):
             return run == self.wanted
         known = {**choices, "seed": seed}
@@ -79,10 +73,7 @@ class SuiteFile:
     """A suite as written.
 
     Attributes:
-        name: Name of the suite.
         place: Where the suite starts.
-        shown: How messages name the file.
-        base: The base spec.
         runs: At least one entry.
         matrix: Axes that cross with the runs.
         seeds: Nodes that hold whole numbers; empty = the base's own seed.
@@ -92,7 +83,6 @@ class SuiteFile:
 
     name: str
     place: Place
-    shown: str
     base: Node
     runs: tuple[RunEntry, ...]
     matrix: tuple[Axis, ...]
@@ -104,9 +94,7 @@ class SuiteFile:
 def read_suite(document: Node, path: Path) -> SuiteFile:
     """Checks a suite's own structure and reads its base.
 
-    Args:
-        document: The tree of the suite file.
-        path: The suite file; a base given by file name is relative to it.
+    A base given by file name is relative to the suite file.
 
     Raises:
         SpecError: With every problem of the suite file and what could not be read of its base.
@@ -189,7 +177,6 @@ class _SuiteReader(HeadReader):
         return SuiteFile(
             name=name,
             place=place,
-            shown=place.file,
             base=base,
             runs=runs,
             matrix=self._matrix(),

@@ -1,4 +1,4 @@
-"""Runs a study: one command asks for trials, runs each in a process of its own, and stores how it ended."""
+"""Runs a study: one command takes trials, runs each in a process of its own, and stores how it ended."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def best_spec(queue: TrialQueue, number: int | None) -> tuple[str, str]:
         number: Number of the trial; None = the best.
 
     Raises:
-        RunError: If no trial is complete, or there is no single best one.
+        RunError: If no trial is complete, or several are Pareto-optimal.
         UsageError: If the numbered trial does not exist.
     """
     objectives, trials = queue.objectives, queue.trials()
@@ -229,7 +229,7 @@ def best_spec(queue: TrialQueue, number: int | None) -> tuple[str, str]:
         spec = queue.checked.whole(chosen.params)
     except KeyError as error:
         raise RunError(f"trial {chosen.number} does not belong to the study's search space: {error}") from None
-    # Optuna gives a pruned trial the last validation as its value, which is no objective.
+    # Optuna gives a pruned trial the last validation as its value, which is not an objective.
     measured = zip(objectives, chosen.values, strict=True) if chosen.state == TrialState.COMPLETE else ()
     values = ", ".join(f"{each.text} {shown_value(value)}" for each, value in measured)
     searched = sum(trial.state.is_finished() for trial in trials)
