@@ -54,12 +54,7 @@ def definition(checked: CheckedStudy) -> dict[str, Any]:
 
 
 def changed_files(stored: Mapping[str, Any] | None, contents: Mapping[str, str]) -> list[str]:
-    """Returns the fields whose files are not among those that a study was begun with.
-
-    Args:
-        stored: What the storage has of the study's definition; a study of an earlier version knows no files.
-        contents: Field -> digest of one trial.
-    """
+    """Returns the fields whose files are not among those that a study was begun with; early versions stored none."""
     known = (stored or {}).get("files")
     return [] if known is None else [field for field, digest in contents.items() if digest not in known.get(field, ())]
 
@@ -157,10 +152,6 @@ def migrate(checked: CheckedStudy, storage: StudyStorage) -> tuple[int, int, str
 
     The old study stays in the storage as `NAME@TIME`. A migration that was interrupted is done again from there.
 
-    Args:
-        checked: The study as the file has it now.
-        storage: Its open storage.
-
     Returns:
         Trials carried over, trials left behind, and the old study's new name; (0, 0, "") where nothing differs.
 
@@ -178,7 +169,9 @@ def migrate(checked: CheckedStudy, storage: StudyStorage) -> tuple[int, int, str
             if not compare(stored, wanted):
                 return 0, 0, ""
             if not _is_space_change(stored, wanted):
-                raise SpecError([file.place.problem(_more_than_space(compare(stored, wanted)))])
+                differences = "; ".join(compare(stored, wanted)[:_SHOWN])
+                message = f"more than the search space changed, so no trial can be carried over: {differences}"
+                raise SpecError([file.place.problem(message)])
             if running := sum(trial.state == TrialState.RUNNING for trial in study.get_trials(deepcopy=False)):
                 raise UsageError(f"{running} trials of '{file.name}' are running: stop their commands first")
             archive = _archive(study, storage)
@@ -186,10 +179,6 @@ def migrate(checked: CheckedStudy, storage: StudyStorage) -> tuple[int, int, str
             delete_study(study_name=file.name, storage=storage.optuna)
         old = load_study(study_name=archive, storage=storage.optuna)
         return (*_carry_over(checked, storage, old, wanted), archive)
-
-
-def _more_than_space(differences: list[str]) -> str:
-    return "more than the search space changed, so no trial can be carried over: " + "; ".join(differences[:6])
 
 
 def _archive(study: Study, storage: StudyStorage) -> str:

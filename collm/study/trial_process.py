@@ -153,12 +153,7 @@ class TrialProcess:
 
 
 def start_context(device: str | None, modules: Iterable[str]) -> Any:
-    """Returns the multiprocessing context of trials: forked from a server, or spawned on devices that forbid forking.
-
-    Args:
-        device: Device name; None = not known yet, so that nothing uses CUDA yet.
-        modules: What the fork server loads before its first child.
-    """
+    """Returns how trials start: forked from a server that has loaded the modules, or spawned on CUDA and the like."""
     if device is not None and device.partition(":")[0] != "cpu":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -74,11 +74,7 @@ class TrialQueue:
             return list(self.study.get_trials(deepcopy=False))
 
     def claim(self, *, start_new: bool = True) -> ClaimedTrial | NoTrial:
-        """Decides what this command runs next: a trial whose command is gone first, then a new one.
-
-        Args:
-            start_new: Whether a new trial may be started; False once the time is up.
-        """
+        """Decides what this command runs next: a trial whose command is gone, else a new one where it may start one."""
         with self._storage.lock(self._file.name):
             # What counts here changes under this lock only, so one look is enough for one decision.
             trials = self._settled(self.trials())
@@ -131,9 +127,7 @@ class TrialQueue:
     def finish(self, number: int, outcome: Outcome) -> FrozenTrial | None:
         """Stores how an attempt ended.
 
-        Args:
-            number: Number of the trial.
-            outcome: How it ended. After `killed` the trial is free again, until its attempts are used up.
+        After `killed` the trial is free again, until its attempts are used up.
 
         Returns:
             The finished trial; None where it goes on, or another command has it by now.
