@@ -20,7 +20,7 @@ class Draft:
 
     Attributes:
         root: The document.
-        given: Component sections that stand in it.
+        given: Component sections that are written in it.
         components: Those whose name is known.
         evaluate: None where that section has problems.
         registry: What is installed.
@@ -137,7 +137,7 @@ def nothing_is_evaluated_twice(draft: Draft) -> Iterator[Problem]:
         for index, name in enumerate(getattr(draft.evaluate, field)):
             if name in seen:
                 place = draft.root.nearest(("evaluate", field, index)).place
-                yield place.problem(f"'{name}' stands twice", f"evaluate.{field}[{index}]")
+                yield place.problem(f"'{name}' is given twice", f"evaluate.{field}[{index}]")
             seen.add(name)
 
 
