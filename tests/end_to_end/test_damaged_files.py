@@ -136,7 +136,9 @@ def test_a_damaged_run_is_named_and_made_again(
             continue
         assert (marked and damage == "gone") or str(own) in caplog.text, file
         assert list(faults_of(own)) == []
-        assert read_run(own).results.plain() == {key: value for key, value in again.items() if key not in ("run_dir", "reused")}
+        assert read_run(own).results.plain() == {
+            key: value for key, value in again.items() if key not in ("run_dir", "reused")
+        }
 
 
 @pytest.fixture(scope="module")
