@@ -25,6 +25,7 @@ from collm.model.prefix.batch import PromptBatch, build_batch
 from collm.model.prefix.cache import PrefixCache, weights_version
 from collm.model.prefix.levels import PrefixLevel
 from collm.model.prefix.run import attention_window, disable_prefix_sharing, enable_prefix_sharing, run_prefix_tree
+from collm.model.slots import SlotVectors, slot_vectors
 
 Readout = Literal["yes_logit", "yes_minus_no"]
 
@@ -70,21 +71,6 @@ class Probe:
             f"{self.prompts} probe prompts, allowed {self.allowed:.2g})"
         )
         return f"Prompts are computed one by one: {cause}."
-
-
-@dataclass(frozen=True)
-class SlotVectors:
-    """Token embeddings for the slots of a batch; None where there are no slots.
-
-    Attributes:
-        user: [batch * k, hidden].
-        item: [batch * k, hidden].
-        history: [batch * length * k, hidden].
-    """
-
-    user: torch.Tensor | None = None
-    item: torch.Tensor | None = None
-    history: torch.Tensor | None = None
 
 
 class Recommender(nn.Module):
@@ -147,7 +133,7 @@ class Recommender(nn.Module):
 
     def answer_logits(self, batch: PromptBatch) -> torch.Tensor:
         """Returns the logits of both answer words, float32 [batch, 2], the positive one first; see `forward`."""
-        vectors = self._vectors(batch)
+        vectors = slot_vectors(batch, self.encoder, self.projector)
         # Beyond a local attention window a token does not see the whole prefix that it would share.
         fits = self._window is None or batch.ids.shape[1] <= self._window
         if batch.tree is not None and self._shares_prefixes and fits:
@@ -246,49 +232,6 @@ class Recommender(nn.Module):
             raise RunError("the mapping cannot be calibrated: there is no training row")
         user, item = torch.cat([pair.user for pair in pairs]), torch.cat([pair.item for pair in pairs])
         self.projector.calibrate(user, item, target_rms=embedding_rms(self._embedding()))
-
-    def _vectors(self, batch: PromptBatch) -> SlotVectors:
-        """Returns the vectors of all slots."""
-        if not (batch.user.at.numel() or batch.item.at.numel() or batch.history.at.numel()):
-            return SlotVectors()
-        if self.encoder is None or batch.encoder is None:
-            raise RunError("the prompts have user or item slots, but there is no encoder to fill them")
-        moves = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())
-        with torch.set_grad_enabled(moves):
-            pair = self.encoder.encode(batch.encoder)
-        user, item = (pair.user, pair.item) if self.projector is None else self.projector(pair.user, pair.item)
-        for slots, vectors in ((batch.user, user), (batch.item, item)):
-            if slots.at.numel() not in (0, vectors.shape[0] * vectors.shape[1]):
-                raise RunError(
-                    f"the prompt has {slots.at.numel() // len(batch)} tokens per slot, the vectors {vectors.shape[1]}"
-                )
-        history = None if batch.history_items is None else self._item_vectors(batch.history_items, moves=moves)
-        return SlotVectors(user.flatten(0, 1), item.flatten(0, 1), history)
-
-    def _item_vectors(self, items: torch.Tensor, *, moves: bool) -> torch.Tensor:
-        """Returns the vectors of items without user and history, each distinct one computed once.
-
-        Args:
-            items: int64 [batch, length], 0 = none.
-            moves: Whether the encoder trains.
-
-        Returns:
-            float [batch * length * k, hidden].
-        """
-        assert self.encoder is not None
-        ids, places = torch.unique(items, return_inverse=True)
-        n = len(ids)
-        encoder = self.encoder
-        batch = EncoderBatch(
-            user=torch.zeros_like(ids),
-            item=ids,
-            history=ids.new_zeros((n, encoder.history_items)) if encoder.history_items else None,
-            earlier=ids.new_zeros((n, 4), dtype=torch.float32) if encoder.reads_earlier_labels else None,
-        )
-        with torch.set_grad_enabled(moves):
-            vectors = encoder.encode(batch).item
-        mapped = vectors if self.projector is None else self.projector.items(vectors)
-        return mapped[places.reshape(-1)].flatten(0, 1)
 
     def _run_padded(self, batch: PromptBatch, vectors: SlotVectors) -> torch.Tensor:
         """Hidden states of padded rows, nothing shared."""
