@@ -75,7 +75,7 @@ def test_the_prompt_shows_its_slots(finished: tuple[Path, dict[str, Any]]) -> No
     root, runs = finished
     scores = pl.read_parquet(root / runs["llara"]["run_dir"] / "scores.parquet")
     row = scores.filter(pl.col("split") == "test")["row"][-1]
-    shown = json.loads(collm(root, "prompt", "suite.yaml", "--run", "two-tokens", "--row", str(row), "--json"))
+    shown = json.loads(collm(root, "prompt", "suite.yaml", "--key", "two-tokens", "--row", str(row), "--json"))
     hybrid, text = shown["variants"]["hybrid"], shown["variants"]["text"]
     assert len(hybrid["slots"]["history"]) == 2 * hybrid["history_titles"] > 0
     assert '"<history><history>' in hybrid["text"]
