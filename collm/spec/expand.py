@@ -241,7 +241,7 @@ def _excluded(suite: SuiteFile, cell: _Cell, seed: Node | None) -> bool:
 def _unused_excludes(suite: SuiteFile, cells: Sequence[_Cell]) -> list[Problem]:
     seeds = [seed.value for seed in suite.seeds] or [None]
     return [
-        rule.place.problem("takes no run out; runs: " + ", ".join(cell.run for cell in cells), f"exclude[{index}]")
+        rule.place.problem("matches no run; runs: " + ", ".join(cell.run for cell in cells), f"exclude[{index}]")
         for index, rule in enumerate(suite.exclude)
         if not any(rule.matches(cell.run, cell.choices, seed) for cell in cells for seed in seeds)
     ]

@@ -55,7 +55,7 @@ def rule(function: Rule) -> Rule:
 def something_recommends(draft: Draft) -> Iterator[Problem]:
     """A spec has an encoder, a backbone, or both."""
     if not draft.given & {"encoder", "backbone"}:
-        message = "neither `encoder` nor `backbone` is given, so nothing recommends: add at least one"
+        message = "a spec needs an `encoder`, a `backbone`, or both; neither is given"
         yield draft.problem("encoder", message)
 
 

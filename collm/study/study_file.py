@@ -132,7 +132,7 @@ def read_study(path: Path, overrides: Sequence[str], registry: Registry, *, cwd:
         raise SpecError(in_file_order(problems))
     file = StudyFile(name, document.place, base, node, section, objectives, Space(parameters), storage)
     problems += [*_sampler_problems(file), *_pruner_problems(file)]
-    # A search with mistakes in it is not called empty as well.
+    # Skipped where the search failed to parse.
     if search_is_read and parameters and all(parameter.fixed for parameter in file.space.all()):
         problems.append(_problem(file, "search", "every field has one value: there is nothing to search"))
     if problems:

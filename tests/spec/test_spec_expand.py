@@ -114,7 +114,7 @@ def test_matrix_crosses_and_exclude_takes_out(expand: Callable[..., Suite]) -> N
         "collm-mf-tiny-embedding_size4-seed0",
         "collm-mf-tiny-embedding_size4-seed1",
     ]
-    assert "takes no run out" in problems(expand, text.replace("seed: 1}", "seed: 9}"))[0].message
+    assert "matches no run" in problems(expand, text.replace("seed: 1}", "seed: 9}"))[0].message
     (alone,) = problems(expand, "name: s\nbase: base.yaml\nexclude: [demo]\n")
     assert alone.message == "every run is excluded"
 

@@ -346,7 +346,7 @@ def test_name_changed_by_set_says_how_to_replace(load: Load, full: str) -> None:
         (
             ("backbone=null", "prompt=null", "tuning=null", "encoder=null"),
             "encoder",
-            "neither `encoder` nor `backbone` is given",
+            "a spec needs an `encoder`, a `backbone`, or both",
         ),
         (("encoder={name: item-mean}",), "encoder.name", "'item-mean' gives only scores, a prompt needs vectors"),
         (
