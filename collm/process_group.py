@@ -1,11 +1,18 @@
 """The processes that work on one run. This is the single-process implementation; `collm.engine.launched` has the other.
 
 Only the main process writes, locks and prints. Everything else runs in all processes, or in the main process while the
-others wait. Code that uses a group is the same for one process and for many.
+others wait. Code that uses a group is the same for one process and for many. `end_with_parent` ties a child process to
+its parent.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Array = np.ndarray[Any, Any]
+_PR_SET_PDEATHSIG = 1
+_POLL_S = 1.0
 
 
 class ProcessFailed(Exception):
@@ -103,3 +112,37 @@ class ProcessGroup:
 
 
 SINGLE = ProcessGroup()
+
+
+def end_with_parent(parent_pid: int) -> None:
+    """Makes this process end as soon as its parent has ended; call it first thing in a child.
+
+    Linux kills the child itself (also while it is inside a long native call); elsewhere a thread looks once a second.
+
+    Args:
+        parent_pid: Process id of the parent, taken by the parent before it started the child: the parent may be gone by
+            the time the child asks.
+    """
+    kernel_watches = sys.platform == "linux" and _ask_kernel()
+    if os.getppid() != parent_pid:
+        _end()
+    if not kernel_watches:
+        threading.Thread(target=_watch, args=(parent_pid,), name="parent-watch", daemon=True).start()
+
+
+def _ask_kernel() -> bool:
+    try:
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+def _watch(parent_pid: int) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(_POLL_S)
+    _end()
+
+
+def _end() -> None:
+    # No cleanup: the parent's death is like a kill, and everything on disk is written to survive one.
+    os._exit(1)

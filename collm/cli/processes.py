@@ -9,8 +9,7 @@ import signal
 import sys
 import warnings
 
-from collm.process_group import SINGLE, ProcessGroup
-from collm.runs.parent import end_with_parent
+from collm.process_group import SINGLE, ProcessGroup, end_with_parent
 
 _MPI = ("OMPI_COMM_WORLD", "PMI", "MV2_COMM_WORLD")
 _YES = ("1", "true", "yes", "on")

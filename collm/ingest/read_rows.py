@@ -16,10 +16,9 @@ from collm.ingest.csv_head import BLANK, DOUBLE_COLON
 from collm.ingest.csv_rows import CsvRows, read_csv_rows
 from collm.ingest.json_lines import json_or_literal, read_json_lines, read_records
 from collm.ingest.json_tables import whole_records
-from collm.ingest.parquet_rows import read_parquet_rows, sample_parquet
 from collm.ingest.table_files import Part, check_kind, file_format, parts_of
 from collm.ingest.text_lines import TextLines
-from collm.ingest.typed_rows import LINE, WantedColumns
+from collm.ingest.typed_rows import LINE, WantedColumns, read_parquet_rows, sample_parquet
 
 SAMPLE_ROWS = 10_000
 _INT64 = 2**63

@@ -26,8 +26,8 @@ from collm.errors import RunError
 from collm.finished import run_folder
 from collm.hookspecs import hookimpl
 from collm.locks import Holder, read_holder
+from collm.process_group import end_with_parent
 from collm.registry import Registry, default_registry
-from collm.runs.parent import end_with_parent
 from collm.runs.records import RunOutcome
 from collm.runs.store import LOCK, STAGES
 from collm.spec.model import ResolvedSpec

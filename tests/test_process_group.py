@@ -9,7 +9,7 @@ import psutil
 
 CHILD = """
 import os, sys
-from collm.runs.parent import end_with_parent
+from collm.process_group import end_with_parent
 end_with_parent(int(sys.argv[1]))
 print("up", os.getpid(), flush=True)
 sys.stdin.read()
