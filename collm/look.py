@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from collm.component import BuildContext, ComponentConfig
-from collm.contracts.tuning import TuningConfig
+from collm.contracts.adapter_folder import base_fault, lora_faults, read_adapter
+from collm.contracts.backbone import BackboneConfig
+from collm.contracts.tuning import AdapterStepConfig, LoraConfig, TuningConfig
 from collm.errors import DataError, Problem
 from collm.prompt.template import answer_fault, template_faults
 from collm.registry import Registry
@@ -128,14 +130,32 @@ def _nearest(path: Path) -> str:
 
 
 def _lora_faults(spec: ResolvedSpec) -> Iterator[tuple[str, str]]:
-    if spec.backbone is None or not isinstance(spec.tuning, TuningConfig) or not spec.tuning.lora.target_modules:
+    """Compares names of LoRA targets, and adapters that are begun from, with the backbone's modules."""
+    if spec.backbone is None or not isinstance(spec.tuning, TuningConfig):
         return
-    modules = spec.backbone.modules()
-    if modules is None:
+    for name in type(spec.tuning).model_fields:
+        settings = getattr(spec.tuning, name)
+        if isinstance(settings, AdapterStepConfig) and settings.start is not None:
+            yield from _adapter_faults(f"tuning.{name}.start", settings.start, spec.backbone, spec.tuning.lora)
+    wanted = spec.tuning.lora.target_modules
+    if not isinstance(wanted, tuple) or (modules := spec.backbone.modules()) is None:
         return
-    for number, name in enumerate(spec.tuning.lora.target_modules):
+    for number, name in enumerate(wanted):
         if not any(each == name or each.endswith(f".{name}") for each in modules):
             yield f"tuning.lora.target_modules[{number}]", _unknown_module(name, sorted(modules))
+
+
+def _adapter_faults(field: str, folder: Path, backbone: BackboneConfig, lora: LoraConfig) -> Iterator[tuple[str, str]]:
+    try:
+        adapter = read_adapter(folder)
+        yield from ((f"tuning.lora.{name}", message) for name, message in lora_faults(adapter, lora))
+        shapes = backbone.weight_shapes()
+    except DataError as error:
+        yield field, str(error)
+        return
+    checkpoint = getattr(backbone, "checkpoint", None)
+    if shapes is not None and (said := base_fault(adapter, shapes, checkpoint)):
+        yield field, said
 
 
 def _unknown_module(name: str, modules: Sequence[str]) -> str:

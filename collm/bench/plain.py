@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig as PeftLoraConfig
 from peft import get_peft_model
 from torch import nn
 
@@ -24,7 +23,7 @@ from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, Targ
 from collm.contracts.tuning import Group, TuneStep
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import DTYPES
-from collm.model.parameters import load_strictly, lora_parameters
+from collm.model.parameters import load_strictly, lora_parameters, peft_settings
 from collm.prompt.template import clean_title
 
 Array = np.ndarray[Any, Any]
@@ -171,14 +170,7 @@ class PlainLoop:
 
 
 def _with_adapters(lm: nn.Module, subject: Subject) -> nn.Module:
-    settings = subject.setup.tuning.lora
-    config = PeftLoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=list(settings.target_modules or subject.setup.backbone.lora_targets),
-        bias="none",
-    )
+    config = peft_settings(lm, subject.setup.tuning.lora, subject.setup.backbone.lora_targets)
     with warnings.catch_warnings():
         # peft asks transformers for an attribute by its old name.
         warnings.simplefilter("ignore", FutureWarning)

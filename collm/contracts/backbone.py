@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import Field
 
 from collm.component import ComponentConfig
-from collm.contracts.model_folder import check_model_folder, weight_names
+from collm.contracts.model_folder import check_model_folder, weight_names, weight_shapes
 from collm.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,6 +43,14 @@ class BackboneConfig(ComponentConfig):
     def modules(self) -> frozenset[str] | None:
         """Returns the dotted names of the modules that hold weights, None where that takes loading the model."""
         return None
+
+    def weight_shapes(self) -> Mapping[str, tuple[int, ...]] | None:
+        """Returns the shapes of all weights by dotted name, None where that takes loading the model."""
+        return None
+
+    def base_name(self) -> str:
+        """Returns what an adapter's config calls this model: a hub name, a folder, or the backbone's own name."""
+        return self.name
 
     def answer_words(self) -> tuple[str, str] | None:
         """Returns the positive and the negative word that scores are read from, None where that takes a tokenizer."""
@@ -90,6 +98,15 @@ class ModelFolderConfig(BackboneConfig):
         folder: Path | None = getattr(self, "path", None)
         names = None if folder is None else weight_names(folder)
         return None if names is None else frozenset(name.rpartition(".")[0] for name in names)
+
+    def weight_shapes(self) -> Mapping[str, tuple[int, ...]] | None:
+        """Returns the shapes of the folder's weights by name, None without a folder."""
+        folder: Path | None = getattr(self, "path", None)
+        return None if folder is None else weight_shapes(folder)
+
+    def base_name(self) -> str:
+        """Returns the hub's name of the model where the settings have it, else its folder."""
+        return str(getattr(self, "checkpoint", None) or getattr(self, "path", None) or self.name)
 
 
 @dataclass(frozen=True)

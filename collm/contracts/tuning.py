@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from collm.component import ComponentConfig
+from collm.component import ComponentConfig, added_field, location_field
+from collm.contracts.adapter_folder import ADAPTER_FILES
 from collm.contracts.prompt import Variant
 
 Group = Literal["lora", "projector", "encoder"]
@@ -25,9 +27,27 @@ class LoraConfig(BaseModel):
     r: int = Field(default=8, ge=1, description="Rank.")
     alpha: float = Field(default=16, gt=0, description="Scaling numerator; the update is scaled by alpha / r.")
     dropout: float = Field(default=0.05, ge=0, lt=1, description="Dropout probability on the adapter's input.")
-    target_modules: tuple[str, ...] | None = Field(
-        default=None, description="Module names; null = the backbone's own list."
+    target_modules: Literal["all-linear"] | tuple[str, ...] | None = Field(
+        default=None,
+        description="Module names; all-linear = every linear layer but the output layer; null = the backbone's list.",
     )
+    use_rslora: bool = added_field(False, description="Scale the update by alpha / sqrt(r) (rank-stabilised LoRA).")
+    use_dora: bool = added_field(
+        False, description="Train a magnitude per output beside the low-rank direction (DoRA); slower."
+    )
+    modules_to_save: None = added_field(
+        None, description="null only: modules that train whole are not supported (see docs/tuning.md)."
+    )
+
+    @field_validator("modules_to_save", mode="before")
+    @classmethod
+    def _adapters_alone(cls, value: Any) -> None:
+        if value:
+            raise ValueError(
+                "modules that train whole are not supported: all else of the language model stays as it was loaded, "
+                "because the answer is read from its own output layer and the mapping starts at the size of its token "
+                "embeddings; name linear layers in target_modules"
+            )
 
 
 class StepConfig(BaseModel):
@@ -51,6 +71,17 @@ class StepConfig(BaseModel):
         default="all",
         description="Training rows of the step. all: every one, the encoder's own among them (the paper); held-out: "
         "the latest `tuning.held_out_share` of them, without which the encoder is then fitted.",
+    )
+
+
+class AdapterStepConfig(StepConfig):
+    """Optimisation of one step that trains adapters."""
+
+    start: Path | None = location_field(
+        None,
+        description="Folder of a PEFT adapter (adapter_config.json, adapter_model.safetensors) that LoRA begins from; "
+        "its rank, scale and modules must be those of `tuning.lora`. null = from zero.",
+        files=ADAPTER_FILES,
     )
 
 

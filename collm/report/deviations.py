@@ -19,6 +19,9 @@ PAPER_VALUES: Mapping[str, Any] = {
     "tuning.lora.r": 8,
     "tuning.lora.alpha": 16,
     "tuning.lora.dropout": 0.05,
+    "tuning.lora.use_rslora": False,
+    "tuning.lora.use_dora": False,
+    "tuning.text.start": None,
     "tuning.text.weight_decay": 1e-3,
     "tuning.collaborative.weight_decay": 1e-3,
 }

@@ -1,4 +1,4 @@
-"""Writes a finished run as plain files: merged language model, mapping, encoder, vectors; proven on probe rows."""
+"""Writes a finished run as plain files: adapter, merged model, mapping, encoder, vectors; proven on probe rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from collm.engine.device import DTYPES
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.language_task import recommender_logits
 from collm.errors import RunError, UsageError
-from collm.model.parameters import merge_lora
+from collm.model.parameters import adapted_modules, merge_lora
 from collm.model.recommender import Recommender
 from collm.runs.store import write_atomically
 from collm.stages.evaluate import probabilities
@@ -92,6 +92,8 @@ def _write(model: TrainedModel, partial: Path, folder: Path, dtype: Dtype, allow
     recommender = model.language.recommender(dtype)
     data, rows = _probe(model)
     before = _score(model, recommender, data, rows)
+    if adapted_modules(recommender.lm):
+        model.language.save_adapter(recommender, partial / "adapter")
     n_merged = merge_lora(recommender.lm)
     (partial / "model").mkdir(parents=True)
     _save_model(model, recommender, partial / "model")
