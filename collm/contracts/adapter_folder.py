@@ -31,7 +31,14 @@ _MORE = (
     "trainable_token_indices",
     "use_qalora",
     "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "use_bdlora",
+    "velora_config",
 )
+# Ways to begin that change the weights of the model beneath, so that the adapter is wrong on the plain model.
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,8 @@ def _check_kind(folder: Path, settings: Mapping[str, Any]) -> None:
     more = [name for name in _MORE if settings.get(name)]
     if bias != "none":
         more.append(f"bias: {bias}")
+    if str(begun := settings.get("init_lora_weights")).startswith(_CHANGES_BASE):
+        more.append(f"init_lora_weights: {begun} (it changes the base model's weights)")
     if more:
         raise DataError(
             f"{folder / ADAPTER_CONFIG}: {', '.join(more)}: the adapter is more than one low-rank update per module, "

@@ -134,6 +134,7 @@ def test_what_cannot_be_begun_from_is_said(written: Path, tmp_path: Path) -> Non
         ({"peft_type": "IA3"}, "peft_type is IA3; LORA alone"),
         ({"bias": "all"}, "bias: all: the adapter is more than one low-rank update"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save: the adapter is more"),
+        ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4 .it changes the base model's weights.: the adapter is"),
         ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
         ({"r": None}, "r and lora_alpha must be numbers"),
     ):
