@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from collm.component import BuildContext, ComponentConfig
 from collm.contracts.adapter_folder import base_fault, lora_faults, read_adapter
 from collm.contracts.backbone import BackboneConfig
+from collm.contracts.model_folder import WEIGHTS
 from collm.contracts.tuning import AdapterStepConfig, LoraConfig, TuningConfig
 from collm.errors import DataError, Problem
 from collm.prompt.template import answer_fault, template_faults
@@ -44,6 +46,10 @@ class _Eyes:
 
     def problems(self, spec: ResolvedSpec) -> Iterator[Problem]:
         faults: dict[str, str] = {}
+        try:
+            spec = _with_weights(spec, self._context)
+        except DataError as error:
+            faults["backbone.checkpoint"] = str(error)
         for section in COMPONENT_SECTIONS:
             config = getattr(spec, section)
             if config is not None:
@@ -90,6 +96,21 @@ class _Eyes:
         except DataError as error:
             return [("dataset", str(error))]
         return []
+
+
+def _with_weights(spec: ResolvedSpec, context: BuildContext) -> ResolvedSpec:
+    """Returns the spec with the fetched folder as its backbone's path, where the backbone says where that is.
+
+    Raises:
+        DataError: If it was not fetched.
+    """
+    if spec.backbone is None or (fetched := spec.backbone.fetched_folder()) is None:
+        return spec
+    name, command = fetched
+    folder = context.cache_dir / WEIGHTS / name
+    if not folder.is_dir():
+        raise DataError(f"its weights are not on this machine: run '{command}', or give a copy in backbone.path")
+    return replace(spec, backbone=spec.backbone.model_copy(update={"path": folder}))
 
 
 def _own_look(config: ComponentConfig, at: str) -> list[tuple[str, str]]:

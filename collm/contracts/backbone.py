@@ -44,6 +44,13 @@ class BackboneConfig(ComponentConfig):
         """Returns the dotted names of the modules that hold weights, None where that takes loading the model."""
         return None
 
+    def fetched_folder(self) -> tuple[str, str] | None:
+        """Returns where the cache keeps the weights that a `path` would name, and the command that fetches them.
+
+        None where `path` is given, or nothing of the kind is needed.
+        """
+        return None
+
     def weight_shapes(self) -> Mapping[str, tuple[int, ...]] | None:
         """Returns the shapes of all weights by dotted name, None where that takes loading the model."""
         return None

@@ -12,6 +12,8 @@ from typing import Any
 from collm.errors import DataError
 
 CONFIG = "config.json"
+# Folder of the user cache that holds fetched weights.
+WEIGHTS = "weights"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 BIN_INDEX = "pytorch_model.bin.index.json"
@@ -81,6 +83,11 @@ def check_model_folder(folder: Path) -> None:
         raise DataError(_packed(folder, "gptq or awq"))
 
 
+def hub_folder(repository: str, revision: str | None) -> str:
+    """Returns the name of the folder below `WEIGHTS` of the cache that holds a fetched checkpoint of the hub."""
+    return repository.replace("/", "--") + (f"@{revision.replace('/', '-')}" if revision else "")
+
+
 def safetensors_files(folder: Path) -> list[Path]:
     """Returns the folder's safetensors weight files in name order."""
     return sorted(folder.glob("model*.safetensors"))
@@ -131,7 +138,8 @@ def _absent(folder: Path) -> str:
     if not folder.parent.exists() and HUB_ID.fullmatch(as_id):
         return (
             f"{folder}: no such folder. '{as_id}' looks like a model of the Hugging Face hub, and a folder is needed "
-            f"here: download it (hf download {as_id} --local-dir {folder.name}) and give that folder"
+            f"here: download it (hf download {as_id} --local-dir {folder.name}) and give that folder, or use the "
+            f"backbone hf with `checkpoint: {as_id}` (collm fetch hf --set checkpoint={as_id})"
         )
     return (
         f"{folder}: no such folder{nearest_folder(folder)}; give the folder of a Hugging Face model (config.json and "

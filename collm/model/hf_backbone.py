@@ -27,6 +27,8 @@ from collm.model.parameters import LINEAR
 from collm.model.weight_files import converted_bins, folder_hash
 
 LORA_TARGETS = ("q_proj", "v_proj")
+# Where queries, keys and values are one layer and peft knows no default (Phi 3 and 4).
+FUSED_TARGETS = ("qkv_proj",)
 logger = logging.getLogger(__name__)
 _UNUSED = (
     "%s: %d tensors of its weight files have no place in %s and are not used (%s ...): if config.json is of another "
@@ -82,7 +84,7 @@ class HfBackbone:
         names = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, LINEAR)}
         if set(LORA_TARGETS) <= names:
             return LORA_TARGETS
-        known = PEFT_TARGETS.get(self._config.model_type, ())
+        known = PEFT_TARGETS.get(self._config.model_type) or FUSED_TARGETS
         return tuple(name for name in known if name in names)
 
     def content_hash(self) -> str:
