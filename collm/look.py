@@ -83,6 +83,8 @@ class _Eyes:
             faults.append(answer_fault(template, words))
         if said := "; ".join(fault for fault in faults if fault):
             yield "prompt", said
+        if spec.prompt.chat and (said := spec.backbone.chat_fault()):
+            yield "prompt.chat", f"{said}; set it to false, or use a model that was trained for chats"
 
     def _dataset_faults(self, spec: ResolvedSpec) -> list[tuple[str, str]]:
         """Asks a dataset that can look at its files' headers to do so."""

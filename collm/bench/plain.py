@@ -18,7 +18,7 @@ from peft import get_peft_model
 from torch import nn
 
 from collm.bench.subject import Subject
-from collm.contracts.backbone import PromptTokenizer
+from collm.contracts.backbone import ChatFrame, PromptTokenizer
 from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot, Variant
 from collm.contracts.tuning import Group, TuneStep
 from collm.data.prepared import PreparedData, Rows
@@ -222,6 +222,7 @@ class PlainPrompts:
         """Takes what decides a prompt and the device of the batches."""
         self._template, self._tokenizer, self._variant = template, tokenizer, variant
         self._history_items, self._device = history_items, device
+        self._chat: ChatFrame | None = getattr(tokenizer, "chat", None)
         self._n_slot = dict(zip(("user", "item"), tokens_per_slot, strict=True))
 
     def batch(self, data: PreparedData, rows: Rows) -> PlainBatch:
@@ -242,6 +243,7 @@ class PlainPrompts:
                     ids += [self._tokenizer.pad_id] * self._n_slot[part]
                 else:
                     ids += next(encoded)
+            ids += self._chat.after if self._chat else ()
             sequences.append(ids)
             places.append(at)
         width = max(map(len, sequences))
@@ -256,7 +258,7 @@ class PlainPrompts:
     def _parts(self, title: str, history: list[str]) -> list[str]:
         """Returns the stretches of text between slots, and the names of the slots."""
         template = self._template
-        parts = [""]
+        parts = [self._chat.opening if self._chat else ""]
         for segment in template.segments(self._variant):
             if isinstance(segment, UserSlot | ItemSlot):
                 # A vector stands for a word with the space before it.

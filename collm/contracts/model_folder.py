@@ -17,6 +17,7 @@ WEIGHTS = "weights"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 BIN_INDEX = "pytorch_model.bin.index.json"
+CHAT_FILES = ("chat_template.jinja", "chat_template.json")
 # What decides the model's numbers; README, licence and chat templates do not.
 MODEL_FILES = (
     "*.safetensors",
@@ -81,6 +82,14 @@ def check_model_folder(folder: Path) -> None:
     names = weight_names(folder)
     if names is not None and any(name.endswith((".qweight", ".qzeros")) for name in names):
         raise DataError(_packed(folder, "gptq or awq"))
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether a model folder brings a chat template, in a file of its own or in its tokenizer's settings."""
+    settings = folder / "tokenizer_config.json"
+    if any((folder / name).is_file() for name in CHAT_FILES):
+        return True
+    return settings.is_file() and bool(read_json(settings).get("chat_template"))
 
 
 def hub_folder(repository: str, revision: str | None) -> str:

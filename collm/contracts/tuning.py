@@ -16,7 +16,17 @@ from collm.contracts.prompt import Variant
 Group = Literal["lora", "projector", "encoder"]
 Start = Literal["scratch", "previous", "pretrained"]
 StepRows = Literal["all", "held-out"]
-ScheduleName = Literal["linear-warmup-cosine", "reference-sawtooth", "constant"]
+ScheduleName = Literal[
+    "linear-warmup-cosine",
+    "reference-sawtooth",
+    "constant",
+    # transformers' own, by its names
+    "linear",
+    "cosine",
+    "cosine_with_min_lr",
+    "constant_with_warmup",
+    "inverse_sqrt",
+]
 
 
 class LoraConfig(BaseModel):
@@ -64,7 +74,12 @@ class StepConfig(BaseModel):
         description="Optimiser steps that are called an epoch; null = one pass over the training rows. The published "
         "code has 50 (100 on Amazon-Book), and its warm-up starts again with each.",
     )
-    warmup_steps: int = Field(default=20, ge=0, description="Optimiser steps of linear warm-up.")
+    warmup_steps: int = Field(
+        default=20, ge=0, description="Optimiser steps of linear warm-up; more than the training has are an error."
+    )
+    warmup_ratio: float | None = added_field(
+        None, ge=0, le=1, description="Share of the optimiser steps that is warm-up, in place of `warmup_steps`."
+    )
     validations_per_epoch: float = Field(default=4, gt=0, description="Validations per epoch.")
     patience: int = Field(default=5, ge=1, description="Validations without a better AUC before stopping.")
     rows: StepRows = Field(
@@ -108,12 +123,16 @@ class TuningConfig(ComponentConfig):
     held_out_share: float = Field(
         default=0.2, gt=0, lt=1, description="Share of training rows, the latest, that `held-out` steps tune on."
     )
-    schedule: ScheduleName = Field(default="linear-warmup-cosine", description="Learning-rate schedule (fact 39).")
+    schedule: ScheduleName = Field(
+        default="linear-warmup-cosine",
+        description="Learning-rate schedule (fact 39). Names with underscores, linear and cosine are transformers': "
+        "their warm-up begins at 0; `constant` has none.",
+    )
     warmup_start: float = Field(
         default=1e-5, gt=0, description="Learning rate that each warm-up of `reference-sawtooth` begins with."
     )
     min_learning_rate: float = Field(
-        default=8e-5, gt=0, description="Learning rate that the cosine of `reference-sawtooth` ends with."
+        default=8e-5, gt=0, description="Learning rate that `reference-sawtooth` and `cosine_with_min_lr` end with."
     )
     frozen_lora_dropout: bool = Field(default=False, description="Keep LoRA dropout on where LoRA is frozen (fact 45).")
     clip_norm: float | None = Field(default=1.0, gt=0, description="Gradient norm limit; null = no clipping (fact 38).")

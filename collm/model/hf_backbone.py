@@ -5,6 +5,7 @@ Code inside such a folder is never run, the network is never asked, and pickled 
 
 from __future__ import annotations
 
+import copy
 import logging
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +101,19 @@ class HfBackbone:
     def tokenizer(self) -> HfTokenizer:
         """Returns the tokenizer."""
         return self._tokenizer
+
+    def in_chat(self, sample: str) -> HfBackbone:
+        """Returns the same backbone whose prompts are turns of the model's own chat template.
+
+        Args:
+            sample: A prompt, which the template must leave as it is.
+
+        Raises:
+            DataError: If there is no template, or it changes the prompt.
+        """
+        made = copy.copy(self)
+        made.__dict__["_tokenizer"] = self._tokenizer.in_chat(sample)
+        return made
 
     def load(self, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
         """Returns the frozen model in eval mode.
@@ -251,7 +265,8 @@ def _quantisation(config: Any) -> str | None:
 
 def _check_ids(tokenizer: HfTokenizer, model: Any, folder: Path) -> None:
     n_rows = model.get_input_embeddings().weight.shape[0]
-    used = [*tokenizer.bos_ids, tokenizer.pad_id, tokenizer.answer.positive, tokenizer.answer.negative]
+    after = tokenizer.chat.after if tokenizer.chat else ()
+    used = [*tokenizer.bos_ids, *after, tokenizer.pad_id, tokenizer.answer.positive, tokenizer.answer.negative]
     if max(used) >= n_rows:
         raise DataError(
             f"{folder}: the tokenizer uses id {max(used)}, but the model has {n_rows} token embeddings; tokenizer and "

@@ -77,6 +77,7 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
     recommender = model.assemble(model.parts(step.groups, step))
     recommender.set_trainable(trained, frozen_lora_dropout=model.setup.tuning.frozen_lora_dropout)
     task = _task(model, step, recommender, title=f"{stage} {step.name}", seed=seed)
+    task.check_schedule()
     if advice := task.advice():
         logger.warning(advice)
     processes = run.stages.processes

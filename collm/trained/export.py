@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,9 @@ def _reload(recommender: Recommender, folder: Path, dtype: Dtype) -> Recommender
 
 def _card(model: TrainedModel, exported: Exported, dtype: Dtype) -> dict[str, Any]:
     assert model.language is not None and model.spec.prompt is not None
-    answer = model.language.setup.backbone.tokenizer().answer
+    tokenizer = model.language.setup.backbone.tokenizer()
+    answer, frame = tokenizer.answer, getattr(tokenizer, "chat", None)
+    chat = {} if frame is None else {"chat": asdict(frame)}
     return {
         "schema": 1,
         "collm": collm.__version__,
@@ -221,7 +223,7 @@ def _card(model: TrainedModel, exported: Exported, dtype: Dtype) -> dict[str, An
             "positive": {"word": answer.positive_word, "id": answer.positive},
             "negative": {"word": answer.negative_word, "id": answer.negative},
         },
-        "prompt": {"name": model.spec.prompt.name, "segments": model.language.wording()},
+        "prompt": {"name": model.spec.prompt.name, "segments": model.language.wording(), **chat},
         "encoder": model.spec.encoder.model_dump(mode="json") if model.spec.encoder else None,
         "vectors": exported.vectors,
         "parity": {

@@ -83,6 +83,10 @@ class SmolLm2Config(BackboneConfig):
         """Returns the names of a decoder of the Llama kind."""
         return LLAMA_MODULES
 
+    def chat_fault(self) -> str:
+        """Returns nothing: the weights come with a chat template."""
+        return ""
+
     def answer_words(self) -> tuple[str, str]:
         """Returns the words of Hugging Face models."""
         return ANSWER_WORDS

@@ -65,3 +65,42 @@ def test_reference_starts_again_with_every_epoch_and_falls_within_them() -> None
 
 def test_a_short_reference_training_decays_too() -> None:
     assert 1e-3 * factor(39, "reference-sawtooth", total=40, warmup=0) == pytest.approx(8e-5, rel=0.02)
+
+
+def by_hand(name: str, step: int, *, warmup: int, total: int, lowest: float) -> float:
+    """transformers' schedules from their documentation."""
+    if step < warmup:
+        return step / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    half = 0.5 * (1 + math.cos(math.pi * done))
+    return {
+        "linear": max(0.0, 1 - done),
+        "cosine": half,
+        "cosine_with_min_lr": lowest + (1 - lowest) * half,
+        "constant_with_warmup": 1.0,
+        "inverse_sqrt": math.sqrt(warmup / step) if warmup else math.sqrt(10_000 / (step + 10_000)),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "cosine_with_min_lr", "constant_with_warmup", "inverse_sqrt"])
+@pytest.mark.parametrize(("total", "warmup"), [(100, 10), (40, 0), (1, 0), (7, 7)])
+def test_transformers_names_are_transformers_schedules(name: str, total: int, warmup: int) -> None:
+    for step in range(total):
+        found = factor(step, name, total=total, warmup=warmup, min_rate=1e-4)
+        assert found == pytest.approx(by_hand(name, step, warmup=warmup, total=total, lowest=0.1), abs=1e-9)
+    # Each group has its own peak, and one least rate.
+    assert 5e-4 * factor(100, "cosine_with_min_lr", peak=5e-4, min_rate=1e-4) == pytest.approx(1e-4)
+
+
+def test_a_schedule_that_cannot_do_what_it_says_has_a_fault() -> None:
+    values = {"total": 4, "epoch_steps": 2, "warmup_start": 1e-5, "min_rate": 8e-5}
+    said = Schedule("linear-warmup-cosine", warmup=20, **values).fault(1e-3)
+    assert said.startswith(
+        "the warm-up has 20 optimiser steps and the training 4, so the learning rate never reaches 0.001"
+    )
+    for name in ("reference-sawtooth", "linear", "constant_with_warmup"):
+        assert Schedule(name, warmup=5, **values).fault(1e-3)
+        assert not Schedule(name, warmup=4, **values).fault(1e-3)
+    assert not Schedule("constant", warmup=20, **values).fault(1e-3)
+    assert "more than the learning rate 1e-05" in Schedule("cosine_with_min_lr", warmup=0, **values).fault(1e-5)
+    assert not Schedule("cosine", warmup=0, **values).fault(1e-5)

@@ -15,7 +15,9 @@ from collm.component import BuildContext
 from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot
 from collm.contracts.tuning import LoraConfig
 from collm.engine.probe import OwnLogits
+from collm.errors import DataError
 from collm.model.hf_backbone import HfBackbone
+from collm.model.hf_tokenizer import HfTokenizer
 from collm.model.parameters import add_lora, lora_parameters
 from collm.model.prefix.batch import build_batch
 from collm.model.recommender import Recommender
@@ -153,3 +155,76 @@ def test_bfloat16_stays_near_float32(root: Path, name: str) -> None:
     exact = own_logits(AutoModelForCausalLM.from_pretrained(root / name).eval(), backbone, prompts)
     assert float((found - exact).abs().max()) < 0.1 * float(1 + exact.abs().max())
     assert not torch.equal(found, exact)
+
+
+CHATTING = [name for name, family in FAMILIES.items() if family.chat]
+
+
+@pytest.mark.parametrize("name", CHATTING)
+def test_a_chat_prompt_is_the_models_own_template_and_the_answer_follows_it(root: Path, name: str) -> None:
+    backbone, plain = opened(root / name), AutoTokenizer.from_pretrained(root / name)
+    for asked, date in (("%d %b %Y", "26 Jul 2024"), ("%d %B %Y", "26 July 2024")):
+        plain.chat_template = plain.chat_template.replace(f"strftime_now('{asked}')", f"'{date}'")
+    asking = backbone.in_chat(QUESTION.format('"Heat (1995)"', '"Alien (1979)"'))
+    tokenizer = asking.tokenizer()
+    encoder = PromptEncoder(TEMPLATE, tokenizer, TITLES[:5], max_tokens=500)
+    prompts = encoder.encode(ITEMS[:4], HISTORIES[3:4].repeat(4, 0), "text")
+    for place, item in enumerate(ITEMS[:4]):
+        question = QUESTION.format(f'"{TITLES[4]}", "{TITLES[2]}"', f'"{TITLES[item]}"')
+        whole = plain.apply_chat_template(
+            [{"role": "user", "content": question}],
+            add_generation_prompt=True,
+            enable_thinking=False,
+            return_dict=False,
+        )
+        assert prompts.prompt(place).tolist() == whole
+    # The words of an assistant's turn, as the template itself writes them.
+    space = " " if name == "mistral-0.3" else ""
+    assert tokenizer.answer.positive_word == f"{space}Yes"
+    assert [tokenizer.answer.positive] == tokenizer.encode(f"{space}Yes")[:1]
+    # The other backbone still asks as before.
+    assert backbone.tokenizer().chat is None
+    assert backbone.tokenizer().answer.positive_word == " Yes"
+
+
+@pytest.mark.parametrize("name", CHATTING)
+def test_chat_prompts_share_beginnings_keep_their_slots_and_stay_within_the_limit(root: Path, name: str) -> None:
+    backbone = opened(root / name).in_chat(QUESTION.format('"Heat (1995)"', '"Alien (1979)"'))
+    lm, tokenizer = backbone.load(dtype=torch.float32, device=CPU), backbone.tokenizer()
+    encoder = PromptEncoder(TEMPLATE, tokenizer, TITLES, tokens_per_slot=(2, 1), max_tokens=500)
+    hybrid = encoder.encode(ITEMS, HISTORIES, "hybrid")
+    after = len(tokenizer.chat.after)
+    assert after > 0
+    for place in range(len(ITEMS)):
+        ids = hybrid.prompt(place)
+        assert tuple(ids[-after:]) == tokenizer.chat.after
+        assert (ids[hybrid.user_slot[place]] == tokenizer.pad_id).all()
+        assert tokenizer.decode(ids[hybrid.item_slot[place][0] + 1 : -after].tolist()) == "? #Answer:"
+    text = encoder.encode(ITEMS, HISTORIES, "text")
+    recommender = Recommender(lm, answer=tokenizer.answer, readout="yes_minus_no").eval()
+    with torch.no_grad():
+        found = recommender.answer_logits(build_batch(text, np.arange(len(ITEMS)), share="through-user"))
+    torch.testing.assert_close(found, own_logits(lm, backbone, text), atol=5e-5, rtol=0)
+    longest = int(np.diff(text.offsets).max())
+    short = PromptEncoder(TEMPLATE, tokenizer, TITLES, max_tokens=longest - 1).encode(ITEMS, HISTORIES, "text")
+    assert int(np.diff(short.offsets).max()) < longest
+    assert short.n_history_used.min() < text.n_history_used.max()
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (None, "has no chat template, which prompt.chat asks for"),
+        ("{{ messages[0].content | upper }}", "changes the words of the prompt or melts into them"),
+        ("{{ messages[0].content }}r", "melts into them"),
+        ("{{ raise_exception('one turn too many') }}", "cannot be filled in: one turn too many"),
+        ("{% if %}", "cannot be filled in"),
+    ],
+)
+def test_a_template_that_does_not_leave_the_prompt_alone_is_refused(
+    root: Path, template: str | None, said: str
+) -> None:
+    plain = AutoTokenizer.from_pretrained(root / "qwen2.5")
+    plain.chat_template = template
+    with pytest.raises(DataError, match=said):
+        HfTokenizer(plain).in_chat('#Question: would the user enjoy "Heat (1995)"? Who is the use')
