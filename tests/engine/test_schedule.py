@@ -6,8 +6,12 @@ import math
 from typing import Any
 
 import pytest
+from language_fakes import prompt_rows, tiny_recommender
 
+from collm.contracts.tuning import GroupPlan, StepConfig, TuneStep, TuningConfig
+from collm.engine.language_task import LanguageTask
 from collm.engine.schedule import Schedule
+from collm.errors import SpecError
 
 
 def factor(step: int, name: Any = "linear-warmup-cosine", *, peak: float = 1e-3, **changes: Any) -> float:
@@ -104,3 +108,22 @@ def test_a_schedule_that_cannot_do_what_it_says_has_a_fault() -> None:
     assert not Schedule("constant", warmup=20, **values).fault(1e-3)
     assert "more than the learning rate 1e-05" in Schedule("cosine_with_min_lr", warmup=0, **values).fault(1e-5)
     assert not Schedule("cosine", warmup=0, **values).fault(1e-5)
+
+
+def test_a_steps_warm_up_is_a_number_or_a_share_rounded_up_and_must_end() -> None:
+    def task(schedule: Any = "linear", **settings: Any) -> LanguageTask:
+        values = {"warmup_steps": 5, "epochs": 2, "epoch_steps": 25, **settings}
+        step = TuneStep("text", "text", {"lora": GroupPlan(True, "scratch")}, {"lora": StepConfig(**values)})
+        tuning = TuningConfig(name="t", schedule=schedule)
+        rows = prompt_rows()
+        return LanguageTask(tiny_recommender(), step, tuning, title="tune_1 text", train=rows, valid=rows, seed=0)
+
+    assert (task().schedule().warmup, task().schedule().total) == (5, 50)
+    assert task(warmup_ratio=0.05).schedule().warmup == 3
+    assert task(warmup_ratio=0.0).schedule().warmup == 0
+    task(warmup_steps=50).check_schedule()
+    with pytest.raises(SpecError, match=r"tune_1 text: the warm-up has 51 optimiser steps and the training 50, .*set"):
+        task(warmup_steps=51).check_schedule()
+    task("constant", warmup_steps=51).check_schedule()
+    group = {"peak": 1e-3}
+    assert [task(warmup_ratio=0.05).factor(step, group) for step in (0, 1, 3)] == pytest.approx([0, 1 / 3, 1])
