@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import inject_adapter_in_model
 from peft.tuners.lora.layer import Linear as PeftLoraLinear
+from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
@@ -62,32 +63,34 @@ def peft_settings(lm: nn.Module, config: LoraConfig, default_targets: Sequence[s
         default_targets: Module names adapted where the config names none.
 
     Raises:
-        RunError: If no module has one of the names.
+        RunError: If no linear module has one of the names.
     """
     linear = {name: part for name, part in lm.named_modules() if isinstance(part, LINEAR)}
     targets: tuple[str, ...] | str = config.target_modules or tuple(default_targets)
-    found = list(linear.values())
-    if not isinstance(targets, str):
-        found = [module for name, module in lm.named_modules() if name.rpartition(".")[2] in targets]
-    if not found:
-        names = sorted({name.rpartition(".")[2] for name in linear})
-        asked = ", ".join(targets) or "(this architecture has no default: set tuning.lora.target_modules)"
-        raise RunError(f"LoRA: no module is called {asked}; linear modules are {', '.join(names)}")
+    names = {name.rpartition(".")[2] for name in linear}
+    if not isinstance(targets, str) and (not targets or not names.issuperset(targets)):
+        missing = [name for name in targets if name not in names]
+        asked = ", ".join(missing) or "(this architecture has no default: set tuning.lora.target_modules)"
+        raise RunError(f"LoRA: no linear module is called {asked}; linear modules are {', '.join(sorted(names))}")
     return PeftLoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         bias="none",
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in found),
+        fan_in_fan_out=any(
+            isinstance(module, Conv1D)
+            for name, module in linear.items()
+            if isinstance(targets, str) or name.rpartition(".")[2] in targets
+        ),
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
     )
 
 
 def adapted_modules(lm: nn.Module) -> dict[str, Any]:
-    """Returns the modules that have adapters by full name."""
-    return {name: module for name, module in lm.named_modules() if isinstance(module, PeftLoraLinear)}
+    """Returns the modules that have adapters by full name, those on quantised weights included."""
+    return {name: module for name, module in lm.named_modules() if isinstance(module, LoraLayer)}
 
 
 def lora_parameters(lm: nn.Module) -> dict[str, nn.Parameter]:
