@@ -15,6 +15,7 @@ from collm.errors import PluginError
 
 Kind = Literal["dataset", "encoder", "backbone", "tuning", "prompt", "metric"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_ADDED = "x-collm-added"
 
 
 class ComponentConfig(BaseModel):
@@ -54,6 +55,25 @@ def location_field(default: Any = None, *, description: str, files: Sequence[str
     if files:
         extra["x-collm-files"] = list(files)
     return Field(default=default, description=description, json_schema_extra=extra)
+
+
+def added_field(default: Any, *, description: str, **bounds: Any) -> Any:
+    """A pydantic field that its class did not always have: with its default, it is not part of any fingerprint.
+
+    So finished work of specs from before the field, and of those that leave it as it is, stays theirs.
+
+    Args:
+        default: What was done before there was the field.
+        description: Description shown in schema and docs.
+        bounds: Bounds of the value, as pydantic's `Field` takes them.
+    """
+    return Field(default=default, description=description, json_schema_extra={_ADDED: True}, **bounds)
+
+
+def is_added(info: FieldInfo) -> bool:
+    """Whether a pydantic field was made by `added_field`."""
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get(_ADDED))
 
 
 def is_location(info: FieldInfo) -> bool:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from collm.component import BuildContext, ComponentConfig
-from collm.contracts.tuning import TuningConfig
+from collm.contracts.adapter_folder import base_fault, lora_faults, read_adapter
+from collm.contracts.backbone import BackboneConfig
+from collm.contracts.model_folder import WEIGHTS
+from collm.contracts.tuning import AdapterStepConfig, LoraConfig, TuningConfig
 from collm.errors import DataError, Problem
 from collm.prompt.template import answer_fault, template_faults
 from collm.registry import Registry
@@ -42,6 +46,10 @@ class _Eyes:
 
     def problems(self, spec: ResolvedSpec) -> Iterator[Problem]:
         faults: dict[str, str] = {}
+        try:
+            spec = _with_weights(spec, self._context)
+        except DataError as error:
+            faults["backbone.checkpoint"] = str(error)
         for section in COMPONENT_SECTIONS:
             config = getattr(spec, section)
             if config is not None:
@@ -75,6 +83,8 @@ class _Eyes:
             faults.append(answer_fault(template, words))
         if said := "; ".join(fault for fault in faults if fault):
             yield "prompt", said
+        if spec.prompt.chat and (said := spec.backbone.chat_fault()):
+            yield "prompt.chat", f"{said}; set it to false, or use a model that was trained for chats"
 
     def _dataset_faults(self, spec: ResolvedSpec) -> list[tuple[str, str]]:
         """Asks a dataset that can look at its files' headers to do so."""
@@ -88,6 +98,21 @@ class _Eyes:
         except DataError as error:
             return [("dataset", str(error))]
         return []
+
+
+def _with_weights(spec: ResolvedSpec, context: BuildContext) -> ResolvedSpec:
+    """Returns the spec with the fetched folder as its backbone's path, where the backbone says where that is.
+
+    Raises:
+        DataError: If it was not fetched.
+    """
+    if spec.backbone is None or (fetched := spec.backbone.fetched_folder()) is None:
+        return spec
+    name, command = fetched
+    folder = context.cache_dir / WEIGHTS / name
+    if not folder.is_dir():
+        raise DataError(f"its weights are not on this machine: run '{command}', or give a copy in backbone.path")
+    return replace(spec, backbone=spec.backbone.model_copy(update={"path": folder}))
 
 
 def _own_look(config: ComponentConfig, at: str) -> list[tuple[str, str]]:
@@ -128,14 +153,32 @@ def _nearest(path: Path) -> str:
 
 
 def _lora_faults(spec: ResolvedSpec) -> Iterator[tuple[str, str]]:
-    if spec.backbone is None or not isinstance(spec.tuning, TuningConfig) or not spec.tuning.lora.target_modules:
+    """Compares names of LoRA targets, and adapters that are begun from, with the backbone's modules."""
+    if spec.backbone is None or not isinstance(spec.tuning, TuningConfig):
         return
-    modules = spec.backbone.modules()
-    if modules is None:
+    for name in type(spec.tuning).model_fields:
+        settings = getattr(spec.tuning, name)
+        if isinstance(settings, AdapterStepConfig) and settings.start is not None:
+            yield from _adapter_faults(f"tuning.{name}.start", settings.start, spec.backbone, spec.tuning.lora)
+    wanted = spec.tuning.lora.target_modules
+    if not isinstance(wanted, tuple) or (modules := spec.backbone.modules()) is None:
         return
-    for number, name in enumerate(spec.tuning.lora.target_modules):
+    for number, name in enumerate(wanted):
         if not any(each == name or each.endswith(f".{name}") for each in modules):
             yield f"tuning.lora.target_modules[{number}]", _unknown_module(name, sorted(modules))
+
+
+def _adapter_faults(field: str, folder: Path, backbone: BackboneConfig, lora: LoraConfig) -> Iterator[tuple[str, str]]:
+    try:
+        adapter = read_adapter(folder)
+        yield from ((f"tuning.lora.{name}", message) for name, message in lora_faults(adapter, lora))
+        shapes = backbone.weight_shapes()
+    except DataError as error:
+        yield field, str(error)
+        return
+    checkpoint = getattr(backbone, "checkpoint", None)
+    if shapes is not None and (said := base_fault(adapter, shapes, checkpoint)):
+        yield field, said
 
 
 def _unknown_module(name: str, modules: Sequence[str]) -> str:

@@ -145,3 +145,20 @@ def test_an_unsound_template_of_a_plugin_is_said(problems, monkeypatch) -> None:
     text = "name: lm\ndataset: {name: tiny}\nbackbone: {name: tiny}\nprompt: {name: movie}\ntuning: {name: text-only}\n"
     (found,) = problems(text)
     assert found.startswith("spec.yaml:4:9: prompt: the two")
+
+
+def test_a_checkpoint_that_was_not_fetched_is_said_and_a_fetched_one_is_looked_at(problems, tmp_path: Path) -> None:
+    from collm.testing.tiny_model import write_tiny_model
+
+    Path("split.zip").write_bytes(b"")
+    backbone = "backbone={name: hf, checkpoint: someone/lm, revision: v2}"
+    (found,) = [each for each in problems(LM, backbone) if "backbone" in each]
+    assert found == (
+        "--set: backbone.checkpoint: its weights are not on this machine: run 'collm fetch hf --set "
+        "checkpoint=someone/lm --set revision=v2', or give a copy in backbone.path"
+    )
+    folder = tmp_path / "cache" / "weights" / "someone--lm@v2"
+    folder.mkdir(parents=True)
+    write_tiny_model(folder)
+    (found,) = [each for each in problems(LM, backbone) if "tuning" in each or "backbone" in each]
+    assert "tuning.lora.target_modules[1]: the backbone has no module 'foo_proj'" in found

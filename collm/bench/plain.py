@@ -14,17 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig as PeftLoraConfig
 from peft import get_peft_model
 from torch import nn
 
 from collm.bench.subject import Subject
-from collm.contracts.backbone import PromptTokenizer
+from collm.contracts.backbone import ChatFrame, PromptTokenizer
 from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot, Variant
 from collm.contracts.tuning import Group, TuneStep
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import DTYPES
-from collm.model.parameters import load_strictly, lora_parameters
+from collm.model.parameters import load_strictly, lora_parameters, peft_settings
 from collm.prompt.template import clean_title
 
 Array = np.ndarray[Any, Any]
@@ -171,14 +170,7 @@ class PlainLoop:
 
 
 def _with_adapters(lm: nn.Module, subject: Subject) -> nn.Module:
-    settings = subject.setup.tuning.lora
-    config = PeftLoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=list(settings.target_modules or subject.setup.backbone.lora_targets),
-        bias="none",
-    )
+    config = peft_settings(lm, subject.setup.tuning.lora, subject.setup.backbone.lora_targets)
     with warnings.catch_warnings():
         # peft asks transformers for an attribute by its old name.
         warnings.simplefilter("ignore", FutureWarning)
@@ -230,6 +222,7 @@ class PlainPrompts:
         """Takes what decides a prompt and the device of the batches."""
         self._template, self._tokenizer, self._variant = template, tokenizer, variant
         self._history_items, self._device = history_items, device
+        self._chat: ChatFrame | None = getattr(tokenizer, "chat", None)
         self._n_slot = dict(zip(("user", "item"), tokens_per_slot, strict=True))
 
     def batch(self, data: PreparedData, rows: Rows) -> PlainBatch:
@@ -250,6 +243,7 @@ class PlainPrompts:
                     ids += [self._tokenizer.pad_id] * self._n_slot[part]
                 else:
                     ids += next(encoded)
+            ids += self._chat.after if self._chat else ()
             sequences.append(ids)
             places.append(at)
         width = max(map(len, sequences))
@@ -264,7 +258,7 @@ class PlainPrompts:
     def _parts(self, title: str, history: list[str]) -> list[str]:
         """Returns the stretches of text between slots, and the names of the slots."""
         template = self._template
-        parts = [""]
+        parts = [self._chat.opening if self._chat else ""]
         for segment in template.segments(self._variant):
             if isinstance(segment, UserSlot | ItemSlot):
                 # A vector stands for a word with the space before it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import Field
 
 from collm.component import ComponentConfig
-from collm.contracts.model_folder import check_model_folder, weight_names
+from collm.contracts.model_folder import CHAT_FILES, check_model_folder, has_chat_template, weight_names, weight_shapes
 from collm.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,6 +43,25 @@ class BackboneConfig(ComponentConfig):
     def modules(self) -> frozenset[str] | None:
         """Returns the dotted names of the modules that hold weights, None where that takes loading the model."""
         return None
+
+    def fetched_folder(self) -> tuple[str, str] | None:
+        """Returns where the cache keeps the weights that a `path` would name, and the command that fetches them.
+
+        None where `path` is given, or nothing of the kind is needed.
+        """
+        return None
+
+    def weight_shapes(self) -> Mapping[str, tuple[int, ...]] | None:
+        """Returns the shapes of all weights by dotted name, None where that takes loading the model."""
+        return None
+
+    def base_name(self) -> str:
+        """Returns what an adapter's config calls this model: a hub name, a folder, or the backbone's own name."""
+        return self.name
+
+    def chat_fault(self) -> str:
+        """Says why prompts cannot be asked in a chat template, empty where they can or that takes the tokenizer."""
+        return f"backbone '{self.name}' has no chat template"
 
     def answer_words(self) -> tuple[str, str] | None:
         """Returns the positive and the negative word that scores are read from, None where that takes a tokenizer."""
@@ -81,6 +100,11 @@ class ModelFolderConfig(BackboneConfig):
             except DataError as error:
                 yield "path", str(error)
 
+    def chat_fault(self) -> str:
+        """Says so where the folder has no chat template."""
+        folder: Path | None = getattr(self, "path", None)
+        return f"{folder}: has no chat template ({CHAT_FILES[0]})" if folder and not has_chat_template(folder) else ""
+
     def answer_words(self) -> tuple[str, str] | None:
         """Returns the words that every tokenizer of a model folder is asked for."""
         return ANSWER_WORDS
@@ -90,6 +114,15 @@ class ModelFolderConfig(BackboneConfig):
         folder: Path | None = getattr(self, "path", None)
         names = None if folder is None else weight_names(folder)
         return None if names is None else frozenset(name.rpartition(".")[0] for name in names)
+
+    def weight_shapes(self) -> Mapping[str, tuple[int, ...]] | None:
+        """Returns the shapes of the folder's weights by name, None without a folder."""
+        folder: Path | None = getattr(self, "path", None)
+        return None if folder is None else weight_shapes(folder)
+
+    def base_name(self) -> str:
+        """Returns the hub's name of the model where the settings have it, else its folder."""
+        return str(getattr(self, "checkpoint", None) or getattr(self, "path", None) or self.name)
 
 
 @dataclass(frozen=True)
@@ -109,8 +142,26 @@ class AnswerIds:
     negative: int
 
 
+@dataclass(frozen=True)
+class ChatFrame:
+    """What a chat template puts around a prompt.
+
+    Attributes:
+        before: Ids before the prompt, begin-of-sequence included.
+        opening: Space before the prompt's first word that is encoded with it; mostly empty.
+        after: Ids behind the prompt; the answer follows.
+    """
+
+    before: tuple[int, ...]
+    opening: str
+    after: tuple[int, ...]
+
+
 class PromptTokenizer(Protocol):
-    """The text side of a backbone: small, loads without the weights."""
+    """The text side of a backbone: small, loads without the weights.
+
+    A tokenizer that asks in a chat template has an attribute `chat`, a `ChatFrame` whose `before` is its `bos_ids`.
+    """
 
     @property
     def bos_ids(self) -> tuple[int, ...]:
@@ -143,7 +194,8 @@ class PromptTokenizer(Protocol):
 class Backbone(Protocol):
     """What a backbone factory returns.
 
-    Factory: `build(config, *, context: BuildContext) -> Backbone`; it loads no weights.
+    Factory: `build(config, *, context: BuildContext) -> Backbone`; it loads no weights. A backbone with a chat template
+    also has `in_chat(sample: str) -> Backbone`, the same one whose tokenizer puts prompts such as the sample into it.
 
     Attributes:
         hidden_size: Width of the token embeddings.

@@ -6,16 +6,18 @@ import difflib
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from collm.errors import DataError
 
 CONFIG = "config.json"
+# Folder of the user cache that holds fetched weights.
+WEIGHTS = "weights"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 BIN_INDEX = "pytorch_model.bin.index.json"
+CHAT_FILES = ("chat_template.jinja", "chat_template.json")
 # What decides the model's numbers; README, licence and chat templates do not.
 MODEL_FILES = (
     "*.safetensors",
@@ -42,7 +44,7 @@ LLAMA_MODULES = frozenset(
 _PACKED = ("aqlm", "auto-round", "awq", "eetq", "exl2", "exl3", "gptq", "higgs", "hqq", "quark", "spqr", "vptq")
 _PACKED_CONFIGS = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 _ADAPTER = "adapter_config.json"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LFS = b"version https://git-lfs.github.com/spec"
 _HEADER_LIMIT = 100_000_000
 
@@ -76,10 +78,23 @@ def check_model_folder(folder: Path) -> None:
     for path in tokenizers:
         _check_bytes(path)
         if path.suffix == ".json":
-            _json(path)
+            read_json(path)
     names = weight_names(folder)
     if names is not None and any(name.endswith((".qweight", ".qzeros")) for name in names):
         raise DataError(_packed(folder, "gptq or awq"))
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether a model folder brings a chat template, in a file of its own or in its tokenizer's settings."""
+    settings = folder / "tokenizer_config.json"
+    if any((folder / name).is_file() for name in CHAT_FILES):
+        return True
+    return settings.is_file() and bool(read_json(settings).get("chat_template"))
+
+
+def hub_folder(repository: str, revision: str | None) -> str:
+    """Returns the name of the folder below `WEIGHTS` of the cache that holds a fetched checkpoint of the hub."""
+    return repository.replace("/", "--") + (f"@{revision.replace('/', '-')}" if revision else "")
 
 
 def safetensors_files(folder: Path) -> list[Path]:
@@ -112,24 +127,42 @@ def weight_names(folder: Path) -> frozenset[str] | None:
             raise DataError(f"{folder / name}: missing, and the folder's index names it: get the model again")
     if not shards:
         return frozenset(listed) or None
-    return frozenset(name for path in shards for name in _header(path))
+    return frozenset(name for path in shards for name in tensor_header(path)[1])
+
+
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """Returns the shapes of the weights of a model folder by name, None where only their pickle says them.
+
+    Raises:
+        DataError: If weights are missing or cut short.
+    """
+    shards = safetensors_files(folder)
+    return {name: shape for path in shards for name, shape in tensor_header(path)[1].items()} if shards else None
 
 
 def _absent(folder: Path) -> str:
     if folder.exists():
         return f"{folder}: is a file; give the folder of a Hugging Face model (config.json and so on)"
     as_id = "/".join(folder.parts[-2:])
-    if not folder.parent.exists() and _HUB_ID.fullmatch(as_id):
+    if not folder.parent.exists() and HUB_ID.fullmatch(as_id):
         return (
             f"{folder}: no such folder. '{as_id}' looks like a model of the Hugging Face hub, and a folder is needed "
-            f"here: download it (hf download {as_id} --local-dir {folder.name}) and give that folder"
+            f"here: download it (hf download {as_id} --local-dir {folder.name}) and give that folder, or use the "
+            f"backbone hf with `checkpoint: {as_id}` (collm fetch hf --set checkpoint={as_id})"
         )
+    return (
+        f"{folder}: no such folder{nearest_folder(folder)}; give the folder of a Hugging Face model (config.json and "
+        "so on)"
+    )
+
+
+def nearest_folder(folder: Path) -> str:
+    """Returns a hint at a folder beside a missing one whose name is close, empty where there is none."""
     near: list[str] = []
     if folder.parent.is_dir():
         names = [path.name for path in folder.parent.iterdir() if path.is_dir()]
         near = difflib.get_close_matches(folder.name, names, n=1)
-    hint = f" (did you mean '{folder.with_name(near[0])}'?)" if near else ""
-    return f"{folder}: no such folder{hint}; give the folder of a Hugging Face model (config.json and so on)"
+    return f" (did you mean '{folder.with_name(near[0])}'?)" if near else ""
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -139,7 +172,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder}: has no {CONFIG}, so it is not a Hugging Face model folder; save_pretrained writes it"
         )
     _check_bytes(path)
-    return _json(path)
+    return read_json(path)
 
 
 def _check_quantisation(folder: Path, settings: dict[str, Any]) -> None:
@@ -170,14 +203,21 @@ def _index(folder: Path, name: str) -> dict[str, str]:
     if not path.is_file():
         return {}
     _check_bytes(path)
-    listed = _json(path).get("weight_map")
+    listed = read_json(path).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(each, str) and "/" not in each for each in listed.values()):
         raise DataError(f"{path}: has no `weight_map` of weights and their files: get the model again")
     return listed
 
 
-def _header(path: Path) -> Iterator[str]:
-    """Yields the names in a safetensors file, whose length must be what its header says."""
+def tensor_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """Returns the metadata of a safetensors file and the shapes of its tensors by name.
+
+    Args:
+        path: The file; only its header is read, and its length must be what the header says.
+
+    Raises:
+        DataError: If it is cut short or not such a file.
+    """
     size = _check_bytes(path)
     broken = f"{path}: cut short or not a safetensors file"
     with path.open("rb") as stream:
@@ -188,11 +228,13 @@ def _header(path: Path) -> Iterator[str]:
             header = json.loads(stream.read(length))
             tensors = {name: each for name, each in header.items() if name != "__metadata__"}
             end = 8 + length + max((int(each["data_offsets"][1]) for each in tensors.values()), default=0)
+            shapes = {name: tuple(map(int, each["shape"])) for name, each in tensors.items()}
+            metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
             raise DataError(f"{broken} (its header cannot be read: {error}): get it again") from error
     if size != end:
         raise DataError(f"{broken} ({size:,} bytes, its header says {end:,}): get it again")
-    yield from tensors
+    return metadata, shapes
 
 
 def _check_bin(path: Path) -> None:
@@ -221,7 +263,12 @@ def _check_bytes(path: Path) -> int:
     return size
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the mapping that a JSON file holds.
+
+    Raises:
+        DataError: If it cannot be read, or holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

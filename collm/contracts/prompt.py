@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from collm.component import ComponentConfig
+from collm.component import ComponentConfig, added_field
 
 Variant = Literal["text", "hybrid"]
 
@@ -21,6 +21,18 @@ class PromptConfig(ComponentConfig):
         "'#'), as Hugging Face and the published code do; no effect on other tokenizers. Pieces inside the prompt are "
         "encoded as the middle of a text either way.",
     )
+    chat: bool = added_field(
+        False,
+        description="Ask the question as a user's turn in the model's own chat template, with the answer where the "
+        "assistant's turn begins. A template that prints today's date gets 26 July 2024, and one that can be told not "
+        "to think is told so.",
+    )
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> PromptConfig:
+        if self.chat and self.leading_space:
+            raise ValueError("chat and leading_space exclude each other: the chat template decides what comes first")
+        return self
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from collm.component import ComponentConfig
+from collm.component import ComponentConfig, added_field, location_field
+from collm.contracts.adapter_folder import ADAPTER_FILES
 from collm.contracts.prompt import Variant
 
 Group = Literal["lora", "projector", "encoder"]
 Start = Literal["scratch", "previous", "pretrained"]
 StepRows = Literal["all", "held-out"]
-ScheduleName = Literal["linear-warmup-cosine", "reference-sawtooth", "constant"]
+ScheduleName = Literal[
+    "linear-warmup-cosine",
+    "reference-sawtooth",
+    "constant",
+    # transformers' own, by its names
+    "linear",
+    "cosine",
+    "cosine_with_min_lr",
+    "constant_with_warmup",
+    "inverse_sqrt",
+]
 
 
 class LoraConfig(BaseModel):
@@ -25,9 +37,27 @@ class LoraConfig(BaseModel):
     r: int = Field(default=8, ge=1, description="Rank.")
     alpha: float = Field(default=16, gt=0, description="Scaling numerator; the update is scaled by alpha / r.")
     dropout: float = Field(default=0.05, ge=0, lt=1, description="Dropout probability on the adapter's input.")
-    target_modules: tuple[str, ...] | None = Field(
-        default=None, description="Module names; null = the backbone's own list."
+    target_modules: Literal["all-linear"] | tuple[str, ...] | None = Field(
+        default=None,
+        description="Module names; all-linear = every linear layer but the output layer; null = the backbone's list.",
     )
+    use_rslora: bool = added_field(False, description="Scale the update by alpha / sqrt(r) (rank-stabilised LoRA).")
+    use_dora: bool = added_field(
+        False, description="Train a magnitude per output beside the low-rank direction (DoRA); slower."
+    )
+    modules_to_save: None = added_field(
+        None, description="null only: modules that train whole are not supported (see docs/tuning.md)."
+    )
+
+    @field_validator("modules_to_save", mode="before")
+    @classmethod
+    def _adapters_alone(cls, value: Any) -> None:
+        if value:
+            raise ValueError(
+                "modules that train whole are not supported: all else of the language model stays as it was loaded, "
+                "because the answer is read from its own output layer and the mapping starts at the size of its token "
+                "embeddings; name linear layers in target_modules"
+            )
 
 
 class StepConfig(BaseModel):
@@ -44,13 +74,29 @@ class StepConfig(BaseModel):
         description="Optimiser steps that are called an epoch; null = one pass over the training rows. The published "
         "code has 50 (100 on Amazon-Book), and its warm-up starts again with each.",
     )
-    warmup_steps: int = Field(default=20, ge=0, description="Optimiser steps of linear warm-up.")
+    warmup_steps: int = Field(
+        default=20, ge=0, description="Optimiser steps of linear warm-up; more than the training has are an error."
+    )
+    warmup_ratio: float | None = added_field(
+        None, ge=0, le=1, description="Share of the optimiser steps that is warm-up, in place of `warmup_steps`."
+    )
     validations_per_epoch: float = Field(default=4, gt=0, description="Validations per epoch.")
     patience: int = Field(default=5, ge=1, description="Validations without a better AUC before stopping.")
     rows: StepRows = Field(
         default="all",
         description="Training rows of the step. all: every one, the encoder's own among them (the paper); held-out: "
         "the latest `tuning.held_out_share` of them, without which the encoder is then fitted.",
+    )
+
+
+class AdapterStepConfig(StepConfig):
+    """Optimisation of one step that trains adapters."""
+
+    start: Path | None = location_field(
+        None,
+        description="Folder of a PEFT adapter (adapter_config.json, adapter_model.safetensors) that LoRA begins from; "
+        "its rank, scale and modules must be those of `tuning.lora`. null = from zero.",
+        files=ADAPTER_FILES,
     )
 
 
@@ -77,12 +123,16 @@ class TuningConfig(ComponentConfig):
     held_out_share: float = Field(
         default=0.2, gt=0, lt=1, description="Share of training rows, the latest, that `held-out` steps tune on."
     )
-    schedule: ScheduleName = Field(default="linear-warmup-cosine", description="Learning-rate schedule (fact 39).")
+    schedule: ScheduleName = Field(
+        default="linear-warmup-cosine",
+        description="Learning-rate schedule (fact 39). Names with underscores, linear and cosine are transformers': "
+        "their warm-up begins at 0; `constant` has none.",
+    )
     warmup_start: float = Field(
         default=1e-5, gt=0, description="Learning rate that each warm-up of `reference-sawtooth` begins with."
     )
     min_learning_rate: float = Field(
-        default=8e-5, gt=0, description="Learning rate that the cosine of `reference-sawtooth` ends with."
+        default=8e-5, gt=0, description="Learning rate that `reference-sawtooth` and `cosine_with_min_lr` end with."
     )
     frozen_lora_dropout: bool = Field(default=False, description="Keep LoRA dropout on where LoRA is frozen (fact 45).")
     clip_norm: float | None = Field(default=1.0, gt=0, description="Gradient norm limit; null = no clipping (fact 38).")

@@ -19,6 +19,7 @@ from collm.engine.checkpoint import load_tensors, save_tensors
 from collm.engine.device import DTYPES, derive_seed, seed_torch
 from collm.engine.probe import OwnLogits
 from collm.errors import RunError
+from collm.model.adapter import begin_from
 from collm.model.encoder import EncoderModule
 from collm.model.hf_loading import is_spread
 from collm.model.mapping import Projector, embedding_rms
@@ -38,6 +39,7 @@ class RecommenderSpec:
         lora: Adapter settings; None = no adapters.
         encoder: The encoder with the weights it starts from; None = text only.
         mapping: Settings of the mapping; None = it is not part of the model.
+        adapter: PEFT folder that fresh adapters take their values from; None = they start at zero.
         probe: Whether the language model's logits are compared with its own forward pass (`collm.engine.probe`).
         files: Group -> file of saved weights that replace the fresh ones.
         seed: Decides fresh weights.
@@ -47,6 +49,7 @@ class RecommenderSpec:
     encoder: EncoderModule | None
     mapping: MappingConfig | None
     seed: int
+    adapter: Path | None = None
     probe: bool = True
     files: Mapping[Group, Path] = field(default_factory=dict)
 
@@ -88,6 +91,8 @@ def assemble(
         recommender.probe = own.compare(recommender)
         if (note := recommender.probe.note()) is not None:
             logger.warning("%s: %s", type(lm).__name__, note)
+    if parts.lora is not None and parts.adapter is not None:
+        begin_from(lm, parts.adapter, parts.lora, base_weights=backbone.content_hash())
     for group, path in parts.files.items():
         recommender.load_group_state(group, load_tensors(path)[0])
     if not is_spread(lm):

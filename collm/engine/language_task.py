@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from collm.engine.schedule import Schedule
 from collm.engine.shares import score_batches
 from collm.engine.train import LoopSettings
 from collm.engine.train_task import InParts
-from collm.errors import DataError
+from collm.errors import DataError, SpecError
 from collm.model.parameters import optimiser_groups
 from collm.model.prefix.cache import PrefixCache
 from collm.model.recommender import Recommender
@@ -116,16 +117,30 @@ class LanguageTask:
 
     def factor(self, step: int, group: Mapping[str, Any]) -> float:
         """Returns the schedule's factor for one optimiser group."""
-        tuning = self._tuning
-        schedule = Schedule(
+        return self.schedule().factor(step, group["peak"])
+
+    def schedule(self) -> Schedule:
+        """Returns the learning-rate schedule."""
+        tuning, total = self._tuning, self.loop_settings().max_steps
+        ratio = self._lead.warmup_ratio
+        return Schedule(
             tuning.schedule,
-            total=self.loop_settings().max_steps,
-            warmup=self._lead.warmup_steps,
+            total=total,
+            warmup=self._lead.warmup_steps if ratio is None else math.ceil(ratio * total),
             epoch_steps=self.steps_per_epoch,
             warmup_start=tuning.warmup_start,
             min_rate=tuning.min_learning_rate,
         )
-        return schedule.factor(step, group["peak"])
+
+    def check_schedule(self) -> None:
+        """Accepts a schedule that does what its numbers say.
+
+        Raises:
+            SpecError: If the warm-up is longer than the training, or a rate is below the least one.
+        """
+        for group in self._trained:
+            if said := self.schedule().fault(self._step.optimiser[group].learning_rate):
+                raise SpecError(f"{self.title}: {said}")
 
     def batches(self, epoch: int) -> Sequence[Sequence[Array]]:
         """Returns global batches of shuffled rows, each cut into micro-batches by tokens."""

@@ -19,6 +19,7 @@ from torch import nn
 from collm.contracts.backbone import PromptTokenizer
 from collm.errors import CollmError, RunError
 from collm.model.prefix.batch import Share, build_batch
+from collm.model.prefix.run import sharing_fault
 from collm.model.recommender import Probe, Recommender
 from collm.prompt.encoded import EncodedPrompts
 
@@ -80,7 +81,7 @@ class OwnLogits:
                 "language model (of BERT's kind, one trained with is_decoder: true)"
             )
         alone = shared = None
-        fault = ""
+        fault = "" if recommender.shares_prefixes else sharing_fault(recommender.lm)
         with torch.no_grad(), in_float32(recommender.lm):
             if recommender.shares_prefixes:
                 try:

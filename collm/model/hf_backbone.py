@@ -5,6 +5,7 @@ Code inside such a folder is never run, the network is never asked, and pickled 
 
 from __future__ import annotations
 
+import copy
 import logging
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,8 @@ from collm.model.parameters import LINEAR
 from collm.model.weight_files import converted_bins, folder_hash
 
 LORA_TARGETS = ("q_proj", "v_proj")
+# Where queries, keys and values are one layer and peft knows no default (Phi 3 and 4).
+FUSED_TARGETS = ("qkv_proj",)
 logger = logging.getLogger(__name__)
 _UNUSED = (
     "%s: %d tensors of its weight files have no place in %s and are not used (%s ...): if config.json is of another "
@@ -82,7 +85,7 @@ class HfBackbone:
         names = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, LINEAR)}
         if set(LORA_TARGETS) <= names:
             return LORA_TARGETS
-        known = PEFT_TARGETS.get(self._config.model_type, ())
+        known = PEFT_TARGETS.get(self._config.model_type) or FUSED_TARGETS
         return tuple(name for name in known if name in names)
 
     def content_hash(self) -> str:
@@ -98,6 +101,19 @@ class HfBackbone:
     def tokenizer(self) -> HfTokenizer:
         """Returns the tokenizer."""
         return self._tokenizer
+
+    def in_chat(self, sample: str) -> HfBackbone:
+        """Returns the same backbone whose prompts are turns of the model's own chat template.
+
+        Args:
+            sample: A prompt, which the template must leave as it is.
+
+        Raises:
+            DataError: If there is no template, or it changes the prompt.
+        """
+        made = copy.copy(self)
+        made.__dict__["_tokenizer"] = self._tokenizer.in_chat(sample)
+        return made
 
     def load(self, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
         """Returns the frozen model in eval mode.
@@ -253,7 +269,8 @@ def _quantisation(config: Any) -> str | None:
 
 def _check_ids(tokenizer: HfTokenizer, model: Any, folder: Path) -> None:
     n_rows = model.get_input_embeddings().weight.shape[0]
-    used = [*tokenizer.bos_ids, tokenizer.pad_id, tokenizer.answer.positive, tokenizer.answer.negative]
+    after = tokenizer.chat.after if tokenizer.chat else ()
+    used = [*tokenizer.bos_ids, *after, tokenizer.pad_id, tokenizer.answer.positive, tokenizer.answer.negative]
     if max(used) >= n_rows:
         raise DataError(
             f"{folder}: the tokenizer uses id {max(used)}, but the model has {n_rows} token embeddings; tokenizer and "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from collm.contracts.backbone import ANSWER_WORDS, AnswerIds
+from collm.contracts.backbone import ANSWER_WORDS, AnswerIds, ChatFrame
 from collm.errors import DataError
+from collm.model.chat import chat_frame
 
 # Cut before a space and after a word: a tokenizer that can be fed pieces gives the same ids for whole and parts.
 _PROBES = (("Question", " item"), ("item", "."), ("titled", ' "Heat (1995)",'))
@@ -37,7 +39,8 @@ class HfTokenizer:
         Raises:
             DataError: If it cannot take text in pieces, or both answer words begin with the same token.
         """
-        self._tokenizer, self._label = tokenizer, label
+        self._tokenizer, self._label, self._answer_space = tokenizer, label, answer_space
+        self.chat: ChatFrame | None = None
         self._anchor_ids: list[int] = []
         if not self._takes_pieces():
             self._anchor_ids = self._raw([_ANCHOR])[0]
@@ -52,6 +55,23 @@ class HfTokenizer:
     def adds_space(self) -> bool:
         """Whether the tokenizer itself puts a space before a text (SentencePiece)."""
         return bool(self._anchor_ids)
+
+    def in_chat(self, sample: str) -> HfTokenizer:
+        """Returns the same tokenizer that puts prompts into the model's own chat template.
+
+        The answer words carry a leading space where the template puts one before an assistant's words.
+
+        Args:
+            sample: A prompt, which the template must leave as it is.
+
+        Raises:
+            DataError: If there is no template, or it changes the prompt.
+        """
+        made = copy.copy(self)
+        made.chat, spaced = chat_frame(self._tokenizer, sample, encode=self.encode, label=self._label)
+        made.bos_ids = made.chat.before
+        made.answer = self._find_answer(self._answer_space, first=spaced)
+        return made
 
     def save(self, folder: Path) -> None:
         """Writes the tokenizer's files into a model folder."""
@@ -131,13 +151,13 @@ class HfTokenizer:
                 return int(number)
         return 0
 
-    def _find_answer(self, answer_space: bool | None) -> AnswerIds:
-        for space in (True, False) if answer_space is None else (answer_space,):
+    def _find_answer(self, answer_space: bool | None, *, first: bool = True) -> AnswerIds:
+        for space in (first, not first) if answer_space is None else (answer_space,):
             words = tuple(f" {word}" if space else word for word in ANSWER_WORDS)
-            first = [ids[0] if ids else -1 for ids in self.encode_many(words)]
-            if first[0] != first[1] and min(first) >= 0:
-                return AnswerIds(words[0], words[1], first[0], first[1])
+            begin = [ids[0] if ids else -1 for ids in self.encode_many(words)]
+            if begin[0] != begin[1] and min(begin) >= 0:
+                return AnswerIds(words[0], words[1], begin[0], begin[1])
         raise DataError(
-            f"{self._label}: the answer words {words[0]!r} and {words[1]!r} begin with the same token (id {first[0]}), "
+            f"{self._label}: the answer words {words[0]!r} and {words[1]!r} begin with the same token (id {begin[0]}), "
             "so one position cannot tell them apart; use another answer_space or another model"
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from collm.component import BuildContext
-from collm.contracts.model_folder import check_model_folder
+from collm.contracts.model_folder import WEIGHTS, check_model_folder, hub_folder
 from collm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ _FILES = (
     "generation_config.json",
     "tokenizer*",
     "special_tokens_map.json",
+    "chat_template.jinja",
     "added_tokens.json",
     "vocab.*",
     "merges.txt",
@@ -41,17 +42,31 @@ class HubModel:
     Attributes:
         component: Name of the backbone, as in `collm fetch NAME`.
         repository: `owner/name` on the hub.
-        size_gb: About how much is downloaded, in 10^9 bytes.
+        size_gb: About how much is downloaded, in 10^9 bytes; None where only the hub knows.
+        revision: Branch, tag or commit; None = the hub's main branch.
+        settings: Field -> value that `collm fetch NAME` needs besides.
     """
 
     component: str
     repository: str
-    size_gb: float
+    size_gb: float | None
+    revision: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
         """Name of the model's folder in the cache."""
-        return self.repository.replace("/", "--")
+        return hub_folder(self.repository, self.revision)
+
+    @property
+    def size(self) -> str:
+        """How much is downloaded, for messages; empty where only the hub knows."""
+        return "" if self.size_gb is None else f"about {self.size_gb:g} GB "
+
+    @property
+    def command(self) -> str:
+        """The command that fetches it."""
+        return " ".join([f"collm fetch {self.component}", *(f"--set {name}={v}" for name, v in self.settings.items())])
 
 
 def fetch_model(model: HubModel, context: BuildContext) -> Path:
@@ -70,11 +85,11 @@ def fetch_model(model: HubModel, context: BuildContext) -> Path:
     if target.is_dir():
         return target
     partial = target.with_name(f".{target.name}.partial")
-    logger.info("fetching %s from the Hugging Face hub, about %g GB", model.repository, model.size_gb)
+    logger.info("fetching %s (%sfrom the Hugging Face hub)", model.repository, model.size)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        wanted = files_to_fetch(HfApi().list_repo_files(model.repository))
-        snapshot_download(model.repository, local_dir=partial, allow_patterns=wanted)
+        wanted = files_to_fetch(HfApi().list_repo_files(model.repository, revision=model.revision))
+        snapshot_download(model.repository, revision=model.revision, local_dir=partial, allow_patterns=wanted)
         check_model_folder(partial)
         partial.rename(target)
     except (GatedRepoError, RepositoryNotFoundError) as error:
@@ -108,8 +123,8 @@ def model_folder(model: HubModel, path: Path | None, context: BuildContext) -> P
     target = _cached(model, context)
     if not target.is_dir():
         raise DataError(
-            f"backbone '{model.component}': its weights are not on this machine; run 'collm fetch {model.component}' "
-            f"(about {model.size_gb:g} GB from the Hugging Face hub), or {_by_hand(model)}"
+            f"backbone '{model.component}': its weights are not on this machine; run '{model.command}' "
+            f"({model.size}from the Hugging Face hub), or {_by_hand(model)}"
         )
     return target
 
@@ -130,7 +145,7 @@ def files_to_fetch(names: Sequence[str]) -> list[str]:
 
 
 def _cached(model: HubModel, context: BuildContext) -> Path:
-    return context.cache_dir / "weights" / model.folder
+    return context.cache_dir / WEIGHTS / model.folder
 
 
 def _by_hand(model: HubModel) -> str:

@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import inject_adapter_in_model
 from peft.tuners.lora.layer import Linear as PeftLoraLinear
+from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 LINEAR = (nn.Linear, Conv1D)
 _MARK = f".{ADAPTER}.weight"
+_KINDS = ("lora_A", "lora_B", "lora_magnitude_vector")
 MASK_STEPS = 1 << 16
 
 
@@ -44,25 +46,51 @@ def add_lora(lm: nn.Module, config: LoraConfig, default_targets: Sequence[str]) 
     """
     if lora_parameters(lm):
         raise RunError("LoRA: the language model has adapters already; load a fresh one")
-    targets = tuple(config.target_modules or default_targets)
-    found = {name: module for name, module in lm.named_modules() if name.rpartition(".")[2] in targets}
-    if not found:
-        linear = sorted({name.rpartition(".")[2] for name, part in lm.named_modules() if isinstance(part, LINEAR)})
-        asked = ", ".join(targets) or "(this architecture has no default: set tuning.lora.target_modules)"
-        raise RunError(f"LoRA: no module is called {asked}; linear modules are {', '.join(linear)}")
-    settings = PeftLoraConfig(
-        r=config.r,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=list(targets),
-        bias="none",
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in found.values()),
-    )
+    settings = peft_settings(lm, config, default_targets)
     settings._register_custom_module({nn.Linear: LoraLinear})
     inject_adapter_in_model(settings, lm, adapter_name=ADAPTER)
     for parameter in lora_parameters(lm).values():
         parameter.data = parameter.data.float()
-    return tuple(found)
+    return tuple(adapted_modules(lm))
+
+
+def peft_settings(lm: nn.Module, config: LoraConfig, default_targets: Sequence[str]) -> PeftLoraConfig:
+    """Returns the settings of adapters as peft takes them.
+
+    Args:
+        lm: The language model that they are for.
+        config: Rank, scale, dropout, targets.
+        default_targets: Module names adapted where the config names none.
+
+    Raises:
+        RunError: If no linear module has one of the names.
+    """
+    linear = {name: part for name, part in lm.named_modules() if isinstance(part, LINEAR)}
+    targets: tuple[str, ...] | str = config.target_modules or tuple(default_targets)
+    names = {name.rpartition(".")[2] for name in linear}
+    if not isinstance(targets, str) and (not targets or not names.issuperset(targets)):
+        missing = [name for name in targets if name not in names]
+        asked = ", ".join(missing) or "(this architecture has no default: set tuning.lora.target_modules)"
+        raise RunError(f"LoRA: no linear module is called {asked}; linear modules are {', '.join(sorted(names))}")
+    return PeftLoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        bias="none",
+        fan_in_fan_out=any(
+            isinstance(module, Conv1D)
+            for name, module in linear.items()
+            if isinstance(targets, str) or name.rpartition(".")[2] in targets
+        ),
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+    )
+
+
+def adapted_modules(lm: nn.Module) -> dict[str, Any]:
+    """Returns the modules that have adapters by full name, those on quantised weights included."""
+    return {name: module for name, module in lm.named_modules() if isinstance(module, LoraLayer)}
 
 
 def lora_parameters(lm: nn.Module) -> dict[str, nn.Parameter]:
@@ -70,7 +98,7 @@ def lora_parameters(lm: nn.Module) -> dict[str, nn.Parameter]:
     return {
         name.removesuffix(_MARK): parameter
         for name, parameter in lm.named_parameters()
-        if name.endswith(_MARK) and (".lora_A" in name or ".lora_B" in name)
+        if name.endswith(_MARK) and any(f".{kind}." in name for kind in _KINDS)
     }
 
 
@@ -197,7 +225,8 @@ def merge_lora(lm: nn.Module) -> int:
     """Adds every adapter to the weights that it sits on and takes it off, in place.
 
     Args:
-        lm: The language model; W becomes W + (alpha / r) B A, computed in float32 and rounded once to W's dtype.
+        lm: The language model; W becomes W + (alpha / r) B A, computed in float32 and rounded once to W's dtype. DoRA
+            scales each row of that to its magnitude.
 
     Returns:
         How many modules were merged.
@@ -205,20 +234,31 @@ def merge_lora(lm: nn.Module) -> int:
     Raises:
         RunError: If the weights are quantised.
     """
-    adapted = [(name, module) for name, module in lm.named_modules() if isinstance(module, PeftLoraLinear)]
-    for name, module in adapted:
+    adapted = adapted_modules(lm)
+    for name, module in adapted.items():
         base: nn.Linear = module.get_base_layer()
         if not base.weight.is_floating_point():
             raise RunError(
                 f"{name}: 4-bit weights take no adapter; load the model with backbone.four_bit: false to merge it"
             )
-        for adapter in module.active_adapters:
+        if module.lora_variant:
+            _merge_variant(module)
+        for adapter in () if module.lora_variant else module.active_adapters:
             update = module.lora_B[adapter].weight.float() @ module.lora_A[adapter].weight.float()
             update = update.T if module.fan_in_fan_out else update  # GPT-2's Conv1D holds [in, out]
             base.weight.copy_(base.weight.float() + module.scaling[adapter] * update)
         parent, _, child = name.rpartition(".")
         setattr(lm.get_submodule(parent), child, base)
     return len(adapted)
+
+
+def _merge_variant(module: Any) -> None:
+    """Has peft merge what is more than a low-rank update (DoRA), in float32."""
+    weight = module.get_base_layer().weight
+    dtype = weight.dtype
+    weight.data = weight.data.float()
+    module.merge()
+    weight.data = weight.data.to(dtype)
 
 
 def is_lora_dropout(name: str, module: nn.Module) -> bool:

@@ -44,7 +44,7 @@ class Probe:
         dtype: Number format of the probe.
         prompts: Prompts compared.
         seconds: Time that it took.
-        fault: Why sharing could not be computed at all; empty where it could.
+        fault: Why sharing was not computed, or could not be; empty where it was.
     """
 
     shares: bool
@@ -61,7 +61,7 @@ class Probe:
         return asdict(self)
 
     def note(self) -> str | None:
-        """Returns the sentence that results must state; None where sharing is exact or was never tried."""
+        """Returns the sentence that results must state; None where sharing is exact, or not tried for no reason."""
         if self.gap_shared is None and not self.fault:
             return None
         if self.shares:

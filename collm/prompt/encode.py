@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from collm.contracts.backbone import PromptTokenizer
+from collm.contracts.backbone import ChatFrame, PromptTokenizer
 from collm.contracts.prompt import PromptTemplate, Variant
 from collm.errors import DataError, SpecError
 from collm.prompt.encoded import EMPTY, EncodedPrompts, PieceStore, TitlePieces, check_slots, joined
@@ -90,7 +90,12 @@ class PromptEncoder:
             ([tokenizer.pad_id, *between] * self._n_slot[side])[: self._slot_step * (self._n_slot[side] - 1) + 1]
             for side in ("user", "item")
         ]
-        bos, user, item = self._store.add_ids([[*tokenizer.bos_ids, *preamble], *slot_ids])
+        # A chat template's own words stand around the prompt.
+        chat: ChatFrame | None = getattr(tokenizer, "chat", None)
+        self._opening = chat.opening if chat else ""
+        after = [list(chat.after)] if chat and chat.after else []
+        bos, user, item, *end = self._store.add_ids([[*tokenizer.bos_ids, *preamble], *slot_ids, *after])
+        self._end = [int(number) for number in end]
         self._bos, self._slot_piece = int(bos), {"user": int(user), "item": int(item)}
         self._fixed: dict[str, int] = {}
         self._tables: dict[tuple[str, str, bool], TitlePieces] = {}
@@ -112,7 +117,7 @@ class PromptEncoder:
         items, histories = np.asarray(items, dtype=np.int64), np.asarray(histories, dtype=np.int64)
         self._check_ids(items, histories)
         pieces = cut(self._template.segments(variant))
-        if self._leading_space:
+        if self._leading_space or self._opening:
             pieces = (_with_space(pieces[0]), *pieces[1:])
         return joined(
             self._encode(pieces, items[first : first + ROWS_AT_ONCE], histories[first : first + ROWS_AT_ONCE])
@@ -126,6 +131,7 @@ class PromptEncoder:
     def _encode(self, pieces: Sequence[Piece], items: Array, histories: Array) -> EncodedPrompts:
         columns = [np.full((len(items), 1), self._bos)]
         columns += [self._column(piece, items) for piece in pieces]
+        columns += [np.full((len(items), 1), number) for number in self._end]
         n_used = np.zeros(len(items), dtype=np.int64)
         for place, piece in enumerate(pieces, start=1):
             if isinstance(piece, HistoryPieces):

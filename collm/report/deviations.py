@@ -16,9 +16,13 @@ PAPER_BACKBONES = ("vicuna-7b", "qwen2-1.5b")
 PAPER_ENCODERS = ("mf", "lightgcn", "sasrec", "din", "ctrl-din", "id-tokens", "soft-prompt")
 # Section 5.1.3: what is fixed, and the learning rates that are searched.
 PAPER_VALUES: Mapping[str, Any] = {
+    "prompt.chat": False,
     "tuning.lora.r": 8,
     "tuning.lora.alpha": 16,
     "tuning.lora.dropout": 0.05,
+    "tuning.lora.use_rslora": False,
+    "tuning.lora.use_dora": False,
+    "tuning.text.start": None,
     "tuning.text.weight_decay": 1e-3,
     "tuning.collaborative.weight_decay": 1e-3,
 }

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from collm.component import is_location
+from collm.component import is_added, is_location
 
 
 def fingerprint(payload: Any) -> str:
@@ -39,7 +39,7 @@ def _canonical(value: Any) -> Any:
 
 
 def config_payload(config: BaseModel) -> Any:
-    """Returns a config as plain data without the fields that say only where something lies."""
+    """Returns a config as plain data for fingerprints: without places, and without added fields at their default."""
     return dump_config(config, locations=False)
 
 
@@ -48,13 +48,13 @@ def dump_config(config: BaseModel, *, locations: bool) -> dict[str, Any]:
 
     Args:
         config: The config.
-        locations: Whether location fields are kept.
+        locations: Whether all fields are kept; False = what fingerprints are made of, see `config_payload`.
     """
     fields = type(config).model_fields
     return {
         name: _dump(getattr(config, name), locations)
         for name, field in fields.items()
-        if locations or not is_location(field)
+        if locations or not (is_location(field) or (is_added(field) and getattr(config, name) == field.default))
     }
 
 

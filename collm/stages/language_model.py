@@ -18,6 +18,7 @@ from collm.engine.device import derive_seed
 from collm.engine.language_task import recommender_logits
 from collm.engine.prompt_rows import PromptSource
 from collm.errors import RunError
+from collm.model.adapter import save_adapter
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Probe, Recommender
 from collm.spec.contents import section_contents
@@ -29,6 +30,11 @@ from collm.stages.prompt_sources import LanguageSetup, PromptScorer, PromptSourc
 from collm.stages.stage import RunContext, StageResult
 
 NOT_PROVED = "The language model's logits were not compared with its own forward pass (backbone.probe: false)."
+
+FROM_ADAPTER = (
+    "LoRA began from an adapter that was given (tuning.text.start); what that was trained on, rows of this test "
+    "period included, is not known here."
+)
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,9 @@ class LanguageModelRun:
             files |= {group: result.folder / f"{group}.safetensors" for group in trained}
         if current is not None:
             files = {group: path for group, path in files.items() if groups[group].start == "previous"}
+        adapter = None
+        if current is not None and "lora" in groups and groups["lora"].start == "scratch":
+            adapter = getattr(current.optimiser.get("lora"), "start", None)
         encoder = None
         if "encoder" in groups:
             fresh = groups["encoder"].start == "scratch"
@@ -164,12 +173,20 @@ class LanguageModelRun:
             probe=self.setup.config.probe,
             mapping=self.run.spec.mapping if "projector" in groups else None,
             files=files,
+            adapter=adapter,
             seed=derive_seed(self.run.spec.seed, "parts"),
         )
 
     def wording(self) -> list[str]:
         """Returns the final prompt's segments in words, for programs that build prompts from an export."""
         return self.prompts.wording(self.setup.strategy.variant)
+
+    def save_adapter(self, recommender: Recommender, folder: Path) -> None:
+        """Writes the adapters of this run's language model as a PEFT folder."""
+        backbone = self.setup.backbone
+        save_adapter(
+            recommender.lm, folder, base_name=self.setup.config.base_name(), base_weights=backbone.content_hash()
+        )
 
     def source(self, data: PreparedData) -> PromptSource:
         """Returns what encodes rows of other data with the same ids as the finished model reads them."""
@@ -223,6 +240,8 @@ class LanguageModelRun:
             shown = f", but shown {n} answered training rows before every question" if n else ""
             yield f"The language model was not tuned{shown}."
             return
+        if any(getattr(settings, "start", None) for step in self.steps for settings in step.optimiser.values()):
+            yield FROM_ADAPTER
         data, seed = self.prepared.data, self.run.spec.seed
         full = len(data.rows("train"))
         counts = [len(training_rows(data, step, self.setup.tuning, seed=seed)) for step in self.steps]

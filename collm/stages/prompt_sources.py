@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from collm.component import BuildContext
-from collm.contracts.backbone import Backbone, BackboneConfig
+from collm.contracts.backbone import Backbone, BackboneConfig, ChatFrame
 from collm.contracts.prompt import PromptConfig, PromptTemplate, Variant
 from collm.contracts.tuning import TuningConfig, TuningStrategy
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.prompt_rows import PromptRows, PromptSource
-from collm.errors import RunError
+from collm.errors import RunError, SpecError
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Probe
+from collm.prompt.show import prompt_text
 from collm.registry import Registry
 from collm.spec.model import ResolvedSpec
 
 Array = np.ndarray[Any, Any]
 SHORTENED = "shortened_histories"
+# Target and history of the prompt that a chat template is tried on.
+SAMPLE_TITLES = ("Heat (1995)", ("Alien (1979)", "Toy Story"))
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,16 @@ class LanguageSetup:
         config, tuning, prompt = spec.backbone, spec.tuning, spec.prompt
         if config is None or tuning is None or prompt is None:
             raise RunError(f"{spec.name}: the spec has no backbone, so there is no prompt and no language model")
-        return cls(
-            spec,
-            config,
-            tuning,
-            prompt,
-            registry.get("backbone", config.name).load_factory()(config, context=context),
-            registry.get("tuning", tuning.name).load_factory()(tuning),
-            registry.get("prompt", prompt.name).load_factory()(prompt),
-        )
+        backbone = registry.get("backbone", config.name).load_factory()(config, context=context)
+        strategy = registry.get("tuning", tuning.name).load_factory()(tuning)
+        template = registry.get("prompt", prompt.name).load_factory()(prompt)
+        if prompt.chat:
+            if getattr(strategy, "n_examples", 0):
+                raise SpecError("prompt.chat: answered examples (tuning.examples) have no turns of their own; set one")
+            if not hasattr(backbone, "in_chat"):
+                raise SpecError(f"prompt.chat: backbone '{config.name}' has no chat template; set it to false")
+            backbone = backbone.in_chat(prompt_text(template, "text", *SAMPLE_TITLES))
+        return cls(spec, config, tuning, prompt, backbone, strategy, template)
 
     @property
     def max_tokens(self) -> int:
@@ -121,6 +125,14 @@ class PromptSources:
         """Returns the variant's segments in words, for programs that build prompts from an export."""
         return [repr(segment) for segment in self._setup.template.segments(variant)]
 
+    def _chat(self) -> dict[str, Any] | None:
+        """Returns what a chat template makes of prompts, as plain data; None where there is none."""
+        tokenizer = self._setup.backbone.tokenizer()
+        frame: ChatFrame | None = getattr(tokenizer, "chat", None)
+        if frame is None:
+            return None
+        return asdict(frame) | {"answer": [tokenizer.answer.positive, tokenizer.answer.negative]}
+
     def payload(self, variant: Variant) -> dict[str, Any]:
         """Returns what decides a variant's prompts, as plain data."""
         setup = self._setup
@@ -129,6 +141,7 @@ class PromptSources:
             "prompt": repr(setup.template.segments(variant)),
             "wording": {k: v for k, v in vars(setup.template).items() if k not in ("hybrid", "text")},
             "leading_space": setup.prompt.leading_space,
+            **({} if (chat := self._chat()) is None else {"chat": chat}),
             "examples": [setup.n_examples, setup.spec.seed] if setup.n_examples else None,
         }
 

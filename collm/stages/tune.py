@@ -18,6 +18,7 @@ from collm.engine.language_task import LanguageTask, selection_rows
 from collm.engine.memory import report_memory
 from collm.engine.train import LoopState, train
 from collm.model.recommender import Recommender
+from collm.spec.fingerprint import config_payload
 from collm.stages.held_out import rows_setting, training_rows
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prompt_sources import SHORTENED
@@ -26,6 +27,7 @@ from collm.stages.versions import version_of
 
 logger = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
+ADAPTER_FOLDER = "adapter"
 PROBE_ROWS = 4
 LOOP_FIELDS = {"batch_size", "micro_batch_tokens", "prefix_cache_gb", "max_rows", "max_valid_rows"}
 LOOP_FIELDS |= {"schedule", "warmup_start", "min_learning_rate", "frozen_lora_dropout", "clip_norm"}
@@ -48,9 +50,9 @@ def step_payload(model: LanguageModelRun, step: TuneStep) -> dict[str, Any]:
     return model.base_payload(step.variant) | {
         "version": version_of("tune"),
         "step": dataclasses.asdict(step)
-        | {"optimiser": {g: s.model_dump(mode="json") for g, s in step.optimiser.items()}},
-        "lora": tuning.lora.model_dump(mode="json"),
-        "loop": tuning.model_dump(mode="json", include=LOOP_FIELDS),
+        | {"optimiser": {group: config_payload(settings) for group, settings in step.optimiser.items()}},
+        "lora": config_payload(tuning.lora),
+        "loop": {name: value for name, value in config_payload(tuning).items() if name in LOOP_FIELDS},
         "select": spec.select.model_dump(mode="json"),
         "seed": spec.seed,
         "encoder": model.encoder.payload() if "encoder" in step.groups else None,
@@ -75,6 +77,7 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
     recommender = model.assemble(model.parts(step.groups, step))
     recommender.set_trainable(trained, frozen_lora_dropout=model.setup.tuning.frozen_lora_dropout)
     task = _task(model, step, recommender, title=f"{stage} {step.name}", seed=seed)
+    task.check_schedule()
     if advice := task.advice():
         logger.warning(advice)
     processes = run.stages.processes
@@ -89,6 +92,8 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
     probe = task.valid.batch(np.arange(min(PROBE_ROWS, len(task.valid))))
     save_groups(recommender, folder, trained, probe, step=step.name, processes=processes)
     if processes.is_main:
+        if "lora" in trained:
+            model.save_adapter(recommender, folder / ADAPTER_FOLDER)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return {"processes": processes.size, **_facts(task, state, recommender, trained)}
 

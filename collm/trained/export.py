@@ -1,10 +1,10 @@
-"""Writes a finished run as plain files: merged language model, mapping, encoder, vectors; proven on probe rows."""
+"""Writes a finished run as plain files: adapter, merged model, mapping, encoder, vectors; proven on probe rows."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from collm.engine.device import DTYPES
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.language_task import recommender_logits
 from collm.errors import RunError, UsageError
-from collm.model.parameters import merge_lora
+from collm.model.parameters import adapted_modules, merge_lora
 from collm.model.recommender import Recommender
 from collm.runs.store import write_atomically
 from collm.stages.evaluate import probabilities
@@ -92,6 +92,8 @@ def _write(model: TrainedModel, partial: Path, folder: Path, dtype: Dtype, allow
     recommender = model.language.recommender(dtype)
     data, rows = _probe(model)
     before = _score(model, recommender, data, rows)
+    if adapted_modules(recommender.lm):
+        model.language.save_adapter(recommender, partial / "adapter")
     n_merged = merge_lora(recommender.lm)
     (partial / "model").mkdir(parents=True)
     _save_model(model, recommender, partial / "model")
@@ -207,7 +209,9 @@ def _reload(recommender: Recommender, folder: Path, dtype: Dtype) -> Recommender
 
 def _card(model: TrainedModel, exported: Exported, dtype: Dtype) -> dict[str, Any]:
     assert model.language is not None and model.spec.prompt is not None
-    answer = model.language.setup.backbone.tokenizer().answer
+    tokenizer = model.language.setup.backbone.tokenizer()
+    answer, frame = tokenizer.answer, getattr(tokenizer, "chat", None)
+    chat = {} if frame is None else {"chat": asdict(frame)}
     return {
         "schema": 1,
         "collm": collm.__version__,
@@ -219,7 +223,7 @@ def _card(model: TrainedModel, exported: Exported, dtype: Dtype) -> dict[str, An
             "positive": {"word": answer.positive_word, "id": answer.positive},
             "negative": {"word": answer.negative_word, "id": answer.negative},
         },
-        "prompt": {"name": model.spec.prompt.name, "segments": model.language.wording()},
+        "prompt": {"name": model.spec.prompt.name, "segments": model.language.wording(), **chat},
         "encoder": model.spec.encoder.model_dump(mode="json") if model.spec.encoder else None,
         "vectors": exported.vectors,
         "parity": {

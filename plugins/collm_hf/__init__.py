@@ -14,7 +14,9 @@ _BACKBONES = (
         name="hf",
         factory="collm_hf.backbone:build_folder",
         config=HfConfig,
-        summary="A local folder with any Hugging Face causal language model.",
+        summary="Any Hugging Face causal language model: a local folder, or a checkpoint of the hub.",
+        fetch="collm_hf.backbone:fetch_folder",
+        fetch_fields=("checkpoint", "revision"),
     ),
     Component(
         kind="backbone",

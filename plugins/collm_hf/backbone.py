@@ -16,12 +16,23 @@ VICUNA = HubModel(component="vicuna-7b", repository="lmsys/vicuna-7b-v1.5", size
 
 
 def build_folder(config: HfConfig, *, context: BuildContext) -> HfBackbone:
-    """Opens the folder that the config names; weights load later.
+    """Opens the folder that the config names, or the fetched one; weights load later.
 
     Raises:
         DataError: If the folder is missing or lacks config, tokenizer or weights.
     """
-    return open_folder(config.path, config, context=context)
+    folder = model_folder(_checkpoint(config), config.path, context) if config.checkpoint else config.path
+    assert folder is not None, "the settings name a folder or a checkpoint"
+    return open_folder(folder, config, context=context)
+
+
+def fetch_folder(context: BuildContext, config: HfConfig) -> Path:
+    """Returns the folder with the checkpoint, downloading it where it is not there yet.
+
+    Raises:
+        DataError: If the settings name no checkpoint, or the hub does not give it.
+    """
+    return fetch_model(_checkpoint(config), context)
 
 
 def build_qwen2(config: Qwen2Config, *, context: BuildContext) -> HfBackbone:
@@ -64,6 +75,13 @@ def fetch_vicuna(context: BuildContext) -> Path:
         DataError: If the hub does not give it.
     """
     return fetch_model(VICUNA, context)
+
+
+def _checkpoint(config: HfConfig) -> HubModel:
+    if config.checkpoint is None:
+        raise DataError("backbone 'hf': name the model: collm fetch hf --set checkpoint=OWNER/NAME")
+    settings = {"checkpoint": config.checkpoint} | ({"revision": config.revision} if config.revision else {})
+    return HubModel("hf", config.checkpoint, None, revision=config.revision, settings=settings)
 
 
 def _qwen2(config: Qwen2Config) -> HubModel:

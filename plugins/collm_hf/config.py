@@ -5,19 +5,46 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from collm.component import location_field
+from collm.component import added_field, location_field
 from collm.contracts.backbone import ANSWER_WORDS, BackboneConfig, ModelFolderConfig
-from collm.contracts.model_folder import LLAMA_MODULES, MODEL_FILES
+from collm.contracts.model_folder import LLAMA_MODULES, MODEL_FILES, hub_folder
 
 
 class HfConfig(ModelFolderConfig):
     """Settings of `hf`."""
 
-    path: Path = location_field(
-        ..., description="Folder with config.json, tokenizer files and weights.", files=MODEL_FILES
+    path: Path | None = location_field(
+        None,
+        description="Folder with config.json, tokenizer files and weights; null = what `collm fetch hf --set "
+        "checkpoint=OWNER/NAME` left.",
+        files=MODEL_FILES,
     )
+    checkpoint: str | None = added_field(
+        None,
+        description="OWNER/NAME of the model on the hub; with `path`, what that folder is a copy of.",
+        pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$",
+    )
+    revision: str | None = added_field(
+        None, description="Branch, tag or commit of `checkpoint`; null = the hub's main branch.", min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> HfConfig:
+        if self.path is None and self.checkpoint is None:
+            raise ValueError("give path (a model folder) or checkpoint (OWNER/NAME on the hub)")
+        if self.revision is not None and self.checkpoint is None:
+            raise ValueError(f"revision '{self.revision}' is one of a checkpoint: give checkpoint, too")
+        return self
+
+    def fetched_folder(self) -> tuple[str, str] | None:
+        """Returns the cache's folder of the checkpoint and the command that fetches it, None with a `path`."""
+        if self.path is not None or self.checkpoint is None:
+            return None
+        revision = f" --set revision={self.revision}" if self.revision else ""
+        command = f"collm fetch hf --set checkpoint={self.checkpoint}{revision}"
+        return hub_folder(self.checkpoint, self.revision), command
 
 
 class Qwen2Config(ModelFolderConfig):
@@ -55,6 +82,10 @@ class SmolLm2Config(BackboneConfig):
     def modules(self) -> frozenset[str]:
         """Returns the names of a decoder of the Llama kind."""
         return LLAMA_MODULES
+
+    def chat_fault(self) -> str:
+        """Returns nothing: the weights come with a chat template."""
+        return ""
 
     def answer_words(self) -> tuple[str, str]:
         """Returns the words of Hugging Face models."""

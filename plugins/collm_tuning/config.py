@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from collm.contracts.tuning import StepConfig, TuningConfig
+from collm.contracts.tuning import AdapterStepConfig, StepConfig, TuningConfig
 
 
 class UntunedConfig(TuningConfig):
@@ -21,7 +21,7 @@ class UntunedConfig(TuningConfig):
 class TextOnlyConfig(TuningConfig):
     """One step on the text-only prompt."""
 
-    text: StepConfig = Field(default=StepConfig(), description="LoRA on the text-only prompt.")
+    text: AdapterStepConfig = Field(default=AdapterStepConfig(), description="LoRA on the text-only prompt.")
 
 
 class TwoStepConfig(TextOnlyConfig):

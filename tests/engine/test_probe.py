@@ -54,7 +54,7 @@ def test_the_engines_logits_are_the_models_own(name: str) -> None:
     recommender = Recommender(lm, answer=ANSWER, readout="yes_minus_no").eval()
     probe = own.compare(recommender)
     assert probe.shares is recommender.shares_prefixes is (name not in UNSHARED)
-    assert (probe.note() is None) == (probe.shares or (probe.gap_shared is None and not probe.fault))
+    assert (probe.note() is None) == probe.shares
     assert probe.dtype == "float32"
     assert probe.seconds < 2
     for share in ("none", "through-user"):

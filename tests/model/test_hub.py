@@ -30,11 +30,15 @@ class Hub:
     def __init__(self, arrive: Any) -> None:
         self.arrive, self.wanted, self.calls = arrive, [], 0
 
-    def list_repo_files(self, repository: str) -> list[str]:
+    def list_repo_files(self, repository: str, *, revision: str | None) -> list[str]:
+        self.revision = revision
         assert repository == MODEL.repository
         return ["README.md", "config.json", "tokenizer.json", "model.safetensors", "pytorch_model.bin", "modeling.py"]
 
-    def snapshot_download(self, repository: str, *, local_dir: Path, allow_patterns: list[str]) -> None:
+    def snapshot_download(
+        self, repository: str, *, revision: str | None, local_dir: Path, allow_patterns: list[str]
+    ) -> None:
+        assert revision == self.revision
         self.wanted, self.calls = allow_patterns, self.calls + 1
         local_dir.mkdir(parents=True, exist_ok=True)
         self.arrive(local_dir)

@@ -62,7 +62,9 @@ def test_merging_keeps_the_function_and_leaves_no_adapter() -> None:
 
 def test_gpt2s_transposed_layers_take_adapters_and_merge() -> None:
     lm = build("gpt2")
-    with pytest.raises(RunError, match="no module is called q_proj; linear modules are c_attn, c_fc, c_proj, lm_head"):
+    with pytest.raises(
+        RunError, match="no linear module is called q_proj; linear modules are c_attn, c_fc, c_proj, lm_head"
+    ):
         add_lora(lm, LoraConfig(), ("q_proj",))
     plain = build("gpt2")
     names = add_lora(lm, LoraConfig(r=4, dropout=0.0), ("c_attn",))
@@ -77,3 +79,9 @@ def test_gpt2s_transposed_layers_take_adapters_and_merge() -> None:
     assert merge_lora(lm) == 4
     torch.testing.assert_close(lm(input_ids=ids).logits, tuned, atol=1e-4, rtol=0)
     assert not lora_parameters(lm)
+
+
+@pytest.mark.parametrize("targets", [("q_proj", "embed_tokens"), ("q_proj", "foo_proj"), ("norm",)])
+def test_every_target_is_a_linear_module(targets: tuple[str, ...]) -> None:
+    with pytest.raises(RunError, match=f"no linear module is called {targets[-1]}; linear modules are down_proj, "):
+        add_lora(tiny_language_model(), LoraConfig(target_modules=targets), ())

@@ -54,7 +54,7 @@ def test_states_load_strictly():
 
 
 def test_unknown_targets_and_second_adapters_are_refused():
-    with pytest.raises(RunError, match="no module is called query; linear modules are down_proj"):
+    with pytest.raises(RunError, match="no linear module is called query; linear modules are down_proj"):
         add_lora(tiny_lm(), LoraConfig(), ("query",))
     lm = tiny_lm()
     add_lora(lm, LoraConfig(target_modules=("o_proj",)), ("q_proj",))

@@ -262,7 +262,7 @@ evaluate: {resamples: 10}
 COLLM = """\
 backbone: {name: tiny, dtype: float32, hidden_size: 16, n_layers: 1}
 prompt: {name: movie}
-tuning: {name: t3, batch_size: 8, max_rows: 24, max_valid_rows: 24, text: {epochs: 1}}
+tuning: {name: t3, batch_size: 8, max_rows: 24, max_valid_rows: 24, text: {epochs: 1, warmup_steps: 1}}
 """
 
 

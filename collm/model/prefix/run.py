@@ -60,18 +60,26 @@ def enable_prefix_sharing(lm: nn.Module) -> bool:
         lm: Hugging Face causal language model, changed in place.
 
     Returns:
-        Whether it takes trees: False for models that do not use transformers' attention interface or PyTorch's fused
-        attention, that cap their attention logits, or whose layers lie on several devices.
+        Whether it takes trees: False where `sharing_fault` has a reason.
     """
-    config = lm.config.get_text_config()  # type: ignore[operator, union-attr]
-    # A model that was loaded without PyTorch's fused attention cannot use it here either; soft caps are not in it.
-    loaded = getattr(lm.config, "_attn_implementation", None)
-    if not getattr(lm, "_supports_attention_backend", False) or loaded not in ("sdpa", ATTENTION) or is_spread(lm):
-        return False
-    if getattr(config, "attn_logit_softcapping", None) is not None:
+    if sharing_fault(lm):
         return False
     lm.set_attn_implementation(ATTENTION)  # type: ignore[operator]
     return True
+
+
+def sharing_fault(lm: nn.Module) -> str:
+    """Says why a language model takes no trees, empty where it does."""
+    config = lm.config.get_text_config()  # type: ignore[operator, union-attr]
+    if is_spread(lm):
+        return "its layers lie on several devices"
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        return "it caps its attention logits, which PyTorch's fused attention does not do"
+    # A model that was loaded without PyTorch's fused attention cannot use it here either.
+    loaded = getattr(lm.config, "_attn_implementation", None)
+    if not getattr(lm, "_supports_attention_backend", False) or loaded not in ("sdpa", ATTENTION):
+        return "its attention cannot be exchanged for one that reads shared prefixes"
+    return ""
 
 
 def disable_prefix_sharing(lm: nn.Module) -> None:
