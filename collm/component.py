@@ -56,6 +56,24 @@ def location_field(default: Any = None, *, description: str, files: Sequence[str
     return Field(default=default, description=description, json_schema_extra=extra)
 
 
+def later_field(default: Any, *, description: str) -> Any:
+    """A pydantic field that its class got after specs with it were run.
+
+    While it has its default it is part of no hash, so that finished work of such specs stays valid.
+
+    Args:
+        default: What specs without the field mean.
+        description: Description shown in schema and docs.
+    """
+    return Field(default=default, description=description, json_schema_extra={"x-collm-later": True})
+
+
+def is_unset_later_field(info: FieldInfo, value: Any) -> bool:
+    """Whether a pydantic field was made by `later_field` and has its default."""
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("x-collm-later")) and value == info.default
+
+
 def is_location(info: FieldInfo) -> bool:
     """Whether a pydantic field says where something lies: made by `location_field`, or of a type with `Path` in it."""
     extra = info.json_schema_extra

@@ -18,7 +18,7 @@ from collm.contracts.encoder import EncoderBatch
 from collm.contracts.tuning import Group
 from collm.errors import RunError
 from collm.model.answer_head import AnswerHead, decoder_of, run_for_positions
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderModule, naming_encoder
 from collm.model.mapping import Projector, embedding_rms, hybrid_embeddings
 from collm.model.parameters import is_lora_dropout, load_strictly, lora_parameters, lora_state
 from collm.model.prefix.batch import PromptBatch, build_batch
@@ -226,7 +226,8 @@ class Recommender(nn.Module):
         if self.projector is None or self.encoder is None:
             return
         self.eval()
-        pairs = [self.encoder.encode(batch) for batch in batches]
+        with naming_encoder(self.encoder, "encode"):
+            pairs = [self.encoder.encode(batch) for batch in batches]
         if not pairs:
             raise RunError("the mapping cannot be calibrated: there is no training row")
         user, item = torch.cat([pair.user for pair in pairs]), torch.cat([pair.item for pair in pairs])
@@ -239,7 +240,7 @@ class Recommender(nn.Module):
         if self.encoder is None or batch.encoder is None:
             raise RunError("the prompts have user or item slots, but there is no encoder to fill them")
         moves = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())
-        with torch.set_grad_enabled(moves):
+        with torch.set_grad_enabled(moves), naming_encoder(self.encoder, "encode"):
             pair = self.encoder.encode(batch.encoder)
         user, item = (pair.user, pair.item) if self.projector is None else self.projector(pair.user, pair.item)
         for slots, vectors in ((batch.user, user), (batch.item, item)):

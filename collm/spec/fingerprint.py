@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from collm.component import is_location
+from collm.component import is_location, is_unset_later_field
 
 
 def fingerprint(payload: Any) -> str:
@@ -48,13 +48,13 @@ def dump_config(config: BaseModel, *, locations: bool) -> dict[str, Any]:
 
     Args:
         config: The config.
-        locations: Whether location fields are kept.
+        locations: Whether location fields are kept, and with them the fields of `later_field` that have their default.
     """
-    fields = type(config).model_fields
+    values = {name: (getattr(config, name), info) for name, info in type(config).model_fields.items()}
     return {
-        name: _dump(getattr(config, name), locations)
-        for name, field in fields.items()
-        if locations or not is_location(field)
+        name: _dump(value, locations)
+        for name, (value, info) in values.items()
+        if locations or not (is_location(info) or is_unset_later_field(info, value))
     }
 
 
