@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FitMode = Literal["gradient", "direct", "none"]
 GIVES = frozenset({"scores", "vectors", "llm-tokens"})
-NEEDS = frozenset({"history", "graph", "text", "counts", "earlier-labels"})
+NEEDS = frozenset({"history", "graph", "text", "counts", "earlier-labels", "attributes", "ratings", "valid-rows"})
 
 
 class FitConfig(BaseModel):
