@@ -179,12 +179,15 @@ class _Run:
         spec = run.spec
         prepared = prepare_data(spec, registry=run.registry, runner=run.stages, context=run.build)
         self._record(prepared.stage)
-        floors = {
-            component.name: self._encoder_scores(default_config(component), prepared)[1]
+        fitted_floors = {
+            component.name: self._encoder_scores(default_config(component), prepared)
             for component in run.registry.floors()
         }
+        floors = {name: scored for name, (_, scored) in fitted_floors.items()}
         facts: dict[str, Any] = {}
         notes = list(prepared.data.notes)
+        for name, (stage, _) in fitted_floors.items():
+            notes.extend(f"Floor {name}: {said}" for said in encoder_notes(stage.facts, scores=True))
         if spec.backbone is not None:
             evaluated = self._language_model(prepared, facts, notes)
         elif spec.encoder is not None:
