@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart bench test test-all lint docs
+.PHONY: help env quickstart bench test test-all test-oldest coverage lint docs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,10 +43,23 @@ test: lint ## lint, types and the fast tests (WORKERS=... processes)
 test-all: lint ## as test, with the slow tests
 	@$(PYTEST) -m ''
 
-lint: $(STAMP) ## ruff and mypy
+# Also what tests do in processes of their own (pyproject.toml, [tool.coverage.run]).
+coverage: $(STAMP) ## the fast tests with the share of lines and branches that they reach
+	@$(PYTEST) --cov --cov-report=term --cov-report=html:.coverage-html
+
+OLDEST := .venv-oldest
+test-oldest: ## the fast tests with the oldest versions that pyproject.toml allows
+	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	@$(PYTHON) tests/oldest_versions.py > $(OLDEST)/constraints.txt
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt torch 'setuptools>=77' wheel
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt --no-build-isolation -e '.[dev]'
+	@OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+lint: $(STAMP) ## ruff, mypy and the rules of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.txt || { cat $(VENV)/imports.txt >&2; exit 1; }
 
 docs: $(STAMP) ## write docs/commands.md and docs/reference.md again
 	@$(BIN)/python docs/generate.py

@@ -1,3 +1,3 @@
 """collm: an experiment harness for language models with collaborative signals (CoLLM)."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -221,7 +221,7 @@ class BuildContext:
         """
         if self.find is None:
             raise PluginError(
-                f"{kind} '{name}' is to be built inside another component, but this context knows no components; "
+                f"{kind} '{name}' cannot be built inside another component: this context was made without a registry; "
                 "make it with BuildContext(cache_dir=..., find=registry.get)"
             )
         return self.find(kind, name)

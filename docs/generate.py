@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from collm.registry import Registry, default_registry
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = 100
+
+_FACT = re.compile(r"\bfacts? \d+(?:(?:, | and )\d+)*")
 
 
 def commands_page() -> str:
@@ -55,7 +58,7 @@ def _help(command: Any, name: str, parent: Any) -> str:
 
 def reference_page(registry: Registry) -> str:
     """Returns every field of a spec and of every component, with default and description."""
-    from collm.spec.model import AnswerConfig, EvaluateConfig, HistoryConfig, SelectConfig, SlicesConfig
+    from collm.spec.model import CORE_SECTIONS
 
     lines = [
         "# Reference: every component and field",
@@ -63,15 +66,8 @@ def reference_page(registry: Registry) -> str:
         "Read off the installed components by `make docs`. `collm plugins KIND NAME` prints one component,",
         "`collm schema` gives all as JSON Schema for an editor.",
     ]
-    sections = {
-        "history": HistoryConfig,
-        "slices": SlicesConfig,
-        "answer": AnswerConfig,
-        "select": SelectConfig,
-        "evaluate": EvaluateConfig,
-    }
     lines += ["", "## Sections of a spec"]
-    for name, model in sections.items():
+    for name, model in CORE_SECTIONS.items():
         lines += ["", f"### `{name}`", "", *_field_table(model)]
     for kind in KINDS:
         lines += ["", f"## {kind.capitalize()} components"]
@@ -126,7 +122,8 @@ def _rows(model: type[BaseModel], *, prefix: str) -> Iterator[str]:
         default = (
             "required" if field.is_required() or field.default is PydanticUndefined else f"`{_shown(field.default)}`"
         )
-        yield f"| `{prefix}{name}` | {default} | {(field.description or '').replace('|', '/')} |"
+        meaning = _FACT.sub(r"[\g<0>](facts.md)", (field.description or "").replace("|", "/"))
+        yield f"| `{prefix}{name}` | {default} | {meaning} |"
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -213,3 +213,19 @@ def test_architecture_names_every_package() -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     packages = [path.parent.name for path in (ROOT / "collm").glob("*/__init__.py")]
     assert [package for package in packages if f"{package}" not in text] == []
+
+
+def test_every_cited_fact_is_on_its_page() -> None:
+    page = (DOCS / "facts.md").read_text(encoding="utf-8")
+    facts = {int(number) for number in re.findall(r"(?m)^(\d+)\. ", page.partition("## Facts")[2])}
+    assert facts == set(range(1, 53))
+    roots = (DOCS, DOCS.parent / "collm", DOCS.parent / "plugins", DOCS.parent / "experiments")
+    files = [path for root in roots for path in root.rglob("*") if path.suffix in (".py", ".md", ".yaml")]
+    cited = {
+        int(number)
+        for path in files
+        for run in re.findall(r"\bfacts? (\d+(?:(?:, | and )\d+)*)", path.read_text(encoding="utf-8"))
+        for number in re.findall(r"\d+", run)
+    }
+    assert cited
+    assert cited <= facts

@@ -30,7 +30,7 @@ class Clock:
 
         Args:
             name: `wall`; `processor` = the process's own processor time over its threads, which other programs on the
-                machine lengthen less. It says nothing of work on another device.
+                machine lengthen less. It does not measure work on another device.
             device: Where the work runs.
         """
         self._name, self._device = name, device

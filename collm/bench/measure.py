@@ -146,7 +146,7 @@ def opened(spec: ResolvedSpec, registry: Registry, options: BenchOptions) -> Ite
     prepare_machine(options.threads)
     device = choose_device(options.device)
     if options.clock == "processor" and device.type != "cpu":
-        raise UsageError(f"--clock processor says nothing of work on {device.type}; use --clock wall")
+        raise UsageError(f"--clock processor does not measure work on {device.type}; use --clock wall")
     context = BuildContext(cache_dir=options.cache_dir, find=registry.get)
     with TemporaryDirectory(prefix="collm-bench-") as folder:
         logger.info("opening %s: data, weights, prompts", spec.name)

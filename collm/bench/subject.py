@@ -11,7 +11,7 @@ import polars as pl
 import torch
 
 from collm.component import BuildContext
-from collm.contracts.prompt import Variant
+from collm.contracts.prompt import HistoryItems, Variant
 from collm.contracts.tuning import Group, TuneStep
 from collm.data.pairs import pair_rows
 from collm.data.prepared import PreparedData, Rows
@@ -142,6 +142,11 @@ def open_subject(
     runner = StageRunner(folder, finished=lambda _: None)
     data = prepare_data(spec, registry=registry, runner=runner, context=context).data
     setup = LanguageSetup.of(spec, registry, context)
+    if any(isinstance(segment, HistoryItems) for segment in setup.template.hybrid):
+        raise RunError(
+            f"{spec.name}: prompt '{setup.prompt.name}' has slots in its history, which the plain loop does not fill; "
+            "measure a prompt with {history}"
+        )
     steps = tuple(setup.strategy.plan())
     groups: set[Group] = {group for step in steps for group in step.groups}
     encoder = None

@@ -72,7 +72,7 @@ def describe(
         emit_json(shown)
         return
     _show(shown)
-    command = f"collm prompt {spec}" + (f" --run {chosen_key}" if chosen_key else "")
+    command = f"collm prompt {spec}" + (f" --key {chosen_key}" if chosen_key else "")
     _show_prompts(shown["longest_prompts"], command)
 
 

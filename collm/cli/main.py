@@ -38,7 +38,7 @@ from collm.process_group import ProcessFailed
 
 INTERRUPTED = 130
 FAILED = 1
-# A launcher ends all processes as soon as one has failed: those that are silent leave after the one that speaks.
+# A launcher ends all processes as soon as one has failed: the silent ones exit after the one that reports.
 LINGER_S = 1.0
 SHARED_COMMANDS = ("run",)
 

@@ -36,10 +36,12 @@ def prompt(
     spec: SpecArgument,
     row: Annotated[int, typer.Option("--row", help="Source row of the dataset.")],
     overrides: SetOption = None,
-    run: Annotated[
+    key: Annotated[
         str | None,
-        typer.Option("--run", help="Run of a suite; default: its last one with a backbone.", show_default=False),
+        typer.Option("--key", metavar="KEY", help="Run of a suite.", show_default="its last one with a backbone"),
     ] = None,
+    # The name of --key before 0.2; elsewhere --run is a finished run.
+    run: Annotated[str | None, typer.Option("--run", hidden=True)] = None,
     runs_dir: RunsDirOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -48,7 +50,7 @@ def prompt(
     Example: collm prompt experiments/quickstart.yaml --row 20
     """
     state = state_of(context)
-    chosen = _with_backbone(state.load(spec, overrides), run)
+    chosen = _with_backbone(state.load(spec, overrides), key or run)
     shown = show_prompt(chosen, row, registry=state.registry(), runs_dir=runs_dir)
     if as_json:
         emit_json({"schema": 1, **shown})
@@ -137,18 +139,24 @@ def _find(data: PreparedData, row: int) -> tuple[str, Rows]:
     )
 
 
-def _with_backbone(loaded: ResolvedSpec | Suite, run: str | None) -> ResolvedSpec:
+def _with_backbone(loaded: ResolvedSpec | Suite, key: str | None) -> ResolvedSpec:
     from collm.spec.expand import Suite
 
     if not isinstance(loaded, Suite):
+        if key is not None:
+            raise UsageError(f"--key {key}: this file is one spec, not a suite")
         if loaded.backbone is None:
-            raise UsageError("this spec has no backbone, so nothing is prompted: name one with --set backbone.name=...")
+            raise UsageError(
+                "this spec has no backbone, so there is no prompt to show: name one with --set backbone.name=..."
+            )
         return loaded
     candidates = {each.key: each.spec for each in loaded.runs if each.spec.backbone is not None}
     if not candidates:
-        raise UsageError("no run of this suite has a backbone, so nothing is prompted")
-    if run is None:
+        raise UsageError("no run of this suite has a backbone, so there is no prompt to show")
+    if key is None:
         return list(candidates.values())[-1]
-    if run not in candidates:
-        raise UsageError(f"no run '{run}' with a backbone in this suite; there are: {', '.join(candidates)}")
-    return candidates[run]
+    if key not in candidates:
+        raise UsageError(
+            f"--key {key}: no run of that key with a backbone in this suite; there are: {', '.join(candidates)}"
+        )
+    return candidates[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,15 +24,15 @@ from collm.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from collm.study.check import CheckedStudy
-    from collm.study.ledger import Ledger
-    from collm.study.run import StudyRequest
+    from collm.study.run import StudyOptions
+    from collm.study.trial_queue import TrialQueue
 
 
 class StudyGroup(TyperGroup):
     """`collm study FILE` is `collm study run FILE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Puts `run` before anything that is no command of the group and no request for help."""
+        """Puts `run` before anything that is not a command of the group or --help."""
         if args and args[0] not in self.commands and args[0] not in ("--help",):
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -57,7 +58,7 @@ def run(
     file: FileArgument,
     overrides: SetOption = None,
     runs_dir: RunsDirOption = Path("runs"),
-    workers: Annotated[int, typer.Option(min=1, help="Local worker processes; more may run on other machines.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Trials that run at once; more may run on other machines.")] = 1,
     device: Annotated[
         str | None,
         typer.Option(help="Device, e.g. cpu or cuda:0. Default: CUDA devices in turn, else the processor."),
@@ -73,18 +74,18 @@ def run(
 ) -> None:
     """Run the trials that are missing, then show the study.
 
-    The same command continues a study, also while it runs elsewhere: all workers share the storage.
+    The same command continues a study, also while it runs elsewhere: all commands share the storage.
 
     Example: collm study run experiments/studies/mf-bias.yaml --workers 2 --set dataset.path=split.zip
     """
-    request, checked = _checked(context, file, overrides, runs_dir, workers, device, threads)
+    options, checked = _checked(context, file, overrides, runs_dir, workers, device, threads)
     if migrate:
         _migrate(checked)
     from collm.study.run import run_study
 
-    ledger = run_study(checked, request, state_of(context).registry())
-    _show(checked, ledger, as_json=as_json, tracebacks=False)
-    if not any(trial.state.name == "COMPLETE" for trial in ledger.trials()):
+    queue = run_study(checked, options, state_of(context).registry())
+    _show(queue, as_json=as_json, tracebacks=False)
+    if not any(trial.state.name == "COMPLETE" for trial in queue.trials()):
         say("no trial was completed; `collm study show FILE` says why")
         raise typer.Exit(RunError.exit_code)
 
@@ -104,14 +105,14 @@ def show(
     Example: collm study show experiments/studies/mf-bias.yaml --html study.html
     """
     _, checked = _checked(context, file, overrides, runs_dir)
-    ledger = _stored(checked)
+    queue = _stored(checked)
     if html is not None:
         from collm.runs.store import write_atomically
         from collm.study.page import study_page
 
-        write_atomically(html, study_page(ledger.study, checked.file.objectives, ledger.trials()))
+        write_atomically(html, study_page(queue))
         say(f"wrote {html}")
-    _show(checked, ledger, as_json=as_json, tracebacks=tracebacks)
+    _show(queue, as_json=as_json, tracebacks=tracebacks)
 
 
 @app.command("best")
@@ -128,9 +129,9 @@ def best(
     Example: collm study best experiments/studies/mf-bias.yaml -o best.yaml
     """
     _, checked = _checked(context, file, overrides, runs_dir)
-    from collm.study.best import best_spec
+    from collm.study.show import best_spec
 
-    text, about = best_spec(checked, _stored(checked), trial)
+    text, about = best_spec(_stored(checked), trial)
     if output is None:
         emit(text.rstrip("\n"))
     else:
@@ -148,33 +149,30 @@ def _checked(
     workers: int = 1,
     device: str | None = None,
     threads: int | None = None,
-) -> tuple[StudyRequest, CheckedStudy]:
+) -> tuple[StudyOptions, CheckedStudy]:
     if not file.is_file():
         what = "is a folder, not a YAML file" if file.is_dir() else "no such file"
         raise UsageError(f"{file}: {what}; the working directory is {Path.cwd()}")
-    import os
-
-    from collm.study.run import StudyRequest, load_study_file
-    from collm.study.worker import WorkerOptions
+    from collm.study.run import StudyOptions, load_study
 
     if threads is None:
         threads = max(1, (os.cpu_count() or 1) // workers)
-    options = WorkerOptions(runs_dir.absolute(), cache_dir(), threads=threads)
-    request = StudyRequest(file, tuple(overrides or ()), Path.cwd(), options, device=device, workers=workers)
-    return request, load_study_file(request, state_of(context).registry())
+    options = StudyOptions(runs_dir.absolute(), cache_dir(), threads=threads, device=device, workers=workers)
+    registry = state_of(context).registry()
+    return options, load_study(file, overrides or (), registry, cwd=Path.cwd(), options=options)
 
 
-def _stored(checked: CheckedStudy) -> Ledger:
+def _stored(checked: CheckedStudy) -> TrialQueue:
     from collm.study.definition import existing_study
-    from collm.study.ledger import Ledger
     from collm.study.storage import StudyStorage
+    from collm.study.trial_queue import TrialQueue
 
     storage = StudyStorage(checked.file.storage)
-    return Ledger(checked, storage, existing_study(checked.file.name, storage))
+    return TrialQueue(checked, storage, existing_study(checked.file.name, storage))
 
 
 def _migrate(checked: CheckedStudy) -> None:
-    from collm.study.migrate import migrate
+    from collm.study.definition import migrate
     from collm.study.storage import StudyStorage
 
     carried, left, archive = migrate(checked, StudyStorage(checked.file.storage))
@@ -184,11 +182,10 @@ def _migrate(checked: CheckedStudy) -> None:
         say(f"{checked.file.name}: the search space is as stored; there is nothing to migrate")
 
 
-def _show(checked: CheckedStudy, ledger: Ledger, *, as_json: bool, tracebacks: bool) -> None:
+def _show(queue: TrialQueue, *, as_json: bool, tracebacks: bool) -> None:
     from collm.study.show import study_data, study_tables
 
-    objectives, trials = checked.file.objectives, ledger.trials()
     if as_json:
-        emit_json(study_data(ledger.study, objectives, trials))
+        emit_json(study_data(queue))
     else:
-        emit_table(*study_tables(ledger.study, objectives, trials, all_tracebacks=tracebacks))
+        emit_table(*study_tables(queue, all_tracebacks=tracebacks))

@@ -39,6 +39,17 @@ class HistoryTitles:
 
 
 @dataclass(frozen=True)
+class HistoryItems:
+    """The titles of the history, each followed by a slot for its item's mapped vector.
+
+    The text-only variant has the titles alone. An item's vector is the one that the encoder gives without user and
+    history.
+    """
+
+    collaborative: bool = False
+
+
+@dataclass(frozen=True)
 class TargetTitle:
     """The title of the target item."""
 
@@ -59,7 +70,7 @@ class ItemSlot:
     collaborative: bool = True
 
 
-Segment = Text | HistoryTitles | TargetTitle | UserSlot | ItemSlot
+Segment = Text | HistoryTitles | HistoryItems | TargetTitle | UserSlot | ItemSlot
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,8 @@ class PromptTemplate:
             return self.hybrid
         if self.text is not None:
             return self.text
-        return tuple(segment for segment in self.hybrid if not segment.collaborative)
+        kept = (segment for segment in self.hybrid if not segment.collaborative)
+        return tuple(HistoryTitles() if isinstance(segment, HistoryItems) else segment for segment in kept)
 
 
 class PromptFactory(Protocol):

@@ -146,7 +146,7 @@ class LanguageTask:
     def limit(self, size: int) -> str:
         """Cuts global batches into micro-batches of at most that many tokens from now on."""
         self._micro_batch_tokens = size
-        return f"tuning.micro_batch_tokens: {max(64, size)} would begin so"
+        return f"set tuning.micro_batch_tokens: {max(64, size)} to start with this size"
 
     def smaller_rows(self) -> str:
         """Returns what to set where a single prompt does not fit into memory."""

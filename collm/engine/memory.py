@@ -33,7 +33,7 @@ _FEWEST_TOKENS = 64
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a decoder decides its memory.
+    """Decoder dimensions that determine memory use.
 
     Attributes:
         parameters: All of them, tied ones once.

@@ -195,7 +195,7 @@ class _Loop:
         return total
 
     def _dealt(self, micro_batches: Sequence[IndexArray]) -> tuple[Sequence[int], int]:
-        """Returns which micro-batches are this process's, and how often it must go along for the sake of others."""
+        """Returns which micro-batches are this process's, and the number of dummy passes that keep FSDP in step."""
         if self._processes.size == 1:
             return range(len(micro_batches)), 0
         assert isinstance(self._task, SharedTask)

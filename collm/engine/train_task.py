@@ -132,7 +132,7 @@ class LoopState:
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """What came of an attempt in place of a result.
+    """Returned instead of a result where memory ran out.
 
     Attributes:
         said: First line of the device's own message.

@@ -71,7 +71,9 @@ class HfTokenizer:
         encoded = self._raw([_ANCHOR + text for text in texts])
         for text, ids in zip(texts, encoded, strict=True):
             if ids[:n] != self._anchor_ids:
-                raise DataError(f"{self._label}: {text!r} melts into the text before it, so it cannot be encoded alone")
+                raise DataError(
+                    f"{self._label}: {text!r} tokenizes differently after other text, so it cannot be encoded alone"
+                )
         return [ids[n:] for ids in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -109,7 +111,7 @@ class HfTokenizer:
             # Some tokens stand in a vocabulary and are never made, because the text is split before.
             if ids == [vocabulary[token]]:
                 raise DataError(
-                    f"{self._label}: its token {text!r} reaches over a space, so prompts cannot be encoded in pieces; "
+                    f"{self._label}: its token {text!r} spans a space, so prompts cannot be encoded in pieces; "
                     "this kind of tokenizer is not supported"
                 )
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from collm.errors import RunError
-from collm.model.prefix.levels import Slots
+from collm.model.prefix.levels import NO_SLOTS, Slots
 
 ProjectorInit = Literal["token-norm", "torch-default"]
 _SMALLEST_STD = 1e-6
@@ -78,6 +78,10 @@ class Projector(nn.Module):
         """
         return self._map("user", user), self._map("item", item)
 
+    def items(self, item: torch.Tensor) -> torch.Tensor:
+        """Maps item vectors [n, d_i] alone; float32 [n, n_tokens, hidden]."""
+        return self._map("item", item)
+
     @torch.no_grad()
     def calibrate(self, user: torch.Tensor, item: torch.Tensor, *, target_rms: float) -> None:
         """Sets input statistics and output scale from sample rows, where the settings ask for either.
@@ -124,6 +128,7 @@ def hybrid_embeddings(
     *,
     user: tuple[Slots, torch.Tensor | None],
     item: tuple[Slots, torch.Tensor | None],
+    history: tuple[Slots, torch.Tensor | None] = (NO_SLOTS, None),
 ) -> torch.Tensor:
     """Embeds tokens and puts vectors into the slots.
 
@@ -132,12 +137,13 @@ def hybrid_embeddings(
         ids: int64 [n_tokens]; ids at slots are placeholders.
         user: Slots, and the vectors they take, [batch * k, hidden]; None leaves the placeholders.
         item: Likewise.
+        history: Likewise, [batch * length * k, hidden].
 
     Returns:
         [n_tokens, hidden] in the embedding's dtype; gradients reach the vectors.
     """
     embedded: torch.Tensor = embedding(ids)
-    for slots, vectors in (user, item):
+    for slots, vectors in (user, item, history):
         if vectors is not None and slots.at.numel():
             chosen = vectors.index_select(0, slots.source).to(embedded.dtype)
             embedded = embedded.index_copy(0, slots.at, chosen)

@@ -25,6 +25,7 @@ from collm.model.prefix.batch import PromptBatch, build_batch
 from collm.model.prefix.cache import PrefixCache, weights_version
 from collm.model.prefix.levels import PrefixLevel
 from collm.model.prefix.run import attention_window, disable_prefix_sharing, enable_prefix_sharing, run_prefix_tree
+from collm.model.slots import SlotVectors, slot_vectors
 
 Readout = Literal["yes_logit", "yes_minus_no"]
 
@@ -132,13 +133,13 @@ class Recommender(nn.Module):
 
     def answer_logits(self, batch: PromptBatch) -> torch.Tensor:
         """Returns the logits of both answer words, float32 [batch, 2], the positive one first; see `forward`."""
-        user, item = self._vectors(batch)
+        vectors = slot_vectors(batch, self.encoder, self.projector)
         # Beyond a local attention window a token does not see the whole prefix that it would share.
         fits = self._window is None or batch.ids.shape[1] <= self._window
         if batch.tree is not None and self._shares_prefixes and fits:
-            hidden = self._run_shared(batch.tree, user, item)
+            hidden = self._run_shared(batch.tree, vectors)
         else:
-            hidden = self._run_padded(batch, user, item)
+            hidden = self._run_padded(batch, vectors)
         return self._head(hidden).to(batch.ids.device)
 
     def parameter_groups(self) -> dict[Group, dict[str, nn.Parameter]]:
@@ -233,29 +234,10 @@ class Recommender(nn.Module):
         user, item = torch.cat([pair.user for pair in pairs]), torch.cat([pair.item for pair in pairs])
         self.projector.calibrate(user, item, target_rms=embedding_rms(self._embedding()))
 
-    def _vectors(self, batch: PromptBatch) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Returns user and item vectors, [batch * k, hidden] each."""
-        if not (batch.user.at.numel() or batch.item.at.numel()):
-            return None, None
-        if self.encoder is None or batch.encoder is None:
-            raise RunError("the prompts have user or item slots, but there is no encoder to fill them")
-        moves = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())
-        with torch.set_grad_enabled(moves), naming_encoder(self.encoder, "encode"):
-            pair = self.encoder.encode(batch.encoder)
-        user, item = (pair.user, pair.item) if self.projector is None else self.projector(pair.user, pair.item)
-        for slots, vectors in ((batch.user, user), (batch.item, item)):
-            if slots.at.numel() not in (0, vectors.shape[0] * vectors.shape[1]):
-                raise RunError(
-                    f"the prompt has {slots.at.numel() // len(batch)} tokens per slot, the vectors {vectors.shape[1]}"
-                )
-        return user.flatten(0, 1), item.flatten(0, 1)
-
-    def _run_padded(self, batch: PromptBatch, user: torch.Tensor | None, item: torch.Tensor | None) -> torch.Tensor:
+    def _run_padded(self, batch: PromptBatch, vectors: SlotVectors) -> torch.Tensor:
         """Hidden states of padded rows, nothing shared."""
         n, width = batch.ids.shape
-        embedded = hybrid_embeddings(
-            self._embedding(), batch.ids.reshape(-1), user=(batch.user, user), item=(batch.item, item)
-        )
+        embedded = self._embedded(batch.ids.reshape(-1), batch, vectors)
         columns = torch.arange(width, device=batch.ids.device)
         mask = (columns < batch.lengths[:, None]).long()
         last = torch.arange(n, device=batch.ids.device) * width + batch.lengths - 1
@@ -267,9 +249,7 @@ class Recommender(nn.Module):
 
         return run_for_positions(self._decoder(), last, run)
 
-    def _run_shared(
-        self, tree: tuple[PrefixLevel, ...], user: torch.Tensor | None, item: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _run_shared(self, tree: tuple[PrefixLevel, ...], vectors: SlotVectors) -> torch.Tensor:
         lora_moves = any(parameter.requires_grad for parameter in lora_parameters(self.lm).values())
         constant = [not level.has_slots for level in tree[:-1]]
         n_constant = constant.index(False) if False in constant else len(constant)
@@ -277,12 +257,19 @@ class Recommender(nn.Module):
         return run_prefix_tree(
             decoder,
             tree,
-            lambda level: hybrid_embeddings(
-                self._embedding(), level.ids, user=(level.user, user), item=(level.item, item)
-            ),
+            lambda level: self._embedded(level.ids, level, vectors),
             n_constant=0 if lora_moves or not torch.is_grad_enabled() else n_constant,
             read=partial(run_for_positions, decoder),
             cache=self._kept_prefixes(),
+        )
+
+    def _embedded(self, ids: torch.Tensor, slots: PromptBatch | PrefixLevel, vectors: SlotVectors) -> torch.Tensor:
+        return hybrid_embeddings(
+            self._embedding(),
+            ids,
+            user=(slots.user, vectors.user),
+            item=(slots.item, vectors.item),
+            history=(slots.history, vectors.history),
         )
 
     def _kept_prefixes(self) -> PrefixCache | None:

@@ -132,7 +132,7 @@ class PromptEncoder:
                 taken = sum(self._store.lengths(column).sum(axis=1) for column in columns)
                 columns[place], n_used = self._history(piece, histories, self.max_tokens - taken)
         self._check_fit(items, np.concatenate(columns, axis=1))
-        return self._build(pieces, columns, n_used)
+        return self._build(pieces, columns, n_used, histories)
 
     def _column(self, piece: Piece, items: Array) -> Array:
         """Returns int64 [n, 1] piece numbers; the history's are filled in when the room for it is known."""
@@ -148,7 +148,10 @@ class PromptEncoder:
         return np.full((len(items), 1), number)
 
     def _history(self, piece: HistoryPieces, histories: Array, room: Array) -> tuple[Array, Array]:
-        """Returns int64 [n, columns] pieces of the newest titles that fit into `room` tokens, and how many they are."""
+        """Returns int64 [n, columns] pieces of the newest titles that fit into `room` tokens, and how many they are.
+
+        With `vectors` the columns alternate between titles and their slots.
+        """
         n, width = histories.shape
         present = histories != 0
         n_present = present.sum(axis=1)
@@ -159,7 +162,9 @@ class PromptEncoder:
             self._title_columns(piece, histories, first=True),
             self._title_columns(piece, histories, first=False),
         )
-        first_length, later_length = self._store.lengths(first), self._store.lengths(later)
+        slot = self._slot_piece["item"] if piece.vectors else EMPTY
+        slot_length = np.where(present, self._store.lengths(np.array(slot)), 0)
+        first_length, later_length = self._store.lengths(first) + slot_length, self._store.lengths(later) + slot_length
         # cost[:, m - 1]: tokens of the m newest titles, the oldest of which stands first in the list.
         after = np.cumsum(later_length[:, ::-1], axis=1) - later_length[:, ::-1]
         fits = (after + first_length[:, ::-1] <= room[:, None]) & present[:, ::-1]
@@ -167,12 +172,16 @@ class PromptEncoder:
         place = np.arange(width)[None, :] - (width - n_used)[:, None]
         chosen = np.where(place > 0, later, np.where(place == 0, first, EMPTY))
         chosen[n_used == 0, -1] = empty
+        if piece.vectors:
+            slots = np.where(place >= 0, slot, EMPTY)
+            chosen = np.stack([chosen, slots], axis=2).reshape(n, 2 * width)
         return chosen, n_used
 
     def _title_columns(self, piece: HistoryPieces, histories: Array, *, first: bool) -> Array:
         """Returns int64 [n, length] pieces of the titles as they read first, or later, in the list."""
         template = self._template
-        join_right, join_left = split_join(template.title_join)
+        # A slot stands between a title and what joins it to the next one.
+        join_right, join_left = ("", template.title_join) if piece.vectors else split_join(template.title_join)
         before = (piece.left if first else join_left) + template.title_open
         strip = template.strip_history_titles
         columns = np.full(histories.shape, EMPTY)
@@ -193,20 +202,28 @@ class PromptEncoder:
             self._fixed[text] = int(self._store.add([text])[0])
         return self._fixed[text]
 
-    def _build(self, pieces: Sequence[Piece], columns: Sequence[Array], n_used: Array) -> EncodedPrompts:
+    def _build(
+        self, pieces: Sequence[Piece], columns: Sequence[Array], n_used: Array, histories: Array
+    ) -> EncodedPrompts:
         lengths = np.stack([self._store.lengths(column).sum(axis=1) for column in columns], axis=1)
         starts = np.cumsum(lengths, axis=1) - lengths
         n = len(lengths)
         slots = {"user": np.zeros((n, 0), dtype=np.int32), "item": np.zeros((n, 0), dtype=np.int32)}
         shared = before_user = lengths.sum(axis=1)
+        history_slot, history_items = np.zeros((n, 0), dtype=np.int32), np.zeros((n, 0), dtype=np.int32)
         for place, piece in enumerate(pieces, start=1):
+            if isinstance(piece, HistoryPieces) and piece.vectors and histories.shape[1]:
+                used = np.arange(histories.shape[1]) >= histories.shape[1] - n_used[:, None]
+                history_items = np.where(used, histories, 0).astype(np.int32)
+                history_slot, begin = self._history_slots(columns[place], starts[:, place], used)
+                before_user = np.minimum(before_user, begin)
             if isinstance(piece, SlotPiece):
                 positions = starts[:, place, None] + self._slot_step * np.arange(self._n_slot[piece.side])
                 slots[piece.side] = positions.astype(np.int32)
             if isinstance(piece, TargetPiece) or piece == SlotPiece("item"):
                 shared = np.minimum(shared, starts[:, place])
             elif piece == SlotPiece("user"):
-                before_user = starts[:, place]
+                before_user = np.minimum(before_user, starts[:, place])
         ids, offsets = self._store.assemble(np.concatenate(columns, axis=1))
         prompts = EncodedPrompts(
             ids=ids,
@@ -216,9 +233,28 @@ class PromptEncoder:
             shared=shared.astype(np.int32),
             before_user=np.minimum(before_user, shared).astype(np.int32),
             n_history_used=n_used.astype(np.int32),
+            history_slot=history_slot,
+            history_items=history_items,
         )
         check_slots(prompts, self.tokenizer.pad_id)
         return prompts
+
+    def _history_slots(self, columns: Array, start: Array, used: Array) -> tuple[Array, Array]:
+        """Returns where the slots of a history stand, and where the first one of each prompt does.
+
+        Args:
+            columns: int64 [n, 2 * length] pieces of titles and slots in turn.
+            start: int64 [n] position of the first column.
+            used: bool [n, length] whether a title is in the prompt.
+
+        Returns:
+            int32 [n, length * k_item], -1 where none is; and int64 [n], a number beyond every prompt where none is.
+        """
+        lengths = self._store.lengths(columns)
+        at = (start[:, None] + np.cumsum(lengths, axis=1) - lengths)[:, 1::2]
+        first = np.where(used, at, np.iinfo(np.int64).max).min(axis=1)
+        positions = at[:, :, None] + self._slot_step * np.arange(self._n_slot["item"])
+        return np.where(used[:, :, None], positions, -1).reshape(len(columns), -1).astype(np.int32), first
 
     def _check_ids(self, items: Array, histories: Array) -> None:
         for what, ids in (("item", items), ("history", histories)):

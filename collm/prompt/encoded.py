@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from collm.contracts.backbone import PromptTokenizer
 from collm.errors import RunError
 
 Array = np.ndarray[Any, Any]
-_PER_ROW = ("user_slot", "item_slot", "shared", "before_user", "n_history_used")
+_PER_ROW = ("user_slot", "item_slot", "shared", "before_user", "n_history_used", "history_slot", "history_items")
 EMPTY = 0
 
 
@@ -30,8 +30,12 @@ class EncodedPrompts:
         user_slot: int32 [n, k_user] positions within the prompt that take user vectors; k_user = 0 in the text variant.
         item_slot: int32 [n, k_item] likewise for the item.
         shared: int32 [n] leading tokens that do not depend on the target item; user slot included, if it comes first.
-        before_user: int32 [n] leading tokens before the user slot, at most `shared`; `shared` in the text variant.
+        before_user: int32 [n] leading tokens before the first slot of user or history, at most `shared`; `shared` in
+            the text variant.
         n_history_used: int32 [n] history titles that the prompt holds.
+        history_slot: int32 [n, length * k_item] positions that take the vectors of history items, -1 where a prompt
+            holds fewer; width 0 where histories have no slots.
+        history_items: int32 [n, length] item ids of these slots, 0 = none.
     """
 
     ids: Array
@@ -41,6 +45,13 @@ class EncodedPrompts:
     shared: Array
     before_user: Array
     n_history_used: Array
+    history_slot: Array = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int32))
+    history_items: Array = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int32))
+
+    def __post_init__(self) -> None:
+        for name in ("history_slot", "history_items"):
+            if not getattr(self, name).shape[1]:
+                object.__setattr__(self, name, np.zeros((len(self.shared), 0), dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -69,12 +80,17 @@ def check_slots(prompts: EncodedPrompts, pad_id: int) -> None:
     Raises:
         RunError: If one does not; the prompts must not be used then.
     """
-    for side, slots in (("user", prompts.user_slot), ("item", prompts.item_slot)):
-        outside = (slots < 0) | (slots >= prompts.lengths[:, None])
+    for side, slots in (
+        ("user", prompts.user_slot),
+        ("item", prompts.item_slot),
+        ("history", prompts.history_slot),
+    ):
+        absent = (slots == -1) if side == "history" else np.zeros(slots.shape, dtype=bool)
+        outside = ((slots < 0) | (slots >= prompts.lengths[:, None])) & ~absent
         if outside.any():
             row = int(outside.any(axis=1).argmax())
             raise RunError(f"prompt of row {row}: its {side} slot lies outside of its {prompts.lengths[row]} tokens")
-        wrong = prompts.ids[prompts.offsets[:-1, None] + slots] != pad_id
+        wrong = (prompts.ids[prompts.offsets[:-1, None] + np.maximum(slots, 0)] != pad_id) & ~absent
         if wrong.any():
             row = int(wrong.any(axis=1).argmax())
             raise RunError(f"prompt of row {row}: its {side} slot does not hold the placeholder id {pad_id}")

@@ -8,7 +8,16 @@ from typing import Any, get_args
 import numpy as np
 
 from collm.contracts.backbone import PromptTokenizer
-from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot, Variant
+from collm.contracts.prompt import (
+    HistoryItems,
+    HistoryTitles,
+    ItemSlot,
+    PromptTemplate,
+    TargetTitle,
+    Text,
+    UserSlot,
+    Variant,
+)
 from collm.prompt.encode import EncodedPrompts, PromptEncoder
 from collm.prompt.template import clean_title
 
@@ -46,7 +55,10 @@ def describe_prompt(prompts: EncodedPrompts, index: int, tokenizer: PromptTokeni
         positions), `history_titles`, `shared` and `before_user` (leading tokens).
     """
     ids = [int(number) for number in prompts.prompt(index)]
-    sides = {"user": prompts.user_slot[index], "item": prompts.item_slot[index]}
+    history = prompts.history_slot[index]
+    sides = {"user": prompts.user_slot[index], "item": prompts.item_slot[index], "history": history[history >= 0]}
+    if not prompts.history_slot.shape[1]:
+        del sides["history"]
     marks = {int(at): f"<{side}>" for side, slots in sides.items() for at in slots}
     return {
         "text": marked_text(ids, marks, tokenizer),
@@ -97,6 +109,9 @@ def prompt_text(template: PromptTemplate, variant: Variant, target: str, history
                 words.append(text)
             case HistoryTitles():
                 words.append(listed or template.empty_history)
+            case HistoryItems():
+                marked = template.title_join.join(f"{opening}{title}{closing} <history>" for title in titles)
+                words.append(marked or template.empty_history)
             case TargetTitle():
                 words.append(f"{opening}{quoted}{closing}" if template.quote_target else quoted)
             case UserSlot():
@@ -123,7 +138,10 @@ def prompt_characters(
     """
     n_marks = len(template.title_open) + len(template.title_close)
     fixed = len(prompt_text(template, variant, "", ()))
-    lists_titles = any(isinstance(segment, HistoryTitles) for segment in template.segments(variant))
+    segments = template.segments(variant)
+    lists_titles = any(isinstance(segment, HistoryTitles | HistoryItems) for segment in segments)
+    if any(isinstance(segment, HistoryItems) for segment in segments):
+        n_marks += len(" <history>")
     clean = [clean_title(title) for title in titles]
     as_target = np.array([len(title.strip()) for title in clean], dtype=np.int64)
     lengths = fixed + as_target[items]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from collm.contracts.prompt import (
+    HistoryItems,
     HistoryTitles,
     ItemSlot,
     PromptTemplate,
@@ -32,10 +33,14 @@ class FixedPiece:
 
 @dataclass(frozen=True)
 class HistoryPieces:
-    """The history titles, one piece each; `left` belongs to the first one's text, `right` to the last one's."""
+    """The history titles, one piece each; `left` belongs to the first one's text, `right` to the last one's.
+
+    With `vectors` a slot follows each title.
+    """
 
     left: str
     right: str
+    vectors: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def cut(segments: Sequence[Segment]) -> tuple[Piece, ...]:
     rights, middles, lefts = [""] * len(texts), list(texts), [""] * len(texts)
     for place, text in enumerate(texts):
         rest = text
-        if place > 0 and not isinstance(fields[place - 1], UserSlot | ItemSlot):
+        if place > 0 and not isinstance(fields[place - 1], UserSlot | ItemSlot | HistoryItems):
             at = next((found.start() for found in _SINGLE_SPACE.finditer(rest)), -1)
             rights[place], rest = (rest, "") if at < 0 else (rest[:at], rest[at:])
         if place < len(fields):
@@ -167,8 +172,11 @@ def _variant_faults(segments: Sequence[Segment], variant: Variant) -> list[str]:
     faults = []
     if count(TargetTitle) != 1:
         faults.append(f"needs exactly one target title, got {count(TargetTitle)}")
-    if count(HistoryTitles) > 1:
-        faults.append(f"takes one list of history titles at most, got {count(HistoryTitles)}")
+    n_lists = count(HistoryTitles) + count(HistoryItems)
+    if n_lists > 1:
+        faults.append(f"takes one list of history titles at most, got {n_lists}")
+    if variant == "text" and count(HistoryItems):
+        faults.append("must have no slots in its history; list the titles alone")
     for side, kind in (("user", UserSlot), ("item", ItemSlot)):
         n = count(kind)
         if variant == "hybrid" and n != 1:
@@ -195,8 +203,8 @@ def _alternate(segments: Sequence[Segment]) -> tuple[list[Segment], list[str]]:
 
 
 def _field_piece(field: Segment, left: str, right: str) -> Piece:
-    if isinstance(field, HistoryTitles):
-        return HistoryPieces(left, right)
+    if isinstance(field, HistoryTitles | HistoryItems):
+        return HistoryPieces(left, right, vectors=isinstance(field, HistoryItems))
     if isinstance(field, TargetTitle):
         return TargetPiece(left, right)
     return SlotPiece("user" if isinstance(field, UserSlot) else "item")

@@ -6,14 +6,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from rich.console import RenderableType
 from rich.text import Text as RichText
 
 import collm
-from collm.errors import UsageError
+from collm.html_page import template_environment
 from collm.report.collect import ReportRun
 from collm.report.figures import Picture
 from collm.report.grid import bullets, rich_table
@@ -21,9 +21,6 @@ from collm.report.records import Line, Summary
 from collm.report.tables import report_tables
 from collm.runs.records import RunResults
 from collm.visible import visible
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -59,12 +56,20 @@ def terminal_tables(summary: Summary) -> list[RenderableType]:
 
 def to_markdown(summary: Summary) -> str:
     """Returns the report as Markdown."""
-    return visible(_environment(False).get_template("report.md.j2").render(_context(summary, escape=escape_markdown)))
+    return visible(
+        template_environment("collm.report", is_html=False)
+        .get_template("report.md.j2")
+        .render(_context(summary, escape=escape_markdown))
+    )
 
 
 def to_latex(summary: Summary) -> str:
     """Returns the tables as LaTeX; needs the package `booktabs`."""
-    return visible(_environment(False).get_template("report.tex.j2").render(_context(summary, escape=escape_latex)))
+    return visible(
+        template_environment("collm.report", is_html=False)
+        .get_template("report.tex.j2")
+        .render(_context(summary, escape=escape_latex))
+    )
 
 
 def to_html(summary: Summary, pictures: Sequence[Picture], *, folder: Path) -> str:
@@ -80,7 +85,7 @@ def to_html(summary: Summary, pictures: Sequence[Picture], *, folder: Path) -> s
         "runs": [_run_details(run, line, folder) for line in summary.lines for run in line.method.runs],
         "link": lambda path: _relative(Path(path), folder),
     }
-    return visible(_environment(True).get_template("report.html.j2").render(context))
+    return visible(template_environment("collm.report", is_html=True).get_template("report.html.j2").render(context))
 
 
 def escape_latex(text: str) -> str:
@@ -102,23 +107,6 @@ def _context(summary: Summary, *, escape: Any) -> dict[str, Any]:
         "methods": list(methods),
         "version": collm.__version__,
     }
-
-
-def _environment(is_html: bool) -> Environment:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise UsageError("reports in files need jinja2: pip install 'collm[report]'") from error
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("collm.report"),
-        autoescape=is_html,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        comment_start_string="<##",
-        comment_end_string="##>",
-    )
 
 
 def _run_details(run: ReportRun, line: Line, folder: Path) -> dict[str, Any]:

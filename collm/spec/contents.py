@@ -13,16 +13,14 @@ from collm.registry import Registry
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
 
-# What lies there is the dataset's own to say: a folder and the zip of the same files are one dataset.
-_SAID_BY_DATASET = "path"
+# The dataset hashes it itself: a folder and the zip of the same files are one dataset.
+_HASHED_BY_DATASET = "path"
 
 
 def spec_locations(spec: ResolvedSpec, registry: Registry) -> Iterator[Location]:
     """Yields every place that a spec names, fields as dotted paths of the spec.
 
-    Args:
-        spec: The resolved spec.
-        registry: Where its metrics come from, whose settings are their defaults.
+    Metrics have the settings that the registry gives as their defaults.
     """
     for section in COMPONENT_SECTIONS:
         config = getattr(spec, section)
@@ -50,16 +48,12 @@ def config_contents(
     return {
         each.field: place_digest(each.path, each.files)
         for each in locations(config, kind, prefix)
-        if each.owner in owners and not (kind == "dataset" and each.field == f"{prefix}{_SAID_BY_DATASET}")
+        if each.owner in owners and not (kind == "dataset" and each.field == f"{prefix}{_HASHED_BY_DATASET}")
     }
 
 
 def section_contents(spec: ResolvedSpec, *sections: Kind) -> dict[str, str]:
     """Returns `config_contents` of several sections of a spec, fields as dotted paths of the spec.
-
-    Args:
-        spec: The resolved spec.
-        *sections: The sections; those that the spec does not have are left out.
 
     Raises:
         DataError: If there is nothing at a place, or it cannot be read.
@@ -74,11 +68,6 @@ def section_contents(spec: ResolvedSpec, *sections: Kind) -> dict[str, str]:
 def spec_contents(spec: ResolvedSpec, registry: Registry, context: BuildContext) -> dict[str, str]:
     """Returns field -> digest of every place that a spec names, and `dataset` where its dataset names one.
 
-    Args:
-        spec: The resolved spec.
-        registry: Where its components come from.
-        context: Cache folder.
-
     Raises:
         DataError: If there is nothing at a place, or it cannot be read.
     """
@@ -86,7 +75,7 @@ def spec_contents(spec: ResolvedSpec, registry: Registry, context: BuildContext)
     for each in spec_locations(spec, registry):
         if each.owner == "dataset":
             found["dataset"] = ""
-        if each.field != f"dataset.{_SAID_BY_DATASET}":
+        if each.field != f"dataset.{_HASHED_BY_DATASET}":
             found[each.field] = place_digest(each.path, each.files)
     if "dataset" in found:
         source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)
@@ -97,11 +86,6 @@ def spec_contents(spec: ResolvedSpec, registry: Registry, context: BuildContext)
 def run_hash(spec: ResolvedSpec, registry: Registry, context: BuildContext) -> str:
     """Returns 10 hex characters over everything but the spec's name: settings, and contents of the files named.
 
-    Args:
-        spec: The resolved spec.
-        registry: Where its components come from.
-        context: Cache folder.
-
     Raises:
         DataError: If there is nothing at a place that the spec names, or it cannot be read.
     """
@@ -109,10 +93,5 @@ def run_hash(spec: ResolvedSpec, registry: Registry, context: BuildContext) -> s
 
 
 def hash_with(spec: ResolvedSpec, contents: Mapping[str, str]) -> str:
-    """Returns `run_hash` where the contents are known.
-
-    Args:
-        spec: The resolved spec.
-        contents: What `spec_contents` gives.
-    """
+    """Returns `run_hash` where the contents, as `spec_contents` gives them, are known."""
     return fingerprint({"spec": spec.spec_hash, "files": dict(contents)})[:10] if contents else spec.spec_hash

@@ -24,8 +24,7 @@ from collm.spec.node import Node, Place, from_plain, leaves
 from collm.spec.override import SET, apply_overrides, merge, set_at
 from collm.spec.read import read_file
 from collm.spec.resolve import SUITE_KEYS, in_file_order, resolve_document
-from collm.spec.suite_entries import SuiteFile
-from collm.spec.suite_file import read_suite
+from collm.spec.suite_file import SuiteFile, read_suite
 
 MAX_RUNS = 10_000
 
@@ -140,7 +139,7 @@ def expand(suite: SuiteFile, base: Node, registry: Registry) -> Suite:
             places.append((cell, runs[-1]))
         found.append((cell, list(dict.fromkeys(problems))))
     ensembles = _ensembles(suite, places)
-    problems = [*_placed(found, suite.shown), *_unused_excludes(suite, cells)]
+    problems = [*_placed(found, suite.place.file), *_unused_excludes(suite, cells)]
     if not problems:
         problems = _empty_ensembles(suite, ensembles)
     if problems:
@@ -162,7 +161,7 @@ def _check_number(suite: SuiteFile) -> None:
 
 
 def _ensembles(suite: SuiteFile, places: Sequence[tuple[_Cell, SuiteRun]]) -> dict[str, list[SuiteEnsemble]]:
-    """An ensemble stands once for each matrix cell and seed in which all its members do."""
+    """Makes an ensemble once for each matrix cell and seed that has all its members."""
     by_cell: dict[tuple[str, int], dict[str, SuiteRun]] = {}
     for cell, run in places:
         by_cell.setdefault((cell.suffix, run.seed), {})[str(cell.choices["run"])] = run
@@ -242,7 +241,7 @@ def _excluded(suite: SuiteFile, cell: _Cell, seed: Node | None) -> bool:
 def _unused_excludes(suite: SuiteFile, cells: Sequence[_Cell]) -> list[Problem]:
     seeds = [seed.value for seed in suite.seeds] or [None]
     return [
-        rule.place.problem("takes no run out; runs: " + ", ".join(cell.run for cell in cells), f"exclude[{index}]")
+        rule.place.problem("matches no run; runs: " + ", ".join(cell.run for cell in cells), f"exclude[{index}]")
         for index, rule in enumerate(suite.exclude)
         if not any(rule.matches(cell.run, cell.choices, seed) for cell in cells for seed in seeds)
     ]

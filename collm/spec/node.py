@@ -44,7 +44,7 @@ class Node:
     Attributes:
         value: A scalar, a tuple of nodes, or a mapping of text to nodes.
         place: Where the value starts.
-        key_place: Where its key stands; None for list items and the document itself.
+        key_place: Where its key is written; None for list items and the document itself.
         raw: A scalar as it was written.
     """
 
@@ -118,12 +118,7 @@ class Node:
 
 
 def from_plain(value: Any, place: Place) -> Node:
-    """Returns a tree whose every node stands at one place.
-
-    Args:
-        value: Dicts with text keys, lists and scalars.
-        place: The place.
-    """
+    """Returns a tree of dicts with text keys, lists and scalars, all nodes of which have one place."""
     if isinstance(value, Mapping):
         return Node({str(key): replace(from_plain(each, place), key_place=place) for key, each in value.items()}, place)
     if isinstance(value, list | tuple):

@@ -41,7 +41,7 @@ def nearest(name: str, allowed: Sequence[str]) -> str:
 
 
 def unknown_key(key: str, allowed: Sequence[str], *, what: str = "field") -> str:
-    """Returns the message for a key that nobody reads."""
+    """Returns the message for an unknown key."""
     hint = nearest(key, allowed)
     return f"unknown {what} '{key}'{hint or ';'} allowed: {', '.join(sorted(allowed))}"
 

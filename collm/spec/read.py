@@ -107,7 +107,7 @@ def read_text(text: str, place: Place) -> Node:
 
 
 class _Builder:
-    """Turns composed YAML nodes into `Node`s and collects what may not stand there."""
+    """Turns composed YAML nodes into `Node`s and collects what is not allowed there."""
 
     def __init__(self, loader: SpecLoader, place: Place) -> None:
         self.loader = loader
@@ -147,7 +147,7 @@ class _Builder:
             if key in fields:
                 first = fields[key].where
                 self._complain(
-                    key_node, (*path, key), f"the key '{key}' stands twice; it is first given in line {first.line}"
+                    key_node, (*path, key), f"the key '{key}' is given twice; it is first given in line {first.line}"
                 )
                 continue
             fields[key] = replace(value, key_place=self._at(key_node))

@@ -20,7 +20,7 @@ class Draft:
 
     Attributes:
         root: The document.
-        given: Component sections that stand in it.
+        given: Component sections that are written in it.
         components: Those whose name is known.
         evaluate: None where that section has problems.
         registry: What is installed.
@@ -55,7 +55,7 @@ def rule(function: Rule) -> Rule:
 def something_recommends(draft: Draft) -> Iterator[Problem]:
     """A spec has an encoder, a backbone, or both."""
     if not draft.given & {"encoder", "backbone"}:
-        message = "neither `encoder` nor `backbone` is given, so nothing recommends: add at least one"
+        message = "a spec needs an `encoder`, a `backbone`, or both; neither is given"
         yield draft.problem("encoder", message)
 
 
@@ -137,7 +137,7 @@ def nothing_is_evaluated_twice(draft: Draft) -> Iterator[Problem]:
         for index, name in enumerate(getattr(draft.evaluate, field)):
             if name in seen:
                 place = draft.root.nearest(("evaluate", field, index)).place
-                yield place.problem(f"'{name}' stands twice", f"evaluate.{field}[{index}]")
+                yield place.problem(f"'{name}' is given twice", f"evaluate.{field}[{index}]")
             seen.add(name)
 
 

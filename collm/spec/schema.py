@@ -23,11 +23,7 @@ NAME_FILLED = "x-collm-name-filled"
 
 
 def json_schema(registry: Registry) -> Schema:
-    """Returns the schema of a spec or, where the file has `base`, of a suite, with `study` too of a study.
-
-    Args:
-        registry: Whose components are covered.
-    """
+    """Returns the schema of a spec or, where the file has `base`, of a suite, with `study` too of a study."""
     components = [component for component in registry.components() if component.kind != "metric"]
     models: list[type[BaseModel]] = [Head, *CORE_SECTIONS.values(), StudySection]
     models += [component.config for component in components]
@@ -130,11 +126,7 @@ def _with_metrics(body: Schema, registry: Registry) -> Schema:
 
 def _suite_schema(registry: Registry) -> Schema:
     properties: Schema = {
-        "name": {"type": "string", "pattern": NAME_PATTERN, "description": "Name of the suite."},
-        "base": {
-            "description": "A spec's file name, relative to this file, or a spec written out.",
-            "anyOf": [{"type": "string"}, {"type": "object"}],
-        },
+        **_head_schema("Name of the suite."),
         "runs": {"description": "Run name -> overrides.", "additionalProperties": _run_schema(registry)},
         "matrix": {
             "description": "Dotted path -> values, crossed with the runs.",
@@ -161,6 +153,17 @@ def _suite_schema(registry: Registry) -> Schema:
     }
 
 
+def _head_schema(name: str) -> Schema:
+    """The fields that suites and studies have in common."""
+    return {
+        "name": {"type": "string", "pattern": NAME_PATTERN, "description": name},
+        "base": {
+            "description": "A spec's file name, relative to this file, or a spec written out.",
+            "anyOf": [{"type": "string"}, {"type": "object"}],
+        },
+    }
+
+
 def _study_schema(section: Schema) -> Schema:
     """What is searched is any path of a spec, so only the form of an entry is checked."""
     return {
@@ -169,11 +172,7 @@ def _study_schema(section: Schema) -> Schema:
         "additionalProperties": False,
         "required": ["name", "base", "study"],
         "properties": {
-            "name": {"type": "string", "pattern": NAME_PATTERN, "description": "Name of the study, also in Optuna."},
-            "base": {
-                "description": "A spec's file name, relative to this file, or a spec written out.",
-                "anyOf": [{"type": "string"}, {"type": "object"}],
-            },
+            **_head_schema("Name of the study, also in Optuna."),
             "study": {"description": "What is searched, how, and where trials are kept.", **section},
         },
     }
@@ -216,7 +215,7 @@ def _point_to_sections(defs: Schema) -> None:
         kept = {key: schema[key] for key in ("description", "default") if key in schema}
         reference: Schema = {"$ref": f"#/$defs/section.{kind}"}
         if name_filled:
-            # Which fields there are is then decided by a name that stands in a profile, not in the file.
+            # Which fields there are is then decided by a name that a profile gives, not the file.
             reference = {"type": "object", "if": {"required": ["name"]}, "then": reference}
         schema.clear()
         schema.update(kept | (_or_null(reference) if optional else reference))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from collm.errors import Problem, SpecError
 from collm.spec.model import NAME_PATTERN
@@ -14,70 +15,129 @@ from collm.spec.override import set_at, split_path
 from collm.spec.problems import unknown_key
 from collm.spec.read import read_file
 from collm.spec.resolve import SUITE_KEYS, TOP_LEVEL
-from collm.spec.suite_entries import Axis, Ensemble, Exclusion, Option, RunEntry, SuiteFile
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One entry of `runs`; `overrides` is None for the base as it is."""
+
+    name: str
+    overrides: Node | None
+    place: Place
+    path: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """One value of a matrix axis with its part of the run's name."""
+
+    label: str
+    value: Node
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One entry of `matrix`: a dotted path and its values."""
+
+    path: str
+    parts: tuple[str, ...]
+    choices: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """One entry of `exclude`: a run's full name, or values of `run`, `seed` and matrix paths that must all match."""
+
+    wanted: str | Mapping[str, Any]
+    place: Place
+
+    def matches(self, run: str, choices: Mapping[str, object], seed: object) -> bool:
+        """Whether it takes out a cell: a run with its labels, values by matrix path, a seed if there is one."""
+        if isinstance(self.wanted, str):
+            return run == self.wanted
+        known = {**choices, "seed": seed}
+        return all(key in known and known[key] == value for key, value in self.wanted.items())
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """One entry of `ensembles`: the runs whose scores are averaged."""
+
+    name: str
+    members: tuple[str, ...]
+    place: Place
+
+
+@dataclass(frozen=True)
+class SuiteFile:
+    """A suite as written.
+
+    Attributes:
+        place: Where the suite starts.
+        runs: At least one entry.
+        matrix: Axes that cross with the runs.
+        seeds: Nodes that hold whole numbers; empty = the base's own seed.
+        exclude: Cells that are left out.
+        ensembles: Mixtures of runs.
+    """
+
+    name: str
+    place: Place
+    base: Node
+    runs: tuple[RunEntry, ...]
+    matrix: tuple[Axis, ...]
+    seeds: tuple[Node, ...]
+    exclude: tuple[Exclusion, ...]
+    ensembles: tuple[Ensemble, ...]
 
 
 def read_suite(document: Node, path: Path) -> SuiteFile:
     """Checks a suite's own structure and reads its base.
 
-    Args:
-        document: The tree of the suite file.
-        path: The suite file; a base given by file name is relative to it.
+    A base given by file name is relative to the suite file.
 
     Raises:
         SpecError: With every problem of the suite file and what could not be read of its base.
     """
-    reader = _SuiteReader(document, path)
+    reader = _SuiteReader(document, path, noun="suite")
     suite = reader.read()
     if reader.problems:
         raise SpecError(reader.problems)
     return suite
 
 
-class _SuiteReader:
-    def __init__(self, document: Node, path: Path) -> None:
-        self.document = document
-        self.path = path
+class HeadReader:
+    """Reads `name` and `base`, which suites and studies have in common, and collects problems.
+
+    Attributes:
+        problems: What was found so far.
+    """
+
+    def __init__(self, document: Node, path: Path, *, noun: str) -> None:
+        """Takes the tree of a file, the file, which its base's file name is relative to, and `suite` or `study`."""
+        self.document, self.path, self._noun = document, path, noun
         self.problems: list[Problem] = []
 
-    def read(self) -> SuiteFile:
-        self._check_keys()
-        name = self._name()
-        base = self._base()
-        place, runs = self.document.place, self._runs(base)
-        return SuiteFile(
-            name=name,
-            place=place,
-            shown=place.file,
-            base=base,
-            runs=runs,
-            matrix=self._matrix(),
-            seeds=self._seeds(),
-            exclude=self._exclude(),
-            ensembles=self._ensembles(runs),
-        )
-
-    def _complain(self, place: Place, message: str, path: str) -> None:
-        self.problems.append(place.problem(message, path))
-
-    def _check_keys(self) -> None:
-        allowed = ("name", *SUITE_KEYS)
+    def check_keys(self, allowed: Sequence[str], what: str, *, hint: str) -> None:
+        """Reports keys that are not allowed; sections of a spec with a hint where they belong."""
         for key, node in self.document.fields.items():
             if key not in allowed:
-                hint = " (it belongs into `base`, or into one of `runs`)" if key in TOP_LEVEL else ""
-                self._complain(node.where, unknown_key(key, allowed, what="suite section") + hint, key)
+                where = f" (it belongs {hint})" if key in TOP_LEVEL else ""
+                self._complain(node.where, unknown_key(key, allowed, what=what) + where, key)
 
-    def _name(self) -> str:
+    def name(self) -> str:
+        """Returns the name, that of the kind of file where it has a problem."""
         node = self.document.fields.get("name")
         if node is None:
-            self._complain(self.document.place, "required field is missing: name of the suite", "name")
+            self._complain(self.document.place, f"required field is missing: name of the {self._noun}", "name")
         elif not isinstance(node.value, str) or not re.match(NAME_PATTERN, node.value):
             self._complain(node.place, f"got {node.shown()}, must be letters, digits, '.', '_', '+', '-'", "name")
         else:
             return node.value
-        return "suite"
+        return self._noun
 
-    def _base(self) -> Node:
+    def base(self) -> Node:
+        """Returns the base spec as a tree, an empty one where it has a problem."""
         empty = Node({}, self.document.place)
         node = self.document.fields.get("base")
         if node is None:
@@ -101,9 +161,29 @@ class _SuiteReader:
                 self._complain(node.place, f"'{name}': {error.problems[0].message}", "base")
             return None
         if not isinstance(base.value, Mapping) or base.fields.keys() & set(SUITE_KEYS):
-            self._complain(node.place, f"'{name}' is not a spec; a suite's base must be one spec", "base")
+            self._complain(node.place, f"'{name}' is not a spec; a {self._noun}'s base must be one spec", "base")
             return None
         return base
+
+    def _complain(self, place: Place, message: str, path: str) -> None:
+        self.problems.append(place.problem(message, path))
+
+
+class _SuiteReader(HeadReader):
+    def read(self) -> SuiteFile:
+        self.check_keys(("name", *SUITE_KEYS), "suite section", hint="in `base`, or in one of `runs`")
+        name, base, place = self.name(), self.base(), self.document.place
+        runs = self._runs(base)
+        return SuiteFile(
+            name=name,
+            place=place,
+            base=base,
+            runs=runs,
+            matrix=self._matrix(),
+            seeds=self._seeds(),
+            exclude=self._exclude(),
+            ensembles=self._ensembles(runs),
+        )
 
     def _runs(self, base: Node) -> tuple[RunEntry, ...]:
         node = self.document.fields.get("runs")
@@ -178,7 +258,7 @@ class _SuiteReader:
         seen: set[str] = set()
         for index, (label, node) in enumerate(entries):
             if label in seen:
-                self._complain(node.place, f"{node.shown()} stands twice", f"{path}[{index}]")
+                self._complain(node.place, f"{node.shown()} is given twice", f"{path}[{index}]")
             seen.add(label)
 
     def _ensembles(self, runs: tuple[RunEntry, ...]) -> tuple[Ensemble, ...]:

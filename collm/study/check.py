@@ -1,4 +1,4 @@
-"""Asks before the first trial whether every value of the search space can validate and every objective is produced."""
+"""A checked study: makes the spec of each point, and shows before the first trial that every value can validate."""
 
 from __future__ import annotations
 
@@ -10,28 +10,71 @@ from typing import Any
 from collm.component import BuildContext
 from collm.errors import Problem, SpecError
 from collm.registry import Registry
+from collm.spec.contents import spec_contents
+from collm.spec.expand import keep_set
 from collm.spec.model import ResolvedSpec
-from collm.spec.resolve import in_file_order
-from collm.study.objective import produced_problems
+from collm.spec.node import Node, from_plain
+from collm.spec.override import merge, set_at
+from collm.spec.resolve import in_file_order, resolve_document
 from collm.study.space import Label, Parameter, Point, Space
-from collm.study.study_file import StudyFile
-from collm.study.trial_spec import TrialSpecs, flat
+from collm.study.study_file import SPLIT, StudyFile, unproduced
 
-# Where a value fails beside the first values of the others, this many other points are tried before it is refused.
+# Where a value fails with the first values of the others, this many other points are tried before it is refused.
 _OTHER_POINTS = 32
 
 
 @dataclass(frozen=True)
 class CheckedStudy:
-    """A study whose every value can validate.
+    """A study with what its trials are made of.
+
+    A point that changes a component's `name` replaces that section whole, as a run of a suite does.
 
     Attributes:
         file: The study file, ranges typed like the fields that they fill.
-        specs: Makes specs of its points.
+        registry: Where components come from.
+        context: What components are built with; the contents of their files are a part of a trial.
     """
 
     file: StudyFile
-    specs: TrialSpecs
+    registry: Registry
+    context: BuildContext
+
+    def trial(self, point: Point) -> ResolvedSpec:
+        """Returns what a trial runs: validation rows only, without intervals. Test rows are never scored in a search.
+
+        Args:
+            point: Names of parameters -> labels.
+
+        Raises:
+            SpecError: If the point does not validate.
+            KeyError: If it does not belong to the space.
+        """
+        document = self._document(point)
+        for field, value in (("splits", [SPLIT]), ("resamples", 0)):
+            place = document.nearest(("evaluate", field)).place
+            document = set_at(document, ("evaluate", field), from_plain(value, place))
+        return resolve_document(document, self.registry)
+
+    def whole(self, point: Point) -> ResolvedSpec:
+        """Returns the spec with the evaluation of the base, test rows included; raises as `trial`."""
+        return resolve_document(self._document(point), self.registry)
+
+    def contents(self, spec: ResolvedSpec) -> dict[str, str]:
+        """Returns field -> digest of every place that a trial's spec names.
+
+        Raises:
+            DataError: If files are missing.
+        """
+        return spec_contents(spec, self.registry, self.context)
+
+    def _document(self, point: Point) -> Node:
+        """The base with a point written into it, each value placed where the study file has it."""
+        base = self.file.base
+        over = Node({}, base.place)
+        for parameter, label in self.file.space.active(point):
+            over = set_at(over, parameter.parts, parameter.node(label))
+        merged = keep_set(base, merge(base, replace(over, key_place=None)), self.registry)
+        return merged.with_fields({**merged.fields, "name": from_plain(self.file.name, base.place)})
 
 
 def check_study(file: StudyFile, registry: Registry, context: BuildContext | None = None) -> CheckedStudy:
@@ -46,46 +89,40 @@ def check_study(file: StudyFile, registry: Registry, context: BuildContext | Non
         SpecError: With every unknown path, value out of bounds, choice that cannot validate, and objective that the run
             does not produce, placed in the study file or its base.
     """
-    context = context or BuildContext(cache_dir=file.base.place.folder, find=registry.get)
-    specs = TrialSpecs(file.name, file.base, file.space, registry, context)
+    study = CheckedStudy(file, registry, context or BuildContext(cache_dir=file.base.place.folder, find=registry.get))
     problems: list[Problem] = []
     decimal: set[str] = set()
     for parameter, label, chosen in _probes(file.space):
-        point = file.space.first(chosen)
         try:
-            spec = specs.trial(point)
+            spec = study.trial(file.space.first(chosen))
         except SpecError as error:
-            if not _fits_elsewhere(specs, chosen):
+            if not _fits_elsewhere(study, chosen):
                 problems.extend(_own(error, file))
             continue
         value = flat(spec.plain()).get(parameter.path)
         if parameter.span is not None and isinstance(value, float) and not isinstance(label, bool):
             decimal.add(parameter.name)
     if not problems:
-        problems.extend(_objective_problems(specs, file))
+        problems = _objective_problems(study)
     if problems:
         raise SpecError(in_file_order(problems))
-    space = file.space.with_numbers(frozenset(decimal))
-    return CheckedStudy(replace(file, space=space), replace(specs, space=space))
+    return replace(study, file=replace(file, space=file.space.with_numbers(frozenset(decimal))))
 
 
-def probed_specs(checked: CheckedStudy) -> Iterator[ResolvedSpec]:
-    """Yields the spec at every value of the search space that validates beside the first values of the others.
-
-    Args:
-        checked: The study.
-    """
-    yield checked.specs.trial(checked.file.space.first())
-    for _, _, chosen in _probes(checked.file.space):
+def probed_specs(study: CheckedStudy) -> Iterator[ResolvedSpec]:
+    """Yields the spec at every value of the search space that validates with the first values of the others."""
+    space = study.file.space
+    yield study.trial(space.first())
+    for _, _, chosen in _probes(space):
         try:
-            yield checked.specs.trial(checked.file.space.first(chosen))
+            yield study.trial(space.first(chosen))
         except SpecError:
             continue
 
 
 def _probes(space: Space) -> Iterator[tuple[Parameter, Label, dict[str, Any]]]:
     """Every value once, with the choices above it that make it exist."""
-    if not any(not parameter.fixed for parameter in space.parameters):
+    if all(parameter.fixed for parameter in space.parameters):
         return
     yield from _probes_of(space.parameters, {})
 
@@ -104,12 +141,11 @@ def _probes_of(
             yield from _probes_of(choice.group, chosen)
 
 
-def _fits_elsewhere(specs: TrialSpecs, chosen: Point) -> bool:
-    generator = random.Random(0)
+def _fits_elsewhere(study: CheckedStudy, chosen: Point) -> bool:
+    generator, space = random.Random(0), study.file.space
     for _ in range(_OTHER_POINTS):
-        point = specs.space.first({**_drawn(specs.space, generator), **chosen})
         try:
-            specs.trial(point)
+            study.trial(space.first({**_drawn(space, generator), **chosen}))
         except SpecError:
             continue
         return True
@@ -126,7 +162,7 @@ def _drawn(space: Space, generator: random.Random) -> dict[str, Any]:
 
 
 def _own(error: SpecError, file: StudyFile) -> list[Problem]:
-    """Says under which key of the study file a problem of a searched value stands."""
+    """Places a problem of a searched value under its key of the study file."""
     here = file.place.file
     return [_own_problem(problem, file.space) if problem.file == here else problem for problem in error.problems]
 
@@ -149,9 +185,19 @@ def _lines(parameter: Parameter) -> set[int | None]:
     return {node.place.line for node in values}
 
 
-def _objective_problems(specs: TrialSpecs, file: StudyFile) -> list[Problem]:
+def _objective_problems(study: CheckedStudy) -> list[Problem]:
     try:
-        spec = specs.trial(file.space.first())
+        spec = study.trial(study.file.space.first())
     except SpecError:
         return []
-    return produced_problems(file.objectives, spec, file.node)
+    return unproduced(study.file, spec)
+
+
+def flat(plain: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns nested plain data as dotted paths; lists count as one value."""
+    if isinstance(plain, dict) and plain:
+        found: dict[str, Any] = {}
+        for key, value in plain.items():
+            found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    return {prefix: plain}

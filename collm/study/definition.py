@@ -1,32 +1,37 @@
-"""What must stay the same for trials to be comparable: kept in the storage, compared at every start, never mixed."""
+"""What must stay the same for trials to be comparable: kept in the storage, compared at every start.
+
+After a change of the search space alone, `migrate` carries over the trials that lie in the new space.
+"""
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from optuna import create_study, load_study
+from optuna import create_study, delete_study, load_study
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from collm.component import Location
-from collm.errors import SpecError, UsageError
-from collm.spec.contents import spec_locations
+from collm.errors import DataError, SpecError, UsageError
+from collm.spec.contents import hash_with, spec_locations
 from collm.study import records
-from collm.study.check import CheckedStudy, probed_specs
+from collm.study.check import CheckedStudy, flat, probed_specs
+from collm.study.space import label_of
 from collm.study.storage import StudyStorage
-from collm.study.trial_spec import flat
 
 _SHOWN = 6
+_KEPT = (TrialState.COMPLETE, TrialState.PRUNED)
+_UNFINISHED = "migrating_from"
+# Set once every trial is copied: only then the study itself may be deleted.
+_ARCHIVED = "archived"
 
 
 def definition(checked: CheckedStudy) -> dict[str, Any]:
     """Returns what makes trials of a study comparable, as plain data.
-
-    Args:
-        checked: The study.
 
     Returns:
         `objectives`, `space`, `fixed`: every field of the first point's spec that is not searched, and `files`: the
@@ -37,7 +42,7 @@ def definition(checked: CheckedStudy) -> dict[str, Any]:
     """
     file = checked.file
     searched = [parameter.path for parameter in file.space.all()]
-    plain = checked.specs.trial(file.space.first()).plain(locations=False)
+    plain = checked.trial(file.space.first()).plain(locations=False)
     fixed = {
         path: value
         for path, value in flat(plain).items()
@@ -49,12 +54,7 @@ def definition(checked: CheckedStudy) -> dict[str, Any]:
 
 
 def changed_files(stored: Mapping[str, Any] | None, contents: Mapping[str, str]) -> list[str]:
-    """Returns the fields whose files are not among those that a study was begun with.
-
-    Args:
-        stored: What the storage has of the study's definition; a study of an earlier version knows no files.
-        contents: Field -> digest of one trial.
-    """
+    """Returns the fields whose files are not among those that a study was begun with; early versions stored none."""
     known = (stored or {}).get("files")
     return [] if known is None else [field for field, digest in contents.items() if digest not in known.get(field, ())]
 
@@ -63,11 +63,11 @@ def _files(checked: CheckedStudy) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     seen: set[tuple[Location, ...]] = set()
     for spec in probed_specs(checked):
-        places = tuple(spec_locations(spec, checked.specs.registry))
+        places = tuple(spec_locations(spec, checked.registry))
         if places in seen:
             continue
         seen.add(places)
-        for field, digest in checked.specs.contents(spec).items():
+        for field, digest in checked.contents(spec).items():
             found.setdefault(field, set()).add(digest)
     return {field: sorted(digests) for field, digests in sorted(found.items())}
 
@@ -75,18 +75,14 @@ def _files(checked: CheckedStudy) -> dict[str, list[str]]:
 def open_study(checked: CheckedStudy, storage: StudyStorage) -> Study:
     """Opens the study, or makes it.
 
-    Args:
-        checked: The study.
-        storage: Its open storage.
-
     Raises:
-        SpecError: If the storage holds a study of this name that asks something else; says what differs and what to do.
+        SpecError: If the storage has a study of this name with another definition; says what differs and what to do.
     """
     file, wanted = checked.file, definition(checked)
     with storage.lock(file.name):
-        study = find_study(file.name, storage)
+        study = _find_study(file.name, storage)
         if study is None:
-            study = new_study(checked, storage, file.name, wanted)
+            study = _new_study(checked, storage, file.name, wanted)
         stored = study.user_attrs.get(records.DEFINITION)
     differences = compare(stored, wanted)
     if differences:
@@ -94,7 +90,7 @@ def open_study(checked: CheckedStudy, storage: StudyStorage) -> Study:
     return study
 
 
-def find_study(name: str, storage: StudyStorage) -> Study | None:
+def _find_study(name: str, storage: StudyStorage) -> Study | None:
     """Returns a stored study, None where there is none of that name."""
     with storage.guard():
         try:
@@ -109,37 +105,14 @@ def existing_study(name: str, storage: StudyStorage) -> Study:
     Raises:
         UsageError: If the storage has none of that name.
     """
-    study = find_study(name, storage)
+    study = _find_study(name, storage)
     if study is None:
-        raise UsageError(f"{storage.address} holds no study '{name}' yet: start it with `collm study run FILE`")
-    return study
-
-
-def new_study(checked: CheckedStudy, storage: StudyStorage, name: str, wanted: Mapping[str, Any]) -> Study:
-    """Makes a study with its definition; call it under the study's lock.
-
-    Args:
-        checked: The study.
-        storage: Its open storage.
-        name: Name in the storage.
-        wanted: Its definition.
-    """
-    directions = [objective.direction for objective in checked.file.objectives]
-    study = create_study(study_name=name, storage=storage.optuna, directions=directions)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names([objective.text for objective in checked.file.objectives])
-    study.set_user_attr(records.DEFINITION, dict(wanted))
+        raise UsageError(f"{storage.address} has no study '{name}' yet: start it with `collm study run FILE`")
     return study
 
 
 def compare(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list[str]:
-    """Returns one sentence per difference between a stored definition and the file's.
-
-    Args:
-        stored: What the storage has; None where the study was not made by `collm study`.
-        wanted: What the file asks.
-    """
+    """Returns one sentence per difference; a study without a definition was not made by `collm study`."""
     if stored is None:
         return ["it was not made by `collm study`"]
     found = []
@@ -164,7 +137,7 @@ def compare(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list
     return found
 
 
-def is_space_change(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+def _is_space_change(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
     """Whether two definitions differ in the search space alone, so that trials can be carried over."""
     if stored is None or stored["objectives"] != wanted["objectives"]:
         return False
@@ -174,9 +147,120 @@ def is_space_change(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any])
     return all(stored["fixed"][path] == wanted["fixed"][path] for path in common)
 
 
-def n_running(study: Study) -> int:
-    """Returns how many trials are under way."""
-    return sum(trial.state == TrialState.RUNNING for trial in study.get_trials(deepcopy=False))
+def migrate(checked: CheckedStudy, storage: StudyStorage) -> tuple[int, int, str]:
+    """Starts the study anew under its name, with the trials that lie in the new space.
+
+    The old study stays in the storage as `NAME@TIME`. A migration that was interrupted is done again from there.
+
+    Returns:
+        Trials carried over, trials left behind, and the old study's new name; (0, 0, "") where nothing differs.
+
+    Raises:
+        UsageError: If there is nothing to carry over, a trial is running, or more than the search space changed.
+    """
+    file, wanted = checked.file, definition(checked)
+    with storage.lock(file.name):
+        study = _find_study(file.name, storage)
+        archive = _interrupted(file.name, storage) if study is None else study.user_attrs.get(_UNFINISHED)
+        if archive is None:
+            if study is None:
+                raise UsageError(f"{storage.address} has no study '{file.name}': there is nothing to migrate")
+            stored = study.user_attrs.get(records.DEFINITION)
+            if not compare(stored, wanted):
+                return 0, 0, ""
+            if not _is_space_change(stored, wanted):
+                differences = "; ".join(compare(stored, wanted)[:_SHOWN])
+                message = f"more than the search space changed, so no trial can be carried over: {differences}"
+                raise SpecError([file.place.problem(message)])
+            if running := sum(trial.state == TrialState.RUNNING for trial in study.get_trials(deepcopy=False)):
+                raise UsageError(f"{running} trials of '{file.name}' are running: stop their commands first")
+            archive = _archive(study, storage)
+        if _find_study(file.name, storage) is not None:
+            delete_study(study_name=file.name, storage=storage.optuna)
+        old = load_study(study_name=archive, storage=storage.optuna)
+        return (*_carry_over(checked, storage, old, wanted), archive)
+
+
+def _archive(study: Study, storage: StudyStorage) -> str:
+    """Copies the study under another name."""
+    name = f"{study.study_name}@{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    copy = create_study(study_name=name, storage=storage.optuna, directions=study.directions)
+    for key, value in study.user_attrs.items():
+        copy.set_user_attr(key, value)
+    copy.add_trials(study.get_trials(deepcopy=False))
+    copy.set_user_attr(_ARCHIVED, True)
+    return name
+
+
+def _interrupted(name: str, storage: StudyStorage) -> str | None:
+    """Returns the newest archive of a study that is missing itself."""
+    names = [each.study_name for each in storage.optuna.get_all_studies() if each.user_attrs.get(_ARCHIVED)]
+    found = sorted(each for each in names if each.startswith(f"{name}@"))
+    return found[-1] if found else None
+
+
+def _carry_over(checked: CheckedStudy, storage: StudyStorage, old: Study, wanted: dict[str, Any]) -> tuple[int, int]:
+    study = _new_study(checked, storage, checked.file.name, wanted)
+    study.set_user_attr(_UNFINISHED, old.study_name)
+    finished = [trial for trial in old.get_trials(deepcopy=False) if trial.state in _KEPT]
+    numbers: dict[int, int] = {}
+    for trial in finished:
+        point = _point_of(checked, old, trial)
+        if point is None:
+            continue
+        distributions = {
+            parameter.name: parameter.distribution()
+            for parameter, _ in checked.file.space.active(point)
+            if not parameter.fixed
+        }
+        attributes = {**trial.user_attrs, records.MIGRATED_FROM: f"{old.study_name} trial {trial.number}"}
+        twin = numbers.get(attributes.pop(records.DUPLICATE_OF, -1))
+        if twin is not None:
+            attributes[records.DUPLICATE_OF] = twin
+        study.add_trial(
+            create_trial(
+                state=trial.state,
+                values=trial.values,
+                params=point,
+                distributions=distributions,
+                user_attrs=attributes,
+                intermediate_values=trial.intermediate_values,
+            )
+        )
+        numbers[trial.number] = len(numbers)
+    study.set_user_attr(_UNFINISHED, None)
+    return len(numbers), len(finished) - len(numbers)
+
+
+def _point_of(checked: CheckedStudy, old: Study, trial: FrozenTrial) -> dict[str, Any] | None:
+    """Returns the trial as a point of the new space; None where it does not belong to it. The spec's hash decides."""
+    space = checked.file.space
+    searched = {name.partition("@")[0]: value for name, value in trial.params.items()}
+    values = {**old.user_attrs[records.DEFINITION]["fixed"], **searched}
+    known = {each.name: label_of(values[each.path]) for each in space.all() if each.path in values}
+    try:
+        point = space.first({**known, **trial.params})
+    except KeyError:
+        return None
+    if not space.contains(point):
+        return None
+    try:
+        spec = checked.trial(point)
+        identity = hash_with(spec, checked.contents(spec))
+    except (SpecError, DataError):
+        return None
+    return point if identity == trial.user_attrs.get(records.SPEC_HASH) else None
+
+
+def _new_study(checked: CheckedStudy, storage: StudyStorage, name: str, wanted: Mapping[str, Any]) -> Study:
+    """Makes a study with its definition; call it under the study's lock."""
+    directions = [objective.direction for objective in checked.file.objectives]
+    study = create_study(study_name=name, storage=storage.optuna, directions=directions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([objective.text for objective in checked.file.objectives])
+    study.set_user_attr(records.DEFINITION, dict(wanted))
+    return study
 
 
 def _refusal(
@@ -190,11 +274,11 @@ def _refusal(
     if len(differences) > _SHOWN:
         shown += f"; and {len(differences) - _SHOWN} more"
     advice = "give this one another `name`"
-    if is_space_change(stored, wanted):
+    if _is_space_change(stored, wanted):
         advice += ", or carry over the finished trials that lie in the new space: collm study run FILE --migrate"
     return (
-        f"{storage.address} holds a study '{name}' that asks something else, and their trials cannot be mixed: "
-        f"{shown}. To go on, {advice}"
+        f"{storage.address} already has a study '{name}' with a different definition; its trials cannot be combined "
+        f"with this one: {shown}. To go on, {advice}"
     )
 
 

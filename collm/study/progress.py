@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from collm.study import records
-from collm.study.objective import Objective
+from collm.study.trial_queue import TrialQueue
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LAST = 5
@@ -29,9 +30,9 @@ STATE_WORDS = {
 class StudyProgress:
     """Shows how far a study has come."""
 
-    def __init__(self, name: str, total: int, objectives: tuple[Objective, ...], *, workers: int) -> None:
-        """Takes the study's name, its trials in total, its objectives and the number of local workers."""
-        self._name, self._total, self._objectives, self._workers = name, total, objectives, workers
+    def __init__(self, queue: TrialQueue, *, workers: int) -> None:
+        """Takes the study and how many of its trials run at once here."""
+        self._queue, self._name, self._workers = queue, queue.study.study_name, workers
         self._console = Console(stderr=True)
         self._live: Live | None = None
         self._known: set[int] = set()
@@ -49,24 +50,21 @@ class StudyProgress:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
-    @property
-    def due(self) -> bool:
-        """Whether it is time to look again."""
-        return time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS
-
-    def start(self, trials: Sequence[FrozenTrial]) -> None:
-        """Takes what was finished before this command."""
-        self._known = {trial.number for trial in trials if trial.state.is_finished()}
+    def start(self) -> None:
+        """Says what was finished before this command."""
+        self._known = {trial.number for trial in self._queue.trials() if trial.state.is_finished()}
         if self._known:
-            sys.stderr.write(f"{self._name}: {len(self._known)} of {self._total} trials were finished before\n")
+            sys.stderr.write(f"{self._name}: {len(self._known)} of {self._queue.total} trials were finished before\n")
 
-    def show(self, trials: Sequence[FrozenTrial]) -> None:
-        """Shows the study as it is now.
+    def tick(self) -> None:
+        """Shows the study if it was not shown within the last second."""
+        if time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS:
+            self.show()
 
-        Args:
-            trials: All trials.
-        """
+    def show(self) -> None:
+        """Shows the study as it is now."""
         self._looked = time.monotonic()
+        trials = self._queue.trials()
         for trial in trials:
             if trial.state.is_finished() and trial.number not in self._known:
                 self._known.add(trial.number)
@@ -85,26 +83,26 @@ class StudyProgress:
     def _summary(self, trials: Sequence[FrozenTrial]) -> str:
         counts = count_states(trials)
         finished = sum(trial.state.is_finished() for trial in trials)
-        parts = [f"{finished}/{self._total}", *(f"{n} {state}" for state, n in counts.items() if n)]
-        best = best_trials(trials, self._objectives)
-        if len(self._objectives) == 1 and best:
+        parts = [f"{finished}/{self._queue.total}", *(f"{n} {state}" for state, n in counts.items() if n)]
+        best = best_trials(self._queue.study, trials)
+        if len(self._queue.objectives) == 1 and best:
             parts.append(f"best {shown_values(best[0])} (trial {best[0].number})")
         elif best:
             parts.append(f"{len(best)} on the Pareto front")
-        left = seconds_left(trials, self._total, self._workers)
+        left = seconds_left(trials, self._queue.total, self._workers)
         if left is not None:
             parts.append(f"about {_duration(left)} left")
         return ", ".join(parts)
 
     def _table(self, trials: Sequence[FrozenTrial]) -> Table:
         table = Table(title=f"{self._name}: {self._summary(trials)}", box=None, title_justify="left")
-        for column in ("trial", "state", *(each.text for each in self._objectives), "parameters"):
+        for column in ("trial", "state", *(each.text for each in self._queue.objectives), "parameters"):
             table.add_column(column)
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         finished = [trial for trial in trials if trial.state.is_finished()]
         for trial in [*finished[-_LAST:], *running]:
-            values = [shown_value(value) for value in trial.values or ()] or [""] * len(self._objectives)
-            values += [""] * (len(self._objectives) - len(values))
+            values = [shown_value(value) for value in trial.values or ()] or [""] * len(self._queue.objectives)
+            values += [""] * (len(self._queue.objectives) - len(values))
             state = STATE_WORDS[trial.state]
             if trial.state == TrialState.RUNNING and trial.intermediate_values:
                 state += f" (validation AUC {trial.intermediate_values[max(trial.intermediate_values)]:.4f})"
@@ -119,7 +117,7 @@ def shown_values(trial: FrozenTrial) -> str:
 
 
 def shown_value(value: float) -> str:
-    """Returns one objective's value in the digits that are worth reading."""
+    """Returns one objective's value in the digits that matter."""
     return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.3g}"
 
 
@@ -128,24 +126,19 @@ def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     return {word: sum(trial.state == state for trial in trials) for state, word in STATE_WORDS.items()}
 
 
-def best_trials(trials: Sequence[FrozenTrial], objectives: tuple[Objective, ...]) -> list[FrozenTrial]:
-    """Returns the best trial, or with several objectives all that no other trial beats in every one.
+def best_trials(study: Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Returns the best trial, or with several objectives the Pareto front, best by the first objective first.
 
-    Args:
-        trials: All trials.
-        objectives: What is better.
+    Of trials with the same values the first one counts: later ones repeat it.
     """
+    signs = [1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in study.directions]
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    signs = [1.0 if objective.direction == "maximize" else -1.0 for objective in objectives]
-    scored = [(tuple(s * v for s, v in zip(signs, trial.values, strict=True)), trial) for trial in complete]
-    if len(objectives) == 1:
-        return [max(scored, key=lambda each: (each[0], -each[1].number))[1]] if scored else []
-    front: dict[tuple[float, ...], FrozenTrial] = {}
-    for score, trial in scored:
-        beaten = any(all(o >= s for o, s in zip(other, score, strict=True)) and other != score for other, _ in scored)
-        if not beaten:
-            front.setdefault(score, trial)
-    return [front[score] for score in sorted(front, reverse=True)]
+    if len(signs) == 1:
+        return [max(complete, key=lambda trial: (signs[0] * trial.values[0], -trial.number))] if complete else []
+    front = {tuple(trial.values): trial for trial in reversed(study.best_trials)}
+    return sorted(
+        front.values(), key=lambda trial: [-sign * value for sign, value in zip(signs, trial.values, strict=True)]
+    )
 
 
 def seconds_left(trials: Sequence[FrozenTrial], total: int, workers: int) -> float | None:

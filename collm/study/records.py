@@ -1,4 +1,4 @@
-"""What is kept of each trial beside Optuna's own fields: user attributes, which every tool on the storage shows."""
+"""What is kept of each trial next to Optuna's own fields: user attributes, which every tool on the storage shows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 
 from collm.locks import Holder
+from collm.spec.model import ResolvedSpec
 
 OWNER = "owner"
 ATTEMPTS = "attempts"
@@ -25,7 +26,7 @@ MIGRATED_FROM = "migrated_from"
 DEFINITION = "collm"
 
 OutcomeKind = Literal["complete", "pruned", "failed", "killed"]
-# A traceback longer than this keeps its end, where the cause stands.
+# A traceback longer than this keeps its end, where the cause is.
 MAX_TRACEBACK = 16_000
 
 
@@ -49,12 +50,29 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Owner:
-    """The worker that works on a trial.
+class ClaimedTrial:
+    """A trial that this command runs next.
 
     Attributes:
-        holder: Its process.
-        beat: Counts up while it lives, for workers on other hosts.
+        number: Number of the trial.
+        spec: What it runs.
+        attempt: 1 for the first time.
+        previous: The process that worked on it before; None for the first time and after a release.
+    """
+
+    number: int
+    spec: ResolvedSpec
+    attempt: int
+    previous: Holder | None
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that works on a trial.
+
+    Attributes:
+        holder: The process of the command.
+        beat: Counts up while it lives, for commands on other hosts.
     """
 
     holder: Holder
@@ -65,9 +83,9 @@ class Owner:
         return {**asdict(self.holder), "beat": self.beat}
 
 
-def owner_of(trial: FrozenTrial) -> Owner | None:
-    """Returns who works on a trial, None where nobody does."""
-    content = trial.user_attrs.get(OWNER)
+def owner_in(attributes: Mapping[str, Any]) -> Owner | None:
+    """Returns the process that works on a trial with these attributes, None where it is free."""
+    content = attributes.get(OWNER)
     if not content:
         return None
     return Owner(Holder(int(content["pid"]), str(content["host"]), float(content["start"])), int(content["beat"]))
@@ -81,7 +99,7 @@ def attempts_of(trial: FrozenTrial) -> int:
 def n_attempts(attributes: Mapping[str, Any]) -> int:
     """Returns how often a trial with these attributes was begun.
 
-    Once is not written down, because every write costs milliseconds. An answered duplicate was never begun.
+    Once is not stored, because every write costs milliseconds. An answered repeat was never begun.
     """
     begun = SPEC_HASH in attributes and DUPLICATE_OF not in attributes
     return int(attributes.get(ATTEMPTS, 1 if begun else 0))
@@ -94,7 +112,7 @@ def is_waiting_for(trial: FrozenTrial) -> int | None:
 
 
 def same_spec(trials: Sequence[FrozenTrial], spec_hash: str, number: int) -> FrozenTrial | None:
-    """Returns the trial that ran this spec, or runs it now; None where there is none. Duplicates are not it."""
+    """Returns the trial that ran this spec, or runs it now; None where there is none. Repeats do not count."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
     found = [
         each
@@ -106,3 +124,14 @@ def same_spec(trials: Sequence[FrozenTrial], spec_hash: str, number: int) -> Fro
         and DUPLICATE_OF not in each.user_attrs
     ]
     return min(found, key=lambda each: (states.index(each.state), each.number), default=None)
+
+
+def is_kept(index: int) -> bool:
+    """Whether the n-th validation value is stored: all of the first 20, then ever fewer, so that curves stay small.
+
+    Args:
+        index: Number of the validation from 1; the same ones are kept in every trial, so that they can be compared.
+    """
+    if index <= 20:
+        return True
+    return index % (5 if index <= 100 else 25 if index <= 500 else 100) == 0

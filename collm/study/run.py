@@ -1,214 +1,265 @@
-"""Runs a study: in this process with one worker, else with several, which are started again when they are killed."""
+"""Runs a study: one command takes trials, runs each in a process of its own, and stores how it ended."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from collm.component import BuildContext
 from collm.errors import CollmError, RunError, SpecError
-from collm.locks import Holder
 from collm.look import look_around
-from collm.registry import Registry, default_registry
-from collm.runs.parent import end_with_parent
-from collm.spec.model import COMPONENT_SECTIONS
+from collm.registry import Registry
+from collm.runs.records import RunOutcome
+from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
+from collm.study import records
 from collm.study.check import CheckedStudy, check_study, probed_specs
-from collm.study.child import end_with
 from collm.study.definition import open_study
-from collm.study.ledger import Ledger
-from collm.study.processes import LOST, Starter, fork_server, start_process
 from collm.study.progress import StudyProgress
+from collm.study.records import ClaimedTrial, Outcome
 from collm.study.storage import StudyStorage
-from collm.study.study_file import read_study
-from collm.study.worker import Worker, WorkerOptions
+from collm.study.study_file import Objective, read_study
+from collm.study.trial_process import (
+    FAILED,
+    PRUNED,
+    REPORT,
+    Job,
+    TrialProcess,
+    Work,
+    count_cuda_devices,
+    run_trial,
+    start_context,
+)
+from collm.study.trial_queue import BEAT_S, TrialQueue
 
-# A worker that dies this often is not started again: something is wrong with the machine, not with a trial.
-_RESTARTS = 20
-_LOOK_S = 0.5
-_STOP_S = 30.0
+_POLL_S = 0.25
+# Between two looks for a trial where there was none; other commands may be killed meanwhile.
+_IDLE_S = 0.5
 
 
 @dataclass(frozen=True)
-class StudyRequest:
-    """One `collm study run`: what a worker needs to read the study for itself.
+class StudyOptions:
+    """What one `collm study run` uses of its machine.
 
     Attributes:
-        path: The study file.
-        overrides: `path=value` texts of `--set`.
-        cwd: Folder that relative locations in `overrides` resolve against.
-        options: Directories and threads.
+        runs_dir: Directory of run folders and stages.
+        cache_dir: User cache.
+        threads: Processor threads per trial; None = torch's own choice.
         device: Device name; None = CUDA devices in turn where there are any, else the processor.
-        workers: Local workers.
+        workers: Trials that run at once.
     """
 
-    path: Path
-    overrides: tuple[str, ...]
-    cwd: Path
-    options: WorkerOptions
+    runs_dir: Path
+    cache_dir: Path
+    threads: int | None = None
     device: str | None = None
     workers: int = 1
 
 
-def load_study_file(request: StudyRequest, registry: Registry) -> CheckedStudy:
-    """Reads and checks the study of a request.
+def load_study(
+    path: Path, overrides: Sequence[str], registry: Registry, *, cwd: Path, options: StudyOptions
+) -> CheckedStudy:
+    """Reads and checks a study.
+
+    Args:
+        path: The study file.
+        overrides: `path=value` texts of `--set`.
+        registry: What is installed.
+        cwd: Folder that relative locations in `overrides` resolve against.
+        options: Directories and workers.
 
     Raises:
         SpecError: With every problem of the file and its search space.
     """
-    file = read_study(request.path, request.overrides, registry, cwd=request.cwd, runs_dir=request.options.runs_dir)
-    if file.storage.kind == "sqlite" and request.workers > 1:
+    file = read_study(path, overrides, registry, cwd=cwd, runs_dir=options.runs_dir)
+    if file.storage.kind == "sqlite" and options.workers > 1:
         message = "sqlite is for one worker: use journal:PATH on one machine, postgresql:// on several"
         raise SpecError([file.node.nearest(("storage",)).place.problem(message, "study.storage")])
-    context = BuildContext(cache_dir=request.options.cache_dir, find=registry.get)
-    return check_study(file, registry, context)
+    return check_study(file, registry, BuildContext(cache_dir=options.cache_dir, find=registry.get))
 
 
-def run_study(
-    checked: CheckedStudy, request: StudyRequest, registry: Registry, *, opened: Callable[[], None] = lambda: None
-) -> Ledger:
+def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) -> TrialQueue:
     """Runs the trials that are missing.
 
-    Args:
-        checked: The study.
-        request: Directories, device, workers.
-        registry: Where components come from.
-        opened: Called when the storage was opened.
-
     Returns:
-        The study's ledger, all of whose trials are finished, or whose time is up.
+        The study's queue, all of whose trials are finished, or whose time is up.
 
     Raises:
         SpecError: If files that a trial names are missing, or the storage holds another study of this name.
-        RunError: If workers keep dying.
+        RunError: If the storage cannot be reached, or files change meanwhile.
     """
     # Showing a study needs no data; running one does.
-    if problems := look_around(probed_specs(checked), registry, checked.specs.context):
+    specs = list(probed_specs(checked))
+    if problems := look_around(specs, registry, checked.context):
         raise SpecError(problems)
-    ledger = open_ledger(checked)
-    opened()
+    storage = StudyStorage(checked.file.storage)
+    queue = TrialQueue(checked, storage, open_study(checked, storage))
     hours = checked.file.section.hours
     deadline = None if hours is None else time.monotonic() + hours * 3600
-    progress = StudyProgress(checked.file.name, ledger.total, checked.file.objectives, workers=request.workers)
-    progress.start(ledger.trials())
+    progress = StudyProgress(queue, workers=options.workers)
+    progress.start()
     with progress:
-
-        def look() -> None:
-            if progress.due:
-                progress.show(ledger.trials())
-
-        if request.workers == 1:
-            _worker(checked, request, ledger, registry, slot=0, tick=look).run(deadline)
-        else:
-            _supervise(request, _modules(checked, registry), deadline=deadline, look=look)
-        progress.show(ledger.trials())
-    return ledger
+        StudyRunner(queue, options, modules=_modules(specs, registry), tick=progress.tick).run(deadline)
+        progress.show()
+    return queue
 
 
-def open_ledger(checked: CheckedStudy) -> Ledger:
-    """Opens the storage and the study in it.
-
-    Raises:
-        SpecError: If the storage holds another study of this name.
-        RunError: If the storage cannot be reached.
-    """
-    storage = StudyStorage(checked.file.storage)
-    return Ledger(checked, storage, open_study(checked, storage))
-
-
-def _worker(
-    checked: CheckedStudy,
-    request: StudyRequest,
-    ledger: Ledger,
-    registry: Registry,
-    *,
-    slot: int,
-    tick: Callable[[], None] = lambda: None,
-) -> Worker:
-    starter = Starter(_modules(checked, registry), device=request.device, slot=slot)
-    return Worker(
-        ledger, starter, request.options, name=checked.file.name, objectives=checked.file.objectives, tick=tick
-    )
+def _modules(specs: Sequence[ResolvedSpec], registry: Registry) -> tuple[str, ...]:
+    """Returns what the fork server loads once for all trials: runner, plugins, the components that are used."""
+    used = {(kind, config.name) for spec in specs for kind in COMPONENT_SECTIONS if (config := getattr(spec, kind))}
+    used |= {("metric", name) for spec in specs for name in spec.evaluate.metrics}
+    used |= {("encoder", floor.name) for floor in registry.floors()}
+    factories = {registry.get(kind, name).factory.partition(":")[0] for kind, name in used}  # type: ignore[arg-type]
+    plugins = {registry.origin(each.kind, each.name).module for each in registry.components()}
+    return ("collm.runner", *sorted(plugins), *sorted(factories))
 
 
-def _modules(checked: CheckedStudy, registry: Registry) -> list[str]:
-    """Modules of the components that trials build, for the fork server to load once."""
-    spec = checked.specs.trial(checked.file.space.first())
-    named = {(kind, config.name) for kind in COMPONENT_SECTIONS if (config := getattr(spec, kind)) is not None}
-    for parameter in checked.file.space.all():
-        if parameter.parts[-1] == "name" and len(parameter.parts) == 2:
-            named |= {(parameter.parts[0], str(choice.label)) for choice in parameter.choices}
-    named |= {("metric", name) for name in spec.evaluate.metrics}
-    named |= {("encoder", floor.name) for floor in registry.floors()}
-    return sorted({registry.get(kind, name).factory.partition(":")[0] for kind, name in named})  # type: ignore[arg-type]
+class StudyRunner:
+    """Keeps up to `workers` trials running until nothing is left to do."""
+
+    def __init__(
+        self,
+        queue: TrialQueue,
+        options: StudyOptions,
+        work: Work = run_trial,
+        *,
+        modules: Sequence[str] = (),
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Takes the queue, what the fork server loads beforehand, and what is called a few times a second."""
+        self._queue, self._options, self._work, self._tick = queue, options, work, tick
+        self._name = queue.study.study_name
+        self._modules = modules
+        self._context: Any = None
+        self._devices: list[str] = []
+        # By the number of its place among the workers, which decides its CUDA device.
+        self._running: dict[int, TrialProcess] = {}
+        self._beaten = time.monotonic()
+
+    def run(self, deadline: float | None = None) -> None:
+        """Runs trials until all are finished.
+
+        Args:
+            deadline: `time.monotonic()` after which no new trial is started; None = no limit.
+
+        Raises:
+            RunError: If a trial cannot be begun; those that run are finished before.
+            KeyboardInterrupt: After the running trials were released.
+        """
+        failure: CollmError | None = None
+        next_look = 0.0
+        try:
+            while True:
+                if failure is None and len(self._running) < self._options.workers and time.monotonic() >= next_look:
+                    late = deadline is not None and time.monotonic() >= deadline
+                    try:
+                        found = self._queue.claim(start_new=not late)
+                    except CollmError as error:
+                        failure = error
+                        continue
+                    if isinstance(found, ClaimedTrial):
+                        self._start(found)
+                        continue
+                    if found.over:
+                        return
+                    next_look = time.monotonic() + _IDLE_S
+                if failure is not None and not self._running:
+                    raise failure
+                if self._watch():
+                    next_look = 0.0
+                self._tick()
+        finally:
+            self._stop()
+
+    def _start(self, claimed: ClaimedTrial) -> None:
+        options = self._options
+        slot = next(slot for slot in range(options.workers) if slot not in self._running)
+        try:
+            if self._context is None:
+                self._prepare()
+            job = Job(
+                claimed,
+                runs_dir=options.runs_dir,
+                cache_dir=options.cache_dir,
+                device=self._devices[slot % len(self._devices)],
+                threads=options.threads,
+                log=log_file(options.runs_dir, self._name, claimed.number),
+            )
+            self._running[slot] = TrialProcess(job, self._context, self._work)
+        except BaseException:
+            self._queue.release(claimed.number)
+            raise
+
+    def _prepare(self) -> None:
+        """Chooses devices and how processes start, before the first trial."""
+        device = self._options.device
+        self._context = start_context(device, self._modules)
+        self._devices = [device or "cpu"]
+        if device is None and (n_devices := count_cuda_devices(self._context)):
+            self._devices = [f"cuda:{index}" for index in range(n_devices)]
+            self._context = start_context(self._devices[0], self._modules)
+
+    def _watch(self) -> bool:
+        """Waits a moment for messages of the trials and handles them; whether a trial ended."""
+        if not self._running:
+            time.sleep(_POLL_S)
+        ready = wait([trial.connection for trial in self._running.values()], _POLL_S) if self._running else []
+        ended = False
+        for slot, trial in list(self._running.items()):
+            if trial.connection in ready:
+                ended = self._handle(slot, trial) or ended
+        if time.monotonic() - self._beaten > BEAT_S:
+            self._beaten = time.monotonic()
+            self._queue.beat(trial.number for trial in self._running.values())
+        return ended
+
+    def _handle(self, slot: int, trial: TrialProcess) -> bool:
+        message = trial.receive()
+        if message is not None and message[0] == REPORT:
+            trial.answer(self._queue.report(trial.number, message[1], message[2]))
+            return False
+        outcome = trial.crash() if message is None else self._outcome(message, time.monotonic() - trial.started)
+        trial.join()
+        del self._running[slot]
+        self._queue.finish(trial.number, outcome)
+        return True
+
+    def _outcome(self, message: tuple[Any, ...], seconds: float) -> Outcome:
+        facts: dict[str, Any] = {records.SECONDS: round(seconds, 3)}
+        if message[0] == PRUNED:
+            return Outcome("pruned", cause="stopped at a validation", facts=facts)
+        if message[0] == FAILED:
+            return Outcome("failed", cause=message[1].partition("\n")[0], traceback=message[2], facts=facts)
+        return _measured(message[1], self._queue.objectives, facts)
+
+    def _stop(self) -> None:
+        """Ends the running trials and releases them; the storage may be what failed."""
+        for trial in self._running.values():
+            trial.terminate()
+        for trial in self._running.values():
+            trial.join()
+            with contextlib.suppress(RunError):
+                self._queue.release(trial.number)
+        self._running.clear()
 
 
-def _supervise(request: StudyRequest, modules: list[str], *, deadline: float | None, look: Callable[[], None]) -> None:
-    """Keeps the local workers alive until each has ended by itself; they and their trials share one fork server."""
-    context = fork_server([__name__, *modules])
-    me = Holder.this_process()
-    restarts = dict.fromkeys(range(request.workers), 0)
-
-    def start(slot: int) -> Any:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        process = context.Process(target=_worker_main, args=(request, slot, me, left), name=f"worker-{slot}")
-        start_process(process)
-        return process
-
-    running = {slot: start(slot) for slot in restarts}
-    broken: list[int] = []
+def _measured(outcome: RunOutcome, objectives: tuple[Objective, ...], facts: dict[str, Any]) -> Outcome:
+    facts[records.RUN_DIR] = str(outcome.folder)
+    facts[records.STAGES] = {
+        name: {"seconds": each.seconds, "reused": each.reused, "work_seconds": each.work_seconds}
+        for name, each in outcome.results.timing.items()
+    }
     try:
-        while running:
-            for slot, process in list(running.items()):
-                process.join(_LOOK_S / request.workers)
-                if process.exitcode is None:
-                    continue
-                del running[slot]
-                if (process.exitcode < 0 or process.exitcode == LOST) and restarts[slot] < _RESTARTS:
-                    restarts[slot] += 1
-                    running[slot] = start(slot)
-                elif process.exitcode != 0:
-                    broken.append(slot)
-            look()
-    finally:
-        _stop(list(running.values()))
-    if len(broken) == request.workers:
-        raise RunError("every worker ended with an error (above); the same command goes on where they stopped")
+        values = tuple(objective.value(outcome.results) for objective in objectives)
+    except ValueError as error:
+        return Outcome("failed", cause=str(error), facts=facts)
+    return Outcome("complete", values=values, facts=facts)
 
 
-def _stop(processes: list[BaseProcess]) -> None:
-    """Lets workers give their trials back."""
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join(_STOP_S)
-        if process.is_alive():
-            process.kill()
-
-
-def _worker_main(request: StudyRequest, slot: int, command: Holder, seconds: float | None) -> None:
-    """A local worker: the same as a command of its own, without display."""
-    end_with_parent(os.getppid())
-    end_with(command)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        registry = default_registry()
-        checked = load_study_file(request, registry)
-        deadline = None if seconds is None else time.monotonic() + seconds
-        _worker(checked, request, open_ledger(checked), registry, slot=slot).run(deadline)
-    except KeyboardInterrupt:
-        sys.exit(0)
-    except CollmError as error:
-        sys.stderr.write(f"worker {slot}: {error}\n")
-        sys.exit(error.exit_code)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    del number, frame
-    raise KeyboardInterrupt
+def log_file(runs_dir: Path, study: str, number: int) -> Path:
+    """Returns the file that takes the output of a trial's process."""
+    return runs_dir / "studies" / study / f"trial-{number:05d}.log"

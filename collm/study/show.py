@@ -1,4 +1,4 @@
-"""A study as tables and as plain data: trials, best, importances, history."""
+"""A study as tables, as plain data, and its best trial as a spec."""
 
 from __future__ import annotations
 
@@ -7,39 +7,36 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
 from optuna.importance import get_param_importances
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from collm.errors import RunError, UsageError
 from collm.study import records
-from collm.study.objective import Objective
-from collm.study.progress import STATE_WORDS, best_trials, count_states
+from collm.study.progress import STATE_WORDS, best_trials, count_states, shown_value
+from collm.study.study_file import Objective
+from collm.study.trial_queue import TrialQueue
 
 SCHEMA = 1
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_TRACEBACKS = 3
 
 
-def study_data(study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-    """Returns the study as plain data for `--json`.
-
-    Args:
-        study: The stored study.
-        objectives: Its objectives.
-        trials: Its trials.
-    """
-    best = [trial.number for trial in best_trials(trials, objectives)]
+def study_data(queue: TrialQueue) -> dict[str, Any]:
+    """Returns the study as plain data for `--json`."""
+    study, objectives, trials = queue.study, queue.objectives, queue.trials()
+    best = [trial.number for trial in best_trials(study, trials)]
     return {
         "schema": SCHEMA,
         "study": study.study_name,
         "objectives": [{"name": each.text, "direction": each.direction} for each in objectives],
         "counts": count_states(trials),
         "best": best if len(objectives) > 1 else (best[0] if best else None),
-        "importances": importances(study, objectives, trials),
+        "importances": importances(queue),
         "trials": [trial_data(trial) for trial in trials],
     }
 
@@ -62,46 +59,31 @@ def trial_data(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def importances(
-    study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial]
-) -> dict[str, dict[str, float]]:
-    """Returns objective -> parameter -> share of the variance that it explains (fANOVA); empty with too few trials.
-
-    Args:
-        study: The stored study.
-        objectives: Its objectives.
-        trials: Its trials.
-    """
+def importances(queue: TrialQueue) -> dict[str, dict[str, float]]:
+    """Returns objective -> parameter -> share of the variance that it explains (fANOVA); empty with too few trials."""
     found: dict[str, dict[str, float]] = {}
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    for index, objective in enumerate(objectives):
+    complete = [trial for trial in queue.trials() if trial.state == TrialState.COMPLETE]
+    for index, objective in enumerate(queue.objectives):
         values = {trial.values[index] for trial in complete}
         if len(complete) < 4 or len(values) < 2:
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            shares = get_param_importances(study, target=lambda trial, index=index: trial.values[index])
+            shares = get_param_importances(queue.study, target=lambda trial, index=index: trial.values[index])
         found[objective.text] = {name: round(float(share), 4) for name, share in shares.items()}
     return found
 
 
-def study_tables(
-    study: Study, objectives: tuple[Objective, ...], trials: Sequence[FrozenTrial], *, all_tracebacks: bool = False
-) -> list[RenderableType]:
-    """Returns what `collm study show` prints.
-
-    Args:
-        study: The stored study.
-        objectives: Its objectives.
-        trials: Its trials.
-        all_tracebacks: Whether every failed trial is shown with its traceback, not the last few alone.
-    """
+def study_tables(queue: TrialQueue, *, all_tracebacks: bool = False) -> list[RenderableType]:
+    """Returns what `collm study show` prints; without `all_tracebacks` those of the last failed trials alone."""
+    study, objectives, trials = queue.study, queue.objectives, queue.trials()
+    best = best_trials(study, trials)
     counts = ", ".join(f"{number} {state}" for state, number in count_states(trials).items() if number) or "no trial"
     parts: list[RenderableType] = [Text(f"{study.study_name}: {counts}", style="bold")]
-    parts.append(_trial_table("trials", trials, objectives, best_trials(trials, objectives)))
-    if len(objectives) > 1 and best_trials(trials, objectives):
-        parts.append(_trial_table("Pareto front", best_trials(trials, objectives), objectives, ()))
-    for name, shares in importances(study, objectives, trials).items():
+    parts.append(_trial_table("trials", trials, objectives, best))
+    if len(objectives) > 1 and best:
+        parts.append(_trial_table("Pareto front", best, objectives, ()))
+    for name, shares in importances(queue).items():
         parts.append(_importance_table(name, shares))
     if len(objectives) == 1 and (history := best_so_far(trials, objectives[0])):
         parts.append(Text(f"best {objectives[0].text} so far: {_bars(history)}  {history[0]:.4f} to {history[-1]:.4f}"))
@@ -155,16 +137,16 @@ def _trial_table(
 
 
 def parameter_names(trials: Sequence[FrozenTrial]) -> list[str]:
-    """Returns the searched parameters, in the order in which the trials have them: those of all trials come first."""
+    """Returns the searched parameters, in the order in which the trials have them."""
     return list(dict.fromkeys(name for trial in trials for name in trial.params))
 
 
 def _headings(names: Sequence[str]) -> list[str]:
-    """Returns the end of each name that no other name shares, in lines that leave room for the columns beside it."""
+    """Returns the end of each name that no other name shares, broken into lines so that columns stay narrow."""
     parts = [name.split(".") for name in names]
 
     def ending(own: Sequence[str]) -> str:
-        # A bare "name" would not say of what.
+        # A bare "name" does not say of what.
         for length in range(2 if own[-1].partition("@")[0] == "name" else 1, len(own)):
             if sum(other[-length:] == own[-length:] for other in parts) == 1:
                 return ".".join(own[-length:])
@@ -174,7 +156,7 @@ def _headings(names: Sequence[str]) -> list[str]:
 
 
 def trial_note(trial: FrozenTrial) -> str:
-    """Returns what there is to say about a trial beside its values, e.g. why it failed; often nothing."""
+    """Returns a remark on a trial, e.g. why it failed; often empty."""
     notes = []
     twin = trial.user_attrs.get(records.DUPLICATE_OF)
     if twin is not None:
@@ -215,3 +197,45 @@ def _bars(history: Sequence[float]) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def best_spec(queue: TrialQueue, number: int | None) -> tuple[str, str]:
+    """Returns the YAML of a trial's spec, and a line about the trial.
+
+    The spec evaluates what the base evaluates, test rows included; fitted stages of the trial are reused.
+
+    Args:
+        queue: The study.
+        number: Number of the trial; None = the best.
+
+    Raises:
+        RunError: If no trial is complete, or several are Pareto-optimal.
+        UsageError: If the numbered trial does not exist.
+    """
+    objectives, trials = queue.objectives, queue.trials()
+    best = best_trials(queue.study, trials)
+    if number is not None:
+        if number >= len(trials):
+            raise UsageError(f"there is no trial {number}: the study has {len(trials)}")
+        chosen = trials[number]
+    elif not best:
+        raise RunError("no trial is complete yet; `collm study show FILE` lists what happened")
+    elif len(objectives) > 1 and len(best) > 1:
+        numbers = ", ".join(str(trial.number) for trial in best)
+        raise UsageError(f"trials {numbers} are Pareto-optimal: choose one with --trial N")
+    else:
+        chosen = best[0]
+    try:
+        spec = queue.checked.whole(chosen.params)
+    except KeyError as error:
+        raise RunError(f"trial {chosen.number} does not belong to the study's search space: {error}") from None
+    # Optuna gives a pruned trial the last validation as its value, which is not an objective.
+    measured = zip(objectives, chosen.values, strict=True) if chosen.state == TrialState.COMPLETE else ()
+    values = ", ".join(f"{each.text} {shown_value(value)}" for each, value in measured)
+    searched = sum(trial.state.is_finished() for trial in trials)
+    about = f"trial {chosen.number} of study {queue.study.study_name}, {values or STATE_WORDS[chosen.state]}"
+    header = (
+        f"# {about}.\n# Chosen among {searched} trials by validation rows, which makes that number optimistic;\n"
+        "# `collm run` on this file adds the test rows.\n"
+    )
+    return header + yaml.safe_dump(spec.plain(), sort_keys=False, allow_unicode=True), about

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +54,13 @@ class Span:
     log: bool
     whole: bool
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Both ends as numbers; whole ones stay whole."""
+        low, high = self.low.value, self.high.value
+        assert isinstance(low, int | float) and isinstance(high, int | float)
+        return low, high
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -63,7 +70,7 @@ class Parameter:
         name: Name in Optuna: the path, with `@choice` behind it inside a conditional group.
         path: Dotted path of the field.
         parts: The path in parts.
-        place: Where its key stands.
+        place: Where its key is written.
         choices: Its values; empty for a range. A fixed value is one choice.
         span: Its range; None with choices.
     """
@@ -77,18 +84,32 @@ class Parameter:
 
     @property
     def fixed(self) -> bool:
-        """Whether there is nothing to choose: such a parameter is not shown to Optuna."""
+        """Whether there is one value only: such a parameter is not shown to Optuna."""
         return len(self.choices) == 1
+
+    @property
+    def first(self) -> Label:
+        """The first choice or the low end."""
+        return self.span.ends[0] if self.span is not None else self.choices[0].label
 
     def distribution(self) -> BaseDistribution:
         """Returns the parameter as Optuna's distribution."""
         if self.span is None:
             return CategoricalDistribution([choice.label for choice in self.choices])
-        low, high = self.span.low.value, self.span.high.value
-        assert isinstance(low, int | float) and isinstance(high, int | float)
+        low, high = self.span.ends
         if self.span.whole:
             return IntDistribution(int(low), int(high), log=self.span.log, step=int(self.span.step or 1))
         return FloatDistribution(float(low), float(high), log=self.span.log, step=self.span.step)
+
+    def suggest(self, trial: Trial) -> Label:
+        """Lets a trial choose a value; a chosen one stays."""
+        drawn = self.distribution()
+        if isinstance(drawn, CategoricalDistribution):
+            label: Label = trial.suggest_categorical(self.name, drawn.choices)
+            return label
+        suggest = trial.suggest_int if isinstance(drawn, IntDistribution) else trial.suggest_float
+        number: float = suggest(self.name, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
+        return number
 
     def choice(self, label: Label) -> Choice:
         """Returns the choice of a label.
@@ -101,14 +122,27 @@ class Parameter:
                 return choice
         raise KeyError(f"{self.name}: {label!r}")
 
+    def node(self, label: Label) -> Node:
+        """Returns the value of a label with its place in the study file.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        if self.span is None:
+            return replace(self.choice(label).node, key_place=self.place)
+        for end in (self.span.low, self.span.high):
+            if label == end.value:
+                return replace(end, key_place=self.place)
+        return Node(label, self.place, key_place=self.place, raw=str(label))
+
     def n_values(self) -> int | None:
         """Returns how many values there are, None for a range without steps."""
         if self.span is None:
             return len(self.choices)
         if self.span.log or (self.span.step is None and not self.span.whole):
             return None
-        low, high, step = float(self.span.low.value), float(self.span.high.value), self.span.step or 1  # type: ignore[arg-type]
-        return math.floor((high - low) / step + 1e-9) + 1
+        low, high = self.span.ends
+        return math.floor((high - low) / (self.span.step or 1) + 1e-9) + 1
 
     def values(self) -> list[Label] | None:
         """Returns every value in order, None for a range without steps."""
@@ -117,9 +151,16 @@ class Parameter:
         count = self.n_values()
         if count is None:
             return None
-        low, step = float(self.span.low.value), self.span.step or 1  # type: ignore[arg-type]
-        drawn = [low + index * step for index in range(count)]
-        return [int(value) for value in drawn] if self.span.whole else list(drawn)
+        low, step = self.span.ends[0], self.span.step or 1
+        number = int if self.span.whole else float
+        return [number(low + index * step) for index in range(count)]
+
+    def described(self) -> dict[str, Any]:
+        """Returns the values as plain data, for comparing them with stored ones."""
+        if self.span is None:
+            return {"choices": [choice.label for choice in self.choices]}
+        span = self.span
+        return {"low": span.low.value, "high": span.high.value, "log": span.log, "step": span.step, "whole": span.whole}
 
 
 @dataclass(frozen=True)
@@ -138,15 +179,12 @@ class Space:
         yield from _below(self.parameters)
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
-        """Lets a trial choose a value of every parameter that exists for it; chosen ones stay.
+        """Lets a running trial choose a value of every parameter that exists for it; returns the point."""
+        return self._point(lambda parameter: parameter.suggest(trial))
 
-        Args:
-            trial: A running trial.
-
-        Returns:
-            The point.
-        """
-        return dict(_suggest(self.parameters, trial))
+    def first(self, chosen: Point | None = None) -> dict[str, Any]:
+        """Returns the point of all first values and low ends, but for the chosen values of some names."""
+        return self._point(lambda parameter: (chosen or {}).get(parameter.name, parameter.first))
 
     def active(self, point: Point) -> Iterator[tuple[Parameter, Label]]:
         """Yields the parameters that exist at a point with their labels, fixed ones included.
@@ -154,23 +192,7 @@ class Space:
         Raises:
             KeyError: If the point lacks one, or has a label that does not exist.
         """
-        yield from _active(self.parameters, point)
-
-    def assignments(self, point: Point) -> list[tuple[Parameter, Node]]:
-        """Returns what a point writes into the spec.
-
-        Raises:
-            KeyError: As `active`.
-        """
-        return [(parameter, _node(parameter, label)) for parameter, label in self.active(point)]
-
-    def first(self, chosen: Point | None = None) -> dict[str, Any]:
-        """Returns the point of all first values and low ends.
-
-        Args:
-            chosen: Values that are taken instead, by name.
-        """
-        return dict(_first(self.parameters, chosen or {}))
+        yield from _walk(self.parameters, lambda parameter: point[parameter.name])
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Yields every point of a space without ranges and groups, the last parameter fastest."""
@@ -197,15 +219,14 @@ class Space:
 
     def describe(self) -> dict[str, Any]:
         """Returns the space as plain data, for comparing it with a stored one."""
-        return {parameter.name: _described(parameter) for parameter in self.all()}
+        return {parameter.name: parameter.described() for parameter in self.all()}
 
     def with_numbers(self, decimal: frozenset[str]) -> Space:
-        """Returns the space with the ranges of the named parameters drawn as decimal numbers.
-
-        Args:
-            decimal: Names of parameters whose field holds a decimal number, however the ends are written.
-        """
+        """Returns the space with the ranges of these names drawn as decimal numbers, however their ends are written."""
         return Space(_retyped(self.parameters, decimal))
+
+    def _point(self, choose: Callable[[Parameter], Label]) -> dict[str, Any]:
+        return {parameter.name: label for parameter, label in _walk(self.parameters, choose) if not parameter.fixed}
 
 
 def label_of(value: Any) -> Label:
@@ -223,59 +244,13 @@ def _below(parameters: tuple[Parameter, ...]) -> Iterator[Parameter]:
             yield from _below(choice.group)
 
 
-def _suggest(parameters: tuple[Parameter, ...], trial: Trial) -> Iterator[tuple[str, Any]]:
+def _walk(parameters: tuple[Parameter, ...], choose: Callable[[Parameter], Label]) -> Iterator[tuple[Parameter, Label]]:
+    """Yields the parameters that exist where each one that is not fixed has the chosen label."""
     for parameter in parameters:
-        if parameter.fixed:
-            yield from _suggest(parameter.choices[0].group, trial)
-            continue
-        distribution = parameter.distribution()
-        if isinstance(distribution, CategoricalDistribution):
-            label = trial.suggest_categorical(parameter.name, distribution.choices)
-            yield parameter.name, label
-            yield from _suggest(parameter.choice(label).group, trial)
-        elif isinstance(distribution, IntDistribution):
-            low, high, step = distribution.low, distribution.high, distribution.step
-            yield parameter.name, trial.suggest_int(parameter.name, low, high, step=step, log=distribution.log)
-        else:
-            assert isinstance(distribution, FloatDistribution)
-            low, high, size = distribution.low, distribution.high, distribution.step
-            yield parameter.name, trial.suggest_float(parameter.name, low, high, step=size, log=distribution.log)
-
-
-def _active(parameters: tuple[Parameter, ...], point: Point) -> Iterator[tuple[Parameter, Label]]:
-    for parameter in parameters:
-        label = parameter.choices[0].label if parameter.fixed else point[parameter.name]
+        label = parameter.first if parameter.fixed else choose(parameter)
         yield parameter, label
         if parameter.choices:
-            yield from _active(parameter.choice(label).group, point)
-
-
-def _first(parameters: tuple[Parameter, ...], chosen: Point) -> Iterator[tuple[str, Any]]:
-    for parameter in parameters:
-        label: Any = parameter.span.low.value if parameter.span else parameter.choices[0].label
-        label = chosen.get(parameter.name, label)
-        if not parameter.fixed:
-            yield parameter.name, label
-        if parameter.choices:
-            yield from _first(parameter.choice(label).group, chosen)
-
-
-def _node(parameter: Parameter, label: Label) -> Node:
-    if parameter.choices:
-        return replace(parameter.choice(label).node, key_place=parameter.place)
-    assert parameter.span is not None
-    for end in (parameter.span.low, parameter.span.high):
-        if label == end.value:
-            return replace(end, key_place=parameter.place)
-    return Node(label, parameter.place, key_place=parameter.place, raw=str(label))
-
-
-def _described(parameter: Parameter) -> Any:
-    if parameter.span is None:
-        return {"choices": [choice.label for choice in parameter.choices]}
-    span = parameter.span
-    described = {"low": span.low.value, "high": span.high.value, "log": span.log, "step": span.step}
-    return described | {"whole": span.whole}
+            yield from _walk(parameter.choice(label).group, choose)
 
 
 def _retyped(parameters: tuple[Parameter, ...], decimal: frozenset[str]) -> tuple[Parameter, ...]:

@@ -106,7 +106,7 @@ class _Reader:
         for index, each in enumerate(node.value):
             label = label_of(each.plain())
             if (type(label), label) in found:
-                self._complain(each.place, f"{each.shown()} stands twice", f"{at}[{index}]")
+                self._complain(each.place, f"{each.shown()} is given twice", f"{at}[{index}]")
             found[type(label), label] = Choice(label, each)
         return _with(parameter, choices=tuple(found.values()))
 

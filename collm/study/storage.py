@@ -1,13 +1,12 @@
 """Where a study's trials are kept: an address without its password in any text, Optuna's storage, and one lock over it.
 
-The lock is held while a worker decides what to do next, so counts, duplicates and takeovers are decided once. Both
-kinds of lock (a locked file, a lock of the database session) end with the process that holds them.
+The lock is held while a command decides what to run next, so counts, repeats and takeovers are decided once. Both kinds
+of lock (a locked file, a lock of the database session) end with the process that holds them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -16,14 +15,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 from urllib.parse import unquote
 
+import filelock
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from collm.errors import Problem, RunError, UsageError
@@ -32,8 +31,8 @@ from collm.visible import without_passwords
 
 StorageKind = Literal["journal", "sqlite", "postgresql"]
 FORMS = "journal:PATH, sqlite:///PATH or postgresql://USER@HOST/DATABASE"
-_LOCK_SUFFIX = ".claim"
 _POLL_S = 0.02
+_APPEND_POLL_S = 0.001
 _LONGEST_LINE = 1 << 20
 # What every line of a journal has.
 _ENTRY = ("op_code", "worker_id")
@@ -79,49 +78,47 @@ def read_address(node: Node | None, default: Path, problems: list[Problem]) -> S
         default: Journal file that is used then.
         problems: Takes what is wrong, without any password.
     """
-    if node is None or not isinstance(node.value, str):
-        return StorageAddress("journal", default)
-    text, folder = node.value, node.place.folder
-    try:
-        return _address(text, folder, node, problems) or StorageAddress("journal", default)
-    except RuntimeError as error:
-        # Raised for `~name` where there is no such user.
-        problems.append(node.place.problem(f"'{_without_password(text)}' cannot be expanded: {error}", "study.storage"))
+    if node is not None and isinstance(node.value, str):
+        try:
+            return _parsed(node.value, node.place.folder)
+        except ValueError as error:
+            problems.append(node.place.problem(str(error), "study.storage"))
     return StorageAddress("journal", default)
 
 
-def _address(text: str, folder: Path, node: Node, problems: list[Problem]) -> StorageAddress | None:
+def _parsed(text: str, folder: Path) -> StorageAddress:
+    """Returns the address of a text.
+
+    Raises:
+        ValueError: If it is not an address; the message holds no password.
+    """
     if "\0" in text:
-        problems.append(node.place.problem("holds a NUL byte, so it cannot be an address", "study.storage"))
-        return None
-    if text.startswith("journal:") and text != "journal:":
-        return StorageAddress("journal", _absolute(folder, text.removeprefix("journal:")))
-    if text.startswith("sqlite:///") and text != "sqlite:///":
-        path = _absolute(folder, text.removeprefix("sqlite:///"))
-        return StorageAddress("sqlite", path, f"sqlite:///{path}")
-    if re.match(r"postgresql(\+\w+)?://", text):
+        raise ValueError("holds a NUL byte, so it cannot be an address")
+    # Blanks in an address belong to its password.
+    shown = without_passwords(re.sub(r"(://[^:]*):.*@", r"\1:***@", text, flags=re.DOTALL))
+    found = re.match(r"(journal:|sqlite:///)(.+)", text, flags=re.DOTALL)
+    if found is not None:
         try:
-            url = sqlalchemy.make_url(text)
-        # Raised with parts of the address in its message, the password among them.
-        except (ArgumentError, ValueError):
-            url = None
-        if url is not None and url.database:
-            driver = "postgresql+psycopg" if url.drivername == "postgresql" else url.drivername
-            return StorageAddress("postgresql", None, url.set(drivername=driver).render_as_string(hide_password=False))
-        message = "cannot be read as an address: write %40 for @, %3A for : and %2F for / in user and password"
-        problems.append(node.place.problem(f"'{_without_password(text)}' {message}", "study.storage"))
-    else:
-        problems.append(node.place.problem(f"'{_without_password(text)}' must be {FORMS}", "study.storage"))
-    return None
-
-
-def _without_password(text: str) -> str:
-    """As `without_passwords`, for a text that is an address as a whole: blanks in it belong to the password."""
-    return without_passwords(re.sub(r"(://[^:]*):.*@", r"\1:***@", text, flags=re.DOTALL))
-
-
-def _absolute(folder: Path, text: str) -> Path:
-    return Path(os.path.abspath(folder / Path(text).expanduser()))
+            path = Path(os.path.abspath(folder / Path(found[2]).expanduser()))
+        except RuntimeError as error:
+            raise ValueError(f"'{shown}' cannot be expanded: {error}") from error
+        return (
+            StorageAddress("journal", path)
+            if found[1] == "journal:"
+            else StorageAddress("sqlite", path, f"sqlite:///{path}")
+        )
+    if not re.match(r"postgresql(\+\w+)?://", text):
+        raise ValueError(f"'{shown}' must be {FORMS}")
+    try:
+        url = sqlalchemy.make_url(text)
+    # Raised with parts of the address in its message, the password among them.
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or not url.database:
+        advice = "write %40 for @, %3A for : and %2F for / in user and password"
+        raise ValueError(f"'{shown}' cannot be read as an address: {advice}") from None
+    driver = "postgresql+psycopg" if url.drivername == "postgresql" else url.drivername
+    return StorageAddress("postgresql", None, url.set(drivername=driver).render_as_string(hide_password=False))
 
 
 class StudyStorage:
@@ -159,11 +156,7 @@ class StudyStorage:
 
     @contextlib.contextmanager
     def lock(self, study: str) -> Iterator[None]:
-        """Holds the study: nobody else decides about its trials meanwhile. May be entered again by the holder.
-
-        Args:
-            study: Name of the study.
-        """
+        """Holds a study, so that no other command decides about its trials; may be entered again by the holder."""
         if self._depth:
             yield
             return
@@ -178,7 +171,7 @@ class StudyStorage:
         if self._engine is not None and self.address.kind == "postgresql":
             return _session_lock(self._engine, study)
         assert self.address.path is not None
-        return _file_lock(_lock_path(self.address.path))
+        return _file_lock(self.address.path)
 
 
 def _open(address: StorageAddress) -> tuple[BaseStorage, Any]:
@@ -196,20 +189,15 @@ def _open(address: StorageAddress) -> tuple[BaseStorage, Any]:
         return get_storage(storage), storage.engine
     assert address.path is not None
     address.path.parent.mkdir(parents=True, exist_ok=True)
-    path = str(address.path)
     if address.kind == "sqlite":
-        with _file_lock(_lock_path(address.path)):
+        with _file_lock(address.path):
             storage = RDBStorage(address.url, engine_kwargs={"connect_args": {"timeout": 60}})
         return get_storage(storage), storage.engine
-    return JournalStorage(JournalFileBackend(path, lock_obj=_JournalLock(path))), None
+    return JournalStorage(JournalFileBackend(str(address.path), lock_obj=_JournalLock(address.path))), None
 
 
 def journal_fault(path: Path) -> str:
-    """Says which line of a study's journal is damaged, empty where each is of the form that Optuna reads.
-
-    Args:
-        path: The journal.
-    """
+    """Returns which line of a study's journal is damaged and what to do; empty where Optuna can read each line."""
     advice = (
         "the study cannot be read on from there. Keep a copy of the file, remove that line (what it says is lost), and "
         "repeat; or begin a new study with another `name`"
@@ -228,55 +216,40 @@ def journal_fault(path: Path) -> str:
     return ""
 
 
-def _lock_path(path: Path) -> Path:
-    return path.with_name(path.name + _LOCK_SUFFIX)
-
-
-class _JournalLock(BaseJournalFileLock):  # type: ignore[misc]
+class _JournalLock(JournalFileOpenLock):  # type: ignore[misc]
     """Guards appends to a journal; a killed writer's lock is free at once and its torn last line is cut off.
 
-    Optuna's own lock is a link that stays behind when its holder is killed, and a torn line would join the next one.
+    Optuna's own lock is a file that stays behind when its holder is killed, for half a minute, and a torn line would
+    join the next one.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._descriptor: int | None = None
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, filelock.FileLock(f"{path}.append")
 
     def acquire(self) -> bool:
-        self._descriptor = os.open(f"{self._path}.append", os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._lock.acquire(poll_interval=_APPEND_POLL_S)
         _cut_torn_line(self._path)
         return True
 
     def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._lock.release()
 
 
-def _cut_torn_line(path: str) -> None:
-    with open(path, "rb+") as file:
+def _cut_torn_line(path: Path) -> None:
+    with path.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
-        if size == 0 or _ends_a_line(file, size):
+        file.seek(max(0, size - 1))
+        if file.read(1) in (b"", b"\n"):
             return
         start = max(0, size - _LONGEST_LINE)
         file.seek(start)
         file.truncate(start + file.read().rfind(b"\n") + 1)
 
 
-def _ends_a_line(file: BinaryIO, size: int) -> bool:
-    file.seek(size - 1)
-    return file.read(1) == b"\n"
-
-
 @contextlib.contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with filelock.FileLock(f"{path}.claim").acquire(poll_interval=_POLL_S):
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

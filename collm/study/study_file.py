@@ -1,23 +1,25 @@
-"""A study file -> what it says, checked for itself; whether its points resolve is asked in `check`."""
+"""A study file -> what it says and what it optimises, checked for itself; `check` resolves its points."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from collm.errors import Problem, SpecError
 from collm.registry import Registry
+from collm.runs.records import TRAINING, RunResults
 from collm.spec.component_config import ConfigReader
+from collm.spec.model import ResolvedSpec
 from collm.spec.node import Node, Place
 from collm.spec.override import apply_overrides
-from collm.spec.problems import unknown_key
+from collm.spec.problems import nearest
 from collm.spec.read import read_file
-from collm.spec.resolve import TOP_LEVEL, in_file_order
-from collm.spec.study_section import StudySection
-from collm.spec.suite_file import read_suite
-from collm.study.objective import Objective, read_objectives
+from collm.spec.resolve import in_file_order
+from collm.spec.study_section import Direction, StudySection
+from collm.spec.suite_file import HeadReader
 from collm.study.space import Space
 from collm.study.space_file import read_search
 from collm.study.storage import StorageAddress, read_address
@@ -25,6 +27,44 @@ from collm.study.storage import StorageAddress, read_address
 KEYS = ("name", "base", "study")
 DEFAULT_JOURNAL = "studies.log"
 MAX_GRID = 100_000
+COSTS: Mapping[str, str] = {
+    "cost.seconds_per_sample": "seconds of scoring per row, loading included",
+    "cost.fit_seconds": "seconds of fitting and tuning, counted in full where a stage was reused",
+}
+SPLIT = "valid"
+_SLICES = ("all", "warm", "cold")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One number of a run.
+
+    Attributes:
+        text: As written, e.g. `valid.warm.auc`.
+        slice_name: E.g. `all`; empty for a cost.
+        metric: Metric name; empty for a cost.
+        direction: Whether more or less is better.
+    """
+
+    text: str
+    slice_name: str
+    metric: str
+    direction: Direction
+
+    def value(self, results: RunResults) -> float:
+        """Reads the number from a run's results.
+
+        Raises:
+            ValueError: If it is null; says why.
+        """
+        if self.text == "cost.fit_seconds":
+            return sum(results.seconds(*TRAINING).values())
+        if not self.metric:
+            return results.timing["evaluate"].own_seconds / results.counts[SPLIT]
+        record = results.metrics[SPLIT][self.slice_name][self.metric]
+        if record.value is None:
+            raise ValueError(f"{self.text} has no value: {record.reason or 'no usable row'}")
+        return record.value
 
 
 @dataclass(frozen=True)
@@ -67,83 +107,154 @@ def read_study(path: Path, overrides: Sequence[str], registry: Registry, *, cwd:
     """
     document = read_file(path)
     if "study" not in document.fields:
-        message = "is no study file: a study has `name`, `base` and `study`; run a spec or suite with `collm run`"
+        message = "not a study file: expected `name`, `base` and `study`; run a spec or suite with `collm run`"
         raise SpecError([document.place.problem(message)])
     own = [text for text in overrides if text.startswith("study.")]
     document = apply_overrides(document, own, cwd=cwd)
-    problems: list[Problem] = []
-    for key, node in document.fields.items():
-        if key not in KEYS:
-            hint = " (it belongs into `base`)" if key in TOP_LEVEL else ""
-            problems.append(node.where.problem(unknown_key(key, KEYS, what="study file section") + hint, key))
-    name, base = _base(document, path, problems)
+    head = HeadReader(document, path, noun="study")
+    head.check_keys(KEYS, "study file section", hint="in `base`")
+    name, base, problems = head.name(), head.base(), head.problems
     base = apply_overrides(base, [text for text in overrides if text not in own], cwd=cwd)
-    study = document.fields["study"]
-    file = _read_section(study, registry, runs_dir, problems)
-    if problems or file is None:
+    node = document.fields["study"]
+    if not isinstance(node.value, Mapping):
+        problems.append(node.place.problem(f"got {node.shown()}, must be a mapping with `objective`, `search`, ..."))
         raise SpecError(in_file_order(problems))
-    return replace(file, name=name, place=document.place, base=base)
-
-
-def _base(document: Node, path: Path, problems: list[Problem]) -> tuple[str, Node]:
-    """Reads name and base by the rules of a suite, which has the same two."""
-    as_suite = document.with_fields({key: node for key, node in document.fields.items() if key in ("name", "base")})
-    try:
-        suite = read_suite(as_suite, path)
-    except SpecError as error:
-        for problem in error.problems:
-            message = problem.message.replace("name of the suite", "name of the study")
-            problems.append(replace(problem, message=message.replace("a suite's base", "a study's base")))
-        return "study", Node({}, document.place)
-    return suite.name, suite.base
-
-
-def _read_section(study: Node, registry: Registry, runs_dir: Path, problems: list[Problem]) -> StudyFile | None:
-    if not isinstance(study.value, Mapping):
-        problems.append(study.place.problem(f"got {study.shown()}, must be a mapping with `objective`, `search`, ..."))
-        return None
     reader = ConfigReader(registry)
-    section: StudySection | None = reader.read(StudySection, study, ("study",))
+    section: StudySection | None = reader.read(StudySection, node, ("study",))
     problems.extend(reader.problems)
-    storage = read_address(study.fields.get("storage"), runs_dir.absolute() / DEFAULT_JOURNAL, problems)
-    search = study.fields.get("search")
-    before = len(problems)
+    storage = read_address(node.fields.get("storage"), runs_dir.absolute() / DEFAULT_JOURNAL, problems)
+    n_before = len(problems)
+    search = node.fields.get("search")
     parameters = read_search(search, problems) if search is not None and isinstance(search.value, Mapping) else ()
-    search_is_read = len(problems) == before
-    objectives = read_objectives(study, registry, problems)
+    search_is_read = len(problems) == n_before
+    objectives = read_objectives(node, registry, problems)
     if section is None:
-        return None
-    file = StudyFile("", study.place, study, study, section, objectives, Space(parameters), storage)
-    problems.extend(_across(file, search_is_read=search_is_read))
+        raise SpecError(in_file_order(problems))
+    file = StudyFile(name, document.place, base, node, section, objectives, Space(parameters), storage)
+    problems += [*_sampler_problems(file), *_pruner_problems(file)]
+    # Skipped where the search failed to parse.
+    if search_is_read and parameters and all(parameter.fixed for parameter in file.space.all()):
+        problems.append(_problem(file, "search", "every field has one value: there is nothing to search"))
+    if problems:
+        raise SpecError(in_file_order(problems))
     return file
 
 
-def _across(file: StudyFile, *, search_is_read: bool) -> list[Problem]:
-    """Rules that span fields of the section; a search with mistakes in it is not called empty as well."""
+def read_objectives(node: Node, registry: Registry, problems: list[Problem]) -> tuple[Objective, ...]:
+    """Reads `objective` and `direction`; none where one has a problem. The section's check reports wrong types."""
+    written, given = node.fields.get("objective"), node.fields.get("direction")
+    if written is None:
+        return ()
+    texts = [each for each in _items(written) if isinstance(each.value, str)]
+    if not texts:
+        problems.append(written.place.problem("names no objective", "study.objective"))
+    directions: list[Any] = [None] * len(texts)
+    if given is not None and given.value is not None:
+        directions = [each.value for each in _items(given)]
+        if not all(each in ("maximize", "minimize") for each in directions):
+            return ()
+        if len(directions) != len(texts):
+            message = f"must name one direction per objective: {len(texts)} objectives"
+            problems.append(given.place.problem(message, "study.direction"))
+            return ()
+    objectives: dict[str, Objective] = {}
+    n_before = len(problems)
+    for each, direction in zip(texts, directions, strict=True):
+        text = str(each.value)
+        try:
+            if text in objectives:
+                raise ValueError(f"'{text}' is given twice")
+            objectives[text] = _objective(text, direction, registry)
+        except ValueError as error:
+            problems.append(each.place.problem(str(error), "study.objective"))
+    return tuple(objectives.values()) if len(problems) == n_before else ()
+
+
+def _objective(text: str, direction: Direction | None, registry: Registry) -> Objective:
+    """Returns the objective of a text.
+
+    Raises:
+        ValueError: If a run has no such number, or it is not for choosing by, or not in this direction.
+    """
+    if text in COSTS:
+        if direction == "maximize":
+            raise ValueError(f"'{text}' is a cost: its direction is minimize")
+        return Objective(text, "", "", "minimize")
+    split, _, rest = text.partition(".")
+    slice_name, _, metric = rest.rpartition(".")
+    if split in ("test", "train"):
+        why = "the test split is for the final number only" if split == "test" else "training rows say nothing"
+        raise ValueError(f"'{text}': {why}; search on validation rows: {SPLIT}.{rest or 'auc'}")
+    if split != SPLIT or not metric:
+        hint = nearest(text, [*COSTS, *(f"{SPLIT}.{name}" for name in registry.names("metric"))])
+        raise ValueError(f"'{text}' is not SPLIT[.SLICE].METRIC{hint}; e.g. {SPLIT}.auc, {', '.join(COSTS)}")
+    if slice_name and slice_name not in _SLICES:
+        raise ValueError(f"'{text}': unknown slice '{slice_name}'; slices: {', '.join(_SLICES)}")
+    try:
+        component = registry.get("metric", metric)
+    except SpecError as error:
+        raise ValueError(f"'{text}': {error.problems[0].message}") from error
+    better = component.load_factory()(component.config(name=metric)).higher_is_better
+    natural: Direction = "maximize" if better else "minimize"
+    if direction not in (None, natural):
+        word = "larger" if better else "smaller"
+        raise ValueError(f"'{metric}' is better when {word}: its direction is {natural}")
+    return Objective(text, slice_name or "all", metric, natural)
+
+
+def unproduced(file: StudyFile, spec: ResolvedSpec) -> list[Problem]:
+    """Returns a problem for every objective that a run of this spec does not give."""
+    found = []
+    for objective, each in zip(file.objectives, _items(file.node.fields["objective"]), strict=True):
+        for field, name in (("slices", objective.slice_name), ("metrics", objective.metric)):
+            known = getattr(spec.evaluate, field)
+            if name and name not in known:
+                message = (
+                    f"'{objective.text}': the base does not measure '{name}'; its evaluate.{field} are "
+                    f"{', '.join(known)}: add it there"
+                )
+                found.append(each.place.problem(message, "study.objective"))
+    return found
+
+
+def _items(node: Node) -> tuple[Node, ...]:
+    return node.value if isinstance(node.value, tuple) else (node,)
+
+
+def _sampler_problems(file: StudyFile) -> list[Problem]:
     section, found = file.section, []
-
-    def refuse(key: str, message: str) -> None:
-        found.append(file.node.nearest(tuple(key.split("."))).place.problem(message, f"study.{key}"))
-
     if section.sampler.name == "grid":
         if file.space.conditional:
-            refuse("sampler.name", "grid cannot search conditional groups: use tpe or random, or one study per group")
+            message = "grid cannot search conditional groups: use tpe or random, or one study per group"
+            found.append(_problem(file, "sampler.name", message))
         for parameter in file.space.all():
             if parameter.n_values() is None:
                 message = f"grid needs every value: give '{parameter.path}' a step without log, or choices"
                 found.append(parameter.place.problem(message, f"study.search.{parameter.path}"))
         points = math.prod(parameter.n_values() or 1 for parameter in file.space.all())
         if points > MAX_GRID:
-            refuse("sampler.name", f"the grid has {points:,} points, at most {MAX_GRID:,}: use tpe or random")
+            message = f"the grid has {points:,} points, at most {MAX_GRID:,}: use tpe or random"
+            found.append(_problem(file, "sampler.name", message))
     elif section.trials is None:
-        refuse("trials", "required field is missing: trials in total; only a grid ends by itself")
-    if section.pruner.name != "none" and file.objectives:
-        if len(file.objectives) > 1:
-            refuse("pruner.name", "several objectives cannot be pruned: a validation AUC does not rank them; use none")
-        elif file.objectives[0].direction == "minimize":
-            refuse("pruner.name", f"pruning goes by validation AUC, which does not rank {file.objectives[0].text}")
+        message = "required field is missing: trials in total; only a grid ends by itself"
+        found.append(_problem(file, "trials", message))
     if section.sampler.name == "nsga2" and len(file.objectives) == 1:
-        refuse("sampler.name", "nsga2 is for several objectives; use tpe, gp or random for one")
-    if search_is_read and file.space.parameters and all(parameter.fixed for parameter in file.space.all()):
-        refuse("search", "every field has one value: there is nothing to search")
+        message = "nsga2 is for several objectives; use tpe, gp or random for one"
+        found.append(_problem(file, "sampler.name", message))
     return found
+
+
+def _pruner_problems(file: StudyFile) -> list[Problem]:
+    if file.section.pruner.name == "none" or not file.objectives:
+        return []
+    if len(file.objectives) > 1:
+        message = "several objectives cannot be pruned: a validation AUC does not rank them; use none"
+        return [_problem(file, "pruner.name", message)]
+    if file.objectives[0].direction == "minimize":
+        message = f"pruning goes by validation AUC, which does not rank {file.objectives[0].text}"
+        return [_problem(file, "pruner.name", message)]
+    return []
+
+
+def _problem(file: StudyFile, key: str, message: str) -> Problem:
+    return file.node.nearest(tuple(key.split("."))).place.problem(message, f"study.{key}")

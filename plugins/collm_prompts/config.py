@@ -36,8 +36,9 @@ class CustomConfig(PromptConfig):
     """Settings of `custom`."""
 
     template: str = Field(
-        description="The prompt with {history}, {target}, {user} and {item} once each; [[...]] marks what the "
-        "text-only variant leaves out, both slots included; {{ and }} are braces. It ends where the answer begins."
+        description="The prompt with {history}, {target}, {user} and {item} once each; {history+item} in place of "
+        "{history} puts each history item's vector behind its title; [[...]] marks what the text-only variant leaves "
+        "out, both slots included; {{ and }} are braces. It ends where the answer begins."
     )
     text_template: str | None = Field(
         default=None,

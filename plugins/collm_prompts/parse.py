@@ -6,10 +6,11 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from collm.contracts.prompt import HistoryTitles, ItemSlot, Segment, TargetTitle, Text, UserSlot
+from collm.contracts.prompt import HistoryItems, HistoryTitles, ItemSlot, Segment, TargetTitle, Text, UserSlot
 
 FIELDS: Mapping[str, Callable[[bool], Segment]] = {
     "history": HistoryTitles,
+    "history+item": HistoryItems,
     "target": TargetTitle,
     "user": UserSlot,
     "item": ItemSlot,
@@ -23,8 +24,9 @@ def parse_template(text: str) -> tuple[Segment, ...]:
     """Returns the segments of a prompt.
 
     Args:
-        text: Words with `{history}`, `{target}`, `{user}`, `{item}`; `[[` and `]]` around collaborative parts; `{{` and
-            `}}` for braces. Slots stand inside `[[...]]`, so that the text-only variant leaves out their words too.
+        text: Words with `{history}` or `{history+item}`, `{target}`, `{user}`, `{item}`; `[[` and `]]` around
+            collaborative parts; `{{` and `}}` for braces. Slots stand inside `[[...]]`, so that the text-only variant
+            leaves out their words too; the slots of `{history+item}` leave no words behind.
 
     Raises:
         ValueError: If a brace or bracket does not pair, a field is unknown, or a slot stands outside of `[[...]]`.

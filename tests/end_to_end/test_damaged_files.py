@@ -136,7 +136,9 @@ def test_a_damaged_run_is_named_and_made_again(
             continue
         assert (marked and damage == "gone") or str(own) in caplog.text, file
         assert list(faults_of(own)) == []
-        assert read_run(own).results == {key: value for key, value in again.items() if key not in ("run_dir", "reused")}
+        assert read_run(own).results.plain() == {
+            key: value for key, value in again.items() if key not in ("run_dir", "reused")
+        }
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +216,7 @@ def test_a_run_of_an_earlier_version_stays_readable(runs: Path, tmp_path: Path, 
     for done in (tmp_path / "old" / "runs").rglob("done"):
         done.write_text("2026-01-01T00:00:00Z\n")
     (folder,) = (tmp_path / "old" / "runs").glob("d-*")
-    assert read_run(folder).results["name"] == "d"
+    assert read_run(folder).results.name == "d"
     assert open_run(folder, cache_dir=tmp_path).spec.name == "d"
     assert call(["runs", "check", "--runs-dir", str(folder.parent)]) == 0
     assert f"finished by an earlier version, so only presence was looked at: {folder}" in capsys.readouterr().err

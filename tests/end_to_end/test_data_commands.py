@@ -182,7 +182,7 @@ def test_wrong_options_are_seen_before_any_work(folder: Path) -> None:
     for arguments, message in (
         (("describe", "shop.yaml", "--picture", "data.jpg"), "ending '.jpg' is unknown; use .png, .svg, .pdf"),
         (("check", "shop.yaml", "--floor", "nope"), "--floor nope: no floor of that name; there are: bias-logistic"),
-        (("check", "shop.yaml", "--run", "nope"), "nope: no run folder here or in runs"),
+        (("check", "shop.yaml", "--run", "nope"), "nope: not a run folder here or in runs"),
         (("check", "shop.yaml", "--key", "a"), "--key a: this file is one spec, not a suite"),
     ):
         done = call(folder, *arguments)

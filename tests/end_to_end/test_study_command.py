@@ -252,25 +252,25 @@ def test_local_workers_share_a_study(folder: Path) -> None:
     assert len(ran) == len({trial["spec_hash"] for trial in ran})
 
 
-def test_a_killed_local_worker_is_replaced(folder: Path) -> None:
-    text = STUDY.replace("name: search", "name: replaced").replace("[1.0e-3, 1.0e-2]", "{low: 1.0e-4, high: 1.0e-2}")
+def test_a_killed_trial_is_begun_again_beside_another(folder: Path) -> None:
+    text = STUDY.replace("name: search", "name: killed").replace("[1.0e-3, 1.0e-2]", "{low: 1.0e-4, high: 1.0e-2}")
     text = text.replace("learning_rate: {choices: {low", "learning_rate: {low").replace("1.0e-2}}", "1.0e-2}")
-    (folder / "replaced.yaml").write_text(text.replace("trials: 6", "trials: 12"), encoding="utf-8")
-    process = start(folder, "run", "replaced.yaml", "--workers", "2", "--threads", "1")
+    (folder / "killed.yaml").write_text(text.replace("trials: 6", "trials: 12"), encoding="utf-8")
+    process = start(folder, "run", "killed.yaml", "--workers", "2", "--threads", "1")
     killed = False
     for _ in pulse(process):
-        if not killed and list(folder.glob("runs/studies/replaced/trial-*.log")):
-            killed = kill_a_worker(process.pid)
+        if not killed and list(folder.glob("runs/studies/killed/trial-*.log")):
+            killed = kill_a_trial(process.pid)
     _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert killed
-    trials = data(folder, "study", "show", "replaced.yaml")["trials"]
+    trials = data(folder, "study", "show", "killed.yaml")["trials"]
     assert [trial["state"] for trial in trials] == ["complete"] * 12
     assert sum(trial["attempts"] - 1 for trial in trials if "duplicate_of" not in trial) <= 1
 
 
-def kill_a_worker(command_pid: int) -> bool:
-    """Kills the first child of the fork server, which is a worker: trials start after it."""
+def kill_a_trial(command_pid: int) -> bool:
+    """Kills the oldest child of the fork server, which is a trial's process."""
     below = [each for server in psutil.Process(command_pid).children() for each in server.children()]
     if below:
         min(below, key=lambda each: each.create_time()).kill()

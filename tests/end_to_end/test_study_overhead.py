@@ -19,10 +19,10 @@ from collm.registry import default_registry
 from collm.study import records
 from collm.study.check import CheckedStudy, check_study
 from collm.study.definition import open_study
-from collm.study.ledger import Claim, Ledger
-from collm.study.records import Outcome
+from collm.study.records import ClaimedTrial, Outcome
 from collm.study.storage import StudyStorage
 from collm.study.study_file import read_study
+from collm.study.trial_queue import TrialQueue
 
 BASE = """\
 name: base
@@ -76,14 +76,14 @@ def storage(request: pytest.FixtureRequest) -> Iterator[str]:
     server.close()
 
 
-def opened(folder: Path, storage: str, text: str = STUDY) -> Ledger:
+def opened(folder: Path, storage: str, text: str = STUDY) -> TrialQueue:
     (folder / "base.yaml").write_text(BASE, encoding="utf-8")
     path = folder / "study.yaml"
     path.write_text(text.replace("STORAGE", storage), encoding="utf-8")
     registry = default_registry()
     checked = check_study(read_study(path, [], registry, cwd=folder, runs_dir=folder), registry)
     store = StudyStorage(checked.file.storage)
-    return Ledger(checked, store, open_study(checked, store))
+    return TrialQueue(checked, store, open_study(checked, store))
 
 
 def stored_trial(checked: CheckedStudy, index: int) -> FrozenTrial:
@@ -119,20 +119,21 @@ class Times:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_asking_and_telling_stay_quick(storage: str, tmp_path: Path) -> None:
+    write_data(tmp_path / "data")
     first = opened(tmp_path, storage)
-    first.study.add_trials(stored_trial(first._checked, index) for index in range(N_STORED))
+    first.study.add_trials(stored_trial(first.checked, index) for index in range(N_STORED))
     # A worker that comes later, as the ones that go on with a long study do.
-    ledger = opened(tmp_path, storage)
-    ledger.trials()
+    queue = opened(tmp_path, storage)
+    queue.trials()
     times = Times()
     for _ in range(N_TIMED):
         with times.of("ask"):
-            claim = ledger.claim()
-        assert isinstance(claim, Claim)
+            claim = queue.claim()
+        assert isinstance(claim, ClaimedTrial)
         with times.of("report"):
-            ledger.report(claim.number, 10, 0.6)
+            queue.report(claim.number, 10, 0.6)
         with times.of("tell"):
-            ledger.finish(claim.number, Outcome("complete", values=(0.62,), facts=dict(FACTS)))
+            queue.finish(claim.number, Outcome("complete", values=(0.62,), facts=dict(FACTS)))
     # Other programs only add to the clock: its lowest reading is what the harness and its storage cost.
     assert all(min(seconds) < LIMIT_S for seconds in times.seconds.values()), times.seconds
 
@@ -141,7 +142,7 @@ def test_asking_and_telling_stay_quick(storage: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_a_trial_costs_little_beside_its_stages(storage: str, tmp_path: Path) -> None:
     write_data(tmp_path / "data")
-    ledger = opened(tmp_path, storage, FITTED)
+    queue = opened(tmp_path, storage, FITTED)
     done = subprocess.run(
         command("study", "run", "study.yaml", "--threads", "1"),
         cwd=tmp_path,
@@ -151,7 +152,7 @@ def test_a_trial_costs_little_beside_its_stages(storage: str, tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    trials = ledger.trials()
+    trials = queue.trials()
     # From one start to the next: resolving, asking, the process, the run folder, telling. The first trial also waits
     # for the fork server to load torch, once for the whole command.
     overheads = []

@@ -24,10 +24,10 @@ from collm.locks import read_holder
 from collm.registry import default_registry
 from collm.study.check import check_study
 from collm.study.definition import open_study
-from collm.study.ledger import Claim, Ledger
-from collm.study.records import Outcome
+from collm.study.records import ClaimedTrial, Outcome
 from collm.study.storage import StudyStorage
 from collm.study.study_file import read_study
+from collm.study.trial_queue import TrialQueue
 
 ENCODER_BASE = """\
   name: killed
@@ -215,16 +215,16 @@ def test_a_study_outlives_a_restart_of_its_server(server: Server, tmp_path: Path
     registry = default_registry()
     checked = check_study(read_study(path, [], registry, cwd=tmp_path, runs_dir=tmp_path), registry)
     storage = StudyStorage(checked.file.storage)
-    ledger = Ledger(checked, storage, open_study(checked, storage))
-    first = ledger.claim()
+    queue = TrialQueue(checked, storage, open_study(checked, storage))
+    first = queue.claim()
     server.stop()
     with pytest.raises(RunError, match=r"study storage postgresql.*Connection refused") as caught:
-        ledger.trials()
+        queue.trials()
     assert "s3cret" not in str(caught.value)
     server.start()
-    assert isinstance(first, Claim)
-    assert ledger.finish(first.number, Outcome("complete", values=(0.7,))) is not None
-    assert isinstance(ledger.claim(), Claim)
+    assert isinstance(first, ClaimedTrial)
+    assert queue.finish(first.number, Outcome("complete", values=(0.7,))) is not None
+    assert isinstance(queue.claim(), ClaimedTrial)
 
 
 def test_a_wrong_password_is_not_shown(server: Server, tmp_path: Path) -> None:

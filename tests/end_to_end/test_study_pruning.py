@@ -10,10 +10,10 @@ from generated import write_data
 
 from collm.registry import default_registry
 from collm.runs.store import DONE, STAGES
-from collm.study import trial
 from collm.study.check import check_study
-from collm.study.child import REPORT, Job, TrialPruned
+from collm.study.records import ClaimedTrial
 from collm.study.study_file import read_study
+from collm.study.trial_process import REPORT, Job, TrialPruned, run_trial
 
 STUDY = """\
 name: pruned
@@ -51,17 +51,14 @@ class StoppingWorker:
         return len(self.sent) == self.stop_at
 
 
-def test_a_trial_is_stopped_inside_its_last_tuning_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_is_stopped_inside_its_last_tuning_step(tmp_path: Path) -> None:
     registry = default_registry()
-    monkeypatch.setattr(trial, "installed", lambda: registry)
     write_data(tmp_path / "data")
     path = tmp_path / "study.yaml"
     path.write_text(STUDY, encoding="utf-8")
     checked = check_study(read_study(path, [], registry, cwd=tmp_path, runs_dir=tmp_path), registry)
     job = Job(
-        spec=checked.specs.trial(checked.file.space.first()),
-        number=0,
-        attempt=1,
+        ClaimedTrial(0, checked.trial(checked.file.space.first()), attempt=1, previous=None),
         runs_dir=tmp_path / "runs",
         cache_dir=tmp_path / "cache",
         device="cpu",
@@ -70,7 +67,7 @@ def test_a_trial_is_stopped_inside_its_last_tuning_step(tmp_path: Path, monkeypa
     )
     worker = StoppingWorker(stop_at=2)
     with pytest.raises(TrialPruned):
-        trial.work(job, worker)  # type: ignore[arg-type]
+        run_trial(job, worker)  # type: ignore[arg-type]
     kinds, steps, values = zip(*worker.sent, strict=True)
     assert set(kinds) == {REPORT}
     # Three epochs of one optimiser step (four batches of gradients): two were validated, the third never ran.

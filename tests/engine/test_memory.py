@@ -27,6 +27,7 @@ class Prompts:
         self.ids = np.random.default_rng(0).integers(0, 64, 2_400).astype(np.int32)
         self.offsets = np.arange(0, 2_401, 60)
         self.user_slot = self.item_slot = np.zeros((40, 0), dtype=np.int32)
+        self.history_slot = self.history_items = self.user_slot
         self.before_user = self.shared = np.full(40, 30, dtype=np.int32)
 
     def __len__(self) -> int:

@@ -193,7 +193,7 @@ def test_gradients_of_a_language_model_step_stay_the_same(tmp_path: Path, caplog
                 observer=lambda *_: None,
             )
         found.append(torch.cat([p.detach().reshape(-1) for p in recommender.parameter_groups()["projector"].values()]))
-    assert "tuning.micro_batch_tokens: 64 would begin so" in caplog.messages[-1]
+    assert "set tuning.micro_batch_tokens: 64 to start with this size" in caplog.messages[-1]
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
 
 

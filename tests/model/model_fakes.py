@@ -78,6 +78,13 @@ class FakePrompts:
     item_slot: np.ndarray
     before_user: np.ndarray
     shared: np.ndarray
+    history_slot: np.ndarray | None = None
+    history_items: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("history_slot", "history_items"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.zeros((len(self.shared), 0), dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self.shared)

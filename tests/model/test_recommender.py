@@ -72,7 +72,7 @@ def test_a_row_does_not_see_the_other_rows(share):
 
 @pytest.mark.parametrize("share", ALL_SHARES)
 def test_in_bfloat16_a_row_moves_with_the_others_by_rounding_alone(share):
-    # The shape of a batch decides how sums are rounded, on some machines more than on others: 0.02 at most where scores
+    # The shape of a batch decides how sums are rounded, on some machines more than on others: 0.03 at most where scores
     # spread by 1.5 and bfloat16 itself moves them by 0.06 (SmolLM2-135M: docs/speed.md).
     recommender = tiny_recommender(encoder=TableEncoder())
     prompts, rows = random_prompts(np.random.default_rng(7), [4, 3, 2, 5], tokens_per_slot=1)
@@ -88,7 +88,7 @@ def test_in_bfloat16_a_row_moves_with_the_others_by_rounding_alone(share):
     assert exact.std() > 1
     assert (together - exact).abs().max() < 0.1
     for chosen in ([0], [8, 1], [5, 4, 3], [13, 0, 7, 9, 11]):
-        assert (scores(chosen) - together[chosen]).abs().max() < 0.02
+        assert (scores(chosen) - together[chosen]).abs().max() < 0.03
 
 
 def test_bfloat16_weights_give_float32_logits_close_to_float32():

@@ -73,7 +73,7 @@ def bpe(tokens: list[str], merges: list[tuple[str, str]], *, splits: bool) -> Pr
 
 def test_a_token_that_reaches_over_a_space_is_refused_where_it_is_made() -> None:
     tokens, merges = ["bĠ", "bĠa"], [("b", "Ġ"), ("bĠ", "a")]
-    with pytest.raises(DataError, match=r"its token 'b ' reaches over a space, so prompts cannot be encoded in pieces"):
+    with pytest.raises(DataError, match=r"its token 'b ' spans a space, so prompts cannot be encoded in pieces"):
         HfTokenizer(bpe(tokens, merges, splits=False))
     # Here words are split first, so that no text ever becomes such a token.
     tokenizer = HfTokenizer(bpe(tokens, merges, splits=True))

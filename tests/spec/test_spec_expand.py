@@ -114,7 +114,7 @@ def test_matrix_crosses_and_exclude_takes_out(expand: Callable[..., Suite]) -> N
         "collm-mf-tiny-embedding_size4-seed0",
         "collm-mf-tiny-embedding_size4-seed1",
     ]
-    assert "takes no run out" in problems(expand, text.replace("seed: 1}", "seed: 9}"))[0].message
+    assert "matches no run" in problems(expand, text.replace("seed: 1}", "seed: 9}"))[0].message
     (alone,) = problems(expand, "name: s\nbase: base.yaml\nexclude: [demo]\n")
     assert alone.message == "every run is excluded"
 
@@ -129,14 +129,14 @@ def test_matrix_crosses_and_exclude_takes_out(expand: Callable[..., Suite]) -> N
         ("base: base.yaml", "base: [1]", 2, "base", "must be a file name or a spec"),
         ("base: base.yaml\n", "", 1, "base", "required"),
         ("runs:", "run:", 3, "run", "did you mean 'runs'?"),
-        ("runs:", "seed: 1\nruns:", 3, "seed", "belongs into `base`"),
+        ("runs:", "seed: 1\nruns:", 3, "seed", "belongs in `base`"),
         ("collm-mf: {}", "collm-mf: 3", 6, "runs.collm-mf", "must be a mapping of overrides"),
         ("collm-mf: {}", "collm-mf: {encodr: null}", 6, "runs.collm-mf.encodr", "did you mean 'encoder'?"),
         ("collm-mf: {}", "collm-mf: {name: x}", 6, "runs.collm-mf.name", "unknown section 'name'"),
         ("collm-mf: {}", "a/b: {}", 6, "runs.a/b", "must be letters"),
         ("collm-mf: {}", "collm-mf: {encoder: {name: mff}}", 6, "runs.collm-mf.encoder.name", "did you mean 'mf'?"),
         ("collm-mf: {}", "collm-mf: {tuning: null}", 6, "runs.collm-mf.tuning", "`tuning` is missing"),
-        ("collm-mf: {}", "collm-mf: {}\nseeds: [0, 0]", 7, "seeds[1]", "stands twice"),
+        ("collm-mf: {}", "collm-mf: {}\nseeds: [0, 0]", 7, "seeds[1]", "is given twice"),
         ("collm-mf: {}", "collm-mf: {}\nseeds: [yes]", 7, "seeds[0]", "must be a whole number"),
         ("collm-mf: {}", "collm-mf: {}\nseeds: 3", 7, "seeds", "must be a list"),
         ("collm-mf: {}", "collm-mf: {}\nmatrix: {seed: [1]}", 7, "matrix.seed", "use `seeds`"),

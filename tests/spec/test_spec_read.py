@@ -67,7 +67,7 @@ def test_every_key_and_value_knows_its_place() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "column", "part"),
     [
-        ("a: 1\nb: 2\na: 3\n", 3, 1, "the key 'a' stands twice; it is first given in line 1"),
+        ("a: 1\nb: 2\na: 3\n", 3, 1, "the key 'a' is given twice; it is first given in line 1"),
         ("a: 010\n", 1, 4, 'write 10, or quote it ("010")'),
         ("a: 00\n", 1, 4, "leading zero"),
         ("a: 1e999\n", 1, 4, "not a finite number"),

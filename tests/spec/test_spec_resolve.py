@@ -293,7 +293,7 @@ def test_a_bad_neighbour_hides_no_misspelled_metric(load: Load, full: str) -> No
         ("evaluate.splits=[train]", "evaluate.splits[0]", "must be one of: valid, test"),
         ("evaluate.splits=valid", "evaluate.splits", "must be a list"),
         ("evaluate.metrics=[]", "evaluate.metrics", "at least 1 item"),
-        ("evaluate.metrics=[auc, auc]", "evaluate.metrics[1]", "'auc' stands twice"),
+        ("evaluate.metrics=[auc, auc]", "evaluate.metrics[1]", "'auc' is given twice"),
         ("evaluate=3", "evaluate", "must be a mapping"),
         ("tuning.frozen_lora_dropout='true'", "tuning.frozen_lora_dropout", "remove the quotes"),
         ("prompt.wording=No", "prompt.wording", 'quote it ("No")'),
@@ -346,7 +346,7 @@ def test_name_changed_by_set_says_how_to_replace(load: Load, full: str) -> None:
         (
             ("backbone=null", "prompt=null", "tuning=null", "encoder=null"),
             "encoder",
-            "neither `encoder` nor `backbone` is given",
+            "a spec needs an `encoder`, a `backbone`, or both",
         ),
         (("encoder={name: item-mean}",), "encoder.name", "'item-mean' gives only scores, a prompt needs vectors"),
         (

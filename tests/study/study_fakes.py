@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from collm.errors import Problem, SpecError
 from collm.registry import Registry
+from collm.runs.records import RunOutcome, RunResults
 from collm.study.check import CheckedStudy, check_study
 from collm.study.definition import open_study
-from collm.study.ledger import Ledger
 from collm.study.storage import StudyStorage
 from collm.study.study_file import StudyFile, read_study
+from collm.study.trial_queue import TrialQueue
 
 BASE = """\
 name: base
@@ -53,10 +53,10 @@ class Studies:
     def check(self, text: str = STUDY, *overrides: str) -> CheckedStudy:
         return check_study(self.read(text, *overrides), self.registry)
 
-    def ledger(self, text: str = STUDY) -> Ledger:
+    def queue(self, text: str = STUDY) -> TrialQueue:
         checked = self.check(text)
         storage = StudyStorage(checked.file.storage)
-        return Ledger(checked, storage, open_study(checked, storage))
+        return TrialQueue(checked, storage, open_study(checked, storage))
 
     def problems(self, text: str, *overrides: str) -> Sequence[Problem]:
         with pytest.raises(SpecError, match=r".") as caught:
@@ -68,8 +68,8 @@ class Studies:
         return str(problem).replace(str(self.folder) + "/", "")
 
 
-def results(auc: float | None, **changes: Any) -> dict[str, Any]:
-    """The part of a run's results that a study reads."""
+def outcome(auc: float | None) -> RunOutcome:
+    """A finished run as a study sees it."""
     record = {"value": auc, "n": 10, "skipped": {}, "reason": "one class only" if auc is None else None}
     timing = {
         "fit_encoder": {"seconds": 2.0, "reused": False, "work_seconds": 2.0},
@@ -77,4 +77,6 @@ def results(auc: float | None, **changes: Any) -> dict[str, Any]:
         "evaluate": {"seconds": 1.0, "reused": False, "work_seconds": 1.0},
     }
     metrics = {"valid": {"all": {"auc": record, "logloss": record}, "warm": {"auc": record}}}
-    return {"metrics": metrics, "timing": timing, "counts": {"valid": 50}, "run_dir": "runs/x", **changes}
+    head = {"schema": 1, "name": "x", "run": "x", "spec_hash": "0", "seed": 0, "profile": "recommended"}
+    content = {**head, "metrics": metrics, "timing": timing, "counts": {"valid": 50}}
+    return RunOutcome(RunResults.check(content, place="results.json"), Path("runs/x"), reused=False)

@@ -73,7 +73,7 @@ def test_every_kind_of_component_can_be_searched(studies: Studies, kind: str, na
     (studies.folder / "base.yaml").write_text(BASE + extra, encoding="utf-8")
     checked = studies.check(text)
     for name in names:
-        spec = checked.specs.trial({f"{kind}.name": name, "encoder.fit.learning_rate": 0.001})
+        spec = checked.trial({f"{kind}.name": name, "encoder.fit.learning_rate": 0.001})
         assert getattr(spec, kind).name == name
     refused = studies.only_problem(text.replace(names[1], "no-such-thing"))
     assert f"study.search.{kind}.name: unknown {kind} 'no-such-thing'" in refused

@@ -5,18 +5,16 @@ from study_fakes import BASE, STUDY, Studies
 
 from collm.errors import SpecError, UsageError
 from collm.study import records
-from collm.study.definition import open_study
-from collm.study.ledger import Claim
-from collm.study.migrate import migrate
-from collm.study.records import Outcome
+from collm.study.definition import migrate, open_study
+from collm.study.records import ClaimedTrial, Outcome
 from collm.study.storage import StudyStorage
 
 
 def work_off(studies: Studies, text: str = STUDY) -> None:
-    ledger = studies.ledger(text)
-    while isinstance(found := ledger.claim(), Claim):
+    queue = studies.queue(text)
+    while isinstance(found := queue.claim(), ClaimedTrial):
         size = found.spec.plain()["encoder"]["embedding_size"]
-        ledger.finish(found.number, Outcome("complete", values=(size / 10,)))
+        queue.finish(found.number, Outcome("complete", values=(size / 10,)))
 
 
 def test_rules_of_the_search_may_change(studies: Studies) -> None:
@@ -27,7 +25,7 @@ def test_rules_of_the_search_may_change(studies: Studies) -> None:
         .replace("  trials", "  pruner: {name: median}\n  hours: 2\n  trials")
     )
     work_off(studies, changed)
-    assert len(studies.ledger(changed).trials()) == 8
+    assert len(studies.queue(changed).trials()) == 8
 
 
 @pytest.mark.parametrize(
@@ -40,20 +38,22 @@ def test_rules_of_the_search_may_change(studies: Studies) -> None:
 )
 def test_another_question_under_the_same_name_is_refused(studies: Studies, old: str, new: str, message: str) -> None:
     work_off(studies)
-    with pytest.raises(SpecError, match=f"study.yaml:1:1: .*cannot be mixed: .*{message}.*another `name`"):
-        studies.ledger(STUDY.replace(old, new))
+    with pytest.raises(
+        SpecError, match=f"study.yaml:1:1: .*cannot be combined with this one: .*{message}.*another `name`"
+    ):
+        studies.queue(STUDY.replace(old, new))
 
 
 def test_another_base_is_refused(studies: Studies) -> None:
     work_off(studies)
     (studies.folder / "base.yaml").write_text(BASE.replace("epochs: 3", "epochs: 4"), encoding="utf-8")
     with pytest.raises(SpecError, match=r"encoder.fit.epochs: 3 there, 4 here. To go on, give this one another"):
-        studies.ledger()
+        studies.queue()
 
 
 def test_trials_of_the_new_space_are_carried_over(studies: Studies) -> None:
     work_off(studies)
-    before = studies.ledger().trials()
+    before = studies.queue().trials()
     fitting = [trial for trial in before if trial.params["encoder.embedding_size"] != 8]
     assert 0 < len(fitting) < len(before)
     wider = STUDY.replace("[2, 4, 8]", "[2, 4, 16]").replace(
@@ -63,7 +63,7 @@ def test_trials_of_the_new_space_are_carried_over(studies: Studies) -> None:
     storage = StudyStorage(checked.file.storage)
     carried, left, archive = migrate(checked, storage)
     assert (carried, left) == (len(fitting), len(before) - len(fitting))
-    after = studies.ledger(wider).trials()
+    after = studies.queue(wider).trials()
     assert [trial.values for trial in after] == [trial.values for trial in fitting]
     # A field that was not searched before had the value of the base.
     assert {trial.params["encoder.fit.epochs"] for trial in after} == {3}
@@ -71,20 +71,20 @@ def test_trials_of_the_new_space_are_carried_over(studies: Studies) -> None:
     old = open_archive(storage, archive)
     assert len(old) == len(before)
     work_off(studies, wider)
-    assert len(studies.ledger(wider).trials()) == 6
+    assert len(studies.queue(wider).trials()) == 6
     assert migrate(checked, storage) == (0, 0, "")
 
 
 def test_duplicates_are_carried_over_with_the_trial_that_ran(studies: Studies) -> None:
     two_points = STUDY.replace("    encoder.fit.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\n", "")
     work_off(studies, two_points)
-    before = [trial for trial in studies.ledger(two_points).trials() if trial.params["encoder.embedding_size"] != 8]
+    before = [trial for trial in studies.queue(two_points).trials() if trial.params["encoder.embedding_size"] != 8]
     repeats = [trial for trial in before if records.DUPLICATE_OF in trial.user_attrs]
     assert repeats
     smaller = two_points.replace("[2, 4, 8]", "[2, 4, 16]")
     checked = studies.check(smaller)
     carried, _, _ = migrate(checked, StudyStorage(checked.file.storage))
-    after = studies.ledger(smaller).trials()
+    after = studies.queue(smaller).trials()
     assert carried == len(before)
     assert [(trial.params, trial.values) for trial in after] == [(trial.params, trial.values) for trial in before]
     for old, new in zip(before, after, strict=True):
@@ -111,7 +111,7 @@ def test_an_interrupted_migration_is_done_again(studies: Studies, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("collm.study.migrate._carry_over", killed)
+        patch.setattr("collm.study.definition._carry_over", killed)
         with pytest.raises(KeyboardInterrupt):
             migrate(smaller, storage)
     carried, left, _ = migrate(smaller, storage)
@@ -131,17 +131,17 @@ def test_a_torn_archive_is_not_taken_for_the_study(studies: Studies, monkeypatch
         patch.setattr("optuna.study.Study.add_trials", killed)
         with pytest.raises(KeyboardInterrupt):
             migrate(smaller, storage)
-    assert len(studies.ledger().trials()) == 6
-    monkeypatch.setattr("collm.study.migrate.time.strftime", lambda *_: "later")
+    assert len(studies.queue().trials()) == 6
+    monkeypatch.setattr("collm.study.definition.time.strftime", lambda *_: "later")
     carried, left, archive = migrate(smaller, storage)
     assert carried + left == 6
     assert archive == "search@later"
 
 
 def test_running_trials_stop_a_migration(studies: Studies) -> None:
-    assert isinstance(studies.ledger().claim(), Claim)
+    assert isinstance(studies.queue().claim(), ClaimedTrial)
     smaller = studies.check(STUDY.replace("[2, 4, 8]", "[2, 4]"))
-    with pytest.raises(UsageError, match="1 trials of 'search' are under way"):
+    with pytest.raises(UsageError, match="1 trials of 'search' are running"):
         migrate(smaller, StudyStorage(smaller.file.storage))
 
 

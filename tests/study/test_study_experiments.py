@@ -25,7 +25,7 @@ def checked(path: Path, registry: Registry, folder: Path) -> CheckedStudy:
 def test_study_resolves(path: Path, installed: Registry, tmp_path: Path) -> None:
     study = checked(path, installed, tmp_path)
     assert study.file.name == path.stem
-    assert study.specs.trial(study.file.space.first()).dataset.path == tmp_path / "somewhere"
+    assert study.trial(study.file.space.first()).dataset.path == tmp_path / "somewhere"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -34,7 +34,7 @@ MISTAKES = {
     "unknown key": ("  trials: 6\n", "  trails: 6\n", "study.yaml:5:3: study.trails: unknown field 'trails'"),
     "unknown key of a choice": ("choices: [2, 4, 8]", "choice: [2]", "study.yaml:9:30: study.search.encoder.embedding"),
     "empty choices": ("[2, 4, 8]", "[]", "study.yaml:9:39: study.search.encoder.embedding_size.choices: got an empty"),
-    "twice": ("[2, 4, 8]", "[2, 4, 2]", "study.search.encoder.embedding_size.choices[2]: the number 2 stands twice"),
+    "twice": ("[2, 4, 8]", "[2, 4, 2]", "study.search.encoder.embedding_size.choices[2]: the number 2 is given twice"),
     "low above high": ("low: 1.0e-4", "low: 1", "study.yaml:10:47: study.search.encoder.fit.learning_rate.high: got"),
     "log of zero": ("low: 1.0e-4", "low: 0", "must be more than 0 where log is true"),
     "no whole step": ("high: 1.0e-2, log: true", "high: 0.01, step: 0.003", "whole steps of 0.003: 0.0091 or 0.0121"),
@@ -71,7 +71,7 @@ def test_all_mistakes_are_one_report(studies: Studies) -> None:
 
 def test_a_mistake_in_the_search_is_not_called_an_empty_search_as_well(studies: Studies) -> None:
     head, _, _ = STUDY.partition("    encoder.embedding_size")
-    assert "stands twice" in studies.only_problem(head + "    encoder.embedding_size: {choices: [8, 8]}\n")
+    assert "is given twice" in studies.only_problem(head + "    encoder.embedding_size: {choices: [8, 8]}\n")
     assert "there is nothing to search" in studies.only_problem(head + "    encoder.embedding_size: {choices: [8]}\n")
 
 
@@ -97,7 +97,7 @@ def test_a_bad_address_is_shown_without_its_password(studies: Studies, value: st
 
 
 def test_a_spec_is_no_study(studies: Studies, tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="is no study file"):
+    with pytest.raises(SpecError, match="not a study file"):
         read_study(tmp_path / "base.yaml", [], studies.registry, cwd=tmp_path, runs_dir=tmp_path)
 
 

@@ -10,13 +10,11 @@ from study_fakes import STUDY, Studies
 
 from collm.component import BuildContext
 from collm.errors import DataError, RunError, SpecError
-from collm.study.definition import changed_files
-from collm.study.ledger import Claim, Nothing
-from collm.study.migrate import migrate
-from collm.study.records import Outcome
-from collm.study.run import StudyRequest, load_study_file, run_study
+from collm.study.definition import changed_files, migrate
+from collm.study.records import ClaimedTrial, Outcome
+from collm.study.run import StudyOptions, load_study, run_study
 from collm.study.storage import StudyStorage, journal_fault
-from collm.study.worker import WorkerOptions
+from collm.study.trial_queue import NoTrial
 
 FILES = """\
 name: base
@@ -46,54 +44,52 @@ def change(studies: Studies, name: str = "a.csv") -> None:
 
 
 def test_choices_of_other_contents_are_other_points(over_files: Studies) -> None:
-    ledger = over_files.ledger(OVER_FILES)
+    queue = over_files.queue(OVER_FILES)
     ran = []
-    while isinstance(found := ledger.claim(), Claim):
+    while isinstance(found := queue.claim(), ClaimedTrial):
         ran.append(Path(found.spec.plain()["dataset"]["interactions"]).name)
-        ledger.finish(found.number, Outcome("complete", values=(0.5,)))
+        queue.finish(found.number, Outcome("complete", values=(0.5,)))
     # The third file is a copy of the first: a repeat, because contents decide and not names.
     assert ran == ["a.csv", "b.csv"]
-    assert ledger.trials()[2].user_attrs["duplicate_of"] == 0
+    assert queue.trials()[2].user_attrs["duplicate_of"] == 0
 
 
 @pytest.mark.parametrize("text", [OVER_FILES, STUDY])
 def test_changed_files_are_refused_at_the_next_start(over_files: Studies, text: str) -> None:
-    over_files.ledger(text)
+    over_files.queue(text)
     change(over_files)
-    said = (
-        r"cannot be mixed: .*dataset\.interactions: the contents of the data or weights there changed.*another `name`"
-    )
-    with pytest.raises(SpecError, match=said):
-        over_files.ledger(text)
+    change_named = r"dataset\.interactions: the contents of the data or weights there changed.*another `name`"
+    with pytest.raises(SpecError, match=f"cannot be combined with this one: .*{change_named}"):
+        over_files.queue(text)
     with pytest.raises(SpecError, match="more than the search space changed"):
         migrate(over_files.check(text), StudyStorage(over_files.check(text).file.storage))
 
 
 def test_files_that_change_under_way_stop_the_worker(over_files: Studies) -> None:
-    ledger = over_files.ledger(STUDY)
-    first = ledger.claim()
-    assert isinstance(first, Claim)
-    ledger.finish(first.number, Outcome("complete", values=(0.5,)))
+    queue = over_files.queue(STUDY)
+    first = queue.claim()
+    assert isinstance(first, ClaimedTrial)
+    queue.finish(first.number, Outcome("complete", values=(0.5,)))
     change(over_files)
     with pytest.raises(RunError, match=r"contents of .*dataset\.interactions changed since the study was begun"):
-        ledger.claim()
+        queue.claim()
 
 
 def test_a_file_that_goes_away_fails_its_trial(over_files: Studies) -> None:
-    ledger = over_files.ledger(OVER_FILES)
+    queue = over_files.queue(OVER_FILES)
     (over_files.folder / "b.csv").unlink()
-    while not isinstance(found := ledger.claim(), Nothing):
-        ledger.finish(found.number, Outcome("complete", values=(0.5,)))
-    assert "b.csv" in ledger.trials()[1].user_attrs["cause"]
+    while not isinstance(found := queue.claim(), NoTrial):
+        queue.finish(found.number, Outcome("complete", values=(0.5,)))
+    assert "b.csv" in queue.trials()[1].user_attrs["cause"]
 
 
 def test_a_missing_choice_is_said_before_the_first_trial(over_files: Studies) -> None:
     (over_files.folder / "b.csv").unlink()
     (over_files.folder / "study.yaml").write_text(OVER_FILES, encoding="utf-8")
-    options = WorkerOptions(over_files.folder / "runs", over_files.folder / "cache", threads=1)
-    request = StudyRequest(over_files.folder / "study.yaml", (), over_files.folder, options)
+    options = StudyOptions(over_files.folder / "runs", over_files.folder / "cache", threads=1)
+    folder, registry = over_files.folder, over_files.registry
     with pytest.raises(SpecError, match=r"study\.yaml:9:35: dataset\.interactions: '.*b\.csv': no such file"):
-        run_study(load_study_file(request, over_files.registry), request, over_files.registry)
+        run_study(load_study(folder / "study.yaml", (), registry, cwd=folder, options=options), options, registry)
 
 
 def test_a_study_of_an_earlier_version_knows_no_files() -> None:
@@ -114,24 +110,24 @@ def test_a_study_of_an_earlier_version_knows_no_files() -> None:
     ],
 )
 def test_a_damaged_line_of_the_journal_is_named(studies: Studies, damage, line: int | None, said: str) -> None:
-    ledger = studies.ledger()
-    assert isinstance(ledger.claim(), Claim)
+    queue = studies.queue()
+    assert isinstance(queue.claim(), ClaimedTrial)
     path = studies.folder / "studies.log"
     lines = path.read_bytes().splitlines(keepends=True)
     assert len(lines) > 2
     assert journal_fault(path) == ""
     path.write_bytes(b"".join(damage(lines)))
     with pytest.raises(RunError, match=rf"studies\.log: line {line or len(lines) + 1} is damaged.*Keep a copy"):
-        studies.ledger()
+        studies.queue()
     assert said in journal_fault(path)
 
 
 def test_a_torn_last_line_is_no_damage(studies: Studies) -> None:
-    studies.ledger()
+    studies.queue()
     path = studies.folder / "studies.log"
     path.write_bytes(path.read_bytes() + b'{"op_co')
     assert journal_fault(path) == ""
-    studies.ledger()
+    studies.queue()
 
 
 @pytest.mark.parametrize(
@@ -179,6 +175,6 @@ def test_no_message_shows_a_password(studies: Studies, address: str) -> None:
 def test_contexts_are_built_without_a_cache(studies: Studies) -> None:
     with pytest.raises(DataError, match=r"ratings\.csv"):
         (studies.folder / "data" / "ratings.csv").unlink()
-        specs = studies.check().specs
-        assert isinstance(specs.context, BuildContext)
-        specs.contents(specs.trial(specs.space.first()))
+        checked = studies.check()
+        assert isinstance(checked.context, BuildContext)
+        checked.contents(checked.trial(checked.file.space.first()))

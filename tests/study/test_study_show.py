@@ -14,50 +14,50 @@ from study_fakes import STUDY, Studies
 
 from collm.errors import RunError, UsageError
 from collm.study import records
-from collm.study.best import best_spec
-from collm.study.ledger import Ledger
-from collm.study.objective import Objective
 from collm.study.page import study_page
 from collm.study.progress import StudyProgress, best_trials
-from collm.study.show import _headings, best_so_far, parameter_names, study_data, study_tables
+from collm.study.show import _headings, best_so_far, best_spec, parameter_names, study_data, study_tables
+from collm.study.study_file import Objective
+from collm.study.trial_queue import TrialQueue
 
 BOTH = STUDY.replace("valid.auc", "[valid.auc, cost.seconds_per_sample]")
 RATE = "encoder.fit.learning_rate"
+VALUES: list[tuple[float, ...]] = [(0.5,), (0.7,), (0.6,), (0.65,), (0.7,)]
 
 
 @pytest.fixture
-def ledger(studies: Studies) -> Ledger:
-    return filled(studies, STUDY, [(0.5,), (0.7,), (0.6,), (0.65,), (0.7,)])
+def queue(studies: Studies) -> TrialQueue:
+    return filled(studies, STUDY, VALUES)
 
 
-def filled(studies: Studies, text: str, values: list[tuple[float, ...]]) -> Ledger:
-    ledger = studies.ledger(text)
-    space = {each.name: each.distribution() for each in ledger._file.space.all()}
+def filled(studies: Studies, text: str, values: list[tuple[float, ...]]) -> TrialQueue:
+    queue = studies.queue(text)
+    space = {each.name: each.distribution() for each in queue._file.space.all()}
     sizes = (2, 4, 8)
     for index, each in enumerate(values):
         params = {"encoder.embedding_size": sizes[index % 3], RATE: 1e-4 * (index + 1)}
         attributes = {records.SECONDS: 1.5}
-        ledger.study.add_trial(
+        queue.study.add_trial(
             create_trial(params=params, distributions=space, values=list(each), user_attrs=attributes)
         )
-    return ledger
+    return queue
 
 
-def failed(ledger: Ledger) -> None:
+def failed(queue: TrialQueue) -> None:
     facts = {records.CAUSE: "MemoryError: no memory", records.TRACEBACK: "Traceback: <deep> in fit", "attempts": 2}
-    ledger.study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=facts))
+    queue.study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=facts))
 
 
-def shown(ledger: Ledger) -> str:
+def shown(queue: TrialQueue) -> str:
     console = Console(file=io.StringIO(), width=160)
-    for each in study_tables(ledger.study, ledger._file.objectives, ledger.trials()):
+    for each in study_tables(queue):
         console.print(each)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_the_table_names_the_best_and_the_cause_of_failures(ledger: Ledger) -> None:
-    failed(ledger)
-    text = shown(ledger)
+def test_the_table_names_the_best_and_the_cause_of_failures(queue: TrialQueue) -> None:
+    failed(queue)
+    text = shown(queue)
     assert "search: 5 complete, 1 failed" in text
     assert "1*" in text
     assert "MemoryError: no memory; begun 2 times" in text
@@ -95,15 +95,15 @@ def test_headings_are_the_shortest_that_tell_parameters_apart() -> None:
     ]
 
 
-def test_a_repeated_trial_says_which_it_repeats(ledger: Ledger) -> None:
-    ledger.study.add_trial(create_trial(value=0.7, user_attrs={records.DUPLICATE_OF: 1, records.SECONDS: 0.0}))
-    assert "repeats trial 1" in shown(ledger)
-    assert "repeats trial 1" in study_page(ledger.study, ledger._file.objectives, ledger.trials())
+def test_a_repeated_trial_says_which_it_repeats(queue: TrialQueue) -> None:
+    queue.study.add_trial(create_trial(value=0.7, user_attrs={records.DUPLICATE_OF: 1, records.SECONDS: 0.0}))
+    assert "repeats trial 1" in shown(queue)
+    assert "repeats trial 1" in study_page(queue)
 
 
-def test_the_data_can_be_read_by_scripts(ledger: Ledger) -> None:
-    failed(ledger)
-    data = json.loads(json.dumps(study_data(ledger.study, ledger._file.objectives, ledger.trials()), allow_nan=False))
+def test_the_data_can_be_read_by_scripts(queue: TrialQueue) -> None:
+    failed(queue)
+    data = json.loads(json.dumps(study_data(queue), allow_nan=False))
     assert data["best"] == 1
     assert data["counts"]["complete"] == 5
     assert data["trials"][5]["traceback"] == "Traceback: <deep> in fit"
@@ -112,77 +112,81 @@ def test_the_data_can_be_read_by_scripts(ledger: Ledger) -> None:
 
 def test_the_pareto_front_is_what_nothing_beats(studies: Studies) -> None:
     both = filled(studies, BOTH, [(0.7, 3.0), (0.6, 1.0), (0.6, 2.0), (0.8, 5.0), (0.7, 3.0)])
-    front = best_trials(both.trials(), both._file.objectives)
+    front = best_trials(both.study, both.trials())
     # Computed by hand; the fifth repeats the first.
     assert [trial.number for trial in front] == [3, 0, 1]
     assert [trial.values for trial in front] == [trial.values for trial in reversed(sorted_front(both))]
     assert "Pareto front" in shown(both)
-    assert "<h2>Pareto front</h2>" in study_page(both.study, both._file.objectives, both.trials())
+    assert "<h2>Pareto front</h2>" in study_page(both)
 
 
-def sorted_front(ledger: Ledger) -> list[object]:
-    unique = {tuple(trial.values): trial for trial in ledger.study.best_trials}
+def sorted_front(queue: TrialQueue) -> list[object]:
+    unique = {tuple(trial.values): trial for trial in queue.study.best_trials}
     return [unique[key] for key in sorted(unique)]
 
 
-def test_the_history_follows_the_direction(ledger: Ledger) -> None:
+def test_the_history_follows_the_direction(queue: TrialQueue) -> None:
     better = Objective("valid.auc", "all", "auc", "maximize")
     worse = Objective("valid.logloss", "all", "logloss", "minimize")
-    assert best_so_far(ledger.trials(), better) == [0.5, 0.7, 0.7, 0.7, 0.7]
-    assert best_so_far(ledger.trials(), worse) == [0.5] * 5
+    assert best_so_far(queue.trials(), better) == [0.5, 0.7, 0.7, 0.7, 0.7]
+    assert best_so_far(queue.trials(), worse) == [0.5] * 5
 
 
-def test_the_page_stands_alone(ledger: Ledger) -> None:
-    failed(ledger)
-    page = study_page(ledger.study, ledger._file.objectives, ledger.trials())
+def test_the_page_stands_alone(queue: TrialQueue) -> None:
+    failed(queue)
+    page = study_page(queue)
     assert page.startswith("<!doctype html>")
     for words in ("Optimisation history", "Importances", "Slices", "<svg", "MemoryError: no memory"):
         assert words in page
     assert "<script" not in page
+    assert 'name="viewport"' in page
+    # Labels of a logarithmic axis are numbers, not the source of a formula.
+    assert "mathdefault" not in page
     assert 'src="http' not in page
 
 
-def test_the_best_spec_is_complete(ledger: Ledger, studies: Studies, tmp_path: Path) -> None:
-    text, about = best_spec(ledger._checked, ledger, None)
+def test_the_best_spec_is_complete(queue: TrialQueue, studies: Studies, tmp_path: Path) -> None:
+    text, about = best_spec(queue, None)
     assert about == "trial 1 of study search, valid.auc 0.7000"
     assert "embedding_size: 4" in text
     assert "test" in text
-    other, _ = best_spec(ledger._checked, ledger, 2)
+    other, _ = best_spec(queue, 2)
     assert "embedding_size: 8" in other
     with pytest.raises(UsageError, match="there is no trial 9: the study has 5"):
-        best_spec(ledger._checked, ledger, 9)
+        best_spec(queue, 9)
 
 
 def test_there_may_be_no_best(studies: Studies) -> None:
-    empty = studies.ledger()
+    empty = studies.queue()
     with pytest.raises(RunError, match="no trial is complete yet"):
-        best_spec(empty._checked, empty, None)
+        best_spec(empty, None)
 
 
 def test_several_best_trials_must_be_chosen_from(studies: Studies) -> None:
     both = filled(studies, BOTH, [(0.7, 3.0), (0.6, 1.0)])
-    with pytest.raises(UsageError, match=r"several trials are best, each in its way \(0, 1\)"):
-        best_spec(both._checked, both, None)
-    _, about = best_spec(both._checked, both, 0)
+    with pytest.raises(UsageError, match=r"trials 0, 1 are Pareto-optimal: choose one with --trial N"):
+        best_spec(both, None)
+    _, about = best_spec(both, 0)
     assert about == "trial 0 of study search, valid.auc 0.7000, cost.seconds_per_sample 3.0000"
 
 
 @pytest.mark.parametrize(("state", "word"), [(TrialState.FAIL, "failed"), (TrialState.PRUNED, "pruned")])
-def test_a_trial_without_a_value_has_its_state_in_the_spec(ledger: Ledger, state: TrialState, word: str) -> None:
-    like = ledger.trials()[0]
-    ledger.study.add_trial(
+def test_a_trial_without_a_value_has_its_state_in_the_spec(queue: TrialQueue, state: TrialState, word: str) -> None:
+    like = queue.trials()[0]
+    queue.study.add_trial(
         create_trial(state=state, params=like.params, distributions=like.distributions, intermediate_values={1: 0.4})
     )
-    _, about = best_spec(ledger._checked, ledger, 5)
+    _, about = best_spec(queue, 5)
     assert about == f"trial 5 of study search, {word}"
 
 
-def test_live_progress_shows_best_running_pruned_and_time_left(ledger: Ledger) -> None:
-    ledger.study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.4}))
-    running = ledger.study.ask()
+def test_live_progress_shows_best_running_pruned_and_time_left(studies: Studies) -> None:
+    queue = filled(studies, STUDY.replace("trials: 6", "trials: 9"), VALUES)
+    queue.study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.4}))
+    running = queue.study.ask()
     running.suggest_categorical("encoder.embedding_size", [2, 4, 8])
     running.report(0.55, 1)
-    table = StudyProgress("search", 9, ledger._file.objectives, workers=1)._table(ledger.trials())
+    table = StudyProgress(queue, workers=1)._table(queue.trials())
     assert isinstance(table, Table)
     console = Console(file=io.StringIO(), width=160)
     console.print(table)
@@ -191,11 +195,16 @@ def test_live_progress_shows_best_running_pruned_and_time_left(ledger: Ledger) -
     assert "running (validation AUC 0.5500)" in text
 
 
-def test_progress_off_a_terminal_is_a_line_per_trial(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = StudyProgress("search", 6, ledger._file.objectives, workers=1)
-    progress.start(ledger.trials()[:4])
+def test_progress_off_a_terminal_is_a_line_per_trial(studies: Studies, capsys: pytest.CaptureFixture[str]) -> None:
+    queue = filled(studies, STUDY, VALUES[:4])
+    progress = StudyProgress(queue, workers=1)
+    progress.start()
+    like = queue.trials()[0]
+    queue.study.add_trial(
+        create_trial(value=0.7, params=like.params, distributions=like.distributions, user_attrs=like.user_attrs)
+    )
     with progress:
-        progress.show(ledger.trials())
+        progress.show()
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "search: 4 of 6 trials were finished before"
     assert lines[1] == "search: trial 4 0.7000, 1.5 s; 5/6, 5 complete, best 0.7000 (trial 1), about 2 s left"

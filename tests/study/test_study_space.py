@@ -54,18 +54,18 @@ def test_each_choice_searches_its_own_fields(studies: Studies) -> None:
 def test_a_point_becomes_a_spec(studies: Studies) -> None:
     checked = studies.check(GROUPS)
     point = {"encoder.name": "din", "encoder.layers@din": "[256, 128, 64]", "encoder.dropout@din": 0.25}
-    spec = checked.specs.trial(point).plain()
+    spec = checked.trial(point).plain()
     assert spec["encoder"]["layers"] == [256, 128, 64]
     assert spec["encoder"]["dropout"] == 0.25
     assert spec["encoder"]["fit"]["epochs"] == 2
     # The base's mf-bias section, its embedding size included, is replaced whole.
     assert spec["encoder"]["embedding_size"] == 64
     assert spec["evaluate"]["splits"] == ["valid"]
-    assert checked.specs.whole(point).plain()["evaluate"]["splits"] == ["valid", "test"]
+    assert checked.whole(point).plain()["evaluate"]["splits"] == ["valid", "test"]
 
 
 def test_the_same_choice_keeps_the_fields_of_the_base(studies: Studies) -> None:
-    spec = studies.check(GROUPS).specs.trial({"encoder.name": "mf-bias"}).plain()
+    spec = studies.check(GROUPS).trial({"encoder.name": "mf-bias"}).plain()
     assert spec["encoder"]["embedding_size"] == 4
 
 

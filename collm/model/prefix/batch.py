@@ -11,9 +11,11 @@ import torch
 
 from collm.contracts.encoder import EncoderBatch
 from collm.errors import RunError
-from collm.model.prefix.levels import PrefixLevel, Slots, split_common
+from collm.model.prefix.levels import NO_SLOTS, PrefixLevel, Slots, split_common
 
 Array = np.ndarray[Any, Any]
+# Positions of user, item and history slots, int [batch, k] each.
+SlotPositions = tuple[Array, Array, Array]
 Share = Literal["none", "before-user", "through-user", "both"]
 
 
@@ -41,8 +43,18 @@ class Prompts(Protocol):
         ...
 
     @property
+    def history_slot(self) -> Array:
+        """Int [n, length * k] positions within the prompt, -1 = none; width 0 without slots in the history."""
+        ...
+
+    @property
+    def history_items(self) -> Array:
+        """Int [n, length] item ids of these slots, 0 = none."""
+        ...
+
+    @property
     def before_user(self) -> Array:
-        """Int [n] leading tokens before the user slot."""
+        """Int [n] leading tokens before the first slot of user or history."""
         ...
 
     @property
@@ -64,6 +76,8 @@ class PromptBatch:
         label: float32 [batch]; None where unknown.
         row_index: int64 [batch] which prompt each row is.
         tree: Levels from the root down, the last one holding one node per row in order; None = nothing is shared.
+        history: Slots of history items among the flattened `ids`.
+        history_items: int64 [batch, length] their items, 0 = none.
     """
 
     ids: torch.Tensor
@@ -74,6 +88,8 @@ class PromptBatch:
     label: torch.Tensor | None
     row_index: torch.Tensor
     tree: tuple[PrefixLevel, ...] | None = None
+    history: Slots = NO_SLOTS
+    history_items: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -121,16 +137,21 @@ def build_batch(
     offsets = np.asarray(prompts.offsets, dtype=np.int64)
     starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
     sequences = [np.asarray(prompts.ids[start : start + n]) for start, n in zip(starts, lengths, strict=True)]
-    slots = (np.asarray(prompts.user_slot)[rows], np.asarray(prompts.item_slot)[rows])
+    slots = (
+        np.asarray(prompts.user_slot)[rows],
+        np.asarray(prompts.item_slot)[rows],
+        np.asarray(prompts.history_slot)[rows],
+    )
+    items = np.asarray(prompts.history_items)[rows]
     width = int(lengths.max())
     ids = np.zeros((len(rows), width), dtype=np.int64)
     ids[np.arange(width) < lengths[:, None]] = np.concatenate(sequences)
-    flat = [_slots(slot.astype(np.int64) + width * np.arange(len(rows))[:, None], device) for slot in slots]
+    flat = [_slots(slot, width, device) for slot in slots]
     tree = None
     if share != "none":
         cuts = _cuts(prompts, rows, share, slots)
         before_slots = int(np.asarray(prompts.before_user)[rows].min())
-        levels = _tree(sequences, cuts, _user_keys(encoder_batch, len(rows)), slots, device)
+        levels = _tree(sequences, cuts, _user_keys(encoder_batch, items), slots, device)
         tree = levels if len(levels) < 2 else (*split_common(levels[0], before_slots), *levels[1:])
     return PromptBatch(
         ids=_tensor(ids, device),
@@ -141,27 +162,34 @@ def build_batch(
         label=label,
         row_index=_tensor(rows, device),
         tree=tree,
+        history=flat[2],
+        history_items=_tensor(items, device) if items.shape[1] else None,
     )
 
 
-def _cuts(prompts: Prompts, rows: Array, share: Share, slots: tuple[Array, Array]) -> list[Array]:
+def _cuts(prompts: Prompts, rows: Array, share: Share, slots: SlotPositions) -> list[Array]:
     """Returns where each shared level ends, int64 [batch] each, rising."""
     shared = np.asarray(prompts.shared, dtype=np.int64)[rows]
     before = np.minimum(np.asarray(prompts.before_user, dtype=np.int64)[rows], shared)
     chosen = {"before-user": [before], "through-user": [shared], "both": [before, shared]}[share]
-    user, item = slots
+    user, item, history = slots
     if item.shape[1] and (item.min(1) < chosen[-1]).any():
         raise RunError("prompt: an item slot lies before the end of the shared part; sharing would mix target items")
     if user.shape[1] and (user.min(1) < before).any():
         raise RunError("prompt: a user slot lies in the part before the user slot; sharing would mix users")
+    if ((history >= 0) & (history < before[:, None])).any():
+        raise RunError("prompt: a slot of the history lies in the part before all slots; sharing would mix histories")
     return chosen
 
 
-def _user_keys(encoder_batch: EncoderBatch | None, n: int) -> list[bytes]:
-    """Returns what decides a row's user vector, beside the target item."""
+def _user_keys(encoder_batch: EncoderBatch | None, items: Array) -> list[bytes]:
+    """Returns what decides a row's user vector and those of its history items, beside the target item."""
+    n = len(items)
     if encoder_batch is None:
         return [b""] * n
     parts = [encoder_batch.user.reshape(n, 1)]
+    if items.shape[1]:
+        parts.append(torch.from_numpy(items.astype(np.int64)).to(parts[0].device))
     if encoder_batch.history is not None:
         parts.append(encoder_batch.history)
     if encoder_batch.earlier is not None:
@@ -170,11 +198,12 @@ def _user_keys(encoder_batch: EncoderBatch | None, n: int) -> list[bytes]:
 
 
 def _tree(
-    sequences: Sequence[Array], cuts: Sequence[Array], keys: Sequence[bytes], slots: tuple[Array, Array], device: Any
+    sequences: Sequence[Array], cuts: Sequence[Array], keys: Sequence[bytes], slots: SlotPositions, device: Any
 ) -> tuple[PrefixLevel, ...]:
     n = len(sequences)
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    has_slot = [slots[0].size > 0 and bool((slots[0] < cut[:, None]).any()) for cut in cuts]
+    user, _, history = slots
+    has_slot = [bool((user < cut[:, None]).any() or ((history >= 0) & (history < cut[:, None])).any()) for cut in cuts]
     ends, levels = [*cuts, lengths], []
     start, above = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     for depth, end in enumerate(ends):
@@ -205,7 +234,7 @@ def _level(
     end: Array,
     above: Array,
     nodes: tuple[Array, Array],
-    slots: tuple[Array, Array],
+    slots: SlotPositions,
     device: Any,
 ) -> PrefixLevel:
     _, first = nodes
@@ -226,11 +255,15 @@ def _level(
         parent=_tensor(above[first], device),
         user=found[0],
         item=found[1],
+        history=found[2],
     )
 
 
-def _slots(at: Array, device: Any) -> Slots:
-    return Slots(_tensor(at.reshape(-1), device), _tensor(np.arange(at.size), device))
+def _slots(positions: Array, width: int, device: Any) -> Slots:
+    """Returns slots among rows of `width` tokens; position -1 is no slot."""
+    present = positions.reshape(-1) >= 0
+    at = positions.astype(np.int64) + width * np.arange(len(positions))[:, None]
+    return Slots(_tensor(at.reshape(-1)[present], device), _tensor(np.flatnonzero(present), device))
 
 
 def _tensor(values: Array, device: Any) -> torch.Tensor:

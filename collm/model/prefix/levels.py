@@ -24,6 +24,9 @@ class Slots:
     source: torch.Tensor
 
 
+NO_SLOTS = Slots(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+
+
 @dataclass(frozen=True)
 class PrefixLevel:
     """Nodes of one depth; a node is a run of tokens shared by all rows below it. Tokens are packed without padding.
@@ -35,6 +38,7 @@ class PrefixLevel:
         parent: int64 [n_nodes] node of the level above; zeros in the first level.
         user: Slots among `ids` that take user vectors.
         item: Slots among `ids` that take item vectors.
+        history: Slots among `ids` that take vectors of history items.
     """
 
     ids: torch.Tensor
@@ -43,11 +47,12 @@ class PrefixLevel:
     parent: torch.Tensor
     user: Slots
     item: Slots
+    history: Slots = NO_SLOTS
 
     @property
     def has_slots(self) -> bool:
         """Whether any token is replaced by a vector."""
-        return bool(self.user.at.numel() or self.item.at.numel())
+        return any(slots.at.numel() for slots in (self.user, self.item, self.history))
 
 
 def root_level(sequences: Sequence[torch.Tensor]) -> PrefixLevel:
@@ -97,6 +102,7 @@ def split_common(level: PrefixLevel, at_most: int) -> tuple[PrefixLevel, ...]:
         starts=level.starts + n,
         user=Slots(moved[level.user.at], level.user.source),
         item=Slots(moved[level.item.at], level.item.source),
+        history=Slots(moved[level.history.at.to(moved.device)], level.history.source),
     )
     return common, rest
 

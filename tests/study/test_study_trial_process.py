@@ -13,8 +13,8 @@ from study_fakes import Studies
 from collm.locks import Holder
 from collm.registry import Registry
 from collm.runs.store import LOCK, STAGES, RunFolder
-from collm.study.child import REPORT, Job, TrialPruned
-from collm.study.trial import Reporter, _free_locks, reported_stage
+from collm.study.records import ClaimedTrial
+from collm.study.trial_process import REPORT, Job, Reporter, TrialPruned, free_locks, reported_stage
 
 TUNED = "backbone: {name: tiny}\nprompt: {name: movie}\ntuning: {name: NAME}\n"
 SEEDS = "name: search\nbase: base.yaml\nstudy:\n  objective: valid.auc\n  trials: 2\n  search: {seed: [0, 1]}\n"
@@ -63,21 +63,18 @@ def test_the_last_stage_that_trains(
     base += TUNED.replace("NAME", tuning) if tuning is not None else ""
     (studies.folder / "base.yaml").write_text(base, encoding="utf-8")
     checked = studies.check(SEEDS)
-    assert reported_stage(checked.specs.trial(checked.file.space.first()), installed) == stage
+    assert reported_stage(checked.trial(checked.file.space.first()), installed) == stage
 
 
 def job(studies: Studies, previous: Holder | None) -> Job:
     checked = studies.check()
     return Job(
-        spec=checked.specs.trial(checked.file.space.first()),
-        number=0,
-        attempt=2,
+        ClaimedTrial(0, checked.trial(checked.file.space.first()), attempt=2, previous=previous),
         runs_dir=studies.folder / "runs",
         cache_dir=studies.folder,
         device="cpu",
         threads=1,
         log=studies.folder / "log",
-        previous=previous,
     )
 
 
@@ -90,14 +87,14 @@ def lock(folder: Path, holder: Holder) -> Path:
 
 def test_locks_of_a_trial_that_died_on_another_host_are_removed(studies: Studies) -> None:
     again = job(studies, ELSEWHERE)
-    folder = RunFolder(again.runs_dir, again.spec.name, again.spec.spec_hash).path
+    folder = RunFolder(again.runs_dir, again.trial.spec.name, again.trial.spec.spec_hash).path
     stages = again.runs_dir / STAGES
     its_own = [lock(folder, ELSEWHERE), lock(stages / "fit_encoder-1", Holder(2, ELSEWHERE.host, start=200.0))]
     others = [
         lock(stages / "fit_encoder-2", Holder(2, ELSEWHERE.host, start=50.0)),
         lock(stages / "fit_encoder-3", Holder(2, "third-machine", start=200.0)),
     ]
-    _free_locks(again, folder)
+    free_locks(again, folder)
     assert not any(path.exists() for path in its_own)
     # They began before it, or run elsewhere: not what it left behind.
     assert all(path.exists() for path in others)
@@ -105,7 +102,7 @@ def test_locks_of_a_trial_that_died_on_another_host_are_removed(studies: Studies
 
 def test_locks_stay_where_nobody_died_on_another_host(studies: Studies) -> None:
     again = job(studies, None)
-    folder = RunFolder(again.runs_dir, again.spec.name, again.spec.spec_hash).path
+    folder = RunFolder(again.runs_dir, again.trial.spec.name, again.trial.spec.spec_hash).path
     held = lock(folder, ELSEWHERE)
-    _free_locks(again, folder)
+    free_locks(again, folder)
     assert held.exists()

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from collm.spec.study_section import PrunerConfig, SamplerConfig
-from collm.study.rules import make_pruner, make_sampler
+from collm.study.trial_queue import make_pruner, make_sampler
 
 SAMPLERS: dict[str, dict[str, Any]] = {
     "tpe": {"startup_trials": 3},

@@ -1,0 +1,303 @@
+"""The trials of a study in its storage: who works on what, decided under one lock, so that none is lost or doubled."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from collm.errors import DataError, RunError, SpecError
+from collm.locks import Holder
+from collm.spec.contents import hash_with
+from collm.spec.study_section import PrunerConfig, SamplerConfig
+from collm.study import records
+from collm.study.check import CheckedStudy
+from collm.study.definition import changed_files
+from collm.study.records import ClaimedTrial, Outcome, Owner, attempts_of, is_waiting_for, same_spec
+from collm.study.storage import StudyStorage
+from collm.study.study_file import Objective
+
+BEAT_S = 20.0
+# An owner on another host whose beat does not change this long, as seen from here, is taken for dead.
+STALE_S = 180.0
+_STARTUP_TRIALS = 10
+_POPULATION_SIZE = 50
+
+
+@dataclass(frozen=True)
+class NoTrial:
+    """There is nothing to start now.
+
+    Attributes:
+        over: Whether every trial is finished; otherwise some are running, here or elsewhere, and may be killed.
+    """
+
+    over: bool
+
+
+class TrialQueue:
+    """Hands out the trials of a study to one command and stores how they end."""
+
+    def __init__(self, checked: CheckedStudy, storage: StudyStorage, study: Study) -> None:
+        """Takes the checked study, its open storage and Optuna's study in it."""
+        self.checked, self._file, self._storage = checked, checked.file, storage
+        self.study = study
+        self.study.pruner = make_pruner(self._file.section.pruner)
+        self._me = Owner(Holder.this_process())
+        self._seen_beats: dict[int, tuple[int, float]] = {}
+        self._grid = list(self._file.space.grid()) if self._file.section.sampler.name == "grid" else []
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the study optimises."""
+        return self._file.objectives
+
+    @property
+    def total(self) -> int:
+        """Trials in total."""
+        limits = [len(self._grid)] if self._grid else []
+        limits += [self._file.section.trials] if self._file.section.trials is not None else []
+        return min(limits)
+
+    def trials(self) -> list[FrozenTrial]:
+        """Returns all trials, by number."""
+        with self._storage.guard():
+            return list(self.study.get_trials(deepcopy=False))
+
+    def claim(self, *, start_new: bool = True) -> ClaimedTrial | NoTrial:
+        """Decides what this command runs next: a trial whose command is gone, else a new one where it may start one."""
+        with self._storage.lock(self._file.name):
+            # What counts here changes under this lock only, so one look is enough for one decision.
+            trials = self._settled(self.trials())
+            for trial in trials:
+                if trial.state == TrialState.RUNNING and self._is_free(trial):
+                    if claimed := self._take_over(trial, trials):
+                        return claimed
+                    trials = self.trials()
+            while start_new and sum(trial.state != TrialState.WAITING for trial in trials) < self.total:
+                if claimed := self._begin(trials):
+                    return claimed
+                trials = self.trials()
+            return NoTrial(over=not any(trial.state == TrialState.RUNNING for trial in trials))
+
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Stores a validation value.
+
+        Args:
+            number: Number of the trial.
+            step: Optimiser step of the validation within the last training stage.
+            value: Best validation AUC so far.
+
+        Returns:
+            Whether the trial should stop.
+        """
+        if len(self.objectives) > 1:
+            return False  # Optuna keeps validation values of single objectives only
+        with self._storage.guard():
+            trial = self.trials()[number]
+            last_index, last_step = trial.user_attrs.get(records.REPORTED, (0, 0))
+            if step <= last_step:
+                return False
+            index = last_index + 1
+            self._set(trial, records.REPORTED, [index, step])
+            if not records.is_kept(index):
+                return False
+            running = self._running(trial)
+            running.report(value, index)
+            return bool(running.should_prune())
+
+    def beat(self, numbers: Iterable[int]) -> None:
+        """Shows other hosts that this command still works on its trials."""
+        self._me = replace(self._me, beat=self._me.beat + 1)
+        with self._storage.guard():
+            trials = self.trials()
+            for number in numbers:
+                if self._is_mine(trials[number]):
+                    self._set(trials[number], records.OWNER, self._me.plain())
+
+    def finish(self, number: int, outcome: Outcome) -> FrozenTrial | None:
+        """Stores how an attempt ended.
+
+        After `killed` the trial is free again, until its attempts are used up.
+
+        Returns:
+            The finished trial; None where it goes on, or another command has it by now.
+        """
+        with self._storage.lock(self._file.name):
+            trial = self.trials()[number]
+            if not self._is_mine(trial):
+                return None
+            if outcome.kind == "killed" and attempts_of(trial) < self._file.section.attempts:
+                self._set(trial, records.CAUSE, outcome.cause)
+                self._set(trial, records.OWNER, None)
+                return None
+            return self._tell(trial, outcome)
+
+    def release(self, number: int) -> None:
+        """Releases an unfinished trial, so that this or another command continues it; this costs no attempt."""
+        with self._storage.lock(self._file.name):
+            trial = self.trials()[number]
+            if self._is_mine(trial):
+                self._set(trial, records.ATTEMPTS, attempts_of(trial) - 1)
+                self._set(trial, records.OWNER, None)
+
+    def _begin(self, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
+        """Starts a new trial; None where it is answered at once and another may follow."""
+        if self._grid and not any(trial.state == TrialState.WAITING for trial in trials):
+            tried = [{name: trial.params.get(name) for name in self._grid[0]} for trial in trials]
+            self.study.enqueue_trial(next(point for point in self._grid if point not in tried))
+        self.study.sampler = make_sampler(self._file.section.sampler, len(trials))
+        return self._prepare(self.study.ask(), {}, trials)
+
+    def _take_over(self, frozen: FrozenTrial, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
+        if attempts_of(frozen) >= self._file.section.attempts:
+            cause = frozen.user_attrs.get(records.CAUSE) or "its command was killed"
+            self._tell(frozen, Outcome("failed", cause=f"begun {attempts_of(frozen)} times: {cause}"))
+            return None
+        self.study.sampler = make_sampler(self._file.section.sampler, frozen.number)
+        return self._prepare(self._running(frozen), frozen.user_attrs, trials)
+
+    def _prepare(
+        self, trial: Trial, attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]
+    ) -> ClaimedTrial | None:
+        """Samples what is not sampled yet and resolves it; answers repeats and points that do not validate."""
+        try:
+            spec = self.checked.trial(self._file.space.suggest(trial))
+            contents = self.checked.contents(spec)
+        except (SpecError, DataError) as error:
+            cause = f"does not validate: {str(error).splitlines()[0]}"
+            self._tell(trial, Outcome("failed", cause=cause, traceback=str(error)))
+            return None
+        if changed := changed_files(self.study.user_attrs.get(records.DEFINITION), contents):
+            raise RunError(
+                f"{self._file.name}: the contents of {', '.join(changed)} changed since the study was begun: trials "
+                "cannot be compared. Put the old files back, or give the study another `name`"
+            )
+        identity = hash_with(spec, contents)
+        twin = same_spec(trials, identity, trial.number)
+        if twin is not None and twin.state == TrialState.RUNNING:
+            self._set(trial, records.WAITS_FOR, twin.number)
+            self._set(trial, records.OWNER, None)
+            return None
+        if twin is not None:
+            self._answer(trial, twin)
+            return None
+        attempt = records.n_attempts(attributes) + 1
+        self._set(trial, records.OWNER, self._me.plain())
+        if attempt > 1 or records.ATTEMPTS in attributes:
+            self._set(trial, records.ATTEMPTS, attempt)
+        # The hash comes last: with it, the trial counts as begun.
+        self._set(trial, records.SPEC_HASH, identity)
+        previous = records.owner_in(attributes)
+        return ClaimedTrial(trial.number, spec, attempt, previous.holder if previous else None)
+
+    def _settled(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Answers trials whose twin is finished; where the twin failed, they are free to run themselves."""
+        changed = False
+        for trial in trials:
+            twin = is_waiting_for(trial)
+            if trial.state != TrialState.RUNNING or twin is None or not trials[twin].state.is_finished():
+                continue
+            changed = True
+            if trials[twin].state == TrialState.FAIL:
+                self._set(trial, records.WAITS_FOR, None)
+            else:
+                self._answer(trial, trials[twin])
+        return self.trials() if changed else trials
+
+    def _answer(self, trial: Trial | FrozenTrial, twin: FrozenTrial) -> None:
+        facts = {key: twin.user_attrs[key] for key in (records.RUN_DIR,) if key in twin.user_attrs}
+        facts |= {records.DUPLICATE_OF: twin.number, records.SECONDS: 0.0}
+        # After the line above, because a hash alone says that the trial was begun.
+        facts[records.SPEC_HASH] = twin.user_attrs[records.SPEC_HASH]
+        if twin.state == TrialState.PRUNED:
+            for step, value in twin.intermediate_values.items():
+                self._running(trial).report(value, step)
+            self._tell(trial, Outcome("pruned", cause=f"same spec as trial {twin.number}", facts=facts))
+        else:
+            self._tell(trial, Outcome("complete", values=tuple(twin.values), facts=facts))
+
+    def _tell(self, trial: Trial | FrozenTrial, outcome: Outcome) -> FrozenTrial:
+        clean = self._storage.address.clean
+        facts: dict[str, Any] = dict(outcome.facts)
+        if outcome.kind != "complete":
+            facts[records.CAUSE] = clean(outcome.cause)
+        if outcome.traceback:
+            facts[records.TRACEBACK] = clean(outcome.traceback)[-records.MAX_TRACEBACK :]
+        for key, value in facts.items():
+            self._set(trial, key, value)
+        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+        values: Sequence[float] | None = outcome.values or None
+        return self.study.tell(trial.number, values, state=states.get(outcome.kind, TrialState.FAIL))
+
+    def _is_free(self, trial: FrozenTrial) -> bool:
+        """Whether no live process works on a running trial."""
+        if is_waiting_for(trial) is not None:
+            return False
+        owner = records.owner_in(trial.user_attrs)
+        if owner is None:
+            return True
+        if owner.holder.host == self._me.holder.host:
+            return not owner.holder.is_alive()
+        now = time.monotonic()
+        beat, since = self._seen_beats.get(trial.number, (owner.beat, now))
+        if beat != owner.beat:
+            since = now
+        self._seen_beats[trial.number] = (owner.beat, since)
+        return now - since > STALE_S
+
+    def _is_mine(self, trial: FrozenTrial) -> bool:
+        """Whether this command works on a trial that is not finished."""
+        owner = records.owner_in(trial.user_attrs)
+        return owner is not None and owner.holder == self._me.holder and not trial.state.is_finished()
+
+    def _running(self, trial: Trial | FrozenTrial) -> Trial:
+        return Trial(self.study, trial._trial_id)
+
+    def _set(self, trial: Trial | FrozenTrial, key: str, value: Any) -> None:
+        self._storage.optuna.set_trial_user_attr(trial._trial_id, key, value)
+
+
+def make_sampler(config: SamplerConfig, number: int) -> BaseSampler:
+    """Returns the sampler for one trial.
+
+    Each trial number has a seed of its own, so that commands which start together do not draw the same points, and the
+    same history gives the same next point everywhere.
+    """
+    digest = hashlib.sha256(f"{config.seed} {number}".encode()).digest()
+    seed = int.from_bytes(digest[:4], "big")
+    startup = config.startup_trials or _STARTUP_TRIALS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if config.name == "tpe":
+            # Running trials count as bad ones, so that parallel trials spread out.
+            return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
+        if config.name == "gp":
+            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        if config.name == "nsga2":
+            return NSGAIISampler(seed=seed, population_size=config.population_size or _POPULATION_SIZE)
+    # A grid's points are put into the queue one by one; its sampler is never used.
+    return RandomSampler(seed=seed)
+
+
+def make_pruner(config: PrunerConfig) -> BasePruner:
+    """Returns the pruner; steps are the numbers of validations."""
+    if config.name == "median":
+        startup = 5 if config.startup_trials is None else config.startup_trials
+        return MedianPruner(n_startup_trials=startup, n_warmup_steps=config.warmup or 0)
+    if config.name == "hyperband":
+        return HyperbandPruner(
+            min_resource=config.min_resource or 1,
+            max_resource=config.max_resource or "auto",
+            reduction_factor=config.reduction_factor or 3,
+        )
+    return NopPruner()
