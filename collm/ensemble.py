@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from collm.errors import CollmError, RunError
 from collm.files import file_digest
 from collm.finished import outcome
-from collm.metrics.score_notes import few_users_notes
+from collm.metrics.score_notes import few_users_notes, rounded_logits
 from collm.registry import Registry
 from collm.rescore import FLOORS, SCORES, Measure, mean_score, measure_scores, read_scores
 from collm.runs.records import RunOutcome, RunResults
@@ -120,7 +122,8 @@ def _average(
     registry: Registry,
 ) -> None:
     first = specs[ensemble.members[0]]
-    frame = mean_score({key: read_scores(path) for key, path in members.items()})
+    read = {key: read_scores(path) for key, path in members.items()}
+    frame = mean_score(read)
     measure = Measure(
         warm=first.slices.warm,
         cold=first.slices.cold,
@@ -147,7 +150,18 @@ def _average(
         "full_counts": lead.get("full_counts", {}),
         "protocol": lead.get("protocol", {}),
         "facts": {"ensemble": {key: str(path.name) for key, path in members.items()}},
-        "notes": [f"The mean of the scores of {' and '.join(ensemble.members)}.", *few_users_notes(frame)],
+        "notes": [
+            f"The mean of the scores of {' and '.join(ensemble.members)}.",
+            *_rounded_notes(read),
+            *few_users_notes(frame),
+        ],
     }
     results_record = RunResults.check(content, place=str(folder.path / "results.json"))
     folder.replace({"ensemble": {key: specs[key].plain() for key in ensemble.members}}, results_record, writers)
+
+
+def _rounded_notes(members: Mapping[str, pl.DataFrame]) -> Iterator[str]:
+    """Yields a sentence per member whose probabilities are tied where its logits are not: their mean is tied, too."""
+    for key, frame in members.items():
+        for said in rounded_logits(frame).values() if not frame["logit"].null_count() else ():
+            yield f"{key}: {said}, so the mean of scores ranks those rows by the other members alone."

@@ -28,8 +28,17 @@ from collm.runs.records import RunOutcome, RunResults
 from collm.runs.store import RunFolder, write_json
 from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import Evaluated, Scorer, evaluate_model, floor_metrics, floors_frame, protocol, scores_frame
-from collm.stages.fit_encoder import default_config, fit_encoder, load_encoder
+from collm.stages.evaluate import (
+    Evaluated,
+    Scorer,
+    evaluate_model,
+    floor_metrics,
+    floor_notes,
+    floors_frame,
+    protocol,
+    scores_frame,
+)
+from collm.stages.fit_encoder import default_config, encoder_notes, fit_encoder, load_encoder
 from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, uses_fitted_encoder
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage, prepare_data
@@ -170,23 +179,27 @@ class _Run:
         spec = run.spec
         prepared = prepare_data(spec, registry=run.registry, runner=run.stages, context=run.build)
         self._record(prepared.stage)
-        floors = {
-            component.name: self._encoder_scores(default_config(component), prepared)[1]
+        fitted_floors = {
+            component.name: self._encoder_scores(default_config(component), prepared)
             for component in run.registry.floors()
         }
+        floors = {name: scored for name, (_, scored) in fitted_floors.items()}
         facts: dict[str, Any] = {}
         notes = list(prepared.data.notes)
+        for name, (stage, _) in fitted_floors.items():
+            notes.extend(f"Floor {name}: {said}" for said in encoder_notes(stage.facts, scores=True))
         if spec.backbone is not None:
             evaluated = self._language_model(prepared, facts, notes)
         elif spec.encoder is not None:
             fitted, evaluated = self._encoder_scores(spec.encoder, prepared)
             self._record(fitted)
             facts["encoder"] = fitted.stated()
+            notes.extend(encoder_notes(fitted.facts, scores=True))
         else:
             raise RunError(f"{spec.name}: a spec needs an `encoder`, a `backbone`, or both")
         self.timing["evaluate"] = evaluated.timing()
         scores = scores_frame(spec, prepared.data, evaluated.logits)
-        notes.extend(score_notes(scores))
+        notes.extend([*score_notes(scores), *floor_notes(floors)])
         results = self._results(prepared.data, evaluated, floors, facts, notes)
         return _Made(results, scores, floors_frame(prepared.data, floors))
 
@@ -199,10 +212,12 @@ class _Run:
             fitted = fit_encoder(run, spec.encoder, encoder_view(prepared.data, held_out), upstream=upstream)
             self._record(fitted)
             facts["encoder"] = fitted.stated()
+            notes.extend(encoder_notes(fitted.facts))
         model = LanguageModelRun(run, prepared, fitted=fitted)
         for number, stage in enumerate(tune(model), start=1):
             self._record(stage)
             facts[stage.name] = {"number": number, **stage.stated()}
+            notes.extend(each for each in encoder_notes(stage.facts) if each not in notes)
         evaluated = evaluate_model(run, prepared.data, model.scorer, model=model.fingerprint_payload(), shared=True)
         facts["backbone"] = model.describe(evaluated.scoring.facts)
         notes.extend(model.notes(evaluated.scoring.facts))

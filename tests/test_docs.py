@@ -134,7 +134,7 @@ def test_documented_encoder_around_another_scores(tmp_path: Path, monkeypatch: p
 
     from collm.testing.fakes import encoder_batch, encoder_data
 
-    (tmp_path / "collm_shifted.py").write_text(dict(PLUGINS)["encoders.md-1"], encoding="utf-8")
+    (tmp_path / "collm_shifted.py").write_text(dict(PLUGINS)["encoders.md-2"], encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     registry = build_registry(load_plugins([EntryPoint("m", "collm_shifted", "collm")], strict=True))
     component, installed = registry.get("encoder", "shifted"), default_registry()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from collm.cli.context import CliState, JsonOption, cache_dir, emit, emit_json, say, state_of
+from collm.cli.context import CliState, JsonOption, RunsDirOption, cache_dir, emit, emit_json, say, state_of
+from collm.cli.data_source import choose_run, prepare
 from collm.component import KINDS, Component, Kind
 from collm.errors import PluginError, UnknownName, UsageError
 
 if TYPE_CHECKING:
+    from collm.contracts.encoder import EncoderData
     from collm.plugins import PluginStatus
     from collm.registry import Registry
     from collm.testing.plugin_check import CheckResult
@@ -175,11 +177,23 @@ def check(
             show_default=False,
         ),
     ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            "--dataset",
+            metavar="SPEC",
+            help="Check an encoder on rows, ids and attributes of a spec's dataset in place of invented ones; where "
+            "the spec's encoder is this one, with its settings.",
+            show_default=False,
+        ),
+    ] = None,
+    runs_dir: RunsDirOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
     """Run the contract of its kind on an installed component; exit code 3 where a promise is broken.
 
-    Needs no pytest. The checks are those of the suites in collm.testing, on tiny data.
+    Needs no pytest. The checks are those of the suites in collm.testing, on tiny data, or on rows of your own
+    (`--dataset`), which an encoder needs that reads files of vectors by id.
 
     Example: collm plugin check encoder mf
     """
@@ -188,12 +202,13 @@ def check(
 
     state = state_of(context)
     component = _component(state, known_kind(kind), name)
-    settings = _settings(overrides or [])
+    data, settings = (None, {}) if dataset is None else _rows_and_settings(state, component, dataset, runs_dir)
+    settings = _settings(overrides or [], settings)
     required = [name for name, field in component.config.model_fields.items() if name != "name" and field.is_required()]
     if settings or required:
         # What the user gave or left out is the user's mistake, not a broken promise of the plugin.
         component_config(component, settings, state.registry())
-    results = check_component(component, registry=state.registry(), settings=settings, cache_dir=cache_dir())
+    results = check_component(component, registry=state.registry(), settings=settings, cache_dir=cache_dir(), data=data)
     if as_json:
         emit_json(_as_data(component, state, results))
     else:
@@ -231,12 +246,33 @@ def _component(state: CliState, kind: Kind, name: str) -> Component:
         raise PluginError(f"{kind} '{name}': {causes}") from error
 
 
-def _settings(overrides: Sequence[str]) -> dict[str, Any]:
-    """Reads `field=value` texts as a spec's `--set` does; relative locations start at the working directory."""
-    from collm.spec.node import Node, Place
+def _rows_and_settings(
+    state: CliState, component: Component, path: Path, runs_dir: Path
+) -> tuple[EncoderData, dict[str, Any]]:
+    """Returns rows of a spec's dataset, and the settings of its encoder where it is this component."""
+    if component.kind != "encoder":
+        raise UsageError(
+            f"--dataset: rows of a dataset are for checks of encoders; '{component.name}' is a {component.kind}"
+        )
+    from collm.spec.fingerprint import dump_config
+    from collm.testing.fakes import encoder_data_of
+
+    spec, _ = choose_run(state.load(path, []), None)
+    data, _ = prepare(spec, state.registry(), runs_dir)
+    rows = encoder_data_of(data, history_items=spec.history.max_items)
+    say(f"checked on {len(rows.train.user)} training rows of dataset '{spec.dataset.name}'")
+    if spec.encoder is None or spec.encoder.name != component.name:
+        return rows, {}
+    settings = dump_config(spec.encoder, locations=True)
+    return rows, {field: value for field, value in settings.items() if field != "name"}
+
+
+def _settings(overrides: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts `field=value` texts over settings as `--set` does; relative locations start at the working directory."""
+    from collm.spec.node import Place, from_plain
     from collm.spec.override import apply_overrides
 
-    root = apply_overrides(Node({}, Place("--set")), overrides, cwd=Path.cwd())
+    root = apply_overrides(from_plain(dict(base), Place("--set")), overrides, cwd=Path.cwd())
     settings: dict[str, Any] = root.plain()
     return settings
 

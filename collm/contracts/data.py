@@ -87,6 +87,9 @@ class InteractionTable:
             is an error that names both numbers.
         bad_rows: Rows of the source that were left out, columns `file`, `line`, `reason`, `text`; written to
             `quarantine.csv`. None where the source had none.
+        user_attributes: What the source says of users, one row per dense id (row 0 is padding: null): columns of
+            numbers, booleans, text or lists of these, null where unknown. None where it says nothing.
+        item_attributes: The same of items.
     """
 
     frame: pl.DataFrame
@@ -97,6 +100,8 @@ class InteractionTable:
     notes: tuple[str, ...] = ()
     expected: Mapping[str, int] = field(default_factory=dict)
     bad_rows: pl.DataFrame | None = None
+    user_attributes: pl.DataFrame | None = None
+    item_attributes: pl.DataFrame | None = None
 
 
 class DatasetSource(Protocol):

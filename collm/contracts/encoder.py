@@ -12,11 +12,12 @@ from collm.component import ComponentConfig
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
     import torch
 
 FitMode = Literal["gradient", "direct", "none"]
 GIVES = frozenset({"scores", "vectors", "llm-tokens"})
-NEEDS = frozenset({"history", "graph", "text", "counts", "earlier-labels"})
+NEEDS = frozenset({"history", "graph", "text", "counts", "earlier-labels", "attributes", "ratings", "valid-rows"})
 
 
 class FitConfig(BaseModel):
@@ -73,6 +74,7 @@ class TrainRows:
         label: int8.
         timestamp: int64 seconds.
         row: int64 source rows.
+        rating: float32, NaN where a row has none; None where the data was made without ratings.
     """
 
     user: np.ndarray[Any, Any]
@@ -80,11 +82,27 @@ class TrainRows:
     label: np.ndarray[Any, Any]
     timestamp: np.ndarray[Any, Any]
     row: np.ndarray[Any, Any]
+    rating: np.ndarray[Any, Any] | None = None
+
+
+@dataclass(frozen=True)
+class UnlabelledRows:
+    """Rows without their labels as arrays, each of length n_rows, in source order.
+
+    Attributes:
+        user: int64 dense ids.
+        item: int64 dense ids.
+    """
+
+    user: np.ndarray[Any, Any]
+    item: np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class EncoderData:
     """What an encoder may see when it is built.
+
+    The fields after `history_items` have defaults: data made by older code lacks them.
 
     Attributes:
         n_users: Users without padding; ids run 1..n_users.
@@ -92,6 +110,13 @@ class EncoderData:
         titles: Item titles by dense id, index 0 = "".
         train: Training rows.
         history_items: Items per history at most (`history.max_items`), unless the encoder asks for another length.
+        user_ids: Raw user ids as text by dense id, index 0 = ""; empty where they are not known.
+        item_ids: Raw item ids as text by dense id, index 0 = ""; empty where they are not known.
+        user_attributes: What the dataset says of users: one row per dense id, row 0 and missing values null; None where
+            it says nothing.
+        item_attributes: The same of items.
+        valid: The validation rows without labels; None where they are not known. A model that uses them knows which
+            pairs will be asked.
     """
 
     n_users: int
@@ -99,6 +124,29 @@ class EncoderData:
     titles: Sequence[str]
     train: TrainRows
     history_items: int
+    user_ids: Sequence[str] = ()
+    item_ids: Sequence[str] = ()
+    user_attributes: pl.DataFrame | None = None
+    item_attributes: pl.DataFrame | None = None
+    valid: UnlabelledRows | None = None
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What results must say of an encoder beside its numbers.
+
+    Attributes:
+        facts: Plain data for `facts.encoder` of `results.json`, e.g. counts of ids that a file lacks.
+        notes: Sentences for the notes of every run that uses the encoder.
+        score_notes: Sentences for the notes of runs that the encoder's own scores are the result of.
+        scratch_notes: Sentences for the notes of runs that start it from scratch (`t2`), where that is not a random
+            start.
+    """
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    score_notes: tuple[str, ...] = ()
+    scratch_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,4 +250,8 @@ class Encoder(Protocol):
 
     def encode(self, batch: EncoderBatch) -> EncodedPair:
         """Returns the vectors that enter the prompt. Ids that were never trained give finite vectors."""
+        ...
+
+    def describe(self) -> EncoderFacts:
+        """Returns what results must say of the encoder; asked after its fit. Encoders without it say nothing."""
         ...

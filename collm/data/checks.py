@@ -132,6 +132,16 @@ def _ids(table: InteractionTable) -> Iterator[str]:
         yield f"there are {len(table.titles)} titles for {len(table.item_ids)} item ids; both start with ''"
 
 
+def _attributes(table: InteractionTable) -> Iterator[str]:
+    sides = (("user", table.user_attributes, table.user_ids), ("item", table.item_attributes, table.item_ids))
+    for name, attributes, raw in sides:
+        if attributes is None:
+            continue
+        if attributes.height != len(raw) or not attributes.width:
+            shape = f"{attributes.height} rows of {attributes.width} columns"
+            yield f"{name} attributes have {shape}, expected {len(raw)} rows, one per dense id, and a column or more"
+
+
 def _splits(table: InteractionTable) -> Iterator[str]:
     counts = table_counts(table)
     for name in SPLITS:
@@ -149,4 +159,11 @@ def _expected(table: InteractionTable) -> Iterator[str]:
             yield f"{name}: found {counts.get(name)}, the recipe expects {number}: not the known edition"
 
 
-_RULES: tuple[Callable[[InteractionTable], Iterator[str]], ...] = (_values, _rows, _ids, _splits, _expected)
+_RULES: tuple[Callable[[InteractionTable], Iterator[str]], ...] = (
+    _values,
+    _rows,
+    _ids,
+    _attributes,
+    _splits,
+    _expected,
+)

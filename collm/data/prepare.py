@@ -15,7 +15,17 @@ from collm.data.checks import check_table, table_counts
 from collm.data.columns import as_series, count_ids
 from collm.data.history import HistoryIndex, index_histories
 from collm.data.prepared import draw_groups
-from collm.data.prepared_files import INTERACTIONS, ITEMS, POSITIVES, SCHEMA_VERSION, USERS, take_over, write_manifest
+from collm.data.prepared_files import (
+    INTERACTIONS,
+    ITEM_ATTRIBUTES,
+    ITEMS,
+    POSITIVES,
+    SCHEMA_VERSION,
+    USER_ATTRIBUTES,
+    USERS,
+    take_over,
+    write_manifest,
+)
 from collm.ingest.bad_rows import QUARANTINE, quarantine_csv
 
 Array = np.ndarray[Any, Any]
@@ -120,6 +130,9 @@ def _write_entities(table: InteractionTable, folder: Path) -> None:
     )
     users.write_parquet(folder / USERS)
     items.with_columns(as_series(table.titles, "title")).write_parquet(folder / ITEMS)
+    for name, attributes in ((USER_ATTRIBUTES, table.user_attributes), (ITEM_ATTRIBUTES, table.item_attributes)):
+        if attributes is not None:
+            attributes.write_parquet(folder / name)
 
 
 def _entities(raw_ids: Sequence[str], ids: Array, is_train: Array, name: str) -> pl.DataFrame:

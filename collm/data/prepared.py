@@ -1,8 +1,9 @@
 """A prepared dataset: a folder of parquet files and a manifest, written once, then only read.
 
 Files: `interactions.parquet` (one line per row of the table, with the offsets of its history), `positives.parquet` (the
-flat array that they point into), `users.parquet`, `items.parquet`, `manifest.json`, and `quarantine.csv` where rows of
-the source were left out. Anything that reads parquet can use them.
+flat array that they point into), `users.parquet`, `items.parquet`, `manifest.json`; `user_attributes.parquet` and
+`item_attributes.parquet` where the dataset says something of users or items, and `quarantine.csv` where rows of the
+source were left out. Anything that reads parquet can use them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ import polars as pl
 from collm.contracts.data import SPLITS, Visibility
 from collm.data.columns import Texts
 from collm.data.history import HistoryIndex, last_positives
-from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, POSITIVES, USERS, ColumnFile, read_manifest
+from collm.data.prepared_files import (
+    INTERACTIONS,
+    ITEM_ATTRIBUTES,
+    ITEMS,
+    POSITIVES,
+    USER_ATTRIBUTES,
+    USERS,
+    ColumnFile,
+    files_of,
+    read_manifest,
+)
 from collm.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -97,7 +108,7 @@ class PreparedData:
             DataError: If a file is missing, unreadable, or not the one that the manifest describes.
         """
         manifest = read_manifest(folder)
-        return cls(manifest=manifest, files={name: ColumnFile(folder / name, manifest) for name in FILES})
+        return cls(manifest=manifest, files={name: ColumnFile(folder / name, manifest) for name in files_of(manifest)})
 
     def rows(self, split: str) -> Rows:
         """Returns the rows of a split in source order, after `limit`.
@@ -181,6 +192,16 @@ class PreparedData:
     def item_table(self) -> pl.DataFrame:
         """Returns `item` (dense id), `id` (raw id), `train_rows`, `title`; padding included."""
         return self._files[ITEMS].frame()
+
+    @property
+    def user_attributes(self) -> pl.DataFrame | None:
+        """What the dataset says of users, one row per dense id, padding included; None where it says nothing."""
+        return self._files[USER_ATTRIBUTES].frame() if USER_ATTRIBUTES in self._files else None
+
+    @property
+    def item_attributes(self) -> pl.DataFrame | None:
+        """The same of items."""
+        return self._files[ITEM_ATTRIBUTES].frame() if ITEM_ATTRIBUTES in self._files else None
 
     def with_histories(self, index: HistoryIndex, titles: Sequence[str]) -> PreparedData:
         """Returns the same users and items with other rows: `Rows.index` then counts in `index`.

@@ -19,6 +19,9 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 INTERACTIONS, POSITIVES, USERS, ITEMS = "interactions.parquet", "positives.parquet", "users.parquet", "items.parquet"
 FILES = (INTERACTIONS, POSITIVES, USERS, ITEMS)
+USER_ATTRIBUTES, ITEM_ATTRIBUTES = "user_attributes.parquet", "item_attributes.parquet"
+# Beside the others only where a dataset says something of its users or items.
+OPTIONAL_FILES = (USER_ATTRIBUTES, ITEM_ATTRIBUTES)
 
 Array = np.ndarray[Any, Any]
 
@@ -41,7 +44,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest with the facts of the folder's files."""
-    _write_json(folder, {**manifest, "files": {name: file_facts(folder / name) for name in FILES}})
+    names = [*FILES, *(name for name in OPTIONAL_FILES if (folder / name).exists())]
+    _write_json(folder, {**manifest, "files": {name: file_facts(folder / name) for name in names}})
+
+
+def files_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names of the files that a folder with this manifest has."""
+    return (*FILES, *(name for name in OPTIONAL_FILES if name in manifest.get("files", {})))
 
 
 def _write_json(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -51,13 +60,13 @@ def _write_json(folder: Path, manifest: Mapping[str, Any]) -> None:
 def take_over(written: Path, folder: Path, *, recipe: Mapping[str, Any], source_sha256: str) -> None:
     """Makes a prepared folder of one that is checked: its files are hard-linked, or copied to another file system."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
+    manifest = read_manifest(written)
+    for name in files_of(manifest):
         (folder / name).unlink(missing_ok=True)
         try:
             (folder / name).hardlink_to((written / name).resolve())
         except OSError:
             shutil.copyfile(written / name, folder / name)
-    manifest = read_manifest(written)
     stated = {"full_counts": manifest["counts"], "expected": {}, "limit": {}, "seed": None, **manifest}
     stated |= {"recipe": dict(recipe), "source_sha256": source_sha256}
     _write_json(folder, stated)

@@ -74,7 +74,25 @@ def with_label(raw: pl.DataFrame, positive_from: float) -> pl.DataFrame:
     return raw.with_columns((pl.col("rating") >= positive_from).cast(pl.Int8).alias("label"))
 
 
-def build_table(raw: pl.DataFrame, titles: pl.DataFrame, recipe: Recipe) -> InteractionTable:
+@dataclass(frozen=True)
+class Attributes:
+    """What a source says of its users and items.
+
+    Attributes:
+        users: Column `user` (raw ids, each once) and attribute columns; None where it says nothing.
+        items: Column `item` (raw ids, each once) and attribute columns; None where it says nothing.
+    """
+
+    users: pl.DataFrame | None = None
+    items: pl.DataFrame | None = None
+
+
+NO_ATTRIBUTES = Attributes()
+
+
+def build_table(
+    raw: pl.DataFrame, titles: pl.DataFrame, recipe: Recipe, attributes: Attributes = NO_ATTRIBUTES
+) -> InteractionTable:
     """Gives users and items dense ids from 1, in the order of their raw ids.
 
     An item without a title is called `item <raw id>`: a prompt needs some name, and an invented one must not look real.
@@ -84,6 +102,7 @@ def build_table(raw: pl.DataFrame, titles: pl.DataFrame, recipe: Recipe) -> Inte
             are kept. Rows outside every use (neither split nor history) are already gone.
         titles: Columns `item` (raw ids) and `title`; items without rows are ignored.
         recipe: What the dataset states.
+        attributes: What the source says of users and items; of ids without rows it is ignored.
 
     Returns:
         The table, rows in the order of `raw`.
@@ -110,7 +129,17 @@ def build_table(raw: pl.DataFrame, titles: pl.DataFrame, recipe: Recipe) -> Inte
         tie_rule=recipe.tie_rule,
         notes=recipe.notes,
         expected=recipe.expected,
+        user_attributes=_by_dense_id(users, attributes.users),
+        item_attributes=_by_dense_id(items, attributes.items),
     )
+
+
+def _by_dense_id(ids: pl.Series, attributes: pl.DataFrame | None) -> pl.DataFrame | None:
+    """Returns one row of attributes per dense id, null for padding and for ids that the source says nothing of."""
+    if attributes is None:
+        return None
+    rows = ids.to_frame().join(attributes, on=ids.name, how="left", maintain_order="left").drop(ids.name)
+    return pl.concat([rows.clear(1), rows])
 
 
 def keep_frequent(frame: pl.DataFrame, *, users: int, items: int, until_stable: bool) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from collm.data.earlier import EarlierLabels
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
 from collm.errors import PluginError, RunError
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderModule, naming_encoder
 
 SCORING_ROWS = 16_384
 
@@ -98,7 +98,10 @@ def encoder_logits(encoder: EncoderModule, batcher: EncoderBatcher, rows: Rows) 
     parts = []
     for start in range(0, len(rows), SCORING_ROWS):
         chunk = rows.take(np.arange(start, min(start + SCORING_ROWS, len(rows))))
-        parts.append(encoder.score(batcher(chunk)).float().cpu().numpy())
+        batch = batcher(chunk)
+        with naming_encoder(encoder, "score"):
+            logits = encoder.score(batch)
+        parts.append(logits.float().cpu().numpy())
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
 
@@ -151,7 +154,7 @@ class EncoderTask:
     def loss_sum(self, rows: np.ndarray[Any, Any]) -> torch.Tensor:
         """Returns the mean loss times the number of rows."""
         self._module.train()
-        return self._model.loss(self._batcher(self._train.take(rows))) * len(rows)
+        return self._loss(self._train.take(rows)) * len(rows)
 
     def validate(self) -> float:
         """Returns the AUC on all validation rows, or minus the mean loss on them where the phase selects by loss."""
@@ -177,4 +180,9 @@ class EncoderTask:
             raise RunError(f"{self.title}: there is no validation row, so no loss can select; use more rows")
         order = np.random.default_rng(derive_seed(self._seed, "validation")).permutation(n_rows)
         parts = np.array_split(order, -(-n_rows // self._fit.batch_size))
-        return sum(float(self._model.loss(self._batcher(self._valid.take(p)))) * len(p) for p in parts) / n_rows
+        return sum(float(self._loss(self._valid.take(part))) * len(part) for part in parts) / n_rows
+
+    def _loss(self, rows: Rows) -> torch.Tensor:
+        batch = self._batcher(rows)
+        with naming_encoder(self._encoder, "loss"):
+            return self._model.loss(batch)

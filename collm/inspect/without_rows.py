@@ -20,7 +20,7 @@ from collm.metrics.evaluate import evaluate
 from collm.rescore import read_scores
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import RESAMPLING_SEED, probabilities
-from collm.stages.fit_encoder import build_encoder, default_config, encoder_data, train_batches
+from collm.stages.fit_encoder import build_encoder, default_config, fit_directly
 
 Array = np.ndarray[Any, Any]
 Logits = Mapping[str, Array]
@@ -44,7 +44,7 @@ def floor_logits(
     """
     floor = build_encoder(component, default_config(component), data, spec, context)
     batcher = EncoderBatcher.of(floor, data, torch.device("cpu"))
-    floor.fit_direct(encoder_data(data, spec.history.max_items), train_batches(data, batcher))
+    fit_directly(floor, data, batcher, history_items=spec.history.max_items)
     return {split: encoder_logits(floor, batcher, data.rows(split)) for split in splits}
 
 

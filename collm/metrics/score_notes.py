@@ -31,17 +31,35 @@ def tie_notes(scores: pl.DataFrame) -> list[str]:
         values.
     """
     notes = []
+    rounded = rounded_logits(scores)
     for (split,), part in scores.group_by("split", maintain_order=True):
-        n_rows, n_logits, n_scores = part.height, part["logit"].n_unique(), part["score"].n_unique()
-        if n_scores < n_logits:
+        n_rows, n_logits = part.height, part["logit"].n_unique()
+        if split in rounded:
             notes.append(
-                f"{n_logits - n_scores} of {n_logits} distinct {split} logits round to the same probability; AUC, uAUC "
-                "and NDCG rank by the logit, log loss and accuracy use the probability."
+                f"{rounded[split]}; AUC, uAUC and NDCG rank by the logit, log loss and accuracy use the probability."
             )
         if n_rows >= FEW_ROWS and n_logits <= n_rows * FEW_VALUES:
             shared = "one value" if n_logits == 1 else f"{n_logits} distinct values"
             notes.append(f"The {n_rows:,} {split} rows share {shared} as their score; ties count half in AUC and uAUC.")
     return notes
+
+
+def rounded_logits(scores: pl.DataFrame) -> dict[str, str]:
+    """Counts the logits that probabilities cannot tell apart.
+
+    Args:
+        scores: Columns `split`, `logit` and `score`, the probability.
+
+    Returns:
+        Split -> how many, in words, for the splits that have any.
+    """
+    found = {}
+    for (split,), part in scores.group_by("split", maintain_order=True):
+        n_logits, n_scores = part["logit"].n_unique(), part["score"].n_unique()
+        if n_scores < n_logits:
+            lost = f"{n_logits - n_scores} of {n_logits} distinct {split} logits round to the same probability"
+            found[str(split)] = lost
+    return found
 
 
 def few_users_notes(scores: pl.DataFrame) -> list[str]:

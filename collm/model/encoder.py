@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,11 +16,12 @@ from collm.contracts.encoder import (
     EncoderBatch,
     EncoderConfig,
     EncoderData,
+    EncoderFacts,
     FitConfig,
     FitMode,
     FitPhase,
 )
-from collm.errors import PluginError
+from collm.errors import CollmError, PluginError, out_of_memory
 
 
 class EncoderModule(nn.Module):
@@ -36,6 +39,7 @@ class EncoderModule(nn.Module):
     history_items: int = 0
     reads_earlier_labels: bool = False
     tokens_per_slot: tuple[int, int] = (1, 1)
+    origin: str = ""
 
     def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
         """Told once which language model the vectors enter, before any tuned state is loaded.
@@ -146,7 +150,44 @@ class EncoderModule(nn.Module):
             f"{type(self).__name__} gives scores only and cannot enter a prompt; choose an encoder that gives vectors"
         )
 
+    def describe(self) -> EncoderFacts:
+        """Says what results must state of the encoder beside its numbers, after its fit.
+
+        Returns:
+            Nothing, unless the subclass writes this method.
+        """
+        return EncoderFacts()
+
     def _missing(self, method: str, what: str) -> str:
         return (
             f"{type(self).__name__} declares gives={sorted(self.gives)} but does not write {method}, which gives {what}"
         )
+
+
+@contextmanager
+def naming_encoder(encoder: object, method: str, *, origin: str = "") -> Iterator[None]:
+    """Names the encoder and its method in whatever its code raises inside.
+
+    Errors of `collm` have their own words, and lack of memory or disk space is nobody's mistake: these pass.
+
+    Args:
+        encoder: The encoder; its `origin` names kind, component and module, its type where it has none.
+        method: What is called, e.g. `score`.
+        origin: Used where the encoder does not exist yet.
+
+    Raises:
+        PluginError: With the original error as its cause.
+    """
+    try:
+        yield
+    except CollmError:
+        raise
+    # The plugin boundary: whatever a stranger's code raises is named, and stays attached as the cause.
+    except Exception as error:
+        if out_of_memory(error) or getattr(error, "errno", None) == errno.ENOSPC:
+            raise
+        who = origin or getattr(encoder, "origin", "") or f"encoder {type(encoder).__name__}"
+        said = " ".join(str(error).split())
+        raise PluginError(
+            f"{who}: `{method}` raised {type(error).__name__}: {said}; `collm --debug ...` shows where"
+        ) from error

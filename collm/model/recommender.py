@@ -18,7 +18,7 @@ from collm.contracts.encoder import EncoderBatch
 from collm.contracts.tuning import Group
 from collm.errors import RunError
 from collm.model.answer_head import AnswerHead, decoder_of, run_for_positions
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderModule, naming_encoder
 from collm.model.mapping import Projector, embedding_rms, hybrid_embeddings
 from collm.model.parameters import is_lora_dropout, load_strictly, lora_parameters, lora_state
 from collm.model.prefix.batch import PromptBatch, build_batch
@@ -227,7 +227,8 @@ class Recommender(nn.Module):
         if self.projector is None or self.encoder is None:
             return
         self.eval()
-        pairs = [self.encoder.encode(batch) for batch in batches]
+        with naming_encoder(self.encoder, "encode"):
+            pairs = [self.encoder.encode(batch) for batch in batches]
         if not pairs:
             raise RunError("the mapping cannot be calibrated: there is no training row")
         user, item = torch.cat([pair.user for pair in pairs]), torch.cat([pair.item for pair in pairs])

@@ -8,7 +8,7 @@ import torch
 
 from collm.contracts.encoder import EncoderBatch
 from collm.errors import RunError
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderModule, naming_encoder
 from collm.model.mapping import Projector
 from collm.model.prefix.batch import PromptBatch
 
@@ -44,7 +44,7 @@ def slot_vectors(batch: PromptBatch, encoder: EncoderModule | None, projector: P
     if encoder is None or batch.encoder is None:
         raise RunError("the prompts have user or item slots, but there is no encoder to fill them")
     moves = torch.is_grad_enabled() and any(p.requires_grad for p in encoder.parameters())
-    with torch.set_grad_enabled(moves):
+    with torch.set_grad_enabled(moves), naming_encoder(encoder, "encode"):
         pair = encoder.encode(batch.encoder)
     user, item = (pair.user, pair.item) if projector is None else projector(pair.user, pair.item)
     for slots, vectors in ((batch.user, user), (batch.item, item)):
@@ -80,7 +80,7 @@ def _item_vectors(
         history=ids.new_zeros((n, encoder.history_items)) if encoder.history_items else None,
         earlier=ids.new_zeros((n, 4), dtype=torch.float32) if encoder.reads_earlier_labels else None,
     )
-    with torch.set_grad_enabled(moves):
+    with torch.set_grad_enabled(moves), naming_encoder(encoder, "encode"):
         vectors = encoder.encode(batch).item
     mapped = vectors if projector is None else projector.items(vectors)
     return mapped[places.reshape(-1)].flatten(0, 1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import cast
 
 from pydantic import BaseModel
 
-from collm.component import BuildContext, Kind, Location, locations
+from collm.component import KINDS, BuildContext, Kind, Location, locations
 from collm.files import place_digest
 from collm.registry import Registry
 from collm.spec.fingerprint import fingerprint
@@ -31,8 +31,16 @@ def spec_locations(spec: ResolvedSpec, registry: Registry) -> Iterator[Location]
         yield from locations(metric, "metric", f"evaluate.metrics.{name}.")
 
 
-def config_contents(config: BaseModel, kind: Kind, prefix: str = "") -> dict[str, str]:
+def config_contents(
+    config: BaseModel, kind: Kind, prefix: str = "", *, owners: Collection[Kind] = KINDS
+) -> dict[str, str]:
     """Returns field -> digest of every place that a component's settings name, components inside included.
+
+    Args:
+        config: The settings.
+        kind: Kind of the component.
+        prefix: Put before each field.
+        owners: Kinds of components whose own places count.
 
     Raises:
         DataError: If there is nothing at a place, or it cannot be read.
@@ -40,7 +48,7 @@ def config_contents(config: BaseModel, kind: Kind, prefix: str = "") -> dict[str
     return {
         each.field: place_digest(each.path, each.files)
         for each in locations(config, kind, prefix)
-        if not (kind == "dataset" and each.field == f"{prefix}{_HASHED_BY_DATASET}")
+        if each.owner in owners and not (kind == "dataset" and each.field == f"{prefix}{_HASHED_BY_DATASET}")
     }
 
 

@@ -50,11 +50,11 @@ def dump_config(config: BaseModel, *, locations: bool) -> dict[str, Any]:
         config: The config.
         locations: Whether all fields are kept; False = what fingerprints are made of, see `config_payload`.
     """
-    fields = type(config).model_fields
+    values = {name: (getattr(config, name), info) for name, info in type(config).model_fields.items()}
     return {
-        name: _dump(getattr(config, name), locations)
-        for name, field in fields.items()
-        if locations or not (is_location(field) or (is_added(field) and getattr(config, name) == field.default))
+        name: _dump(value, locations)
+        for name, (value, info) in values.items()
+        if locations or not (is_location(info) or (is_added(info) and value == info.default))
     }
 
 

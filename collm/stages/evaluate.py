@@ -18,6 +18,7 @@ from collm.data.slices import slice_masks
 from collm.errors import RunError
 from collm.files import replacing, write_atomically
 from collm.metrics.evaluate import evaluate
+from collm.metrics.score_notes import rounded_logits
 from collm.registry import Registry
 from collm.spec.contents import config_contents
 from collm.spec.model import ResolvedSpec
@@ -173,6 +174,21 @@ def floors_frame(data: PreparedData, floors: Mapping[str, Evaluated]) -> pl.Data
         rows = np.asarray(data.rows(split).row, dtype=np.int64)
         frames.append(pl.DataFrame({"split": [split] * len(rows), "row": rows, **scores}))
     return pl.concat(frames) if frames else pl.DataFrame({"split": [], "row": []})
+
+
+def floor_notes(floors: Mapping[str, Evaluated]) -> list[str]:
+    """Returns a sentence per floor of which `floors_frame` ties rows that its logits tell apart."""
+    notes = []
+    for name, floor in floors.items():
+        frames = [
+            pl.DataFrame({"split": [split] * len(values), "logit": values, "score": probabilities(values)})
+            for split, values in floor.logits.items()
+        ]
+        lost = rounded_logits(pl.concat(frames)) if frames else {}
+        notes += [
+            f"Floor {name}: {said}; reports compare methods with it by the probability." for said in lost.values()
+        ]
+    return notes
 
 
 def build_metrics(names: Sequence[str], registry: Registry) -> dict[str, Metric]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ import torch
 from pydantic import BaseModel
 
 from collm.component import BuildContext, Component, inner_components
-from collm.contracts.encoder import EncoderBatch, EncoderConfig, EncoderData, TrainRows
+from collm.contracts.encoder import EncoderBatch, EncoderConfig, EncoderData, EncoderFacts, TrainRows, UnlabelledRows
 from collm.data.prepared import PreparedData
 from collm.engine.checkpoint import load_tensors, save_tensors
 from collm.engine.device import derive_seed, seed_torch
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits, validation_auc
 from collm.engine.fit_phases import CHECKPOINT, fit_in_phases
 from collm.errors import PluginError, RunError
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderModule, naming_encoder
 from collm.registry import Registry
 from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
@@ -46,15 +46,20 @@ def build_encoder(
     """Builds an encoder with freshly initialised weights, seeded by the run's seed and the encoder's name.
 
     Raises:
-        PluginError: If the factory returns something else than an encoder module.
+        PluginError: If the factory raises, or returns something else than an encoder module.
     """
     seed_torch(derive_seed(spec.seed, "encoder", component.name))
-    encoder = component.load_factory()(config, data=encoder_data(data, spec.history.max_items), context=context)
+    given = encoder_data(data, spec.history.max_items)
+    origin = f"encoder '{component.name}' (plugin {component.factory.partition(':')[0].partition('.')[0]})"
+    build = component.load_factory()
+    with naming_encoder(None, component.factory.rpartition(":")[2], origin=origin):
+        encoder = build(config, data=given, context=context)
     if not isinstance(encoder, torch.nn.Module):
         raise PluginError(
             f"encoder '{component.name}': factory returned {type(encoder).__name__}, expected a torch.nn.Module"
         )
     module: EncoderModule = encoder  # type: ignore[assignment]
+    module.origin = origin
     if "vectors" in module.gives:
         # The mapping decides how many tokens a vector becomes; an encoder that gives tokens itself decides alone.
         module.tokens_per_slot = (spec.mapping.tokens, spec.mapping.tokens)
@@ -62,8 +67,9 @@ def build_encoder(
 
 
 def encoder_data(data: PreparedData, history_items: int) -> EncoderData:
-    """Returns what an encoder may see of the prepared data: training rows only."""
-    rows = data.rows("train")
+    """Returns what an encoder may see of the prepared data: training rows, and of validation rows the ids alone."""
+    rows, valid = data.rows("train"), data.rows("valid")
+    rating = data.optional_column("rating")
     return EncoderData(
         n_users=data.n_users,
         n_items=data.n_items,
@@ -74,8 +80,14 @@ def encoder_data(data: PreparedData, history_items: int) -> EncoderData:
             label=rows.label,
             timestamp=rows.timestamp,
             row=rows.row,
+            rating=None if rating is None else rating[rows.index].astype(np.float32, copy=False),
         ),
         history_items=history_items,
+        user_ids=data.user_ids,
+        item_ids=data.item_ids,
+        user_attributes=data.user_attributes,
+        item_attributes=data.item_attributes,
+        valid=UnlabelledRows(user=valid.user, item=valid.item),
     )
 
 
@@ -105,7 +117,7 @@ def fit_encoder(run: RunContext, config: EncoderConfig, data: PreparedData, *, u
     def work(folder: Path) -> dict[str, Any]:
         encoder = build_encoder(run.registry.get("encoder", config.name), config, data, run.spec, run.build)
         encoder.to(run.accelerator.device)
-        facts = _fit(run, encoder, config, data, folder)
+        facts = _fit(run, encoder, config, data, folder) | encoder_facts(encoder)
         save_tensors(folder / WEIGHTS, encoder.state_dict())
         for checkpoint in folder.glob(CHECKPOINT.format("*")):
             checkpoint.unlink()
@@ -164,15 +176,17 @@ def _fit(
     if encoder.fit_mode == "none":
         return {"n_parameters": n_parameters}
     if encoder.fit_mode == "direct":
-        encoder.fit_direct(encoder_data(data, spec.history.max_items), train_batches(data, batcher))
+        fit_directly(encoder, data, batcher, history_items=spec.history.max_items)
         encoder.to(device)
         return {"n_parameters": n_parameters}
     # Before the phases are made: they may draw parameters of their own.
     seed_torch(derive_seed(spec.seed, "fit", config.name))
     title = f"{STAGE} {config.name}"
+    with naming_encoder(encoder, "fit_phases"):
+        phases = encoder.fit_phases(config)
     *earlier, last = fit_in_phases(
         encoder,
-        encoder.fit_phases(config),
+        phases,
         data,
         batcher=batcher,
         title=title,
@@ -190,6 +204,41 @@ def _fit(
     if earlier:
         facts["earlier_phases"] = {course.name: course.facts() | {"seconds": course.seconds} for course in earlier}
     return facts | last.facts()
+
+
+def fit_directly(encoder: EncoderModule, data: PreparedData, batcher: EncoderBatcher, *, history_items: int) -> None:
+    """Fits an encoder of mode `direct` on the training rows.
+
+    Raises:
+        PluginError: If its code raises; names it.
+    """
+    with naming_encoder(encoder, "fit_direct"):
+        encoder.fit_direct(encoder_data(data, history_items), train_batches(data, batcher))
+
+
+def described(encoder: EncoderModule) -> EncoderFacts:
+    """Returns what results must say of an encoder; one of a class of its own may have nothing to say."""
+    describe = getattr(encoder, "describe", EncoderFacts)
+    with naming_encoder(encoder, "describe"):
+        found: EncoderFacts = describe()
+    return found
+
+
+def encoder_facts(encoder: EncoderModule) -> dict[str, Any]:
+    """Returns what an encoder says of itself as facts of a stage; empty where it says nothing."""
+    said = described(encoder)
+    notes = {"notes": list(said.notes), "score_notes": list(said.score_notes)}
+    return {**said.facts, **{key: value for key, value in notes.items() if value}}
+
+
+def encoder_notes(facts: Mapping[str, Any], *, scores: bool = False) -> list[str]:
+    """Returns the sentences of an encoder that results must state.
+
+    Args:
+        facts: Facts of the stage that made it.
+        scores: Whether its own scores are the result.
+    """
+    return [*facts.get("notes", ()), *(facts.get("score_notes", ()) if scores else ())]
 
 
 def train_batches(data: PreparedData, batcher: EncoderBatcher) -> Iterator[EncoderBatch]:

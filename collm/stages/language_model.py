@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from collm.component import Kind
 from collm.contracts.backbone import Dtype
 from collm.contracts.encoder import EncoderConfig
 from collm.contracts.prompt import Variant
@@ -21,7 +22,7 @@ from collm.errors import RunError
 from collm.model.adapter import save_adapter
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Probe, Recommender
-from collm.spec.contents import section_contents
+from collm.spec.contents import config_contents, section_contents
 from collm.spec.fingerprint import config_payload
 from collm.stages.fit_encoder import build_encoder, inner_payload, load_encoder
 from collm.stages.held_out import encoder_view, held_out_share, training_rows
@@ -68,11 +69,15 @@ class EncoderSource:
         """Returns what decides the encoder's values: its fit, or where it was not fitted, its settings and code."""
         if self.fitted is not None:
             return self.fitted.fingerprint
-        return {
+        payload: dict[str, Any] = {
             "config": config_payload(self.config),
             "plugin": self.run.code("encoder", self.config),
             "inner": inner_payload(self.config, self.run.registry, self.run.build),
         }
+        # Files of components inside that are no encoders are part of `inner`.
+        own: tuple[Kind, ...] = ("encoder",)
+        files = config_contents(self.config, "encoder", owners=own)
+        return payload | ({"files": files} if files else {})
 
 
 class LanguageModelRun:

@@ -19,6 +19,7 @@ from collm.engine.memory import report_memory
 from collm.engine.train import LoopState, train
 from collm.model.recommender import Recommender
 from collm.spec.fingerprint import config_payload
+from collm.stages.fit_encoder import described
 from collm.stages.held_out import rows_setting, training_rows
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prompt_sources import SHORTENED
@@ -95,7 +96,18 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
         if "lora" in trained:
             model.save_adapter(recommender, folder / ADAPTER_FOLDER)
         (folder / CHECKPOINT).unlink(missing_ok=True)
-    return {"processes": processes.size, **_facts(task, state, recommender, trained)}
+    facts = {"processes": processes.size, **_facts(task, state, recommender, trained)}
+    return facts | _given_start(step, recommender)
+
+
+def _given_start(step: TuneStep, recommender: Recommender) -> dict[str, Any]:
+    """Returns what results must say of an encoder that starts from scratch, which no other stage says."""
+    plan = step.groups.get("encoder")
+    if plan is None or plan.start != "scratch" or recommender.encoder is None:
+        return {}
+    said = described(recommender.encoder)
+    notes = [*said.notes, *said.scratch_notes]
+    return {**({"encoder": dict(said.facts)} if said.facts else {}), **({"notes": notes} if notes else {})}
 
 
 def _task(model: LanguageModelRun, step: TuneStep, recommender: Recommender, *, title: str, seed: int) -> LanguageTask:

@@ -27,11 +27,13 @@ class EncoderSubject(ComponentContract):
         component: The record under test.
         settings: Fields of its config that the tests set; defaults otherwise. Small sizes keep the tests quick.
         fit_steps: Optimiser steps that stand for one phase of a fit.
+        own_data: Rows to check on; None = invented ones. The last user and the last item have no training row in it.
         unused_parameters: Names of parameters that the loss may leave alone, with a reason in the subclass.
     """
 
     settings: ClassVar[Mapping[str, Any]] = {}
     fit_steps: ClassVar[int] = 3
+    own_data: ClassVar[EncoderData | None] = None
     unused_parameters: ClassVar[frozenset[str]] = frozenset()
 
     def make_config(self) -> EncoderConfig:
@@ -42,7 +44,7 @@ class EncoderSubject(ComponentContract):
 
     def make_data(self) -> EncoderData:
         """Returns training rows in which the last user and the last item do not appear."""
-        return encoder_data()
+        return encoder_data() if self.own_data is None else self.own_data
 
     def build(self, seed: int = 0) -> EncoderModule:
         """Builds the encoder, untrained; one that gives `llm-tokens` is told of a language model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,16 @@ import torch
 
 from collm.contracts.backbone import AnswerIds
 from collm.contracts.data import InteractionTable
-from collm.contracts.encoder import EncoderBatch, EncoderData, TrainRows
+from collm.contracts.encoder import EncoderBatch, EncoderData, TrainRows, UnlabelledRows
+from collm.data.prepared import PreparedData
+from collm.errors import DataError
+from collm.stages.fit_encoder import encoder_data as real_encoder_data
 
 N_USERS = 12
 N_ITEMS = 20
+_GENRES = ("Drama", "Comedy", "Action")
+OWN_ROWS = 240
+_FEWEST_ROWS = 8
 _WORDS = re.compile(r"\s*\w+|\s*[^\w\s]|\s+")
 
 
@@ -65,11 +72,18 @@ def interaction_table(
         item_ids=["", *(f"i{number}" for number in range(1, n_items + 1))],
         titles=["", *(f"Film {number} ({1900 + number % 100})" for number in range(1, n_items + 1))],
         tie_rule="no ties within a user",
+        user_attributes=pl.DataFrame({"age": [None, *(20 + number % 50 for number in range(1, n_users + 1))]}),
+        item_attributes=pl.DataFrame({"genres": [None, *(_genres(number) for number in range(1, n_items + 1))]}),
     )
 
 
+def _genres(item: int) -> list[str] | None:
+    """One or two genres of an item; every seventh has none."""
+    return [_GENRES[item % 3], *_GENRES[: item % 2]] if item % 7 else None
+
+
 def encoder_data(table: InteractionTable | None = None, *, history_items: int = 5) -> EncoderData:
-    """Makes what an encoder may see of a table: its training rows.
+    """Makes what an encoder may see of a table: its training rows, attributes, and which rows validate.
 
     Args:
         table: Source; None = `interaction_table()` without the training rows of the last user and the last item, so
@@ -91,8 +105,48 @@ def encoder_data(table: InteractionTable | None = None, *, history_items: int = 
         label=rows["label"].to_numpy().astype(np.int8),
         timestamp=rows["timestamp"].to_numpy().astype(np.int64),
         row=rows["row"].to_numpy().astype(np.int64),
+        rating=rows["rating"].fill_null(float("nan")).to_numpy().astype(np.float32),
     )
-    return EncoderData(n_users=n_users, n_items=n_items, titles=table.titles, train=train, history_items=history_items)
+    valid = table.frame.filter(pl.col("split") == "valid")
+    return EncoderData(
+        n_users=n_users,
+        n_items=n_items,
+        titles=table.titles,
+        train=train,
+        history_items=history_items,
+        user_ids=table.user_ids,
+        item_ids=table.item_ids,
+        user_attributes=table.user_attributes,
+        item_attributes=table.item_attributes,
+        valid=UnlabelledRows(
+            user=valid["user"].to_numpy().astype(np.int64), item=valid["item"].to_numpy().astype(np.int64)
+        ),
+    )
+
+
+def encoder_data_of(data: PreparedData, *, history_items: int, n_rows: int = OWN_ROWS) -> EncoderData:
+    """Makes small data in the shape of prepared data: all its ids, titles and attributes, some of its training rows.
+
+    Args:
+        data: The prepared data.
+        history_items: Items per history.
+        n_rows: Training rows kept at most, drawn at random; none is of the last user or the last item.
+
+    Returns:
+        The data.
+
+    Raises:
+        DataError: If fewer than 8 training rows are of other users and items.
+    """
+    whole = real_encoder_data(data, history_items)
+    train = whole.train
+    usable = np.flatnonzero((train.user != whole.n_users) & (train.item != whole.n_items))
+    if len(usable) < _FEWEST_ROWS:
+        raise DataError(f"{len(usable)} training rows are too few to check an encoder on; give a larger dataset")
+    kept = np.sort(np.random.default_rng(0).permutation(usable)[:n_rows])
+    columns = {name: getattr(train, name) for name in train.__dataclass_fields__}
+    rows: dict[str, Any] = {name: None if column is None else column[kept] for name, column in columns.items()}
+    return replace(whole, train=TrainRows(**rows))
 
 
 def encoder_batch(data: EncoderData, *, history_items: int = 0, rows: Sequence[int] | None = None) -> EncoderBatch:

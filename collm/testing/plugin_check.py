@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from collm.component import Component, Kind
+from collm.contracts.encoder import EncoderData
 from collm.errors import CollmError
 from collm.registry import Registry
 from collm.testing.backbone_suite import BackboneContract
@@ -59,6 +60,7 @@ def check_component(
     registry: Registry,
     settings: Mapping[str, Any] | None = None,
     cache_dir: Path | None = None,
+    data: EncoderData | None = None,
 ) -> list[CheckResult]:
     """Runs every check of the component's kind.
 
@@ -67,6 +69,7 @@ def check_component(
         registry: Where components inside its config are looked up.
         settings: Fields of its config; defaults otherwise.
         cache_dir: Cache folder that its factory gets; None = a temporary one.
+        data: Encoders only: rows to check on (`collm.testing.fakes.encoder_data_of`); None = invented ones.
 
     Returns:
         One result per check, in the order of the suite, those of every kind first.
@@ -77,6 +80,8 @@ def check_component(
         "settings": dict(settings or {}),
         "cache_dir": cache_dir,
     }
+    if data is not None:
+        under_test["own_data"] = data
     suite = type("Check", (CONTRACTS[component.kind],), under_test)
     package = component.factory.partition(":")[0].partition(".")[0]
     return [_run(name, promise, getattr(suite(), _PREFIX + name), package) for name, promise in checks_of(suite)]

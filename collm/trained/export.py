@@ -21,6 +21,7 @@ from collm.engine.device import DTYPES
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.language_task import recommender_logits
 from collm.errors import RunError, UsageError
+from collm.model.encoder import naming_encoder
 from collm.model.parameters import adapted_modules, merge_lora
 from collm.model.recommender import Recommender
 from collm.runs.store import write_atomically
@@ -177,7 +178,9 @@ def _encode(
     batcher = EncoderBatcher.of(encoder, data, device)
     users, items = [], []
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        pair = encoder.encode(batcher(rows.take(np.arange(start, min(start + ROWS_AT_ONCE, len(rows))))))
+        batch = batcher(rows.take(np.arange(start, min(start + ROWS_AT_ONCE, len(rows)))))
+        with naming_encoder(encoder, "encode"):
+            pair = encoder.encode(batch)
         users.append(pair.user.float().cpu())
         items.append(pair.item.float().cpu())
     return torch.cat(users).contiguous(), torch.cat(items).contiguous()

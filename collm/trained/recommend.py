@@ -100,8 +100,9 @@ def recommend(
         raise UsageError(f"user {user}: no candidate is left; all {n_candidates} were rated before (--include-seen)")
     items, by = _shortlist(model, int(dense_user), items, time, shortlist)
     view, rows = pair_rows(data, *_pairs(int(dense_user), items, time))
-    probability = probabilities(model.logits(view, rows))
-    best = np.argsort(-probability, kind="stable")[:k]
+    logits = model.logits(view, rows)
+    probability = probabilities(logits)
+    best = np.argsort(-logits, kind="stable")[:k]  # probabilities near 0 and 1 round to ties
     history = view.history(rows, model.spec.history.max_items)[best[0]]
     return Recommendations(
         user=user,

@@ -8,14 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from collm.component import location_field
+from collm.component import added_field, location_field
 from collm.contracts.data import RawRowsConfig
 
 Duplicates = Literal["keep-last", "keep-all"]
 FilterRule = Literal["k-core", "more-than-once"]
 SplitRule = Literal["shares", "held-out"]
+ItemAttribute = Literal["category", "brand", "description", "price"]
 CutDay = Literal["divided", "whole"]
 Release = Literal["2014-all", "2014-5-core", "2018-all", "2018-5-core", "2023-all"]
 # Fields that decide which files `collm fetch` gets.
@@ -100,6 +101,11 @@ class AmazonConfig(RawRowsConfig):
         description="published: a file named as one of which the counts are known must have them; unchecked: other "
         "content under that name.",
     )
+    item_attributes: tuple[ItemAttribute, ...] = added_field(
+        (),
+        description="What encoders may see of items beside titles: category (a list, from broad to narrow), brand, "
+        "description (text), price (US dollars); of the metadata file.",
+    )
 
     @field_validator("category")
     @classmethod
@@ -111,6 +117,15 @@ class AmazonConfig(RawRowsConfig):
     def _is_a_name(cls, value: str | None) -> str | None:
         if value is not None and (not value or value != Path(value).name):
             raise ValueError(f"got '{value}', expected the name of a file in dataset.path, without folders")
+        return value
+
+    @field_validator("item_attributes", mode="after")
+    @classmethod
+    def _are_in_the_metadata(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and info.data.get("titles") == "none":
+            raise ValueError(
+                "attributes stand in the metadata, which `titles: none` does not read; choose other titles"
+            )
         return value
 
     @model_validator(mode="after")

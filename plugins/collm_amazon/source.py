@@ -12,12 +12,13 @@ import polars as pl
 from collm.component import BuildContext
 from collm.contracts.data import InteractionTable
 from collm.data.split import split_by_global_time
-from collm.data.table import Recipe, build_table, with_order
+from collm.data.table import Attributes, Recipe, build_table, with_order
 from collm.errors import DataError
 from collm.fetching.fetched import fetched_paths
 from collm.files import file_digest
 from collm.ingest.bad_rows import BadRows
 from collm_amazon import fetch, files, metadata, recipe
+from collm_amazon.attributes import read_attributes
 from collm_amazon.config import AmazonBookConfig, AmazonConfig
 from collm_amazon.reviews import read_reviews
 
@@ -109,7 +110,8 @@ class AmazonSource:
         frame = reviews.with_columns(label, split.alias("split"), finer["order"]).drop("moment")
         table_1, expected = self._expected(found)
         notes = (*config.recipe_notes(), *table_1, *notes, *split_note, *title_notes, *bad.notes())
-        table = build_table(frame, titles, Recipe(tie_rule=TIE_RULE, notes=notes, expected=expected))
+        known = Attributes(items=self._attributes(found, frame["item"]))
+        table = build_table(frame, titles, Recipe(tie_rule=TIE_RULE, notes=notes, expected=expected), known)
         return replace(table, bad_rows=bad.frame() if len(bad) else None)
 
     def _files(self) -> _Files:
@@ -181,6 +183,12 @@ class AmazonSource:
             empty = pl.DataFrame(schema={"item": pl.String, "title": pl.String})
             return empty, ("titles: none: prompts show item ids",)
         return metadata.titles_of(listed, reviews["item"].unique(), clean=self._config.titles == "cleaned")
+
+    def _attributes(self, found: _Files, items: pl.Series) -> pl.DataFrame | None:
+        names = self._config.item_attributes
+        if not names or found.metadata is None:
+            return None
+        return read_attributes(found.metadata, names, items)
 
     def _split(self, reviews: pl.DataFrame) -> tuple[pl.Series, tuple[str, ...]]:
         config = self._config

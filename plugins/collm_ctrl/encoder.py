@@ -15,6 +15,7 @@ from collm.contracts.encoder import (
     EncoderBatch,
     EncoderConfig,
     EncoderData,
+    EncoderFacts,
     FitConfig,
     FitPhase,
 )
@@ -55,6 +56,10 @@ class Ctrl(EncoderModule):
     def encode(self, batch: EncoderBatch) -> EncodedPair:
         """Returns the inner encoder's vectors, float32 [batch, user_dim] and [batch, item_dim]."""
         return self.encoder.encode(batch)
+
+    def describe(self) -> EncoderFacts:
+        """Returns what the inner encoder says of itself."""
+        return self.encoder.describe()
 
     def parameter_groups(self, fit: FitConfig) -> list[dict[str, Any]]:
         """Returns the inner encoder's groups."""

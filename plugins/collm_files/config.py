@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 
-from collm.component import location_field
+from collm.component import added_field, location_field
 from collm.contracts.data import RawRowsConfig
 
 # As in `collm.ingest.times` and `collm.ingest.table_files`, which need polars: settings are checked without it.
@@ -62,6 +62,9 @@ class Columns(_Part):
     )
     items_key: str | None = Field(
         default=None, min_length=1, description="Column of the item id in `items`; null = called as in `item`."
+    )
+    users_key: str | None = added_field(
+        None, description="Column of the user id in `users`; null = called as in `user`."
     )
 
     @model_validator(mode="after")
@@ -220,6 +223,16 @@ class FilesConfig(RawRowsConfig):
         "equal) and counts the others in a note; keep-all; refuse: an error.",
     )
 
+    users: Path | None = location_field(
+        description="File with one row per user and what encoders may see of them, in the same formats; null = none."
+    )
+    item_attributes: tuple[str, ...] = added_field(
+        (), description="Columns of `items` that encoders may see beside titles: text, numbers, true or false."
+    )
+    user_attributes: tuple[str, ...] = added_field(
+        (), description="Columns of `users` that encoders may see: text, numbers, true or false."
+    )
+
     @field_validator("path", mode="after")
     @classmethod
     def _no_folder(cls, value: Path | None) -> Path | None:
@@ -227,7 +240,7 @@ class FilesConfig(RawRowsConfig):
             raise ValueError("'files' has no folder: name the files in `interactions` and `items`")
         return value
 
-    @field_validator("interactions", "items", mode="after")
+    @field_validator("interactions", "items", "users", mode="after")
     @classmethod
     def _readable(cls, value: Path | None) -> Path | None:
         name = value.name.lower() if value is not None and value.suffix else ENDINGS[0]  # none: a folder of parts
@@ -251,6 +264,21 @@ class FilesConfig(RawRowsConfig):
     def _titles_are_named(cls, value: Columns, info: ValidationInfo) -> Columns:
         if info.data.get("items") is not None and value.title is None:
             raise ValueError("`items` is given, so `title` must name its column of titles")
+        return value
+
+    @field_validator("item_attributes", "user_attributes", mode="after")
+    @classmethod
+    def _attributes_have_their_file(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        role = "items" if info.field_name == "item_attributes" else "users"
+        given = info.data.get(role) is not None
+        if value and not given:
+            raise ValueError(f"names columns of `{role}`, which is not set: name the file with one row per {role[:-1]}")
+        if role == "users" and given and not value:
+            raise ValueError("`users` is given, so `user_attributes` must name the columns to read of it")
+        if role[:-1] in value:
+            raise ValueError(f"an attribute may not be called '{role[:-1]}': that is the column of ids; rename it")
+        if twice := sorted({name for name in value if value.count(name) > 1}):
+            raise ValueError(f"names '{twice[0]}' twice")
         return value
 
     @field_validator("label", mode="before")

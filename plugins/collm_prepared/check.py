@@ -14,7 +14,17 @@ from collm.contracts.data import SPLITS
 from collm.data.checks import SCHEMA
 from collm.data.columns import count_ids
 from collm.data.history import index_histories
-from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, POSITIVES, USERS, ColumnFile
+from collm.data.prepared_files import (
+    FILES,
+    INTERACTIONS,
+    ITEM_ATTRIBUTES,
+    ITEMS,
+    POSITIVES,
+    USER_ATTRIBUTES,
+    USERS,
+    ColumnFile,
+    files_of,
+)
 from collm.errors import DataError
 
 HISTORY_COLUMNS = {"history_start": pl.Int64, "history_end": pl.Int64, "kept": pl.Boolean}
@@ -56,6 +66,7 @@ def check_folder(folder: Path, manifest: Mapping[str, Any]) -> None:
     for file, columns in ((POSITIVES, {"item": pl.Int32}), (USERS, USER_COLUMNS), (ITEMS, ITEM_COLUMNS)):
         check_columns(folder, file, columns)
     files = {name: ColumnFile(folder / name, manifest) for name in FILES}
+    read_attributes(folder, manifest)
     problems = [*_nulls(files), *_entities(files)]
     if not problems:
         problems = [*_rows(files[INTERACTIONS], manifest), *_train_rows(files), *_offsets(files)]
@@ -63,6 +74,22 @@ def check_folder(folder: Path, manifest: Mapping[str, Any]) -> None:
         problems = list(_histories(files, manifest))
     if problems:
         raise DataError(f"{folder}: " + "; ".join(problems))
+
+
+def read_attributes(folder: Path, manifest: Mapping[str, Any]) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+    """Returns the attributes of users and of items, None where the folder has none.
+
+    Raises:
+        DataError: If a file does not have one row per dense id, padding included.
+    """
+    found = []
+    for name, entities in ((USER_ATTRIBUTES, USERS), (ITEM_ATTRIBUTES, ITEMS)):
+        attributes = ColumnFile(folder / name, manifest).frame() if name in files_of(manifest) else None
+        wanted = manifest["files"][entities]["rows"]
+        if attributes is not None and attributes.height != wanted:
+            raise DataError(f"{folder / name}: has {attributes.height} rows, {entities} has {wanted}: one per dense id")
+        found.append(attributes)
+    return found[0], found[1]
 
 
 def _nulls(files: Mapping[str, ColumnFile]) -> Iterator[str]:

@@ -14,10 +14,10 @@ from collm.component import BuildContext
 from collm.contracts.data import SPLITS, DatasetConfig, InteractionTable, Limit, Visibility
 from collm.data.checks import SCHEMA
 from collm.data.columns import Texts
-from collm.data.prepared_files import FILES, INTERACTIONS, ITEMS, MANIFEST, POSITIVES, USERS, read_manifest
+from collm.data.prepared_files import INTERACTIONS, ITEMS, MANIFEST, POSITIVES, USERS, files_of, read_manifest
 from collm.errors import DataError
 from collm.files import file_digest
-from collm_prepared.check import ITEM_COLUMNS, USER_COLUMNS, check_columns, check_folder
+from collm_prepared.check import ITEM_COLUMNS, USER_COLUMNS, check_columns, check_folder, read_attributes
 
 _OF_HISTORIES = ("history_start", "history_end", "kept")
 
@@ -73,6 +73,7 @@ class PreparedFolder:
         kept = [name for name in lazy.collect_schema().names() if name not in _OF_HISTORIES]
         users = pl.read_parquet(self._folder / USERS, glob=False, columns=["user", "id"]).sort("user")
         items = pl.read_parquet(self._folder / ITEMS, glob=False, columns=["item", "id", "title"]).sort("item")
+        user_attributes, item_attributes = read_attributes(self._folder, self._manifest)
         return InteractionTable(
             frame=lazy.select(kept).collect().rechunk(),
             user_ids=Texts(users["id"]),
@@ -81,6 +82,8 @@ class PreparedFolder:
             tie_rule=self._manifest["tie_rule"],
             notes=tuple(self._manifest["notes"]),
             expected=self._manifest.get("full_counts", self._manifest["counts"]),
+            user_attributes=user_attributes,
+            item_attributes=item_attributes,
         )
 
     @property
@@ -101,7 +104,7 @@ class PreparedFolder:
     @functools.cached_property
     def _content(self) -> str:
         manifest = self._manifest
-        wanted = [name for name in FILES if name != POSITIVES or "history" in manifest]
+        wanted = [name for name in files_of(manifest) if name != POSITIVES or "history" in manifest]
         found = {name: file_digest(self._folder / name) for name in wanted}
         for name, digest in found.items():
             stated = manifest["files"].get(name, {}).get("sha256")

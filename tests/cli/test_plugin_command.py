@@ -125,3 +125,49 @@ def with_broken_plugin(cause: str) -> Registry:
     host = default_registry().host
     status = PluginStatus("mine", "collm-mine", "0.1.0", ok=False, cause=cause, traceback="", module="collm_mine")
     return build_registry(replace(host, statuses=(*host.statuses, status)))
+
+
+VECTORS = """\
+name: own
+dataset: {name: tiny, n_users: 20, n_items: 30, rows_per_user: 12}
+encoder: {name: vectors, users: u.npy, user_ids: u.txt, items: i.npy, item_ids: i.txt}
+"""
+
+
+@pytest.fixture
+def own_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A spec whose encoder reads vectors of its dataset's ids, in the working directory."""
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLLM_CACHE", str(tmp_path / "cache"))
+    for side, n in (("u", 20), ("i", 30)):
+        np.save(f"{side}.npy", np.random.default_rng(n).normal(size=(n, 4)))
+        Path(f"{side}.txt").write_text("".join(f"{side}{number}\n" for number in range(1, n + 1)))
+    Path("own.yaml").write_text(VECTORS)
+    return Path("own.yaml")
+
+
+def test_check_on_rows_of_ones_own(own_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["plugin", "check", "encoder", "vectors", "--dataset", str(own_spec), "--json"]
+    assert call(command) == 0
+    captured = capsys.readouterr()
+    assert all(each["ok"] for each in json.loads(captured.out)["checks"])
+    assert " training rows of dataset 'tiny'" in captured.err
+    # `--set` lies over the spec's settings, and files of other ids fail on these rows: they are really used.
+    assert call([*command, "--set", "score=cosine"]) == 0
+    capsys.readouterr()
+    Path("u.txt").write_text("".join(f"someone-{number}\n" for number in range(20)))
+    assert call(command) == 3
+    faults = [each["fault"] for each in json.loads(capsys.readouterr().out)["checks"] if not each["ok"]]
+    assert any("the data has none of its 20 user ids: the file has 'someone-0'" in fault for fault in faults)
+
+
+def test_check_of_another_encoder_on_rows_of_ones_own(own_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plugin", "check", "encoder", "mf", "--dataset", str(own_spec), "--set", "embedding_size=4"]) == 0
+    assert "24 of 24 checks pass" in capsys.readouterr().out
+
+
+def test_rows_of_ones_own_are_for_encoders(own_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plugin", "check", "metric", "auc", "--dataset", str(own_spec)]) == 2
+    assert "rows of a dataset are for checks of encoders; 'auc' is a metric" in capsys.readouterr().err

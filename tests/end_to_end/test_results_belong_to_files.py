@@ -14,7 +14,7 @@ import torch
 from collm.cli.main import call
 from collm.component import BuildContext, Component, location_field
 from collm.contracts.encoder import EncoderConfig, EncoderData
-from collm.errors import DataError
+from collm.errors import DataError, PluginError
 from collm.finished import run_folder
 from collm.registry import Registry, default_registry, registry_of
 from collm.runner import RunOptions, run_spec
@@ -50,7 +50,7 @@ def build(config: VectorsConfig, *, data: EncoderData, context: BuildContext) ->
 @pytest.fixture(scope="module")
 def registry() -> Registry:
     component = Component(
-        "encoder", "vectors", f"{__name__}:build", VectorsConfig, "Numbers of a file.", gives=frozenset({"scores"})
+        "encoder", "own-numbers", f"{__name__}:build", VectorsConfig, "Numbers of a file.", gives=frozenset({"scores"})
     )
     return registry_of([*default_registry().components(), component])
 
@@ -58,7 +58,7 @@ def registry() -> Registry:
 SPEC = """
 name: v
 dataset: {name: tiny, n_users: 20, n_items: 40}
-encoder: {name: vectors, vectors: vectors.npy}
+encoder: {name: own-numbers, vectors: vectors.npy}
 evaluate: {resamples: 0}
 """
 
@@ -91,7 +91,7 @@ def test_unreadable_and_missing_vectors_leave_the_finished_run(tmp_path: Path, r
     save(tmp_path, 0)
     first = run(tmp_path, registry)
     (tmp_path / "vectors.npy").write_bytes(b"not numbers")
-    with pytest.raises(ValueError, match="pickle"):
+    with pytest.raises(PluginError, match=r"encoder 'own-numbers' .*`build` raised ValueError: .*pickle"):
         run(tmp_path, registry)
     (tmp_path / "vectors.npy").unlink()
     with pytest.raises(DataError, match=r"vectors\.npy: cannot be read"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import random
 from collections import Counter
@@ -567,3 +568,61 @@ def test_the_real_gift_cards(shared_data: Path) -> None:
     assert everything.frame.height == 2_972
     ratings = dict(everything.frame["rating"].value_counts().iter_rows())
     assert ratings == {5.0: 2_752, 4.0: 154, 3.0: 33, 2.0: 11, 1.0: 22}
+
+
+NAMES = ("category", "brand", "description", "price")
+ENTRIES = {
+    "2014": {
+        "B00": {
+            "categories": [["Books", "Art &amp; Craft"], ["Other"]],
+            "brand": "A",
+            "description": "One.",
+            "price": 3.5,
+        },
+        "B01": {"categories": [[]], "price": 0.99},
+    },
+    "2018": {
+        "B00": {"category": ["Books", "Art &amp; Craft"], "brand": "A", "description": ["One."], "price": "$3.50"},
+        "B01": {"category": [], "brand": "", "description": [], "price": "$.99 - $5.00"},
+    },
+    "2023": {
+        "B00": {"categories": ["Books", "Art &amp; Craft"], "store": "A", "description": ["One."], "price": 3.5},
+        "B01": {"categories": [], "store": None, "description": [], "price": None},
+    },
+}
+
+
+@pytest.mark.parametrize("edition", ENTRIES)
+def test_attributes_have_one_form_in_every_edition(tmp_path: Path, edition: str) -> None:
+    entries = ENTRIES[edition]
+    folder = write_2018(tmp_path, some_reviews(), TITLES)
+    key = "parent_asin" if edition == "2023" else "asin"
+    lines = [json.dumps({"title": title, key: item, **entries.get(item, {})}) for item, title in TITLES.items()]
+    write_lines(folder / "meta_Books.json.gz", lines)
+    settings: dict[str, Any] = {"edition": "unchecked", "item_reviews": 0, "user_reviews": 0, "item_attributes": NAMES}
+    table = load(folder, **settings)
+    check_table(table)
+    assert table.item_attributes is not None
+    found = dict(zip(table.item_ids, table.item_attributes.rows(), strict=True))
+    assert found[""] == (None,) * 4
+    assert found["B00"] == (["Books", "Art & Craft"], "A", "One.", 3.5)
+    assert found["B01"] == (None, None, None, 0.99 if edition == "2014" else None)
+    assert found["B02"] == (None,) * 4
+
+
+def test_attributes_of_real_metadata_beside_json(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "amazon2018-gift-cards"
+    table = load(folder, "amazon", category="Gift_Cards", item_attributes=("brand", "category"))
+    assert table.item_attributes is not None
+    with gzip.open(folder / "meta_Gift_Cards.json.gz", "rt", encoding="utf-8") as file:
+        listed = {entry["asin"]: entry for entry in map(json.loads, file)}
+    rows = table.item_attributes.rows()
+    for item, (brand, category) in zip(list(table.item_ids)[1:], rows[1:], strict=True):
+        assert (brand or "") == " ".join(html.unescape(listed[item].get("brand", "")).split())
+        assert (category or []) == [html.unescape(each) for each in listed[item]["category"]]
+    assert sum(brand is not None for brand, _ in rows) > len(rows) / 2
+
+
+def test_attributes_need_the_metadata(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="which `titles: none` does not read"):
+        load(tmp_path, titles="none", item_attributes=("brand",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import lzma
 import pickle
@@ -88,6 +89,7 @@ def test_the_complete_edition_must_have_the_papers_counts(tmp_path: Path, monkey
         source.ML_1M.read_titles,
         n_rows=6,
         first=(7, 10, 4.0, at(2001, 6, 1)),
+        read_genres=source.ML_1M.read_genres,
         expected={"users": 2},
     )
     monkeypatch.setattr(source, "ML_1M", complete)
@@ -212,3 +214,66 @@ def test_every_field_is_described_and_unknown_ones_are_refused(name: str) -> Non
     assert all(field.description for field in config.model_fields.values())
     with pytest.raises(ValueError, match="Extra inputs"):
         config(name=name, spilt="global-time")
+
+
+def attributes_by_id(table: InteractionTable) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Raw id -> attributes, of users and of items; the padding rows are null."""
+    found = []
+    for attributes, ids in ((table.user_attributes, table.user_ids), (table.item_attributes, table.item_ids)):
+        rows = [] if attributes is None else attributes.rows()
+        assert not rows or set(rows[0]) == {None}
+        found.append(dict(zip(list(ids)[1:], rows[1:], strict=False)))
+    return found[0], found[1]
+
+
+def test_attributes_of_the_real_100k_files(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "ml-100k"
+    names = {"item_attributes": ("year", "genres"), "user_attributes": ("age", "occupation")}
+    table = load("ml-100k", tmp_path, path=folder, **names)
+    users, items = attributes_by_id(table)
+    for line in (folder / "u.user").read_text().splitlines():
+        user, age, _, occupation, _ = line.split("|")
+        assert users[user] == (int(age), occupation)
+    genres = [line.split("|")[0] for line in (folder / "u.genre").read_text().splitlines() if line]
+    for line in (folder / "u.item").read_bytes().decode("latin-1").splitlines():
+        fields = line.split("|")
+        year = fields[1].rstrip()[-5:-1]
+        wanted = [name for name, flag in zip(genres, fields[5:], strict=True) if flag == "1"]
+        assert items[fields[0]] == (int(year) if year.isdigit() else None, wanted)
+    plain = load("ml-100k", tmp_path, path=folder)
+    assert plain.item_attributes is None and plain.user_attributes is None
+    assert plain.frame.equals(table.frame)
+
+
+def test_attributes_of_the_real_csv_files(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "ml-latest-small"
+    items = attributes_by_id(load("movielens-small", tmp_path, path=folder, item_attributes=("genres",)))[1]
+    with (folder / "movies.csv").open(newline="", encoding="utf-8") as file:
+        listed = {row["movieId"]: row["genres"] for row in csv.DictReader(file)}
+    for item, (genres,) in items.items():
+        assert genres == (None if listed[item] == "(no genres listed)" else listed[item].split("|"))
+
+
+def test_attributes_of_ml_1m(tmp_path: Path) -> None:
+    folder = write_1m(tmp_path / "ml-1m", RATINGS_1M)
+    with pytest.raises(DataError, match=r"users\.dat"):
+        load("ml-1m", tmp_path, path=folder, user_attributes=("age",))
+    (folder / "users.dat").write_text("7::F::1::10::48067\n9::M::56::16::70072\n")
+    users, items = attributes_by_id(
+        load("ml-1m", tmp_path, path=folder, user_attributes=("zip", "age"), item_attributes=("genres", "year"))
+    )
+    assert users == {"7": ("48067", 1), "8": (None, None)}
+    assert items == {"10": (["Comedy"], 2001), "11": (["Drama"], 1990), "12": (["Drama"], 1990)}
+    (folder / "users.dat").write_text("7::F::1\n")
+    with pytest.raises(DataError, match=r"users\.dat: has 3 fields per line, expected user, gender, age"):
+        load("ml-1m", tmp_path, path=folder, user_attributes=("age",))
+
+
+def test_the_embedded_edition_has_years_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = embedded_wheel(tmp_path, small_pickle(), monkeypatch)
+    with pytest.raises(DataError, match="the edition of the wheel has no genres, only year"):
+        load("movielens-small", tmp_path, path=wheel, item_attributes=("genres",))
+    items = attributes_by_id(load("movielens-small", tmp_path, path=wheel, item_attributes=("year",)))[1]
+    titles = load("movielens-small", tmp_path, path=wheel).titles
+    years = [int(title[-5:-1]) if title.endswith(")") else None for title in list(titles)[1:]]
+    assert [year for (year,) in items.values()] == years

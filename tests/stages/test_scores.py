@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from collm.ensemble import _rounded_notes
 from collm.metrics.evaluate import evaluate
 from collm.metrics.score_notes import few_users_notes, tie_notes
 from collm.registry import default_registry
-from collm.stages.evaluate import build_metrics, probabilities, scored_rows
+from collm.stages.evaluate import build_metrics, floor_notes, probabilities, scored_rows
 
 
 def frame(logit: np.ndarray, users: list[str] | None = None) -> pl.DataFrame:
@@ -25,6 +29,31 @@ def frame(logit: np.ndarray, users: list[str] | None = None) -> pl.DataFrame:
             "score": probabilities(logit.astype(np.float32)),
         }
     )
+
+
+def test_floors_say_what_their_probabilities_tie() -> None:
+    """`floors.parquet` holds probabilities: reports cannot tell apart what rounds to 1 there."""
+    plain = SimpleNamespace(logits={"test": np.linspace(-3, 3, 60, dtype=np.float32)})
+    long = SimpleNamespace(logits={"test": np.linspace(50, 90, 60, dtype=np.float32), "valid": np.zeros(9, np.float32)})
+    floors: Any = {"plain": plain, "long": long}
+    assert floor_notes(floors) == [
+        "Floor long: 59 of 60 distinct test logits round to the same probability; reports compare methods with it by "
+        "the probability."
+    ]
+    assert floor_notes({}) == []
+
+
+def test_an_ensemble_says_whose_scores_are_tied() -> None:
+    def member(logits: Any) -> pl.DataFrame:
+        return pl.DataFrame({"split": ["test"] * 60, "logit": logits, "score": probabilities(logits)})
+
+    members = {"a": member(np.linspace(-3, 3, 60)), "b": member(np.linspace(50, 90, 60))}
+    (said,) = _rounded_notes(members)
+    assert said.startswith(
+        "b: 59 of 60 distinct test logits round to the same probability, so the mean of scores ranks"
+    )
+    nested = members["b"].with_columns(pl.lit(None, dtype=pl.Float32).alias("logit"))
+    assert list(_rounded_notes({"of-runs": nested})) == []
 
 
 def test_probabilities_are_those_of_the_positive_label() -> None:
