@@ -7,7 +7,7 @@ import re
 
 # Control characters, line ends that only Unicode knows, marks that turn the reading direction, halves of surrogates.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_PASSWORD = re.compile(r"(://[^\s:]*):\S*@")
+_PASSWORD = re.compile(r"(://[^\s:]*):\S+@")
 _SECRET_OPTION = re.compile(r"((?:password|sslpassword|passfile)=)[^&\s]*", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -191,11 +191,12 @@ def fit_table(table: Table, width: int) -> list[Table]:
 
 def _sized(place: int, column: Column) -> _Sized:
     lines = [line for cell in (column.header, *column.cells) for line in _text(cell).split("\n")]
-    most = max((cell_len(line) for line in lines), default=0)
+    floor = column.min_width or 0
+    most = max(floor, max((cell_len(line) for line in lines), default=0))
     if column.no_wrap or column.justify == "right":
         return _Sized(place, most, most)
     word = max((cell_len(word) for line in lines for word in line.split()), default=0)
-    return _Sized(place, min(most, max(min(word, 2 * TEXT_WIDTH), TEXT_WIDTH)), most)
+    return _Sized(place, max(floor, min(most, max(min(word, 2 * TEXT_WIDTH), TEXT_WIDTH))), most)
 
 
 def _groups(sized: Sequence[_Sized], width: int) -> Iterator[list[_Sized]]:

@@ -253,7 +253,7 @@ def _read_config(folder: Path) -> Any:
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise DataError(f"{folder}: a {config.model_type} model is not a causal language model")
     width = getattr(config.get_text_config(), "hidden_size", None)
-    # transformers 5.3 does not check the types of values.
+    # transformers before 5.8 does not check the types of values.
     if not isinstance(width, int):
         raise DataError(f"{folder}: config.json is broken: hidden_size is {width!r}, expected an integer")
     return config

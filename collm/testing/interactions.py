@@ -54,8 +54,8 @@ def write_log(folder: Path, shape: LogShape, *, seed: int = 0, ids: Literal["int
         frame = _part(generator, shape, min(_PART_ROWS, shape.n_rows - first))
         if ids == "text":
             frame = frame.with_columns(
-                pl.format("U{}", pl.col("user").cast(pl.String).str.zfill(13)),
-                pl.format("I{}", pl.col("item").cast(pl.String).str.zfill(13)),
+                pl.format("U{}", pl.col("user").cast(pl.String).str.zfill(13)).alias("user"),
+                pl.format("I{}", pl.col("item").cast(pl.String).str.zfill(13)).alias("item"),
             )
         frame.write_parquet(folder / f"part-{number:04}.parquet")
 

@@ -80,6 +80,12 @@ def test_no_character_is_lost(names: list[str], n: int, note: str, width: int) -
     assert sorted(set(wide)) == sorted(set(squeezed(shown)) - (set("(continued)") - set(wide)))
 
 
+def test_the_least_width_of_a_column_counts() -> None:
+    """`method` is 12 wide at least, whatever it holds: at 47 columns the last heading does not fit beside it."""
+    text = "\n".join(lines(results(["0"], METRICS[:1]), 47))
+    assert "made with" in text
+
+
 def test_a_table_that_fits_is_left_alone() -> None:
     table = results(["mf"], ["AUC"])
     assert fit_table(table, 120) == [table]
