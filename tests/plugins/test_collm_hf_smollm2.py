@@ -87,7 +87,8 @@ def test_gguf_becomes_a_plain_model_folder(tmp_path: Path) -> None:
         stored = gguf.dequantize(gguf.quantize(tensors[f"{theirs}.weight"], q4), q4)
         np.testing.assert_array_equal(model.state_dict()[f"model.{ours}.weight"].numpy(), stored)
     tokenizer = backbone.tokenizer()
-    assert (tokenizer.bos_ids, tokenizer.pad_id, tokenizer.answer.positive_word) == ((), 2, " Yes")
+    assert (tokenizer.bos_ids, tokenizer.answer.positive_word) == ((), " Yes")
+    assert tokenizer.pad_id in (1, 2)  # a placeholder that is never read; transformers before 5.8 takes another one
     assert tokenizer.decode(tokenizer.encode(" a <|im_end|> (1995)")) == " a <|im_end|> (1995)"
 
 
