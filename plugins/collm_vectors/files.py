@@ -201,9 +201,9 @@ def _parquet_header(file: VectorFile) -> Header:
     whole = [column for column, dtype in others.items() if dtype.is_integer()]
     if whole and len(whole) < len(others):
         raise DataError(
-            f"{file.path}: {', '.join(whole[:_SHOWN])}: whole numbers beside columns of fractions are ids, counts or an "
-            f"index rather than dimensions; leave them out of the file (pandas: to_parquet(index=False)), or write them "
-            f"as floats if they are dimensions"
+            f"{file.path}: {', '.join(whole[:_SHOWN])}: whole numbers beside columns of fractions are ids, counts or "
+            "an index rather than dimensions; leave them out of the file (pandas: to_parquet(index=False)), or write "
+            "them as floats if they are dimensions"
         )
     return Header(n_rows, len(others), name, tuple(others))
 
