@@ -72,7 +72,7 @@ def begin_from(lm: nn.Module, folder: Path, config: LoraConfig, *, base_weights:
 
     Raises:
         DataError: If the folder is broken or of another kind.
-        RunError: If rank, scale, modules or the model beneath are others.
+        RunError: If rank, scale, modules or the model beneath are others, or a value is NaN or infinite.
     """
     adapter = read_adapter(folder)
     if faults := [f"tuning.lora.{field} {said}" for field, said in lora_faults(adapter, config)]:
@@ -93,4 +93,14 @@ def begin_from(lm: nn.Module, folder: Path, config: LoraConfig, *, base_weights:
             "in other files, load the adapter with peft and save it again, which leaves the digest out"
         )
     tensors = load_file(str(folder / ADAPTER_WEIGHTS))
+    bad = [name for name, value in sorted(tensors.items()) if not _is_fractions(value)]
+    if bad:
+        raise RunError(
+            f"{folder / ADAPTER_WEIGHTS}: '{bad[0]}' is of whole numbers, or holds NaN or infinity ({len(bad):,} of "
+            f"{len(tensors):,} tensors), so nothing can begin from it: get or save the adapter again"
+        )
     load_lora_state(lm, {name: tensors[file_name(name)].to(torch.float32) for name in ours})
+
+
+def _is_fractions(value: torch.Tensor) -> bool:
+    return value.is_floating_point() and bool(value.float().isfinite().all())

@@ -23,6 +23,7 @@ _TAG = "tag:yaml.org,2002:"
 _BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 _MAX_NODES = 20_000
 _TOO_LARGE = 2**64
+_HASHED_WORD = re.compile(r"[ \t]+(#[^\s#]\S*)")
 _SHOWN_DIGITS = 40
 
 
@@ -87,7 +88,7 @@ def read_text(text: str, place: Place) -> Node:
         tree = loader.get_single_node()
         if tree is None:
             raise SpecError([place.problem("is empty")])
-        builder = _Builder(loader, place)
+        builder = _Builder(loader, place, text)
         node = builder.build(tree, ())
     except yaml.MarkedYAMLError as error:
         raise SpecError([_syntax_problem(error, place)]) from None
@@ -109,8 +110,9 @@ def read_text(text: str, place: Place) -> Node:
 class _Builder:
     """Turns composed YAML nodes into `Node`s and collects what is not allowed there."""
 
-    def __init__(self, loader: SpecLoader, place: Place) -> None:
+    def __init__(self, loader: SpecLoader, place: Place, text: str) -> None:
         self.loader = loader
+        self.text = text
         self.place = place
         self.problems: list[Problem] = []
         self.open: set[int] = set()
@@ -173,6 +175,7 @@ class _Builder:
         kind, text = _short(node.tag), node.value
         try:
             if kind == "str":
+                self._check_words_behind(node, path)
                 return str(text)
             if kind == "null":
                 return None
@@ -192,6 +195,17 @@ class _Builder:
         else:
             self._complain(node, path, f"the tag '{kind}' is not allowed; write plain data")
         return None
+
+    def _check_words_behind(self, node: yaml.ScalarNode, path: tuple[str | int, ...]) -> None:
+        """Refuses unquoted words that go on with `#Answer:` or the like, which YAML drops as a comment."""
+        cut = _HASHED_WORD.match(self.text, node.end_mark.index)
+        if node.style is None and " " in node.value and cut:
+            self._complain(
+                node,
+                path,
+                f"YAML drops '{cut[1]}' behind these words as a comment: quote the text, or where it is a comment, "
+                "write a space after its #",
+            )
 
     def _integer(self, node: yaml.ScalarNode, path: tuple[str | int, ...]) -> int:
         text = node.value

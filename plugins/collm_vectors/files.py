@@ -198,6 +198,13 @@ def _parquet_header(file: VectorFile) -> Header:
             f"{file.path}: {', '.join(strange[:_SHOWN])}: beside '{name}' there must be one column of lists, or "
             "numeric columns alone, one per dimension"
         )
+    whole = [column for column, dtype in others.items() if dtype.is_integer()]
+    if whole and len(whole) < len(others):
+        raise DataError(
+            f"{file.path}: {', '.join(whole[:_SHOWN])}: whole numbers beside columns of fractions are ids, counts or "
+            "an index rather than dimensions; leave them out of the file (pandas: to_parquet(index=False)), or write "
+            "them as floats if they are dimensions"
+        )
     return Header(n_rows, len(others), name, tuple(others))
 
 

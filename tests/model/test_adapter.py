@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,18 @@ def test_another_base_model_is_refused(written: Path) -> None:
     assert "the backbone has no module 'model.layers.3.self_attn.q_proj'" in base_fault(adapter, short, None)
     wide = {name: (64, 64) if "q_proj" in name else shape for name, shape in shapes.items()}
     assert "takes 32 numbers to 32, the backbone's weight has shape [64, 64]" in base_fault(adapter, wide, None)
+
+
+@pytest.mark.parametrize("spoil", [lambda value: value * float("nan"), lambda value: (value * 100).int()])
+def test_values_that_are_no_finite_fractions_are_refused(written: Path, spoil: Callable[[Any], Any]) -> None:
+    path = written / "adapter_model.safetensors"
+    tensors = load_file(path)
+    last = max(tensors)
+    save_file(tensors | {last: spoil(tensors[last])}, path)
+    lm = build("llama")
+    add_lora(lm, SETTINGS["plain"], ())
+    with pytest.raises(RunError, match=rf"'{last}' is of whole numbers, or holds NaN .*1 of {len(tensors)} tensors"):
+        begin_from(lm, written, SETTINGS["plain"], base_weights="abc")
 
 
 def test_what_cannot_be_begun_from_is_said(written: Path, tmp_path: Path) -> None:

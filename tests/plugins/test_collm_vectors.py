@@ -320,6 +320,8 @@ def test_parquet_files_that_do_not_say_what_is_what(tmp_path: Path) -> None:
         ({"id": vectors[:, 0], "v": lists}, "column 'id' is Float32; ids are text or whole numbers"),
         ({"id": [*ids[:-1], None], "v": lists}, "no id in row 12"),
         ({"id": ids}, "holds no vectors"),
+        # What pandas writes beside columns of floats where its index is not that of a whole table.
+        ({"id": ids, "__index_level_0__": range(12), "d0": vectors[:, 0]}, "__index_level_0__: whole numbers beside"),
     ]
     for columns, words in cases:
         pl.DataFrame(columns).write_parquet(path)
@@ -339,6 +341,15 @@ def test_parquet_files_that_do_not_say_what_is_what(tmp_path: Path) -> None:
         pl.DataFrame({"id": ids, **columns}).write_parquet(path)
         with pytest.raises(DataError, match="1 numbers of vectors are missing"):
             build(settings)
+
+
+def test_dimensions_may_all_be_whole_numbers(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, "parquet-columns")
+    ids, vectors = vectors_of("user")
+    whole = (vectors * 100).astype(np.int16)
+    pl.DataFrame({"id": ids, **{f"d{k}": whole[:, k] for k in range(WIDTH)}}).write_parquet(settings["users"])
+    given = build(settings).user_vectors.detach().numpy()
+    np.testing.assert_array_equal(given[int(ids[0][1:])], whole[0])
 
 
 def test_tensors_are_found_by_name(tmp_path: Path) -> None:

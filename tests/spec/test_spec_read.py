@@ -94,12 +94,27 @@ def test_every_key_and_value_knows_its_place() -> None:
         ("a: b: c\n", 1, 5, "quote text"),
         ("a: 1\n---\nb: 2\n", 2, 1, "more than one YAML document"),
         ("a: *nobody\n", 1, 4, "undefined alias"),
+        ("é: x\na: Does {user} like it? #Answer:\n", 2, 4, "YAML drops '#Answer:' behind these words as a comment"),
     ],
 )
 def test_located_refusals(text: str, line: int, column: int, part: str) -> None:
     found = problems(text)
     assert part in found[0].message
     assert (found[0].line, found[0].column) == (line, column)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a: two words # a comment", "two words"),
+        ("a: one #comment", "one"),
+        ("a: 1 #comment", 1),
+        ("a: 'two words' #comment", "two words"),
+        ("a: Like it?#Answer # 1", "Like it?#Answer"),
+    ],
+)
+def test_comments_stay_comments(text: str, value: object) -> None:
+    assert read_text(text, Place("spec.yaml")).fields["a"].value == value
 
 
 def test_all_problems_at_once() -> None:
