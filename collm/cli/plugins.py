@@ -204,10 +204,8 @@ def check(
     component = _component(state, known_kind(kind), name)
     data, settings = (None, {}) if dataset is None else _rows_and_settings(state, component, dataset, runs_dir)
     settings = _settings(overrides or [], settings)
-    required = [name for name, field in component.config.model_fields.items() if name != "name" and field.is_required()]
-    if settings or required:
-        # What the user gave or left out is the user's mistake, not a broken promise of the plugin.
-        component_config(component, settings, state.registry())
+    # What the user gave or left out is the user's mistake, not a broken promise of the plugin.
+    component_config(component, settings, state.registry())
     results = check_component(component, registry=state.registry(), settings=settings, cache_dir=cache_dir(), data=data)
     if as_json:
         emit_json(_as_data(component, state, results))

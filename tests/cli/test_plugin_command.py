@@ -104,7 +104,7 @@ def test_mistakes_in_settings_are_the_users(capsys: pytest.CaptureFixture[str]) 
     assert call(["plugin", "check", "encoder", "mf", "--set", "embedding_size=many"]) == 2
     assert "embedding_size: got 'many', must be a whole number" in capsys.readouterr().err
     assert call(["plugin", "check", "backbone", "hf"]) == 2
-    assert "path: required field is missing" in capsys.readouterr().err
+    assert "give path (a model folder) or checkpoint (OWNER/NAME on the hub)" in capsys.readouterr().err
 
 
 def test_unknown_component(capsys: pytest.CaptureFixture[str]) -> None:

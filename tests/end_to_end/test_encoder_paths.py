@@ -62,7 +62,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 ALONE, IN_PROMPTS = blocks("yaml spec", "I already have vectors")
-FAST = ("backbone.dtype=float32", "tuning.collaborative.warmup_steps=1", "tuning.collaborative.learning_rate=0.01")
+FAST = (
+    "backbone.dtype=float32",
+    "tuning.text.warmup_steps=1",
+    "tuning.collaborative.warmup_steps=1",
+    "tuning.collaborative.learning_rate=0.01",
+)
 
 
 def given_vectors(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -58,5 +58,5 @@ def test_a_config_without_components_adds_nothing(tmp_path: Path) -> None:
 
 def test_a_context_finds_components_where_it_has_a_registry(tmp_path: Path) -> None:
     assert BuildContext(tmp_path, find=REGISTRY.get).component("backbone", "stored").config is FolderConfig
-    with pytest.raises(PluginError, match="backbone 'stored' is to be built inside another component"):
+    with pytest.raises(PluginError, match="backbone 'stored' cannot be built inside another component"):
         BuildContext(tmp_path).component("backbone", "stored")
