@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from collm.contracts.data import PUBLISHED_SELECTION, SelectedRows
-from collm.contracts.tuning import Group, TuneStep, TuningConfig
+from collm.contracts.tuning import Group, StepConfig, TuneStep, TuningConfig
 from collm.data.batches import like_sized_batches
 from collm.data.prepared import PreparedData, Rows, draw_whole_users
 from collm.engine.device import derive_seed
@@ -28,6 +28,7 @@ from collm.model.recommender import Recommender
 from collm.process_group import SINGLE, ProcessGroup
 
 logger = logging.getLogger(__name__)
+USUAL_WARMUP: int = StepConfig.model_fields["warmup_steps"].default
 Array = np.ndarray[Any, Any]
 # Rows of one user and history that stay together in training: they share a prefix, and a batch of 32 still mixes users.
 ROWS_KEPT_TOGETHER = 4
@@ -136,11 +137,18 @@ class LanguageTask:
         """Accepts a schedule that does what its numbers say.
 
         Raises:
-            SpecError: If the warm-up is longer than the training, or a rate is below the least one.
+            SpecError: If the warm-up is longer than the training, or a rate is below the least one. A warm-up that has
+                its default is a warning: short trials need not set it.
         """
+        schedule = self.schedule()
         for group in self._trained:
-            if said := self.schedule().fault(self._step.optimiser[group].learning_rate):
-                raise SpecError(f"{self.title}: {said}")
+            settings = self._step.optimiser[group]
+            fault = schedule.fault(settings.learning_rate)
+            usual = settings.warmup_ratio is None and settings.warmup_steps == USUAL_WARMUP
+            if fault and usual and schedule.warmup > schedule.total:
+                logger.warning("%s: %s", self.title, fault)
+            elif fault:
+                raise SpecError(f"{self.title}: {fault}")
 
     def batches(self, epoch: int) -> Sequence[Sequence[Array]]:
         """Returns global batches of shuffled rows, each cut into micro-batches by tokens."""

@@ -127,3 +127,13 @@ def test_a_steps_warm_up_is_a_number_or_a_share_rounded_up_and_must_end() -> Non
     task("constant", warmup_steps=51).check_schedule()
     group = {"peak": 1e-3}
     assert [task(warmup_ratio=0.05).factor(step, group) for step in (0, 1, 3)] == pytest.approx([0, 1 / 3, 1])
+
+
+def test_a_usual_warm_up_that_is_too_long_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    step = TuneStep("text", "text", {"lora": GroupPlan(True, "scratch")}, {"lora": StepConfig(epochs=1, epoch_steps=9)})
+    rows = prompt_rows()
+    task = LanguageTask(
+        tiny_recommender(), step, TuningConfig(name="t"), title="tune_1 text", train=rows, valid=rows, seed=0
+    )
+    task.check_schedule()
+    assert "tune_1 text: the warm-up has 20 optimiser steps and the training 9" in caplog.text
