@@ -52,7 +52,7 @@ class SpecError(CollmError):
 
 
 class UnknownName(SpecError):
-    """A component name that nobody registered."""
+    """A component name that is not registered."""
 
 
 class UsageError(CollmError):

@@ -21,7 +21,7 @@ from collm.errors import UsageError
 logger = logging.getLogger(__name__)
 HISTORIES: tuple[int, ...] = (0, 10, 50)
 CANDIDATES: tuple[int, ...] = (1, 10, 100, 1_000)
-# A plain prompt costs the same in every batch of 16, whoever else is in it.
+# A plain prompt costs the same in every batch of 16, whatever the other prompts.
 PLAIN_ROWS = 16
 # Requests beyond this size are measured once: they are as long as many smaller ones.
 REPEATED_UP_TO = 100

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collm.component import BuildContext
     from collm.contracts.prompt import Variant
     from collm.data.prepared import PreparedData, Rows
-    from collm.model.encoder import EncoderModule
     from collm.registry import Registry
     from collm.spec.expand import Suite
     from collm.spec.model import ResolvedSpec
@@ -112,16 +111,18 @@ def prompt_sources(
     """Returns what encodes the rows of a spec with a backbone, on the processor and without its weights."""
     import torch
 
+    from collm.model.encoder import EncoderTraits
     from collm.stages.fit_encoder import build_encoder
     from collm.stages.prompt_sources import LanguageSetup, PromptSources
 
-    def new_encoder() -> EncoderModule:
+    def traits() -> EncoderTraits:
         if spec.encoder is None:
             raise UsageError("this spec has no encoder, so its prompts have no slots")
-        return build_encoder(registry.get("encoder", spec.encoder.name), spec.encoder, data, spec, context)
+        built = build_encoder(registry.get("encoder", spec.encoder.name), spec.encoder, data, spec, context)
+        return EncoderTraits.of(built)
 
     setup = LanguageSetup.of(spec, registry, context)
-    return setup, PromptSources(setup, data, new_encoder=new_encoder, device=torch.device("cpu"))
+    return setup, PromptSources(setup, data, encoder=traits, device=torch.device("cpu"))
 
 
 def _find(data: PreparedData, row: int) -> tuple[str, Rows]:

@@ -24,8 +24,8 @@ class PromptConfig(ComponentConfig):
     chat: bool = added_field(
         False,
         description="Ask the question as a user's turn in the model's own chat template, with the answer where the "
-        "assistant's turn begins. A template that prints today's date gets 26 July 2024, and one that can be told not "
-        "to think is told so.",
+        "assistant's turn begins. Templates that print the date get 26 July 2024; templates with a thinking mode are "
+        "rendered with it off.",
     )
 
     @model_validator(mode="after")

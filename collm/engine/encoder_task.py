@@ -14,7 +14,7 @@ from collm.data.earlier import EarlierLabels
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
 from collm.errors import PluginError, RunError
-from collm.model.encoder import EncoderModule, naming_encoder
+from collm.model.encoder import EncoderModule, EncoderTraits, naming_encoder
 
 SCORING_ROWS = 16_384
 
@@ -37,7 +37,7 @@ class EncoderBatcher:
         self._earlier = EarlierLabels(data) if earlier_labels else None
 
     @classmethod
-    def of(cls, encoder: EncoderModule, data: PreparedData, device: torch.device) -> EncoderBatcher:
+    def of(cls, encoder: EncoderModule | EncoderTraits, data: PreparedData, device: torch.device) -> EncoderBatcher:
         """Returns a batcher that gives what the encoder asks for."""
         return cls(
             data,

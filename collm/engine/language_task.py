@@ -133,22 +133,27 @@ class LanguageTask:
             min_rate=tuning.min_learning_rate,
         )
 
-    def check_schedule(self) -> None:
+    def check_schedule(self) -> list[str]:
         """Accepts a schedule that does what its numbers say.
 
+        Returns:
+            Sentences for the results: a default warm-up that is longer than the training.
+
         Raises:
-            SpecError: If the warm-up is longer than the training, or a rate is below the least one. A warm-up that has
-                its default is a warning: short trials need not set it.
+            SpecError: If a warm-up that was set is longer than the training, or a rate is below the least one.
         """
-        schedule = self.schedule()
+        schedule, notes = self.schedule(), []
         for group in self._trained:
             settings = self._step.optimiser[group]
             fault = schedule.fault(settings.learning_rate)
             usual = settings.warmup_ratio is None and settings.warmup_steps == USUAL_WARMUP
             if fault and usual and schedule.warmup > schedule.total:
-                logger.warning("%s: %s", self.title, fault)
+                notes.append(f"{self.title}: {fault}.")
             elif fault:
                 raise SpecError(f"{self.title}: {fault}")
+        for note in dict.fromkeys(notes):
+            logger.warning(note)
+        return list(dict.fromkeys(notes))
 
     def batches(self, epoch: int) -> Sequence[Sequence[Array]]:
         """Returns global batches of shuffled rows, each cut into micro-batches by tokens."""

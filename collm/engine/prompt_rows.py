@@ -16,7 +16,7 @@ from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
 from collm.engine.encoder_task import EncoderBatcher
 from collm.errors import DataError
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderModule, EncoderTraits
 from collm.model.prefix.batch import PromptBatch, Share, build_batch
 from collm.prompt.encode import EncodedPrompts, PromptEncoder
 
@@ -37,7 +37,7 @@ class PromptSource:
         variant: Variant,
         max_tokens: int,
         history_items: int,
-        encoder: EncoderModule | None,
+        encoder: EncoderModule | EncoderTraits | None,
         device: torch.device,
         n_examples: int = 0,
         seed: int = 0,
@@ -52,7 +52,7 @@ class PromptSource:
             variant: Prompt variant.
             max_tokens: Tokens per prompt at most.
             history_items: Titles per prompt at most.
-            encoder: Says which history its vectors want; it is not run here.
+            encoder: Says which history its vectors want and how many tokens a slot has; it is not run.
             device: Where batches go.
             n_examples: Answered questions before every prompt.
             seed: Decides which training rows those are about.

@@ -1,4 +1,4 @@
-"""Scoring batch by batch, by one process or several: every row once, whoever scored it."""
+"""Work shared by processes: scores of batches, sums of gradients."""
 
 from __future__ import annotations
 

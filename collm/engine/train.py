@@ -189,7 +189,7 @@ class _Loop:
                 self._fault = self._not_finite("loss", value, rates, rows)
             self._accelerator.backward(loss / n_rows)
             total += value
-        # Sharded weights are gathered by all at once: whoever has less to do goes along and adds nothing.
+        # Sharded weights are gathered by all processes at once: one with fewer micro-batches adds some of weight 0.
         for _ in range(n_idle):
             self._accelerator.backward(0.0 * self._task.loss_sum(micro_batches[0][:1]))
         return total

@@ -58,7 +58,7 @@ class TrainTask(Protocol):
 
 @runtime_checkable
 class SharedTask(TrainTask, Protocol):
-    """What several processes can train: its loss is a sum over micro-batches, whoever has them."""
+    """What several processes can train: its loss is a sum over micro-batches, in any process."""
 
     def cost(self, rows: IndexArray) -> float:
         """Returns how much work a micro-batch is, in any unit."""

@@ -30,8 +30,8 @@ class Check:
 
     Attributes:
         name: Name on the command line and in JSON.
-        kind: `leak`: the row shows what nobody knew when the question was asked, or its answer was trained on;
-            `caution`: it was known, but models see it unequally, or the number means something else there.
+        kind: `leak`: the row shows information from after the question, or its answer was trained on; `caution`: the
+            information is from before the question, but models see it unequally, or the number means something else.
         meaning: Which rows are affected, as the end of "rows whose ...".
         fix: What removes it, as the end of "fix: ...".
     """

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from collm.contracts.adapter_folder import (
-    ADAPTER_FILES,
     ADAPTER_WEIGHTS,
     BASE_WEIGHTS,
     file_name,
@@ -21,8 +20,6 @@ from collm.contracts.tuning import LoraConfig
 from collm.errors import RunError
 from collm.files import write_atomically
 from collm.model.parameters import ADAPTER, adapted_modules, load_lora_state, lora_parameters, lora_state
-
-__all__ = ["ADAPTER_FILES", "begin_from", "save_adapter"]
 
 
 def save_adapter(lm: nn.Module, folder: Path, *, base_name: str, base_weights: str) -> None:

@@ -172,7 +172,7 @@ def _last_feed_forward(decoder: nn.Module) -> nn.Module | None:
 
 
 def _narrow_feed_forward(part: nn.Module | None, last: torch.Tensor) -> list[Any]:
-    """Hooks it so that other positions get zeros, which the residual leaves as they are and nobody reads."""
+    """Makes the feed-forward part compute the positions in `last` alone; it adds zeros at all others."""
     if part is None:
         return []
 

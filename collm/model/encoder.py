@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -164,11 +165,28 @@ class EncoderModule(nn.Module):
         )
 
 
+@dataclass(frozen=True)
+class EncoderTraits:
+    """The members of `collm.contracts.encoder.Encoder` that batches and prompts depend on, without weights."""
+
+    user_depends_on_item: bool
+    history_items: int
+    reads_earlier_labels: bool
+    tokens_per_slot: tuple[int, int]
+
+    @classmethod
+    def of(cls, encoder: EncoderModule) -> EncoderTraits:
+        """Returns the traits of a built encoder."""
+        return cls(
+            encoder.user_depends_on_item, encoder.history_items, encoder.reads_earlier_labels, encoder.tokens_per_slot
+        )
+
+
 @contextmanager
 def naming_encoder(encoder: object, method: str, *, origin: str = "") -> Iterator[None]:
     """Names the encoder and its method in whatever its code raises inside.
 
-    Errors of `collm` have their own words, and lack of memory or disk space is nobody's mistake: these pass.
+    Errors of `collm` and lack of memory or disk space are raised unchanged.
 
     Args:
         encoder: The encoder; its `origin` names kind, component and module, its type where it has none.

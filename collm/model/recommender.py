@@ -19,13 +19,12 @@ from collm.contracts.tuning import Group
 from collm.errors import RunError
 from collm.model.answer_head import AnswerHead, decoder_of, run_for_positions
 from collm.model.encoder import EncoderModule, naming_encoder
-from collm.model.mapping import Projector, embedding_rms, hybrid_embeddings
+from collm.model.mapping import Projector, SlotVectors, embedding_rms, hybrid_embeddings, slot_vectors
 from collm.model.parameters import is_lora_dropout, load_strictly, lora_parameters, lora_state
 from collm.model.prefix.batch import PromptBatch, build_batch
 from collm.model.prefix.cache import PrefixCache, weights_version
 from collm.model.prefix.levels import PrefixLevel
 from collm.model.prefix.run import attention_window, disable_prefix_sharing, enable_prefix_sharing, run_prefix_tree
-from collm.model.slots import SlotVectors, slot_vectors
 
 Readout = Literal["yes_logit", "yes_minus_no"]
 

@@ -92,6 +92,8 @@ def _convert(folder: Path, shards: Sequence[Path], target: Path) -> None:
 
 
 def _read_bin(shard: Path) -> dict[str, torch.Tensor]:
+    # Restricted: `weights_only` unpickles tensors and plain containers and runs nothing. torch's own flaw in that
+    # (CVE-2025-32434) is mended in 2.6, the oldest torch that the package allows.
     try:
         state = torch.load(shard, map_location="cpu", weights_only=True, mmap=False)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

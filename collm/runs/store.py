@@ -32,7 +32,7 @@ EVENT_KEYS = {
 
 
 class StageStore:
-    """The stages of one runs directory, shared by all runs in it and by nobody else."""
+    """The stages of one runs directory, shared by the runs in it alone."""
 
     def __init__(self, runs_dir: Path) -> None:
         """Takes the runs directory; nothing is created yet."""

@@ -49,7 +49,7 @@ def stages_of(folder: Path) -> set[str]:
 
 
 def unused_stages(runs_dir: Path, *, unfinished: bool = False) -> Iterator[StageFolder]:
-    """Yields the stages that no run of the directory uses and nobody works on.
+    """Yields the stages that no run of the directory uses and no process is working on.
 
     Args:
         runs_dir: Directory of runs.

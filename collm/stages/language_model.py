@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from collm.engine.language_task import recommender_logits
 from collm.engine.prompt_rows import PromptSource
 from collm.errors import RunError
 from collm.model.adapter import save_adapter
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderModule, EncoderTraits
 from collm.model.recommender import Probe, Recommender
 from collm.spec.contents import config_contents, section_contents
 from collm.spec.fingerprint import config_payload
@@ -38,7 +38,7 @@ FROM_ADAPTER = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class EncoderSource:
     """The encoder of a language-model run.
 
@@ -53,17 +53,22 @@ class EncoderSource:
     config: EncoderConfig
     data: PreparedData
     fitted: StageResult | None
+    _traits: EncoderTraits | None = field(default=None, init=False)
 
     def fresh(self) -> EncoderModule:
         """Returns the encoder with initial weights."""
         component = self.run.registry.get("encoder", self.config.name)
-        return build_encoder(component, self.config, self.data, self.run.spec, self.run.build)
+        return self._known(build_encoder(component, self.config, self.data, self.run.spec, self.run.build))
 
     def pretrained(self) -> EncoderModule:
         """Returns the encoder with fitted weights."""
         if self.fitted is None:
             raise RunError(f"encoder '{self.config.name}': a step starts from the fitted encoder, which was not fitted")
-        return load_encoder(self.run, self.fitted, self.config, self.data)
+        return self._known(load_encoder(self.run, self.fitted, self.config, self.data))
+
+    def traits(self) -> EncoderTraits:
+        """Returns the traits of the encoder; it is built only where it has not been before."""
+        return self._traits or EncoderTraits.of(self.fresh())
 
     def payload(self) -> Any:
         """Returns what decides the encoder's values: its fit, or where it was not fitted, its settings and code."""
@@ -78,6 +83,10 @@ class EncoderSource:
         own: tuple[Kind, ...] = ("encoder",)
         files = config_contents(self.config, "encoder", owners=own)
         return payload | ({"files": files} if files else {})
+
+    def _known(self, encoder: EncoderModule) -> EncoderModule:
+        self._traits = EncoderTraits.of(encoder)
+        return encoder
 
 
 class LanguageModelRun:
@@ -104,7 +113,7 @@ class LanguageModelRun:
         self.prompts = PromptSources(
             self.setup,
             prepared.data,
-            new_encoder=lambda: self.encoder.fresh(),
+            encoder=lambda: self.encoder.traits(),
             device=run.accelerator.device,
         )
 

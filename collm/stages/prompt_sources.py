@@ -16,7 +16,7 @@ from collm.contracts.tuning import TuningConfig, TuningStrategy
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.prompt_rows import PromptRows, PromptSource
 from collm.errors import RunError, SpecError
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderTraits
 from collm.model.recommender import Probe
 from collm.prompt.show import prompt_text
 from collm.registry import Registry
@@ -90,12 +90,12 @@ class PromptSources:
         setup: LanguageSetup,
         data: PreparedData,
         *,
-        new_encoder: Callable[[], EncoderModule],
+        encoder: Callable[[], EncoderTraits],
         device: torch.device,
     ) -> None:
-        """Takes the language-model sections, and what builds the encoder: it decides the tokens of a slot."""
+        """Takes the language-model sections, and what gives the encoder's traits, asked for hybrid prompts alone."""
         self._setup, self._data = setup, data
-        self._new_encoder, self._device = new_encoder, device
+        self._encoder, self._device = encoder, device
         self._sources: dict[Variant, PromptSource] = {}
 
     def source(self, variant: Variant) -> PromptSource:
@@ -114,7 +114,7 @@ class PromptSources:
             variant=variant,
             max_tokens=setup.max_tokens,
             history_items=setup.spec.history.max_items,
-            encoder=self._new_encoder() if variant == "hybrid" else None,
+            encoder=self._encoder() if variant == "hybrid" else None,
             device=self._device,
             n_examples=setup.n_examples,
             seed=setup.spec.seed,

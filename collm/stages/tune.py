@@ -78,7 +78,7 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
     recommender = model.assemble(model.parts(step.groups, step))
     recommender.set_trainable(trained, frozen_lora_dropout=model.setup.tuning.frozen_lora_dropout)
     task = _task(model, step, recommender, title=f"{stage} {step.name}", seed=seed)
-    task.check_schedule()
+    schedule_notes = task.check_schedule()
     if advice := task.advice():
         logger.warning(advice)
     processes = run.stages.processes
@@ -97,7 +97,9 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
             model.save_adapter(recommender, folder / ADAPTER_FOLDER)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     facts = {"processes": processes.size, **_facts(task, state, recommender, trained)}
-    return facts | _given_start(step, recommender)
+    start = _given_start(step, recommender)
+    notes = [*schedule_notes, *start.pop("notes", ())]
+    return facts | start | ({"notes": notes} if notes else {})
 
 
 def _given_start(step: TuneStep, recommender: Recommender) -> dict[str, Any]:

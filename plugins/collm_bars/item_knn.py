@@ -98,7 +98,7 @@ class ItemKNN(EncoderModule):
         return self.slope * self.resemblance(batch) + self.offset
 
     def _sum_of_matches(self, item: Tensor, history: Tensor) -> Tensor:
-        """Returns float32 [rows]; padding (id 0) is nobody's neighbour with a similarity above 0."""
+        """Returns float32 [rows]; padding (id 0) adds 0."""
         matches = self.neighbour[item].unsqueeze(2) == history.unsqueeze(1)  # [rows, neighbours, history]
         return (matches.sum(dim=2) * self.similarity[item]).sum(dim=1)
 

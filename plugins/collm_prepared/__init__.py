@@ -16,6 +16,6 @@ def register_datasets() -> list[Component]:
             name="prepared",
             factory="collm_prepared.source:PreparedFolder",
             config=DatasetConfig,
-            summary="A folder of parquet files and a manifest in the prepared form, whoever wrote it.",
+            summary="A folder of parquet files and a manifest in the prepared form, written by any program.",
         )
     ]

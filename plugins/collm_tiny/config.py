@@ -63,7 +63,7 @@ class TinyDataConfig(DatasetConfig):
     """Settings of the dataset `tiny`; `path` is not read."""
 
     n_users: int = Field(default=60, ge=2, description="Users.")
-    n_items: int = Field(default=120, ge=2, le=400, description="Items at most; those that nobody rated are left out.")
+    n_items: int = Field(default=120, ge=2, le=400, description="Items at most; items without a rating are left out.")
     rows_per_user: int = Field(default=40, ge=8, description="Ratings per user; at most one per item.")
     seed: int = Field(default=0, ge=0, description="Seed of the ratings.")
 

@@ -27,7 +27,7 @@ class Vectors(EncoderModule):
     """Given vectors as parameters: frozen under `default`, trained from where they are under `t1`, `t2` and `t3`.
 
     The logistic head reads user vector, item vector and, where both have one width, their products number by number; it
-    is a buffer, because tuning through the prompt says nothing of it.
+    is a buffer, because tuning through the prompt gives it no gradient.
     """
 
     gives = frozenset({"scores", "vectors"})
@@ -116,7 +116,7 @@ class Vectors(EncoderModule):
             said = {"dot": "dot products", "cosine": "cosines"}[score]
             yield (
                 f"The encoder's logits are {said} of given vectors, not log odds: AUC, uAUC and NDCG rank by them; log "
-                "loss and accuracy say nothing of them (`score: logistic` fits a head)."
+                "loss and accuracy have no meaning here (`score: logistic` fits a head)."
             )
         n_zero = self._users.n_zero + self._items.n_zero
         if score == "cosine" and n_zero:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from small_tables import FixedSource
 
 from collm.contracts.data import SPLITS, InteractionTable, Limit
 from collm.data.history import index_histories, last_positives
@@ -17,17 +18,6 @@ from collm.data.prepare import prepare
 from collm.data.prepared import PreparedData, Rows, draw_whole_users
 from collm.data.prepared_files import FILES, ColumnFile
 from collm.errors import DataError
-
-
-class FixedSource:
-    def __init__(self, table: InteractionTable) -> None:
-        self.table = table
-
-    def content_hash(self) -> str:
-        return "c0ffee"
-
-    def load(self) -> InteractionTable:
-        return self.table
 
 
 def prepared(table: InteractionTable, folder: Path, *, limit: Limit | None = None) -> PreparedData:

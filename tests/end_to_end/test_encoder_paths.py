@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from collm.spec.expand import load_any
 from collm.trained.export import export_run
 from collm.trained.model import open_run
 from collm.trained.recommend import recommend
+from collm_vectors import encoder as vectors_encoder
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "encoders.md").read_text(encoding="utf-8")
 REGISTRY = default_registry()
@@ -184,6 +186,22 @@ def test_t2_is_tuned_again_with_other_vectors(folder: Path) -> None:
         np.save(folder / "users.npy", users)
     assert other.results.stages["tune_1"] == first.results.stages["tune_1"]
     assert other.results.stages["tune_2"] != first.results.stages["tune_2"]
+
+
+def test_the_files_are_read_once_per_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts ask the model's own encoder how many tokens a slot has, and build none for it."""
+    reads: list[str] = []
+    read_table = vectors_encoder.read_table
+    monkeypatch.setattr(vectors_encoder, "read_table", lambda *given: reads.append(given[0].side) or read_table(*given))
+    for path in folder.iterdir():
+        if path.is_file():
+            shutil.copy2(path, tmp_path)
+    made = run(tmp_path, IN_PROMPTS, *FAST[:-2], "tuning.collaborative.warmup_steps=20", "tuning.name=t2")
+    # The second tuning step, and the finished model that scores.
+    assert len(reads) == 2 * 2
+    (said,) = [note for note in made.results.notes if "the warm-up has 20 optimiser steps" in note]
+    assert said.startswith("tune_2 collaborative: ")
+    assert said.endswith(".")
 
 
 def test_recommending_ranks_by_the_logit(folder: Path) -> None:

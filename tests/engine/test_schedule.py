@@ -121,19 +121,20 @@ def test_a_steps_warm_up_is_a_number_or_a_share_rounded_up_and_must_end() -> Non
     assert (task().schedule().warmup, task().schedule().total) == (5, 50)
     assert task(warmup_ratio=0.05).schedule().warmup == 3
     assert task(warmup_ratio=0.0).schedule().warmup == 0
-    task(warmup_steps=50).check_schedule()
+    assert task(warmup_steps=50).check_schedule() == []
     with pytest.raises(SpecError, match=r"tune_1 text: the warm-up has 51 optimiser steps and the training 50, .*set"):
         task(warmup_steps=51).check_schedule()
-    task("constant", warmup_steps=51).check_schedule()
+    assert task("constant", warmup_steps=51).check_schedule() == []
     group = {"peak": 1e-3}
     assert [task(warmup_ratio=0.05).factor(step, group) for step in (0, 1, 3)] == pytest.approx([0, 1 / 3, 1])
 
 
-def test_a_usual_warm_up_that_is_too_long_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_default_warm_up_that_is_too_long_is_a_warning_and_a_note(caplog: pytest.LogCaptureFixture) -> None:
     step = TuneStep("text", "text", {"lora": GroupPlan(True, "scratch")}, {"lora": StepConfig(epochs=1, epoch_steps=9)})
     rows = prompt_rows()
     task = LanguageTask(
         tiny_recommender(), step, TuningConfig(name="t"), title="tune_1 text", train=rows, valid=rows, seed=0
     )
-    task.check_schedule()
-    assert "tune_1 text: the warm-up has 20 optimiser steps and the training 9" in caplog.text
+    notes = task.check_schedule()
+    assert [note[:66] for note in notes] == ["tune_1 text: the warm-up has 20 optimiser steps and the training 9"]
+    assert notes[0] in caplog.text

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
+from small_tables import FixedSource
 
 from collm.contracts.data import InteractionTable, Limit, Visibility
+from collm.data.checks import SCHEMA
 from collm.data.prepare import prepare
 from collm.data.prepared import PreparedData
 from collm.data.table import with_order
@@ -17,17 +19,6 @@ from collm.data.table import with_order
 N_USERS, N_ITEMS, N_TIMES = 3, 8, 8
 SPLIT_OF = ["train"] * 6 + ["valid", "test"]
 ALL: tuple[Visibility, ...] = ("all", "strictly-earlier", "as-of-split")
-
-
-class FixedSource:
-    def __init__(self, table: InteractionTable) -> None:
-        self.table = table
-
-    def content_hash(self) -> str:
-        return "c0ffee"
-
-    def load(self) -> InteractionTable:
-        return self.table
 
 
 def clean_table() -> InteractionTable:
@@ -53,16 +44,7 @@ def clean_table() -> InteractionTable:
     return InteractionTable(
         frame=pl.DataFrame(
             rows,
-            schema={
-                "user": pl.Int32,
-                "item": pl.Int32,
-                "label": pl.Int8,
-                "rating": pl.Float32,
-                "timestamp": pl.Int64,
-                "split": pl.String,
-                "row": pl.Int64,
-                "order": pl.Int64,
-            },
+            schema=SCHEMA,
         ),
         user_ids=["", *(f"u{n}" for n in range(1, N_USERS + 1))],
         item_ids=["", *(f"i{n}" for n in range(1, N_ITEMS + 1))],

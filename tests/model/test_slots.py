@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from model_fakes import HIDDEN, TableEncoder, TokenEncoder
+from small_prompts import small_template
 
 from collm.contracts.encoder import EncoderBatch
-from collm.contracts.prompt import HistoryItems, HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot
+from collm.contracts.prompt import HistoryItems, HistoryTitles
 from collm.contracts.tuning import LoraConfig
 from collm.errors import RunError
 from collm.model.mapping import Projector
@@ -23,21 +24,7 @@ from collm.prompt.show import describe_prompt, prompt_characters, prompt_text
 from collm.prompt.template import template_faults
 from collm.testing.fakes import FakeTokenizer, tiny_language_model
 
-TEMPLATE = PromptTemplate(
-    hybrid=(
-        Text("#Question: liked "),
-        HistoryItems(),
-        Text("."),
-        Text(" Taste ", collaborative=True),
-        UserSlot(),
-        Text(".", collaborative=True),
-        Text(" New: "),
-        TargetTitle(),
-        Text(" with ", collaborative=True),
-        ItemSlot(),
-        Text("? #Answer:"),
-    )
-)
+TEMPLATE = small_template(HistoryItems())
 # The last two have one title: their tokens are equal, their vectors are not.
 TITLES = ["", "Heat (1995)", "Alien, The", "Fargo", "Up", "Up"]
 HISTORIES = np.array([[0, 1, 2], [0, 1, 2], [0, 0, 0], [0, 1, 4], [0, 1, 5], [3, 1, 5]])
@@ -86,9 +73,7 @@ def test_a_slot_stands_behind_each_title_and_knows_its_item() -> None:
 
 
 def test_the_text_variant_lists_the_titles_as_ever() -> None:
-    plain = dataclasses.replace(
-        TEMPLATE, hybrid=tuple(HistoryTitles() if isinstance(s, HistoryItems) else s for s in TEMPLATE.hybrid)
-    )
+    plain = small_template(HistoryTitles())
     text = encoder().encode(ITEMS, HISTORIES, "text")
     same = PromptEncoder(plain, FakeTokenizer(), TITLES, max_tokens=1000).encode(ITEMS, HISTORIES, "text")
     assert text.ids.tolist() == same.ids.tolist()

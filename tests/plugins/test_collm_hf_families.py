@@ -215,8 +215,8 @@ def test_chat_prompts_share_beginnings_keep_their_slots_and_stay_within_the_limi
     ("template", "said"),
     [
         (None, "has no chat template, which prompt.chat asks for"),
-        ("{{ messages[0].content | upper }}", "changes the words of the prompt or melts into them"),
-        ("{{ messages[0].content }}r", "melts into them"),
+        ("{{ messages[0].content | upper }}", "changes the prompt's words or has no token boundary around them"),
+        ("{{ messages[0].content }}r", "has no token boundary around them"),
         ("{{ raise_exception('one turn too many') }}", "cannot be filled in: one turn too many"),
         ("{% if %}", "cannot be filled in"),
     ],

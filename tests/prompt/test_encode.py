@@ -7,27 +7,14 @@ import time
 
 import numpy as np
 import pytest
+from small_prompts import small_template
 
 from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot
 from collm.errors import DataError, RunError, SpecError
 from collm.prompt.encode import EncodedPrompts, PromptEncoder, check_slots
 from collm.testing.fakes import FakeTokenizer
 
-TEMPLATE = PromptTemplate(
-    hybrid=(
-        Text("#Question: liked "),
-        HistoryTitles(),
-        Text("."),
-        Text(" Taste ", collaborative=True),
-        UserSlot(),
-        Text(".", collaborative=True),
-        Text(" New: "),
-        TargetTitle(),
-        Text(" with ", collaborative=True),
-        ItemSlot(),
-        Text("? #Answer:"),
-    )
-)
+TEMPLATE = small_template(HistoryTitles())
 TITLES = ["", "Heat (1995)", " Alien, The ", "Fargo", "Seven Samurai (1954)", "Up"]
 
 

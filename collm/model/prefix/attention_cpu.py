@@ -141,7 +141,7 @@ def _block(
     rows = own.first[members][:, None] + offsets
     keys.append(rows.masked_fill(~inside, 0))
     causal = offsets[None, :] <= torch.arange(start, end)[:, None]
-    # A padded query may read padded keys: nobody reads its result, and no row of logits is masked throughout.
+    # A padded query may read padded keys: its result is not used, and no row of logits is masked throughout.
     allowed.append(causal.expand(n, width, end))
     queries = rows.masked_fill(~inside, -1)[:, start:]
     known = sum(each.shape[1] for each in keys[:n_known])
