@@ -47,12 +47,8 @@ def input_hashes(spec: ResolvedSpec, registry: Registry, context: BuildContext) 
     Raises:
         DataError: If files are missing.
     """
-    used = [
-        (kind, config)
-        for kind in ("dataset", "encoder", "backbone", "prompt", "tuning")
-        if (config := getattr(spec, kind))
-    ]
-    plugins = [registry.code_version(kind, config.name) for kind, config in used]  # type: ignore[arg-type]
+    used = [(kind, config) for _, kind, config in spec.components()]
+    plugins = [registry.code_version(kind, config.name) for kind, config in used]
     plugins += [
         registry.code_version(kind, inner.name) for _, config in used for kind, inner in inner_components(config)
     ]

@@ -17,7 +17,7 @@ from collm.errors import DataError, Problem
 from collm.prompt.template import answer_fault, template_faults
 from collm.registry import Registry
 from collm.spec.contents import spec_locations
-from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
+from collm.spec.model import ResolvedSpec
 from collm.spec.resolve import in_file_order
 
 _SHOWN = 12
@@ -50,11 +50,8 @@ class _Eyes:
             spec = _with_weights(spec, self._context)
         except DataError as error:
             faults["backbone.checkpoint"] = str(error)
-        for section in COMPONENT_SECTIONS:
-            config = getattr(spec, section)
-            if config is not None:
-                found = self._once(f"{section} {config!r}", functools.partial(_own_look, config, section))
-                faults |= dict(found)
+        for path, _, config in spec.components():
+            faults |= dict(self._once(f"{path} {config!r}", functools.partial(_own_look, config, path)))
         for each in spec_locations(spec, self._registry):
             for _, message in self._once(f"path {each.path}", functools.partial(_missing, each.path)):
                 faults.setdefault(each.field, message)

@@ -39,7 +39,7 @@ from collm.stages.evaluate import (
     scores_frame,
 )
 from collm.stages.fit_encoder import default_config, encoder_notes, fit_encoder, load_encoder
-from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, uses_fitted_encoder
+from collm.stages.held_out import encoder_upstream, encoder_view, fitted_encoders, held_out_share
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage, prepare_data
 from collm.stages.stage import RunContext, StageResult, StageRunner
@@ -205,14 +205,17 @@ class _Run:
 
     def _language_model(self, prepared: PreparedStage, facts: dict[str, Any], notes: list[str]) -> Evaluated:
         run, spec = self.context, self.context.spec
-        fitted = None
-        if spec.encoder is not None and uses_fitted_encoder(spec, run.registry):
-            held_out = held_out_share(spec, run.registry)
-            upstream = encoder_upstream(prepared.stage.fingerprint, held_out)
-            fitted = fit_encoder(run, spec.encoder, encoder_view(prepared.data, held_out), upstream=upstream)
-            self._record(fitted)
-            facts["encoder"] = fitted.stated()
-            notes.extend(encoder_notes(fitted.facts))
+        fitted: dict[str, StageResult] = {}
+        held_out = held_out_share(spec, run.registry)
+        upstream = encoder_upstream(prepared.stage.fingerprint, held_out)
+        for name, config in fitted_encoders(spec, run.registry).items():
+            stage = fit_encoder(run, config, encoder_view(prepared.data, held_out), upstream=upstream)
+            fitted[name] = stage
+            suffix = f".{name}" if name else ""
+            self._record(stage, f"{stage.name}{suffix}")
+            facts[f"encoder{suffix}"] = stage.stated()
+            of = f"Encoder {name}: " if name else ""
+            notes.extend(f"{of}{said}" for said in encoder_notes(stage.facts))
         model = LanguageModelRun(run, prepared, fitted=fitted)
         for number, stage in enumerate(tune(model), start=1):
             self._record(stage)
@@ -267,9 +270,9 @@ class _Run:
         }
         return RunResults.check(content, place=str(self.folder.path / "results.json"))
 
-    def _record(self, stage: StageResult) -> None:
-        self.stages[stage.name] = stage.fingerprint
-        self.timing[stage.name] = stage.timing()
+    def _record(self, stage: StageResult, key: str = "") -> None:
+        self.stages[key or stage.name] = stage.fingerprint
+        self.timing[key or stage.name] = stage.timing()
 
     def _stage_finished(self, stage: StageResult) -> None:
         if not self.processes.is_main:

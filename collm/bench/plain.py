@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,8 @@ class PlainLoop:
         self._lm = lm
         if lora_parameters(recommender.lm):
             self._lm = _with_adapters(lm, subject)
-        self._encoder = copy.deepcopy(recommender.encoder)
-        self._projector = copy.deepcopy(recommender.projector)
+        self._encoder = copy.deepcopy(subject.encoder)
+        self._projector = copy.deepcopy(subject.projector)
         self._answer = [recommender.answer.positive, recommender.answer.negative]
         self.take_weights()
 
@@ -57,7 +57,7 @@ class PlainLoop:
             lora_parameters(recommender.lm),
             what="LoRA",
         )
-        for own, theirs in ((self._encoder, recommender.encoder), (self._projector, recommender.projector)):
+        for own, theirs in ((self._encoder, self._subject.encoder), (self._projector, self._subject.projector)):
             if own is not None and theirs is not None:
                 own.load_state_dict(theirs.state_dict())
 
@@ -116,7 +116,7 @@ class PlainLoop:
             subject.setup.backbone.tokenizer(),
             variant,
             history_items=subject.setup.spec.history.max_items if history_items is None else history_items,
-            tokens_per_slot=(1, 1) if subject.encoder is None else subject.encoder.tokens_per_slot,
+            tokens_per_slot=subject.tokens_per_slot(),
             device=subject.device,
         )
 
@@ -137,10 +137,10 @@ class PlainLoop:
         assert self._encoder is not None
         assert batcher is not None
         pair = self._encoder.encode(batcher(rows))
-        user, item = (pair.user, pair.item) if self._projector is None else self._projector(pair.user, pair.item)
         embedded: torch.Tensor = self._lm.get_input_embeddings()(batch.ids).clone()  # type: ignore[operator]
         row = torch.arange(len(batch.ids), device=batch.ids.device)[:, None]
-        for side, vectors in (("user", user), ("item", item)):
+        for side, given in (("user", pair.user), ("item", pair.item)):
+            vectors = given if self._projector is None else self._projector(side, given)
             embedded[row, batch.slots[side]] = vectors.to(embedded.dtype)
         return embedded
 
@@ -216,14 +216,14 @@ class PlainPrompts:
         variant: Variant,
         *,
         history_items: int,
-        tokens_per_slot: tuple[int, int],
+        tokens_per_slot: Mapping[str, int],
         device: torch.device,
     ) -> None:
         """Takes what decides a prompt and the device of the batches."""
         self._template, self._tokenizer, self._variant = template, tokenizer, variant
         self._history_items, self._device = history_items, device
         self._chat: ChatFrame | None = getattr(tokenizer, "chat", None)
-        self._n_slot = dict(zip(("user", "item"), tokens_per_slot, strict=True))
+        self._n_slot = {side: tokens_per_slot.get(side, 1) for side in ("user", "item")}
 
     def batch(self, data: PreparedData, rows: Rows) -> PlainBatch:
         """Returns the prompts of some rows of some data."""

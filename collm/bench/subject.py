@@ -11,7 +11,7 @@ import polars as pl
 import torch
 
 from collm.component import BuildContext
-from collm.contracts.prompt import HistoryItems, Variant
+from collm.contracts.prompt import Variant
 from collm.contracts.tuning import Group, TuneStep
 from collm.data.pairs import pair_rows
 from collm.data.prepared import PreparedData, Rows
@@ -20,7 +20,8 @@ from collm.engine.device import derive_seed
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.prompt_rows import PromptSource
 from collm.errors import RunError
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderModule, EncoderTraits
+from collm.model.mapping import Projector
 from collm.model.recommender import Recommender
 from collm.registry import Registry
 from collm.spec.model import ResolvedSpec
@@ -56,7 +57,21 @@ class Subject:
     @property
     def encoder(self) -> EncoderModule | None:
         """The encoder in the model; None for text only."""
-        return self.recommender.encoder
+        return self.recommender.encoders.get("")
+
+    @property
+    def projector(self) -> Projector | None:
+        """The mapping in the model; None for text only, and where the encoder gives tokens itself."""
+        return self.recommender.projectors.get("")
+
+    def tokens_per_slot(self) -> dict[str, int]:
+        """Returns kind of slot -> token embeddings that fill one."""
+        return {} if (traits := self._traits()) is None else dict(traits.tokens)
+
+    def _traits(self) -> EncoderTraits | None:
+        if self.encoder is None:
+            return None
+        return EncoderTraits.of(self.encoder, mapping_tokens=self.setup.spec.mapping.tokens)
 
     def source(
         self, variant: Variant, *, history_items: int | None = None, data: PreparedData | None = None
@@ -69,7 +84,7 @@ class Subject:
                 prompt is limited by the model alone.
             data: Where the rows' histories are; None = the prepared data.
         """
-        setup = self.setup
+        setup, traits = self.setup, self._traits()
         return PromptSource(
             self.data if data is None else data,
             setup.template,
@@ -77,7 +92,7 @@ class Subject:
             variant=variant,
             max_tokens=setup.max_tokens if history_items is None else setup.backbone.max_length,
             history_items=setup.spec.history.max_items if history_items is None else history_items,
-            encoder=self.encoder if variant == "hybrid" else None,
+            encoders={"": traits} if variant == "hybrid" and traits is not None else None,
             device=self.device,
         )
 
@@ -142,21 +157,17 @@ def open_subject(
     runner = StageRunner(folder, finished=lambda _: None)
     data = prepare_data(spec, registry=registry, runner=runner, context=context).data
     setup = LanguageSetup.of(spec, registry, context)
-    if any(isinstance(segment, HistoryItems) for segment in setup.template.hybrid):
-        raise RunError(
-            f"{spec.name}: prompt '{setup.prompt.name}' has slots in its history, which the plain loop does not fill; "
-            "measure a prompt with {history}"
-        )
+    _require_plain_slots(setup, registry)
     steps = tuple(setup.strategy.plan())
     groups: set[Group] = {group for step in steps for group in step.groups}
-    encoder = None
+    encoders = {}
     if "encoder" in groups:
         if spec.encoder is None:
             raise RunError(f"{spec.name}: its tuning strategy needs an encoder; add an encoder section")
-        encoder = build_encoder(registry.get("encoder", spec.encoder.name), spec.encoder, data, spec, context)
+        encoders[""] = build_encoder(registry.get("encoder", spec.encoder.name), spec.encoder, data, spec, context)
     parts = RecommenderSpec(
         lora=setup.tuning.lora if "lora" in groups else None,
-        encoder=encoder,
+        encoders=encoders,
         mapping=spec.mapping if "projector" in groups else None,
         probe=setup.config.probe,
         seed=derive_seed(spec.seed, "parts"),
@@ -165,5 +176,25 @@ def open_subject(
     subject = Subject(setup, data, steps, recommender, device=device, folder=folder)
     if (batcher := subject.batcher()) is not None:
         rows = subject.train_rows()
-        recommender.calibrate_projector([batcher(rows.take(np.arange(min(len(rows), CALIBRATION_ROWS))))])
+        recommender.calibrate_projector([{"": batcher(rows.take(np.arange(min(len(rows), CALIBRATION_ROWS))))}])
     return subject
+
+
+def _require_plain_slots(setup: LanguageSetup, registry: Registry) -> None:
+    """Refuses prompts that the plain loop cannot fill.
+
+    Raises:
+        RunError: If slots are not those of one encoder's user and item vectors.
+    """
+    spec = setup.spec
+    others = [f"{{{slot.field}}}" for slot in setup.template.slots() if slot.name not in ("user", "item")]
+    if others:
+        raise RunError(
+            f"{spec.name}: prompt '{setup.prompt.name}' has {', '.join(others)}, which the plain loop does not fill; "
+            "measure a prompt with {history}, {user} and {item} of one encoder"
+        )
+    if spec.encoder is not None and "words" in registry.get("encoder", spec.encoder.name).gives:
+        raise RunError(
+            f"{spec.name}: encoder '{spec.encoder.name}' writes words into the prompt, which the plain loop does not; "
+            "measure an encoder of vectors"
+        )

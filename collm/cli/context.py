@@ -97,9 +97,8 @@ def _specs(loaded: ResolvedSpec | Suite) -> list[ResolvedSpec]:
 
 def _warnings(loaded: ResolvedSpec | Suite) -> Iterator[str]:
     for spec in _specs(loaded):
-        for config in (spec.dataset, spec.encoder, spec.backbone, spec.prompt, spec.tuning):
-            if config is not None:
-                yield from config.warnings()
+        for _, _, config in spec.components():
+            yield from config.warnings()
 
 
 def state_of(context: typer.Context) -> CliState:

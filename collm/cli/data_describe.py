@@ -24,7 +24,7 @@ from collm.errors import CollmError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from collm.component import BuildContext
+    from collm.contracts.prompt import Variant
     from collm.data.prepared import PreparedData
     from collm.inspect.longest_prompts import Encodes
     from collm.registry import Registry
@@ -56,7 +56,7 @@ def describe(
 
     if picture is not None:
         check_picture(picture)
-    data, build_context = prepare(chosen, state.registry(), runs_dir)
+    data, _ = prepare(chosen, state.registry(), runs_dir)
     found = describe_data(data, max_items=chosen.history.max_items, warm=chosen.slices.warm, cold=chosen.slices.cold)
     if picture is not None:
         write_picture(found, picture, title=f"{chosen.dataset.name} ({chosen.name})")
@@ -67,7 +67,7 @@ def describe(
         "slices": chosen.slices.model_dump(mode="json"),
     }
     shown |= found.plain()
-    shown["longest_prompts"] = _longest(chosen, data, longest, state.registry(), build_context)
+    shown["longest_prompts"] = _longest(chosen, data, longest, state.registry(), runs_dir)
     if as_json:
         emit_json(shown)
         return
@@ -77,7 +77,7 @@ def describe(
 
 
 def _longest(
-    spec: ResolvedSpec, data: PreparedData, n: int, registry: Registry, context: BuildContext
+    spec: ResolvedSpec, data: PreparedData, n: int, registry: Registry, runs_dir: Path
 ) -> list[dict[str, Any]] | None:
     """Returns the longest prompts; None where the spec has no language model."""
     if spec.prompt is None or spec.tuning is None:
@@ -87,19 +87,16 @@ def _longest(
     template = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
     strategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
     wording = Wording(template, strategy.variant, spec.history.max_items)
-    encode = _encoder(spec, data, strategy, registry, context) if n else None
+    encode = _encoder(spec, strategy.variant, registry, runs_dir) if n else None
     return [asdict(each) for each in longest_prompts(data, wording, n=n, encode=encode)]
 
 
-def _encoder(
-    spec: ResolvedSpec, data: PreparedData, strategy: Any, registry: Registry, context: BuildContext
-) -> Encodes | None:
+def _encoder(spec: ResolvedSpec, variant: Variant, registry: Registry, runs_dir: Path) -> Encodes | None:
     """Returns what counts tokens, None where the tokenizer is not at hand: a description needs no weights."""
-    from collm.cli.prompt import prompt_sources
+    from collm.cli.prompt import language_model
 
     try:
-        _, sources = prompt_sources(spec, data, registry=registry, context=context)
-        source = sources.source(strategy.variant)
+        source = language_model(spec, registry=registry, runs_dir=runs_dir).prompts.source(variant)
     except CollmError as error:
         say(f"tokens are not counted, the tokenizer is not at hand: {error}")
         return None

@@ -21,13 +21,12 @@ from collm.contracts.data import SPLITS
 from collm.errors import UsageError
 
 if TYPE_CHECKING:
-    from collm.component import BuildContext
     from collm.contracts.prompt import Variant
     from collm.data.prepared import PreparedData, Rows
     from collm.registry import Registry
     from collm.spec.expand import Suite
     from collm.spec.model import ResolvedSpec
-    from collm.stages.prompt_sources import LanguageSetup, PromptSources
+    from collm.stages.language_model import LanguageModelRun
 
 
 def prompt(
@@ -78,17 +77,12 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
     Raises:
         UsageError: If no split holds that row.
     """
-    from collm.component import BuildContext
     from collm.prompt.show import describe_prompt
-    from collm.stages.prepare_data import prepare_data
-    from collm.stages.stage import StageRunner
 
-    context = BuildContext(cache_dir=cache_dir(), find=registry.get)
-    runner = StageRunner(runs_dir, finished=lambda _: None)
-    data = prepare_data(spec, registry=registry, runner=runner, context=context).data
+    model = language_model(spec, registry=registry, runs_dir=runs_dir)
+    data, setup, sources = model.prepared.data, model.setup, model.prompts
     split, found = _find(data, row)
-    setup, sources = prompt_sources(spec, data, registry=registry, context=context)
-    variants: tuple[Variant, ...] = ("text",) if spec.encoder is None else ("text", "hybrid")
+    variants: tuple[Variant, ...] = ("text", "hybrid") if spec.all_encoders else ("text",)
     tokenizer = setup.backbone.tokenizer()
     answer = tokenizer.answer
     return {
@@ -105,24 +99,35 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
     }
 
 
-def prompt_sources(
-    spec: ResolvedSpec, data: PreparedData, *, registry: Registry, context: BuildContext
-) -> tuple[LanguageSetup, PromptSources]:
-    """Returns what encodes the rows of a spec with a backbone, on the processor and without its weights."""
-    import torch
+def language_model(spec: ResolvedSpec, *, registry: Registry, runs_dir: Path) -> LanguageModelRun:
+    """Returns the language model of a spec with a backbone, for its prompts: on the processor, no weights loaded.
 
-    from collm.model.encoder import EncoderTraits
-    from collm.stages.fit_encoder import build_encoder
-    from collm.stages.prompt_sources import LanguageSetup, PromptSources
+    Data is prepared, and an encoder whose words stand in the prompt is fitted, as `collm run` does it, unless that was
+    done before.
+    """
+    from accelerate import Accelerator
 
-    def traits() -> EncoderTraits:
-        if spec.encoder is None:
-            raise UsageError("this spec has no encoder, so its prompts have no slots")
-        built = build_encoder(registry.get("encoder", spec.encoder.name), spec.encoder, data, spec, context)
-        return EncoderTraits.of(built)
+    from collm.component import BuildContext
+    from collm.stages.fit_encoder import fit_encoder
+    from collm.stages.held_out import encoder_upstream, encoder_view, fitted_encoders, held_out_share
+    from collm.stages.language_model import LanguageModelRun
+    from collm.stages.prepare_data import prepare_data
+    from collm.stages.stage import RunContext, StageRunner
 
-    setup = LanguageSetup.of(spec, registry, context)
-    return setup, PromptSources(setup, data, encoder=traits, device=torch.device("cpu"))
+    context = BuildContext(cache_dir=cache_dir(), find=registry.get)
+    runner = StageRunner(runs_dir, finished=lambda _: None)
+    prepared = prepare_data(spec, registry=registry, runner=runner, context=context)
+    accelerator = Accelerator(cpu=True)
+    run = RunContext(spec, registry, context, runner, accelerator, observer=lambda *_: None)
+    held_out = held_out_share(spec, registry)
+    upstream = encoder_upstream(prepared.stage.fingerprint, held_out)
+    view = encoder_view(prepared.data, held_out)
+    fitted = {
+        name: fit_encoder(run, config, view, upstream=upstream)
+        for name, config in fitted_encoders(spec, registry).items()
+        if "words" in registry.get("encoder", config.name).gives
+    }
+    return LanguageModelRun(run, prepared, fitted=fitted)
 
 
 def _find(data: PreparedData, row: int) -> tuple[str, Rows]:

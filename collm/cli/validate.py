@@ -69,9 +69,12 @@ def _summarise(path: Path, runs: list[tuple[str, ResolvedSpec]]) -> None:
 
 
 def _parts(spec: ResolvedSpec) -> str:
-    named = {"encoder": spec.encoder, "backbone": spec.backbone, "tuning": spec.tuning}
-    parts = [f"{kind} {config.name}" for kind, config in named.items() if config is not None]
-    return ", ".join([f"dataset {spec.dataset.name}", *parts, f"seed {spec.seed}"])
+    named = [
+        (path.replace("encoders.", "encoder "), config.name)
+        for path, kind, config in spec.components()
+        if kind != "prompt"
+    ]
+    return ", ".join([*(f"{label} {name}" for label, name in named), f"seed {spec.seed}"])
 
 
 def resolved_lines(key: str, spec: ResolvedSpec) -> Iterator[str]:

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     import torch
 
 FitMode = Literal["gradient", "direct", "none"]
-GIVES = frozenset({"scores", "vectors", "llm-tokens"})
-NEEDS = frozenset({"history", "graph", "text", "counts", "earlier-labels", "attributes", "ratings", "valid-rows"})
+Side = Literal["user", "item"]
+GIVES = frozenset({"scores", "vectors", "llm-tokens", "words"})
+NEEDS = frozenset(
+    {"history", "graph", "text", "counts", "earlier-labels", "attributes", "ratings", "valid-rows", "time"}
+)
 
 
 class FitConfig(BaseModel):
@@ -55,6 +58,7 @@ class EncoderBatch:
             component `needs` history. Length 0 is possible.
         earlier: float32 [batch, 4] of labels strictly earlier in time: positives and rows of the user, positives and
             rows of the item; None unless the encoder `reads_earlier_labels`.
+        timestamp: int64 [batch] seconds since 1970 UTC of the rows; None unless the encoder `reads_time`.
     """
 
     user: torch.Tensor
@@ -62,6 +66,7 @@ class EncoderBatch:
     label: torch.Tensor | None = None
     history: torch.Tensor | None = None
     earlier: torch.Tensor | None = None
+    timestamp: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -154,12 +159,16 @@ class EncodedPair:
     """Vectors of a batch.
 
     Attributes:
-        user: float [batch, d_u] for `vectors`; [batch, n_tokens, hidden] for `llm-tokens`.
-        item: float [batch, d_i]; [batch, n_tokens, hidden] for `llm-tokens`.
+        user: float [batch, d_u] for `vectors`, [batch, k_u, d_u] where a slot takes several; [batch, n_tokens, hidden]
+            for `llm-tokens`.
+        item: float [batch, d_i], [batch, k_i, d_i] or [batch, n_tokens, hidden] likewise.
+        context: float [batch, d_c], [batch, k_c, d_c] or [batch, n_tokens, hidden] likewise, of what is neither the
+            user's nor the item's alone (time of day, place); None where the encoder gives none.
     """
 
     user: torch.Tensor
     item: torch.Tensor
+    context: torch.Tensor | None = None
 
 
 class FitModel(Protocol):
@@ -202,14 +211,18 @@ class Encoder(Protocol):
     torch's global seed. `collm.model.encoder.EncoderModule` supplies defaults.
 
     Attributes:
-        gives: Subset of `scores`, `vectors`, `llm-tokens`.
+        gives: Subset of `scores`, and of `vectors`, `llm-tokens` and `words` one at most: what fills the slots.
         fit_mode: `gradient` (the training loop minimises `loss`), `direct` (`fit_direct` solves it), `none`.
         user_depends_on_item: Whether the user vector depends on the target item (DIN).
         user_dim: d_u, None without vectors.
         item_dim: d_i, None without vectors.
+        context_dim: d_c, None without context vectors.
         history_items: How many history items it wants per row; 0 = none.
         reads_earlier_labels: Whether its batches carry the counts of earlier labels.
-        tokens_per_slot: Token embeddings that fill the user slot and the item slot.
+        reads_time: Whether its batches carry the rows' times.
+        tokens_per_slot: Vectors (of `vectors`) or token embeddings (of `llm-tokens`) that `encode` gives for the user
+            slot and for the item slot; 0 = the encoder gives nothing for it.
+        context_tokens: The same of the context slot.
     """
 
     gives: frozenset[str]
@@ -217,9 +230,12 @@ class Encoder(Protocol):
     user_depends_on_item: bool
     user_dim: int | None
     item_dim: int | None
+    context_dim: int | None
     history_items: int
     reads_earlier_labels: bool
+    reads_time: bool
     tokens_per_slot: tuple[int, int]
+    context_tokens: int
 
     def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
         """Called once before tuning with the width and the scale of the token embeddings."""
@@ -250,6 +266,13 @@ class Encoder(Protocol):
 
     def encode(self, batch: EncoderBatch) -> EncodedPair:
         """Returns the vectors that enter the prompt. Ids that were never trained give finite vectors."""
+        ...
+
+    def slot_words(self, side: Side, ids: Sequence[int]) -> Sequence[str]:
+        """Returns the words that fill the slots of users or items, for an encoder that gives `words`.
+
+        Called on the fitted encoder, with ids of 0..n_users or 0..n_items; 0 = unknown.
+        """
         ...
 
     def describe(self) -> EncoderFacts:

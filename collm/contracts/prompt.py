@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from pydantic import Field, model_validator
 
 from collm.component import ComponentConfig, added_field
 
 Variant = Literal["text", "hybrid"]
+# Kinds of slots whose content may differ between rows of one user and history.
+SLOTS_PER_ROW = frozenset({"item", "context"})
 
 
 class PromptConfig(ComponentConfig):
@@ -51,7 +53,65 @@ class HistoryTitles:
 
 
 @dataclass(frozen=True)
-class HistoryItems:
+class TargetTitle:
+    """The title of the target item."""
+
+    collaborative: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class Slot:
+    """Base of the segments that an encoder fills.
+
+    Attributes:
+        collaborative: Whether the text-only variant leaves it out.
+        encoder: Which of the spec's `encoders` fills it; empty = the spec has one `encoder`.
+    """
+
+    collaborative: bool = True
+    encoder: str = ""
+
+    kind: ClassVar[str] = ""
+
+    @property
+    def name(self) -> str:
+        """What the slot is called in templates and batches: its kind, and behind a point its encoder."""
+        return f"{self.kind}.{self.encoder}" if self.encoder else self.kind
+
+    @property
+    def field(self) -> str:
+        """How the slot is written in the template of a spec, without its braces."""
+        return self.name.replace("history", "history+item", 1) if self.kind == "history" else self.name
+
+    def __repr__(self) -> str:
+        # The repr is part of fingerprints: without an encoder's name it is that of versions with one encoder.
+        encoder = f", encoder={self.encoder!r}" if self.encoder else ""
+        return f"{type(self).__name__}(collaborative={self.collaborative}{encoder})"
+
+
+@dataclass(frozen=True, repr=False)
+class UserSlot(Slot):
+    """Where the user's vectors or words enter."""
+
+    kind = "user"
+
+
+@dataclass(frozen=True, repr=False)
+class ItemSlot(Slot):
+    """Where the target item's vectors or words enter."""
+
+    kind = "item"
+
+
+@dataclass(frozen=True, repr=False)
+class ContextSlot(Slot):
+    """Where the context vectors of the row enter, for an encoder that gives them (`EncodedPair.context`)."""
+
+    kind = "context"
+
+
+@dataclass(frozen=True, repr=False)
+class HistoryItems(Slot):
     """The titles of the history, each followed by a slot for its item's mapped vector.
 
     The text-only variant has the titles alone. An item's vector is the one that the encoder gives without user and
@@ -60,29 +120,10 @@ class HistoryItems:
 
     collaborative: bool = False
 
-
-@dataclass(frozen=True)
-class TargetTitle:
-    """The title of the target item."""
-
-    collaborative: bool = False
+    kind = "history"
 
 
-@dataclass(frozen=True)
-class UserSlot:
-    """Where the mapped user vector enters."""
-
-    collaborative: bool = True
-
-
-@dataclass(frozen=True)
-class ItemSlot:
-    """Where the mapped item vector enters."""
-
-    collaborative: bool = True
-
-
-Segment = Text | HistoryTitles | HistoryItems | TargetTitle | UserSlot | ItemSlot
+Segment = Text | HistoryTitles | HistoryItems | TargetTitle | UserSlot | ItemSlot | ContextSlot
 
 
 @dataclass(frozen=True)
@@ -127,6 +168,10 @@ class PromptTemplate:
             return self.text
         kept = (segment for segment in self.hybrid if not segment.collaborative)
         return tuple(HistoryTitles() if isinstance(segment, HistoryItems) else segment for segment in kept)
+
+    def slots(self) -> tuple[Slot, ...]:
+        """Returns the slots of the full variant, in order."""
+        return tuple(segment for segment in self.hybrid if isinstance(segment, Slot))
 
 
 class PromptFactory(Protocol):

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import FullyShardedDataParallelPlugin
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -37,7 +38,7 @@ class RecommenderSpec:
 
     Attributes:
         lora: Adapter settings; None = no adapters.
-        encoder: The encoder with the weights it starts from; None = text only.
+        encoders: Name -> encoder with the weights it starts from; empty = text only.
         mapping: Settings of the mapping; None = it is not part of the model.
         adapter: PEFT folder that fresh adapters take their values from; None = they start at zero.
         probe: Whether the language model's logits are compared with its own forward pass (`collm.engine.probe`).
@@ -46,9 +47,9 @@ class RecommenderSpec:
     """
 
     lora: LoraConfig | None
-    encoder: EncoderModule | None
     mapping: MappingConfig | None
     seed: int
+    encoders: Mapping[str, EncoderModule] = field(default_factory=dict)
     adapter: Path | None = None
     probe: bool = True
     files: Mapping[Group, Path] = field(default_factory=dict)
@@ -78,12 +79,13 @@ def assemble(
         seed_torch(derive_seed(parts.seed, "lora"))
         add_lora(lm, parts.lora, backbone.lora_targets)
     seed_torch(derive_seed(parts.seed, "projector"))
-    projector = None
-    if parts.encoder is not None:
-        parts.encoder.bind_backbone(backbone.hidden_size, embedding_rms(lm.get_input_embeddings()))  # type: ignore[operator]
-        projector = _projector(parts.encoder, backbone.hidden_size, parts.mapping) if parts.mapping else None
+    projectors = {}
+    for name, encoder in parts.encoders.items():
+        encoder.bind_backbone(backbone.hidden_size, embedding_rms(lm.get_input_embeddings()))  # type: ignore[operator]
+        if parts.mapping is not None and "vectors" in encoder.gives:
+            projectors[name] = _projector(encoder, backbone.hidden_size, parts.mapping)
     recommender = Recommender(
-        lm, answer=backbone.tokenizer().answer, readout=readout, encoder=parts.encoder, projector=projector
+        lm, answer=backbone.tokenizer().answer, readout=readout, encoders=parts.encoders, projectors=projectors
     )
     recommender.eval()
     if own is not None:
@@ -97,9 +99,8 @@ def assemble(
         recommender.load_group_state(group, load_tensors(path)[0])
     if not is_spread(lm):
         return recommender.to(device).eval()
-    for part in (recommender.encoder, recommender.projector):
-        if part is not None:
-            part.to(device)
+    for part in _small_parts(recommender):
+        part.to(device)
     return recommender.eval()
 
 
@@ -191,26 +192,33 @@ def _verify(recommender: Recommender, folder: Path, groups: Sequence[Group], pro
         )
 
 
-def _projector(encoder: EncoderModule, hidden_size: int, mapping: MappingConfig) -> Projector | None:
-    if "vectors" not in encoder.gives:
-        return None
-    assert encoder.user_dim is not None and encoder.item_dim is not None
+def _projector(encoder: EncoderModule, hidden_size: int, mapping: MappingConfig) -> Projector:
+    dims = {"user": encoder.user_dim, "item": encoder.item_dim, "context": getattr(encoder, "context_dim", None)}
+    counts = {
+        **dict(zip(("user", "item"), encoder.tokens_per_slot, strict=True)),
+        "context": getattr(encoder, "context_tokens", 1),
+    }
+    given = {side: dim for side, dim in dims.items() if dim is not None and counts[side]}
     return Projector(
-        encoder.user_dim,
-        encoder.item_dim,
+        given,
         hidden_size,
         n_tokens=mapping.tokens,
         width_factor=mapping.width_factor,
         init=mapping.init,
         standardise=mapping.standardise,
+        n_vectors={side: counts[side] for side in given} if mapping.vectors == "own" else None,
     )
+
+
+def _small_parts(recommender: Recommender) -> list[nn.Module]:
+    """Returns what every process keeps whole beside adapters: encoders and mappings."""
+    return [*recommender.encoders.values(), *recommender.projectors.values()]
 
 
 def move_small_parts(recommender: Recommender, device: torch.device) -> None:
     """Moves to a device what every process keeps whole: adapters, mapping and encoder."""
-    for part in (recommender.encoder, recommender.projector):
-        if part is not None:
-            part.to(device)
+    for part in _small_parts(recommender):
+        part.to(device)
     for parameter in lora_parameters(recommender.lm).values():
         parameter.data = parameter.data.to(device)
 
@@ -243,8 +251,8 @@ def shard_frozen_weights(recommender: Recommender, accelerator: Accelerator, *, 
     if plugin.fsdp_version != 2:
         raise RunError("FSDP: launched with version 1, which cannot leave adapters whole; add --fsdp_version 2")
     whole = set(lora_parameters(recommender.lm).values())
-    for part in (recommender.encoder, recommender.projector):
-        whole |= set() if part is None else set(part.parameters())
+    for part in _small_parts(recommender):
+        whole |= set(part.parameters())
     settings = {
         "mesh": init_device_mesh(accelerator.device.type, (accelerator.num_processes,)),
         "offload_policy": plugin.cpu_offload,

@@ -23,7 +23,13 @@ class EncoderBatcher:
     """Turns rows of the prepared data into encoder batches on a device."""
 
     def __init__(
-        self, data: PreparedData, *, history_items: int, device: torch.device, earlier_labels: bool = False
+        self,
+        data: PreparedData,
+        *,
+        history_items: int,
+        device: torch.device,
+        earlier_labels: bool = False,
+        time: bool = False,
     ) -> None:
         """Takes the data, how many history items the encoder wants per row (0 = none), and the device.
 
@@ -32,8 +38,10 @@ class EncoderBatcher:
             history_items: History items per row; 0 = none.
             device: Where batches go.
             earlier_labels: Whether batches carry the counts of earlier labels.
+            time: Whether batches carry the rows' times.
         """
         self._data, self._history_items, self._device = data, history_items, device
+        self._time = time
         self._earlier = EarlierLabels(data) if earlier_labels else None
 
     @classmethod
@@ -44,6 +52,8 @@ class EncoderBatcher:
             history_items=encoder.history_items,
             device=device,
             earlier_labels=encoder.reads_earlier_labels,
+            # Encoders of a class of their own may be older than this member.
+            time=getattr(encoder, "reads_time", False),
         )
 
     def __call__(self, rows: Rows) -> EncoderBatch:
@@ -61,6 +71,7 @@ class EncoderBatcher:
             label=self._tensor(rows.label, np.float32),
             history=history,
             earlier=earlier,
+            timestamp=self._tensor(rows.timestamp, np.int64) if self._time else None,
         )
 
     def _tensor(self, values: np.ndarray[Any, Any], dtype: type) -> torch.Tensor:

@@ -118,7 +118,7 @@ class OwnLogits:
     def _gap(self, recommender: Recommender, share: Share) -> float:
         device = recommender.lm.get_input_embeddings().weight.device  # type: ignore[operator]
         rows = np.arange(len(self._prompts))
-        batch = build_batch(self._prompts, rows, encoder_batch=None, label=None, share=share, device=device)
+        batch = build_batch(self._prompts, rows, share=share, device=device)
         gap = float((recommender.answer_logits(batch).float().cpu() - self._logits).abs().max())
         if not math.isfinite(gap):
             raise RunError(f"{type(recommender.lm).__name__}: logits of the probe prompts are not finite")
@@ -140,12 +140,9 @@ def probe_prompts(tokenizer: PromptTokenizer, n_rows: int) -> EncodedPrompts:
         for n_own in ENDINGS:
             rows.append(np.concatenate([prefix, generator.integers(n_rows, size=n_own)]))
             shared.append(len(prefix))
-    none = np.zeros((len(rows), 0), dtype=np.int32)
     return EncodedPrompts(
         ids=np.concatenate(rows).astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64),
-        user_slot=none,
-        item_slot=none,
         shared=np.array(shared, dtype=np.int32),
         before_user=np.array(shared, dtype=np.int32),
         n_history_used=np.zeros(len(rows), dtype=np.int32),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from collm.data.batches import grouped_batches, token_budget_batches
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
 from collm.engine.encoder_task import EncoderBatcher
-from collm.errors import DataError
-from collm.model.encoder import EncoderModule, EncoderTraits
+from collm.errors import DataError, PluginError
+from collm.model.encoder import EncoderTraits
 from collm.model.prefix.batch import PromptBatch, Share, build_batch
-from collm.prompt.encode import EncodedPrompts, PromptEncoder
+from collm.prompt.encode import EncodedPrompts, PromptEncoder, SlotFill
 
 Array = np.ndarray[Any, Any]
 ENCODER_CHUNK = 8_192
@@ -37,7 +38,7 @@ class PromptSource:
         variant: Variant,
         max_tokens: int,
         history_items: int,
-        encoder: EncoderModule | EncoderTraits | None,
+        encoders: Mapping[str, EncoderTraits] | None = None,
         device: torch.device,
         n_examples: int = 0,
         seed: int = 0,
@@ -52,7 +53,7 @@ class PromptSource:
             variant: Prompt variant.
             max_tokens: Tokens per prompt at most.
             history_items: Titles per prompt at most.
-            encoder: Says which history its vectors want and how many tokens a slot has; it is not run.
+            encoders: Name -> traits of the encoders that fill the slots.
             device: Where batches go.
             n_examples: Answered questions before every prompt.
             seed: Decides which training rows those are about.
@@ -60,13 +61,11 @@ class PromptSource:
         """
         self._data, self._variant, self._history_items = data, variant, history_items
         self._device = device
-        self._batcher = None
-        self._user_depends_on_item = False
-        tokens_per_slot = (1, 1)
-        if encoder is not None:
-            tokens_per_slot = encoder.tokens_per_slot
-            self._batcher = EncoderBatcher.of(encoder, data, device)
-            self._user_depends_on_item = encoder.user_depends_on_item
+        encoders = encoders or {}
+        with_vectors = {name: traits for name, traits in encoders.items() if traits.words is None}
+        self._batchers = {name: EncoderBatcher.of(traits, data, device) for name, traits in with_vectors.items()}
+        self._user_depends_on_item = any(traits.user_depends_on_item for traits in with_vectors.values())
+        fills = slot_fills(template, encoders, data)
         tokenizer = backbone.tokenizer()
 
         def prompt_encoder(preamble: Sequence[int] = ()) -> PromptEncoder:
@@ -74,7 +73,7 @@ class PromptSource:
                 template,
                 tokenizer,
                 data.titles,
-                tokens_per_slot=tokens_per_slot,
+                fills=fills,
                 max_tokens=max_tokens,
                 preamble=preamble,
                 leading_space=leading_space,
@@ -89,7 +88,7 @@ class PromptSource:
     def encode(self, rows: Rows) -> PromptRows:
         """Returns the prompts of these rows."""
         histories = self._data.history(rows, self._history_items)
-        prompts = self._prompt_encoder.encode(rows.item, histories, self._variant)
+        prompts = self._prompt_encoder.encode(rows.item, histories, self._variant, users=rows.user)
         n_shortened = 0
         if self._prompt_encoder.shows_history(self._variant):
             n_shortened = int((prompts.n_history_used < (histories != 0).sum(axis=1)).sum())
@@ -97,7 +96,7 @@ class PromptSource:
             rows,
             prompts,
             prefix_group=group_rows(np.column_stack([rows.user, histories])),
-            batcher=self._batcher,
+            batchers=self._batchers,
             user_depends_on_item=self._user_depends_on_item,
             device=self._device,
             n_shortened=n_shortened,
@@ -117,14 +116,14 @@ class PromptRows:
         prompts: EncodedPrompts,
         *,
         prefix_group: Array,
-        batcher: EncoderBatcher | None,
+        batchers: Mapping[str, EncoderBatcher],
         user_depends_on_item: bool,
         device: torch.device,
         n_shortened: int = 0,
     ) -> None:
         """Takes rows, their prompts, and int64 [n] groups of rows that share user and history."""
         self.rows, self.prompts, self.prefix_group = rows, prompts, prefix_group
-        self._batcher, self._device = batcher, device
+        self._batchers, self._device = batchers, device
         self._user_depends_on_item = user_depends_on_item
         self.n_shortened = n_shortened
         self._lengths = np.diff(prompts.offsets)
@@ -142,16 +141,14 @@ class PromptRows:
             constant_history: Whether nothing before the user slot trains, so that it can be run without gradient.
         """
         rows = self.rows.take(positions)
-        encoder_batch = self._batcher(rows) if self._batcher is not None else None
+        encoders = {name: batcher(rows) for name, batcher in self._batchers.items()}
         label = torch.from_numpy(np.ascontiguousarray(rows.label, dtype=np.float32)).to(self._device)
         share: Share = "through-user"
         if self._user_depends_on_item:
             share = "before-user"
-        elif constant_history and self._batcher is not None:
+        elif constant_history and self._batchers:
             share = "both"
-        return build_batch(
-            self.prompts, positions, encoder_batch=encoder_batch, label=label, share=share, device=self._device
-        )
+        return build_batch(self.prompts, positions, encoders=encoders, label=label, share=share, device=self._device)
 
     @property
     def lengths(self) -> Array:
@@ -211,12 +208,40 @@ class PromptRows:
         """Returns all rows in batches; see `micro_batches`."""
         return self.micro_batches(np.arange(len(self)), max_tokens, packed=packed)
 
-    def encoder_batches(self) -> Iterator[EncoderBatch]:
-        """Yields the encoder's input of all rows; nothing for the text variant."""
-        if self._batcher is None:
-            return
-        for start in range(0, len(self), ENCODER_CHUNK):
-            yield self._batcher(self.rows.take(np.arange(start, min(start + ENCODER_CHUNK, len(self)))))
+    def encoder_batches(self) -> Iterator[dict[str, EncoderBatch]]:
+        """Yields the encoders' inputs of all rows by name; nothing for the text variant."""
+        for start in range(0, len(self) if self._batchers else 0, ENCODER_CHUNK):
+            rows = self.rows.take(np.arange(start, min(start + ENCODER_CHUNK, len(self))))
+            yield {name: batcher(rows) for name, batcher in self._batchers.items()}
+
+
+def slot_fills(
+    template: PromptTemplate, encoders: Mapping[str, EncoderTraits], data: PreparedData
+) -> dict[str, SlotFill]:
+    """Returns what fills each slot of a template whose encoder is known.
+
+    Args:
+        template: The template.
+        encoders: Name -> traits.
+        data: Says how many users and items there are.
+    """
+    fills = {}
+    for slot in template.slots():
+        if (traits := encoders.get(slot.encoder)) is None:
+            continue
+        words = None
+        if traits.words is not None:
+            words = partial(_words_of, traits.words, slot.kind)
+        n_ids = 1 + (data.n_users if slot.kind == "user" else data.n_items)
+        fills[slot.name] = SlotFill(traits.tokens[slot.kind], words, n_ids)
+    return fills
+
+
+def _words_of(words: Any, side: str, ids: Array) -> Sequence[str]:
+    found: Sequence[str] = words(side, ids.tolist())
+    if len(found) != len(ids):
+        raise PluginError(f"slot_words gave {len(found)} texts for {len(ids)} {side}s; asked is one each")
+    return found
 
 
 def group_rows(keys: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +21,11 @@ from collm.contracts.encoder import (
     FitConfig,
     FitMode,
     FitPhase,
+    Side,
 )
 from collm.errors import CollmError, PluginError, out_of_memory
+
+SLOT_KINDS = ("user", "item", "history", "context")
 
 
 class EncoderModule(nn.Module):
@@ -37,9 +40,12 @@ class EncoderModule(nn.Module):
     user_depends_on_item: bool = False
     user_dim: int | None = None
     item_dim: int | None = None
+    context_dim: int | None = None
     history_items: int = 0
     reads_earlier_labels: bool = False
+    reads_time: bool = False
     tokens_per_slot: tuple[int, int] = (1, 1)
+    context_tokens: int = 1
     origin: str = ""
 
     def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
@@ -151,6 +157,22 @@ class EncoderModule(nn.Module):
             f"{type(self).__name__} gives scores only and cannot enter a prompt; choose an encoder that gives vectors"
         )
 
+    def slot_words(self, side: Side, ids: Sequence[int]) -> Sequence[str]:
+        """Gives the words that fill the slots of users or items.
+
+        Args:
+            side: `user` or `item`.
+            ids: Dense ids, 0 = unknown.
+
+        Returns:
+            One text per id.
+
+        Raises:
+            PluginError: If the encoder gives no words, or the subclass does not write this method.
+        """
+        del side, ids
+        raise PluginError(self._missing("slot_words(side, ids)", "words"))
+
     def describe(self) -> EncoderFacts:
         """Says what results must state of the encoder beside its numbers, after its fit.
 
@@ -167,18 +189,39 @@ class EncoderModule(nn.Module):
 
 @dataclass(frozen=True)
 class EncoderTraits:
-    """The members of `collm.contracts.encoder.Encoder` that batches and prompts depend on, without weights."""
+    """The members of `collm.contracts.encoder.Encoder` that batches and prompts depend on, without weights.
+
+    Attributes:
+        tokens: Kind of slot -> token embeddings that fill one, after the mapping.
+        words: `slot_words` of a fitted encoder that gives words; None for one that gives vectors or tokens.
+    """
 
     user_depends_on_item: bool
     history_items: int
     reads_earlier_labels: bool
-    tokens_per_slot: tuple[int, int]
+    reads_time: bool
+    tokens: Mapping[str, int]
+    words: Callable[[Side, Sequence[int]], Sequence[str]] | None = None
 
     @classmethod
-    def of(cls, encoder: EncoderModule) -> EncoderTraits:
-        """Returns the traits of a built encoder."""
+    def of(cls, encoder: EncoderModule, *, mapping_tokens: int = 1) -> EncoderTraits:
+        """Returns the traits of a built encoder.
+
+        Args:
+            encoder: The encoder; fitted, if it gives words.
+            mapping_tokens: Token embeddings that the mapping makes of one vector.
+        """
+        factor = mapping_tokens if "vectors" in encoder.gives else 1
+        user, item = encoder.tokens_per_slot
+        # Encoders of a class of their own may lack members that are younger than they are.
+        context = getattr(encoder, "context_tokens", 1)
         return cls(
-            encoder.user_depends_on_item, encoder.history_items, encoder.reads_earlier_labels, encoder.tokens_per_slot
+            encoder.user_depends_on_item,
+            encoder.history_items,
+            encoder.reads_earlier_labels,
+            getattr(encoder, "reads_time", False),
+            tokens={kind: n * factor for kind, n in zip(SLOT_KINDS, (user, item, item, context), strict=True)},
+            words=encoder.slot_words if "words" in encoder.gives else None,
         )
 
 

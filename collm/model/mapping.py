@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
 from torch import nn
 
-from collm.contracts.encoder import EncoderBatch
+from collm.contracts.encoder import EncodedPair, EncoderBatch
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule, naming_encoder
 from collm.model.prefix.batch import PromptBatch
-from collm.model.prefix.levels import NO_SLOTS, Slots
+from collm.model.prefix.levels import Slots
 
 ProjectorInit = Literal["token-norm", "torch-default"]
 _SMALLEST_STD = 1e-6
 
 
 class Projector(nn.Module):
-    """Linear(d, 10 d) - ReLU - Linear(10 d, hidden * n_tokens), in float32.
+    """Linear(d, 10 d) - ReLU - Linear(10 d, hidden * n_tokens), in float32, for the vectors of one encoder.
 
-    One module serves user and item where both vectors have one length, else there are two (`shared` says which).
+    One module serves user and item where both vectors have one length, else there are two (`shared` says which). Where
+    a side has several vectors per slot, one module maps them all, or each has its own (`n_vectors`).
 
     `calibrate` must be called before training unless `init="torch-default"` and `standardise=False`, the paper's
     mapping. With `standardise` it centres each side's vectors over sample rows and divides them by their root mean
@@ -34,65 +35,71 @@ class Projector(nn.Module):
 
     def __init__(
         self,
-        user_dim: int,
-        item_dim: int,
+        dims: Mapping[str, int],
         hidden_size: int,
         *,
         n_tokens: int = 1,
         width_factor: int = 10,
         init: ProjectorInit = "token-norm",
         standardise: bool = True,
+        n_vectors: Mapping[str, int] | None = None,
     ) -> None:
         """Builds the layers from torch's global generator.
 
         Args:
-            user_dim: d_u.
-            item_dim: d_i.
+            dims: Side (`user`, `item`, `context`) -> length of its vectors.
             hidden_size: Width of the token embeddings.
             n_tokens: Token embeddings per vector.
             width_factor: Width of the hidden layer over the input's.
             init: See the class.
             standardise: See the class.
+            n_vectors: Side -> vectors per slot, where each is mapped by a module of its own; None = one for all.
         """
         super().__init__()
         self.n_tokens, self.hidden_size, self.init, self.standardise = n_tokens, hidden_size, init, standardise
-        self.shared = user_dim == item_dim
-        dims = {"both": user_dim} if self.shared else {"user": user_dim, "item": item_dim}
+        self.sides = tuple(dims)
+        self.shared = n_vectors is None and dims.get("user") == dims.get("item")
+        self._own = n_vectors is not None
+        widths: dict[str, int] = {}
+        for side, dim in dims.items():
+            widths |= {self._module_name(side, place): dim for place in range((n_vectors or {}).get(side, 1))}
         self.mlps = nn.ModuleDict(
             {
-                side: nn.Sequential(
+                name: nn.Sequential(
                     nn.Linear(dim, width_factor * dim), nn.ReLU(), nn.Linear(width_factor * dim, hidden_size * n_tokens)
                 )
-                for side, dim in dims.items()
+                for name, dim in widths.items()
             }
         )
-        for side, dim in (("user", user_dim), ("item", item_dim)):
+        for side, dim in dims.items():
             self.register_buffer(f"{side}_mean", torch.zeros(dim))
             self.register_buffer(f"{side}_std", torch.ones(dim))
 
-    def forward(self, user: torch.Tensor, item: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps vectors to token embeddings.
+    def forward(self, side: str, vectors: torch.Tensor) -> torch.Tensor:
+        """Maps the vectors of a side to token embeddings.
 
         Args:
-            user: float [batch, d_u].
-            item: float [batch, d_i].
+            side: `user`, `item` or `context`.
+            vectors: float [batch, d], or [batch, k, d] where a slot takes k vectors.
 
         Returns:
-            User and item embeddings, each float32 [batch, n_tokens, hidden].
+            float32 [batch, k * n_tokens, hidden].
         """
-        return self._map("user", user), self._map("item", item)
-
-    def items(self, item: torch.Tensor) -> torch.Tensor:
-        """Maps item vectors [n, d_i] alone; float32 [n, n_tokens, hidden]."""
-        return self._map("item", item)
+        several = vectors if vectors.dim() == 3 else vectors[:, None]
+        standard = (several.float() - getattr(self, f"{side}_mean")) / getattr(self, f"{side}_std")
+        if self._own:
+            mapped = [self.mlps[self._module_name(side, place)](each) for place, each in enumerate(standard.unbind(1))]
+            output = torch.stack(mapped, dim=1)
+        else:
+            output = self.mlps[self._module_name(side, 0)](standard)
+        return output.reshape(len(several), -1, self.hidden_size)
 
     @torch.no_grad()
-    def calibrate(self, user: torch.Tensor, item: torch.Tensor, *, target_rms: float) -> None:
+    def calibrate(self, vectors: Mapping[str, torch.Tensor], *, target_rms: float) -> None:
         """Sets input statistics and output scale from sample rows, where the settings ask for either.
 
         Args:
-            user: float [n, d_u] user vectors of training rows, n >= 1.
-            item: float [n, d_i] item vectors of the same rows.
+            vectors: Side -> float [n, d] or [n, k, d] vectors of the same training rows, n >= 1.
             target_rms: Root mean square of the token embeddings' entries.
 
         Raises:
@@ -100,57 +107,53 @@ class Projector(nn.Module):
         """
         if self.init == "torch-default" and not self.standardise:
             return
-        for side, vectors in (("user", user.float()), ("item", item.float())):
-            if not len(vectors) or not torch.isfinite(vectors).all():
+        for side, found in vectors.items():
+            flat = found.float().reshape(-1, found.shape[-1])
+            if not len(flat) or not torch.isfinite(flat).all():
                 raise RunError(
-                    f"projector: {side} vectors to calibrate on are {'missing' if not len(vectors) else 'not finite'}"
+                    f"projector: {side} vectors to calibrate on are {'missing' if not len(flat) else 'not finite'}"
                 )
             if self.standardise:
-                getattr(self, f"{side}_mean").copy_(vectors.mean(0))
-                spread = vectors.var(0, correction=0).mean().sqrt()
+                getattr(self, f"{side}_mean").copy_(flat.mean(0))
+                spread = flat.var(0, correction=0).mean().sqrt()
                 getattr(self, f"{side}_std").fill_(spread.clamp_min(_SMALLEST_STD))
         if self.init == "torch-default":
             return
-        outputs = self(user, item)
-        by_module = {"both": torch.cat(outputs)} if self.shared else dict(zip(("user", "item"), outputs, strict=True))
-        for side, output in by_module.items():
-            rms = float(output.square().mean().sqrt())
-            last = self.mlps[side][-1]  # type: ignore[index]
+        outputs: dict[str, list[torch.Tensor]] = {}
+        for side, found in vectors.items():
+            for place, tokens in enumerate(self(side, found).split(self.n_tokens, dim=1)):
+                outputs.setdefault(self._module_name(side, place), []).append(tokens)
+        for name, parts in outputs.items():
+            rms = float(torch.cat(parts).square().mean().sqrt())
+            last = self.mlps[name][-1]  # type: ignore[index]
             last.weight.mul_(target_rms / max(rms, _SMALLEST_STD))
             last.bias.mul_(target_rms / max(rms, _SMALLEST_STD))
 
-    def _map(self, side: str, vectors: torch.Tensor) -> torch.Tensor:
-        mlp = self.mlps["both" if self.shared else side]
-        standard = (vectors.float() - getattr(self, f"{side}_mean")) / getattr(self, f"{side}_std")
-        output: torch.Tensor = mlp(standard)
-        return output.view(len(vectors), self.n_tokens, self.hidden_size)
+    def _module_name(self, side: str, place: int) -> str:
+        if self._own:
+            return f"{side}-{place}"
+        return "both" if self.shared and side != "context" else side
 
 
 def hybrid_embeddings(
-    embedding: nn.Module,
-    ids: torch.Tensor,
-    *,
-    user: tuple[Slots, torch.Tensor | None],
-    item: tuple[Slots, torch.Tensor | None],
-    history: tuple[Slots, torch.Tensor | None] = (NO_SLOTS, None),
+    embedding: nn.Module, ids: torch.Tensor, slots: Mapping[str, Slots], vectors: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
     """Embeds tokens and puts vectors into the slots.
 
     Args:
         embedding: The language model's token embedding.
         ids: int64 [n_tokens]; ids at slots are placeholders.
-        user: Slots, and the vectors they take, [batch * k, hidden]; None leaves the placeholders.
-        item: Likewise.
-        history: Likewise, [batch * length * k, hidden].
+        slots: Name -> slots among the tokens.
+        vectors: Name -> what they take, [n, hidden], as `slot_vectors` gives it.
 
     Returns:
         [n_tokens, hidden] in the embedding's dtype; gradients reach the vectors.
     """
     embedded: torch.Tensor = embedding(ids)
-    for slots, vectors in (user, item, history):
-        if vectors is not None and slots.at.numel():
-            chosen = vectors.index_select(0, slots.source).to(embedded.dtype)
-            embedded = embedded.index_copy(0, slots.at, chosen)
+    for name, places in slots.items():
+        if places.at.numel():
+            chosen = vectors[name].index_select(0, places.source).to(embedded.dtype)
+            embedded = embedded.index_copy(0, places.at, chosen)
     return embedded
 
 
@@ -165,74 +168,86 @@ def embedding_rms(embedding: nn.Module) -> float:
     return float((squares / weight.shape[1]).sqrt()) * float(scale)
 
 
-@dataclass(frozen=True)
-class SlotVectors:
-    """Token embeddings for the slots of a batch; None where there are no slots.
-
-    Attributes:
-        user: [batch * k, hidden].
-        item: [batch * k, hidden].
-        history: [batch * length * k, hidden].
-    """
-
-    user: torch.Tensor | None = None
-    item: torch.Tensor | None = None
-    history: torch.Tensor | None = None
-
-
-def slot_vectors(batch: PromptBatch, encoder: EncoderModule | None, projector: Projector | None) -> SlotVectors:
+def slot_vectors(
+    batch: PromptBatch, encoders: Mapping[str, EncoderModule], projectors: Mapping[str, Projector]
+) -> dict[str, torch.Tensor]:
     """Returns the token embeddings for all slots of a batch.
 
     Args:
-        batch: Prompts with the encoder's input for their rows.
-        encoder: Gives the vectors.
-        projector: Maps them; None where the encoder gives token embeddings itself.
+        batch: Prompts with the encoders' inputs for their rows.
+        encoders: Name -> what gives vectors.
+        projectors: Name -> what maps them; none for an encoder that gives token embeddings itself.
+
+    Returns:
+        Slot name -> [batch * k, hidden]; of slots in the history [batch * length * k, hidden].
 
     Raises:
         RunError: If there are slots and nothing fills them, or a slot has another number of tokens than its vectors.
     """
-    if not (batch.user.at.numel() or batch.item.at.numel() or batch.history.at.numel()):
-        return SlotVectors()
-    if encoder is None or batch.encoder is None:
-        raise RunError("the prompts have user or item slots, but there is no encoder to fill them")
+    asked: dict[str, list[str]] = {}
+    for name, slots in batch.slots.items():
+        if slots.at.numel():
+            side, _, encoder = name.partition(".")
+            asked.setdefault(encoder, []).append(side)
+    found: dict[str, torch.Tensor] = {}
+    for name, sides in asked.items():
+        if name not in encoders or name not in batch.encoders:
+            what = f"encoder '{name}'" if name else "encoder"
+            raise RunError(f"the prompts have {' and '.join(sides)} slots, but there is no {what} to fill them")
+        for side, vectors in _vectors_of(batch, name, sides, encoders[name], projectors.get(name)):
+            found[f"{side}.{name}" if name else side] = vectors
+    return found
+
+
+def _vectors_of(
+    batch: PromptBatch, name: str, sides: list[str], encoder: EncoderModule, projector: Projector | None
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yields the sides of one encoder with their token embeddings."""
     moves = torch.is_grad_enabled() and any(p.requires_grad for p in encoder.parameters())
+
+    def mapped(encoder_batch: EncoderBatch, side: str, pair: EncodedPair | None = None) -> torch.Tensor:
+        with torch.set_grad_enabled(moves), naming_encoder(encoder, "encode"):
+            vectors = side_of(encoder.encode(encoder_batch) if pair is None else pair, side)
+        return vectors if projector is None else projector(side, vectors)
+
     with torch.set_grad_enabled(moves), naming_encoder(encoder, "encode"):
-        pair = encoder.encode(batch.encoder)
-    user, item = (pair.user, pair.item) if projector is None else projector(pair.user, pair.item)
-    for slots, vectors in ((batch.user, user), (batch.item, item)):
-        if slots.at.numel() not in (0, vectors.shape[0] * vectors.shape[1]):
+        pair = encoder.encode(batch.encoders[name])
+    for side in sides:
+        if side == "history":
+            assert batch.history_items is not None
+            # Each distinct item is computed once.
+            ids, places = torch.unique(batch.history_items, return_inverse=True)
+            items = mapped(_items_alone(ids, encoder), "item")
+            yield side, items[places.reshape(-1)].flatten(0, 1)
+            continue
+        vectors = mapped(batch.encoders[name], side, pair)
+        n_slots = batch.slots[f"{side}.{name}" if name else side].at.numel()
+        if n_slots != vectors.shape[0] * vectors.shape[1]:
             raise RunError(
-                f"the prompt has {slots.at.numel() // len(batch)} tokens per slot, the vectors {vectors.shape[1]}"
+                f"the prompt has {n_slots // len(batch)} tokens per {side} slot, the vectors {vectors.shape[1]}"
             )
-    history = None
-    if batch.history_items is not None:
-        history = _item_vectors(batch.history_items, encoder, projector, moves=moves)
-    return SlotVectors(user.flatten(0, 1), item.flatten(0, 1), history)
+        yield side, vectors.flatten(0, 1)
 
 
-def _item_vectors(
-    items: torch.Tensor, encoder: EncoderModule, projector: Projector | None, *, moves: bool
-) -> torch.Tensor:
-    """Returns the vectors of items without user and history, each distinct one computed once.
+def side_of(pair: EncodedPair, side: str) -> torch.Tensor:
+    """Returns one side's vectors.
 
-    Args:
-        items: int64 [batch, length], 0 = none.
-        encoder: Gives the vectors.
-        projector: Maps them.
-        moves: Whether the encoder trains.
-
-    Returns:
-        float [batch * length * k, hidden].
+    Raises:
+        RunError: If the encoder does not give them.
     """
-    ids, places = torch.unique(items, return_inverse=True)
+    vectors: torch.Tensor | None = getattr(pair, side)
+    if vectors is None:
+        raise RunError(f"the prompt has a {side} slot, but the encoder's `encode` gives no {side} vectors")
+    return vectors
+
+
+def _items_alone(ids: torch.Tensor, encoder: EncoderModule) -> EncoderBatch:
+    """Returns items without user, history and earlier labels as an encoder's input; int64 ids [n]."""
     n = len(ids)
-    batch = EncoderBatch(
+    return EncoderBatch(
         user=torch.zeros_like(ids),
         item=ids,
         history=ids.new_zeros((n, encoder.history_items)) if encoder.history_items else None,
         earlier=ids.new_zeros((n, 4), dtype=torch.float32) if encoder.reads_earlier_labels else None,
+        timestamp=torch.zeros_like(ids) if getattr(encoder, "reads_time", False) else None,
     )
-    with torch.set_grad_enabled(moves), naming_encoder(encoder, "encode"):
-        vectors = encoder.encode(batch).item
-    mapped = vectors if projector is None else projector.items(vectors)
-    return mapped[places.reshape(-1)].flatten(0, 1)

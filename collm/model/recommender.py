@@ -5,7 +5,7 @@ Knows nothing of data files, prompts as text, or training. No [batch, length, vo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from collm.contracts.backbone import AnswerIds
-from collm.contracts.encoder import EncoderBatch
+from collm.contracts.encoder import EncodedPair, EncoderBatch
 from collm.contracts.tuning import Group
 from collm.errors import RunError
 from collm.model.answer_head import AnswerHead, decoder_of, run_for_positions
 from collm.model.encoder import EncoderModule, naming_encoder
-from collm.model.mapping import Projector, SlotVectors, embedding_rms, hybrid_embeddings, slot_vectors
+from collm.model.mapping import Projector, embedding_rms, hybrid_embeddings, side_of, slot_vectors
 from collm.model.parameters import is_lora_dropout, load_strictly, lora_parameters, lora_state
 from collm.model.prefix.batch import PromptBatch, build_batch
 from collm.model.prefix.cache import PrefixCache, weights_version
@@ -73,7 +73,10 @@ class Probe:
 
 
 class Recommender(nn.Module):
-    """Language model, encoder and mapping as one module."""
+    """Language model, encoders and mappings as one module.
+
+    A model has one encoder with the empty name, or several with names of their own; so have the mappings.
+    """
 
     def __init__(
         self,
@@ -81,8 +84,8 @@ class Recommender(nn.Module):
         *,
         answer: AnswerIds,
         readout: Readout,
-        encoder: EncoderModule | None = None,
-        projector: Projector | None = None,
+        encoders: Mapping[str, EncoderModule] | None = None,
+        projectors: Mapping[str, Projector] | None = None,
     ) -> None:
         """Takes the parts; nothing trains until `set_trainable`.
 
@@ -90,23 +93,27 @@ class Recommender(nn.Module):
             lm: Hugging Face causal language model, adapters included where there are any.
             answer: Ids of the answer words.
             readout: `yes_logit` = the positive word's logit; `yes_minus_no` = positive minus negative.
-            encoder: Gives the vectors of hybrid prompts; None for text only.
-            projector: The mapping; None for text only, or where the encoder gives `llm-tokens`.
+            encoders: Name -> what gives the vectors of hybrid prompts; empty for text only.
+            projectors: Name of an encoder -> its mapping; none where the encoder gives `llm-tokens`.
 
         Raises:
-            RunError: If encoder and mapping do not belong together.
+            RunError: If encoders and mappings do not belong together.
         """
         super().__init__()
-        self.bypass = encoder is not None and "vectors" not in encoder.gives and "llm-tokens" in encoder.gives
-        if encoder is not None and (projector is None) != self.bypass:
-            raise RunError("an encoder of vectors needs a projector, and one of llm-tokens takes none")
-        self.lm, self.encoder, self.projector = lm, encoder, projector
+        encoders, projectors = encoders or {}, projectors or {}
+        for name, encoder in encoders.items():
+            if (name in projectors) == _gives_tokens(encoder):
+                raise RunError("an encoder of vectors needs a projector, and one of llm-tokens takes none")
+        self.lm = lm
+        self._names = tuple(encoders)
+        self._encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
+        self._projectors = nn.ModuleDict({_key(name): projector for name, projector in projectors.items()})
         self.answer, self.readout = answer, readout
         self._head = AnswerHead(lm, [answer.positive, answer.negative])
         self._shares_prefixes = enable_prefix_sharing(lm)
         self._window = attention_window(lm)
         # An encoder may freeze some of its own parameters for good; only the others are ever switched on.
-        self._free = {} if encoder is None else {n for n, p in encoder.named_parameters() if p.requires_grad}
+        self._free = {id(p) for encoder in encoders.values() for p in encoder.parameters() if p.requires_grad}
         self._trainable: frozenset[Group] = frozenset()
         self._frozen_lora_dropout = False
         self._prefixes: PrefixCache | None = None
@@ -132,7 +139,7 @@ class Recommender(nn.Module):
 
     def answer_logits(self, batch: PromptBatch) -> torch.Tensor:
         """Returns the logits of both answer words, float32 [batch, 2], the positive one first; see `forward`."""
-        vectors = slot_vectors(batch, self.encoder, self.projector)
+        vectors = slot_vectors(batch, self.encoders, self.projectors)
         # Beyond a local attention window a token does not see the whole prefix that it would share.
         fits = self._window is None or batch.ids.shape[1] <= self._window
         if batch.tree is not None and self._shares_prefixes and fits:
@@ -144,13 +151,29 @@ class Recommender(nn.Module):
     def parameter_groups(self) -> dict[Group, dict[str, nn.Parameter]]:
         """Returns every group's parameters by name; a group that the model lacks is empty.
 
-        Parameters of an encoder that gives `llm-tokens` belong to `projector`: they are what maps ids to tokens.
+        Parameters of an encoder that gives `llm-tokens` belong to `projector`: they are what maps ids to tokens. With
+        several encoders, names begin with the encoder's.
         """
-        encoder = {} if self.encoder is None else {n: p for n, p in self.encoder.named_parameters() if n in self._free}
-        projector = {} if self.projector is None else dict(self.projector.named_parameters())
-        if self.bypass:
-            encoder, projector = {}, encoder
-        return {"lora": lora_parameters(self.lm), "projector": projector, "encoder": encoder}
+        found: dict[Group, dict[str, nn.Parameter]] = {"lora": lora_parameters(self.lm), "projector": {}, "encoder": {}}
+        for group in ("projector", "encoder"):
+            for prefix, module in self._modules_of(group):
+                found[group] |= {
+                    f"{prefix}{name}": parameter
+                    for name, parameter in module.named_parameters()
+                    if isinstance(module, Projector) or id(parameter) in self._free
+                }
+        return found
+
+    @property
+    def encoders(self) -> dict[str, EncoderModule]:
+        """Name -> encoder; the empty name where there is one."""
+        return {name: self._encoders[_key(name)] for name in self._names}  # type: ignore[misc]
+
+    @property
+    def projectors(self) -> dict[str, Projector]:
+        """Name of an encoder -> its mapping."""
+        mapped = (name for name in self._names if _key(name) in self._projectors)
+        return {name: self._projectors[_key(name)] for name in mapped}  # type: ignore[misc]
 
     @property
     def shares_prefixes(self) -> bool:
@@ -182,8 +205,11 @@ class Recommender(nn.Module):
         """Returns a group's tensors by name, buffers included, sharing memory with the model."""
         if group == "lora":
             return lora_state(self.lm)
-        module = self._module(group)
-        return {} if module is None else dict(module.state_dict())
+        return {
+            f"{prefix}{name}": tensor
+            for prefix, module in self._modules_of(group)
+            for name, tensor in module.state_dict().items()
+        }
 
     def load_group_state(self, group: Group, state: Mapping[str, torch.Tensor]) -> None:
         """Loads what `group_state` returned.
@@ -216,27 +242,42 @@ class Recommender(nn.Module):
         for name, module in self.lm.named_modules():
             if is_lora_dropout(name, module):
                 module.train(lora_drops)
-        if self.encoder is not None:
-            self.encoder.train(mode and ("projector" if self.bypass else "encoder") in self._trainable)
+        for encoder in self.encoders.values():
+            encoder.train(mode and ("projector" if _gives_tokens(encoder) else "encoder") in self._trainable)
         return self
 
     @torch.no_grad()
-    def calibrate_projector(self, batches: Iterable[EncoderBatch]) -> None:
-        """Sets the mapping's input statistics and output scale from training rows; see `Projector.calibrate`."""
-        if self.projector is None or self.encoder is None:
+    def calibrate_projector(self, batches: Iterable[Mapping[str, EncoderBatch]]) -> None:
+        """Sets the mappings' input statistics and output scale from training rows; see `Projector.calibrate`.
+
+        Args:
+            batches: Name -> input of each encoder, for all rows in parts.
+
+        Raises:
+            RunError: If there is no row.
+        """
+        if not self.projectors:
             return
         self.eval()
-        with naming_encoder(self.encoder, "encode"):
-            pairs = [self.encoder.encode(batch) for batch in batches]
-        if not pairs:
-            raise RunError("the mapping cannot be calibrated: there is no training row")
-        user, item = torch.cat([pair.user for pair in pairs]), torch.cat([pair.item for pair in pairs])
-        self.projector.calibrate(user, item, target_rms=embedding_rms(self._embedding()))
+        pairs: dict[str, list[EncodedPair]] = {name: [] for name in self.projectors}
+        for batch in batches:
+            for name, found in pairs.items():
+                encoder = self.encoders[name]
+                with naming_encoder(encoder, "encode"):
+                    found.append(encoder.encode(batch[name]))
+        rms = embedding_rms(self._embedding())
+        for name, found in pairs.items():
+            if not found:
+                raise RunError("the mapping cannot be calibrated: there is no training row")
+            projector = self.projectors[name]
+            projector.calibrate(
+                {side: torch.cat([side_of(pair, side) for pair in found]) for side in projector.sides}, target_rms=rms
+            )
 
-    def _run_padded(self, batch: PromptBatch, vectors: SlotVectors) -> torch.Tensor:
+    def _run_padded(self, batch: PromptBatch, vectors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Hidden states of padded rows, nothing shared."""
         n, width = batch.ids.shape
-        embedded = self._embedded(batch.ids.reshape(-1), batch, vectors)
+        embedded = hybrid_embeddings(self._embedding(), batch.ids.reshape(-1), batch.slots, vectors)
         columns = torch.arange(width, device=batch.ids.device)
         mask = (columns < batch.lengths[:, None]).long()
         last = torch.arange(n, device=batch.ids.device) * width + batch.lengths - 1
@@ -248,7 +289,7 @@ class Recommender(nn.Module):
 
         return run_for_positions(self._decoder(), last, run)
 
-    def _run_shared(self, tree: tuple[PrefixLevel, ...], vectors: SlotVectors) -> torch.Tensor:
+    def _run_shared(self, tree: tuple[PrefixLevel, ...], vectors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         lora_moves = any(parameter.requires_grad for parameter in lora_parameters(self.lm).values())
         constant = [not level.has_slots for level in tree[:-1]]
         n_constant = constant.index(False) if False in constant else len(constant)
@@ -256,20 +297,16 @@ class Recommender(nn.Module):
         return run_prefix_tree(
             decoder,
             tree,
-            lambda level: self._embedded(level.ids, level, vectors),
+            lambda level: hybrid_embeddings(self._embedding(), level.ids, level.slots, vectors),
             n_constant=0 if lora_moves or not torch.is_grad_enabled() else n_constant,
             read=partial(run_for_positions, decoder),
             cache=self._kept_prefixes(),
         )
 
-    def _embedded(self, ids: torch.Tensor, slots: PromptBatch | PrefixLevel, vectors: SlotVectors) -> torch.Tensor:
-        return hybrid_embeddings(
-            self._embedding(),
-            ids,
-            user=(slots.user, vectors.user),
-            item=(slots.item, vectors.item),
-            history=(slots.history, vectors.history),
-        )
+    def _embedded(
+        self, ids: torch.Tensor, slots: PromptBatch | PrefixLevel, vectors: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        return hybrid_embeddings(self._embedding(), ids, slots.slots, vectors)
 
     def _kept_prefixes(self) -> PrefixCache | None:
         """Returns the cache where what it holds is what the frozen weights give, without any dropout."""
@@ -278,10 +315,14 @@ class Recommender(nn.Module):
         self._prefixes.check_weights(weights_version(self.lm))
         return self._prefixes
 
-    def _module(self, group: Group) -> nn.Module | None:
-        if group == "projector":
-            return self.encoder if self.bypass else self.projector
-        return None if self.bypass else self.encoder
+    def _modules_of(self, group: Group) -> Iterator[tuple[str, nn.Module]]:
+        """Yields the modules of a group beside the language model, with what their names begin with."""
+        for name, encoder in self.encoders.items():
+            prefix = f"{name}." if name else ""
+            if group == ("projector" if _gives_tokens(encoder) else "encoder"):
+                yield prefix, encoder
+            if group == "projector" and name in self.projectors:
+                yield prefix, self.projectors[name]
 
     def _embedding(self) -> nn.Module:
         embedding: nn.Module = self.lm.get_input_embeddings()  # type: ignore[operator]
@@ -289,3 +330,13 @@ class Recommender(nn.Module):
 
     def _decoder(self) -> nn.Module:
         return decoder_of(self.lm)
+
+
+def _key(name: str) -> str:
+    """Returns the name of an encoder's module: modules cannot be called "" or "items"."""
+    return f"of_{name}"
+
+
+def _gives_tokens(encoder: EncoderModule) -> bool:
+    """Whether an encoder gives token embeddings itself, so that nothing maps its vectors."""
+    return "vectors" not in encoder.gives and "llm-tokens" in encoder.gives

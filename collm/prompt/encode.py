@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from collm.contracts.backbone import ChatFrame, PromptTokenizer
-from collm.contracts.prompt import PromptTemplate, Variant
+from collm.contracts.prompt import SLOTS_PER_ROW, PromptTemplate, Variant
 from collm.errors import DataError, SpecError
-from collm.prompt.encoded import EMPTY, EncodedPrompts, PieceStore, TitlePieces, check_slots, joined
+from collm.prompt.encoded import EMPTY, EncodedPrompts, PieceStore, SlotFill, TextPieces, check_slots, joined
 from collm.prompt.template import (
     FixedPiece,
     HistoryPieces,
     Piece,
     SlotPiece,
     TargetPiece,
+    WordsPiece,
     answer_fault,
     check_template,
     clean_title,
@@ -25,7 +26,7 @@ from collm.prompt.template import (
     split_join,
 )
 
-__all__ = ["EncodedPrompts", "PromptEncoder", "check_slots"]
+__all__ = ["EncodedPrompts", "PromptEncoder", "SlotFill", "check_slots"]
 
 Array = np.ndarray[Any, Any]
 # Rows that are encoded at a time: index arrays of one go stay at some 20 MB whatever the number of prompts.
@@ -47,7 +48,7 @@ class PromptEncoder:
         tokenizer: PromptTokenizer,
         titles: Sequence[str],
         *,
-        tokens_per_slot: tuple[int, int] = (1, 1),
+        fills: Mapping[str, SlotFill] | None = None,
         max_tokens: int,
         preamble: Sequence[int] = (),
         leading_space: bool = False,
@@ -59,7 +60,7 @@ class PromptEncoder:
             template: What is said.
             tokenizer: Text to ids.
             titles: Title by item id; index 0 stands for an unknown item.
-            tokens_per_slot: Vectors per user slot and per item slot.
+            fills: Name of a slot -> what fills it; one vector where it is left out.
             max_tokens: Tokens per prompt at most, preamble included.
             preamble: Ids that stand between the tokenizer's `bos_ids` and every prompt, e.g. answered examples.
             leading_space: Whether the prompt begins with a space where the tokenizer puts one before a text.
@@ -72,41 +73,43 @@ class PromptEncoder:
         answer = tokenizer.answer
         if fault := answer_fault(template, (answer.positive_word.strip(), answer.negative_word.strip())):
             raise SpecError(f"prompt: {fault}")
-        if min(tokens_per_slot) < 1:
-            raise SpecError(f"prompt: a slot takes at least one token, got {tokens_per_slot}")
+        self._fills = {slot.name: (fills or {}).get(slot.name, SlotFill()) for slot in template.slots()}
+        self._words = {name: fill.words for name, fill in self._fills.items() if fill.words is not None}
+        for slot in template.slots():
+            if self._fills[slot.name].n_tokens < 1:
+                raise SpecError(f"prompt: slot {{{slot.field}}} takes at least one token, its encoder gives none")
+            if slot.name in self._words and slot.kind not in ("user", "item"):
+                raise SpecError(f"prompt: slot {{{slot.field}}} takes vectors, but its encoder gives words")
         self.tokenizer, self.max_tokens, self._item_ids = tokenizer, max_tokens, item_ids
         self._template = template
-        self._n_slot = dict(zip(("user", "item"), tokens_per_slot, strict=True))
         self._clean = [clean_title(title) for title in titles]
-        self._titles = {
-            False: self._clean,
-            True: [title.strip() for title in self._clean],
-        }
+        self._stripped = [title.strip() for title in self._clean]
         self._store = PieceStore(tokenizer)
         self._leading_space = leading_space and getattr(tokenizer, "adds_space", False)
         between = tokenizer.encode(template.slot_join) if template.slot_join else []
         self._slot_step = 1 + len(between)
         slot_ids = [
-            ([tokenizer.pad_id, *between] * self._n_slot[side])[: self._slot_step * (self._n_slot[side] - 1) + 1]
-            for side in ("user", "item")
+            ([tokenizer.pad_id, *between] * fill.n_tokens)[: self._slot_step * (fill.n_tokens - 1) + 1]
+            for fill in self._fills.values()
         ]
         # A chat template's own words stand around the prompt.
         chat: ChatFrame | None = getattr(tokenizer, "chat", None)
         self._opening = chat.opening if chat else ""
         after = [list(chat.after)] if chat and chat.after else []
-        bos, user, item, *end = self._store.add_ids([[*tokenizer.bos_ids, *preamble], *slot_ids, *after])
-        self._end = [int(number) for number in end]
-        self._bos, self._slot_piece = int(bos), {"user": int(user), "item": int(item)}
+        bos, *numbers = self._store.add_ids([[*tokenizer.bos_ids, *preamble], *slot_ids, *after])
+        self._bos, self._end = int(bos), [int(number) for number in numbers[len(slot_ids) :]]
+        self._slot_piece = {name: int(number) for name, number in zip(self._fills, numbers, strict=False)}
         self._fixed: dict[str, int] = {}
-        self._tables: dict[tuple[str, str, bool], TitlePieces] = {}
+        self._tables: dict[tuple[str, ...], TextPieces] = {}
 
-    def encode(self, items: Array, histories: Array, variant: Variant) -> EncodedPrompts:
+    def encode(self, items: Array, histories: Array, variant: Variant, *, users: Array | None = None) -> EncodedPrompts:
         """Encodes rows.
 
         Args:
             items: int64 [n] target items; 0 = unknown.
             histories: int64 [n, length] item ids, oldest first, left-padded with 0; length 0 is possible.
             variant: `text` or `hybrid`.
+            users: int64 [n] users, where a slot takes the words of the user; 0 = unknown.
 
         Returns:
             The prompts, in row order.
@@ -115,22 +118,21 @@ class PromptEncoder:
             DataError: If an id has no title, a history is not left-padded, or a question does not fit without history.
         """
         items, histories = np.asarray(items, dtype=np.int64), np.asarray(histories, dtype=np.int64)
+        users = np.zeros_like(items) if users is None else np.asarray(users, dtype=np.int64)
         self._check_ids(items, histories)
-        pieces = cut(self._template.segments(variant))
+        pieces = cut(self._template.segments(variant), self._words)
         if self._leading_space or self._opening:
             pieces = (_with_space(pieces[0]), *pieces[1:])
-        return joined(
-            self._encode(pieces, items[first : first + ROWS_AT_ONCE], histories[first : first + ROWS_AT_ONCE])
-            for first in range(0, max(len(items), 1), ROWS_AT_ONCE)
-        )
+        parts = [slice(first, first + ROWS_AT_ONCE) for first in range(0, max(len(items), 1), ROWS_AT_ONCE)]
+        return joined(self._encode(pieces, users[part], items[part], histories[part]) for part in parts)
 
     def shows_history(self, variant: Variant) -> bool:
         """Whether prompts of a variant hold titles of the history."""
         return any(isinstance(piece, HistoryPieces) for piece in cut(self._template.segments(variant)))
 
-    def _encode(self, pieces: Sequence[Piece], items: Array, histories: Array) -> EncodedPrompts:
+    def _encode(self, pieces: Sequence[Piece], users: Array, items: Array, histories: Array) -> EncodedPrompts:
         columns = [np.full((len(items), 1), self._bos)]
-        columns += [self._column(piece, items) for piece in pieces]
+        columns += [self._column(piece, users, items) for piece in pieces]
         columns += [np.full((len(items), 1), number) for number in self._end]
         n_used = np.zeros(len(items), dtype=np.int64)
         for place, piece in enumerate(pieces, start=1):
@@ -140,23 +142,26 @@ class PromptEncoder:
         self._check_fit(items, np.concatenate(columns, axis=1))
         return self._build(pieces, columns, n_used, histories)
 
-    def _column(self, piece: Piece, items: Array) -> Array:
+    def _column(self, piece: Piece, users: Array, items: Array) -> Array:
         """Returns int64 [n, 1] piece numbers; the history's are filled in when the room for it is known."""
         if isinstance(piece, TargetPiece):
             marks = (self._template.title_open, self._template.title_close)
             opening, closing = marks if self._template.quote_target else ("", "")
             return self._table(piece.left + opening, closing + piece.right, strip=True).numbers(items)[:, None]
+        if isinstance(piece, WordsPiece):
+            ids = users if _kind(piece.name) == "user" else items
+            return self._words_table(piece).numbers(ids)[:, None]
         number = EMPTY
         if isinstance(piece, FixedPiece):
             number = self._text(piece.text)
         elif isinstance(piece, SlotPiece):
-            number = self._slot_piece[piece.side]
+            number = self._slot_piece[piece.name]
         return np.full((len(items), 1), number)
 
     def _history(self, piece: HistoryPieces, histories: Array, room: Array) -> tuple[Array, Array]:
         """Returns int64 [n, columns] pieces of the newest titles that fit into `room` tokens, and how many they are.
 
-        With `vectors` the columns alternate between titles and their slots.
+        With slots the columns alternate between titles and their slots.
         """
         n, width = histories.shape
         present = histories != 0
@@ -168,7 +173,7 @@ class PromptEncoder:
             self._title_columns(piece, histories, first=True),
             self._title_columns(piece, histories, first=False),
         )
-        slot = self._slot_piece["item"] if piece.vectors else EMPTY
+        slot = self._slot_piece[piece.slot] if piece.slot else EMPTY
         slot_length = np.where(present, self._store.lengths(np.array(slot)), 0)
         first_length, later_length = self._store.lengths(first) + slot_length, self._store.lengths(later) + slot_length
         # cost[:, m - 1]: tokens of the m newest titles, the oldest of which stands first in the list.
@@ -178,7 +183,7 @@ class PromptEncoder:
         place = np.arange(width)[None, :] - (width - n_used)[:, None]
         chosen = np.where(place > 0, later, np.where(place == 0, first, EMPTY))
         chosen[n_used == 0, -1] = empty
-        if piece.vectors:
+        if piece.slot:
             slots = np.where(place >= 0, slot, EMPTY)
             chosen = np.stack([chosen, slots], axis=2).reshape(n, 2 * width)
         return chosen, n_used
@@ -187,7 +192,7 @@ class PromptEncoder:
         """Returns int64 [n, length] pieces of the titles as they read first, or later, in the list."""
         template = self._template
         # A slot stands between a title and what joins it to the next one.
-        join_right, join_left = ("", template.title_join) if piece.vectors else split_join(template.title_join)
+        join_right, join_left = ("", template.title_join) if piece.slot else split_join(template.title_join)
         before = (piece.left if first else join_left) + template.title_open
         strip = template.strip_history_titles
         columns = np.full(histories.shape, EMPTY)
@@ -197,10 +202,26 @@ class PromptEncoder:
             columns[part][present] = table.numbers(histories[part][present])
         return columns
 
-    def _table(self, before: str, after: str, *, strip: bool) -> TitlePieces:
-        key = (before, after, strip)
+    def _table(self, before: str, after: str, *, strip: bool) -> TextPieces:
+        key = (before, after, str(strip))
         if key not in self._tables:
-            self._tables[key] = TitlePieces(self._store, self._titles[strip], before, after)
+            titles = self._stripped if strip else self._clean
+            self._tables[key] = TextPieces(
+                self._store, lambda ids: [titles[each] for each in ids.tolist()], before, after, n_ids=len(titles)
+            )
+        return self._tables[key]
+
+    def _words_table(self, piece: WordsPiece) -> TextPieces:
+        """Returns the words of a slot; ids beyond those that the encoder knows have those of id 0."""
+        key = (piece.left, piece.right, "words", piece.name)
+        if key not in self._tables:
+            words, known = self._words[piece.name], self._fills[piece.name].n_ids
+
+            def clean(ids: Array) -> list[str]:
+                return [clean_title(text).strip() for text in words(np.where(ids < known, ids, 0))]
+
+            n_ids = max(known, len(self._clean))
+            self._tables[key] = TextPieces(self._store, clean, piece.left, piece.right, n_ids=n_ids)
         return self._tables[key]
 
     def _text(self, text: str) -> int:
@@ -213,42 +234,42 @@ class PromptEncoder:
     ) -> EncodedPrompts:
         lengths = np.stack([self._store.lengths(column).sum(axis=1) for column in columns], axis=1)
         starts = np.cumsum(lengths, axis=1) - lengths
-        n = len(lengths)
-        slots = {"user": np.zeros((n, 0), dtype=np.int32), "item": np.zeros((n, 0), dtype=np.int32)}
+        slots: dict[str, Array] = {}
         shared = before_user = lengths.sum(axis=1)
-        history_slot, history_items = np.zeros((n, 0), dtype=np.int32), np.zeros((n, 0), dtype=np.int32)
+        history_items = np.zeros((len(lengths), 0), dtype=np.int32)
         for place, piece in enumerate(pieces, start=1):
-            if isinstance(piece, HistoryPieces) and piece.vectors and histories.shape[1]:
+            start = starts[:, place]
+            if isinstance(piece, HistoryPieces) and piece.slot and histories.shape[1]:
                 used = np.arange(histories.shape[1]) >= histories.shape[1] - n_used[:, None]
                 history_items = np.where(used, histories, 0).astype(np.int32)
-                history_slot, begin = self._history_slots(columns[place], starts[:, place], used)
+                slots[piece.slot], begin = self._history_slots(piece.slot, columns[place], start, used)
                 before_user = np.minimum(before_user, begin)
             if isinstance(piece, SlotPiece):
-                positions = starts[:, place, None] + self._slot_step * np.arange(self._n_slot[piece.side])
-                slots[piece.side] = positions.astype(np.int32)
-            if isinstance(piece, TargetPiece) or piece == SlotPiece("item"):
-                shared = np.minimum(shared, starts[:, place])
-            elif piece == SlotPiece("user"):
-                before_user = np.minimum(before_user, starts[:, place])
+                positions = start[:, None] + self._slot_step * np.arange(self._fills[piece.name].n_tokens)
+                slots[piece.name] = positions.astype(np.int32)
+                before_user = np.minimum(before_user, start)
+            if isinstance(piece, TargetPiece) or (
+                isinstance(piece, SlotPiece | WordsPiece) and _kind(piece.name) in SLOTS_PER_ROW
+            ):
+                shared = np.minimum(shared, start)
         ids, offsets = self._store.assemble(np.concatenate(columns, axis=1))
         prompts = EncodedPrompts(
             ids=ids,
             offsets=offsets,
-            user_slot=slots["user"],
-            item_slot=slots["item"],
             shared=shared.astype(np.int32),
             before_user=np.minimum(before_user, shared).astype(np.int32),
             n_history_used=n_used.astype(np.int32),
-            history_slot=history_slot,
+            slots=slots,
             history_items=history_items,
         )
         check_slots(prompts, self.tokenizer.pad_id)
         return prompts
 
-    def _history_slots(self, columns: Array, start: Array, used: Array) -> tuple[Array, Array]:
+    def _history_slots(self, name: str, columns: Array, start: Array, used: Array) -> tuple[Array, Array]:
         """Returns where the slots of a history stand, and where the first one of each prompt does.
 
         Args:
+            name: Name of the slots.
             columns: int64 [n, 2 * length] pieces of titles and slots in turn.
             start: int64 [n] position of the first column.
             used: bool [n, length] whether a title is in the prompt.
@@ -259,7 +280,7 @@ class PromptEncoder:
         lengths = self._store.lengths(columns)
         at = (start[:, None] + np.cumsum(lengths, axis=1) - lengths)[:, 1::2]
         first = np.where(used, at, np.iinfo(np.int64).max).min(axis=1)
-        positions = at[:, :, None] + self._slot_step * np.arange(self._n_slot["item"])
+        positions = at[:, :, None] + self._slot_step * np.arange(self._fills[name].n_tokens)
         return np.where(used[:, :, None], positions, -1).reshape(len(columns), -1).astype(np.int32), first
 
     def _check_ids(self, items: Array, histories: Array) -> None:
@@ -290,6 +311,10 @@ class PromptEncoder:
             "title or the template (dataset.longest_title cuts titles where the dataset is `files`), or raise "
             "backbone.max_prompt_tokens as far as the model goes"
         )
+
+
+def _kind(slot: str) -> str:
+    return slot.partition(".")[0]
 
 
 def _with_space(piece: Piece) -> Piece:

@@ -6,7 +6,7 @@ Two bytes per token where the ids allow it. The file has no name: it is gone wit
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
@@ -16,8 +16,23 @@ from collm.contracts.backbone import PromptTokenizer
 from collm.errors import RunError
 
 Array = np.ndarray[Any, Any]
-_PER_ROW = ("user_slot", "item_slot", "shared", "before_user", "n_history_used", "history_slot", "history_items")
+_PER_ROW = ("shared", "before_user", "n_history_used", "history_items")
 EMPTY = 0
+
+
+@dataclass(frozen=True)
+class SlotFill:
+    """What fills the slots of one name.
+
+    Attributes:
+        n_tokens: Token embeddings per slot, where it takes vectors.
+        words: Gives the words of int64 [n] ids, of users or items as the slot's kind says; None where it takes vectors.
+        n_ids: Ids that `words` knows, 0 included.
+    """
+
+    n_tokens: int = 1
+    words: Callable[[Array], Sequence[str]] | None = None
+    n_ids: int = 0
 
 
 @dataclass(frozen=True)
@@ -27,31 +42,26 @@ class EncodedPrompts:
     Attributes:
         ids: uint16 or int32 [n_tokens] ids of all prompts, one after the other; slots hold the tokenizer's padding id.
         offsets: int64 [n + 1]: prompt i is ids[offsets[i]:offsets[i + 1]].
-        user_slot: int32 [n, k_user] positions within the prompt that take user vectors; k_user = 0 in the text variant.
-        item_slot: int32 [n, k_item] likewise for the item.
-        shared: int32 [n] leading tokens that do not depend on the target item; user slot included, if it comes first.
-        before_user: int32 [n] leading tokens before the first slot of user or history, at most `shared`; `shared` in
-            the text variant.
+        shared: int32 [n] leading tokens that do not depend on the target item; user slots included, if they come first.
+        before_user: int32 [n] leading tokens before the first slot, at most `shared`; `shared` in the text variant.
         n_history_used: int32 [n] history titles that the prompt holds.
-        history_slot: int32 [n, length * k_item] positions that take the vectors of history items, -1 where a prompt
-            holds fewer; width 0 where histories have no slots.
-        history_items: int32 [n, length] item ids of these slots, 0 = none.
+        slots: Name of a slot (`collm.contracts.prompt.Slot.name`) -> int32 [n, k] positions within the prompt that take
+            its vectors; of the history int32 [n, length * k], -1 where a prompt holds fewer titles. Empty in the text
+            variant.
+        history_items: int32 [n, length] item ids of the slots in the history, 0 = none; width 0 without such slots.
     """
 
     ids: Array
     offsets: Array
-    user_slot: Array
-    item_slot: Array
     shared: Array
     before_user: Array
     n_history_used: Array
-    history_slot: Array = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int32))
+    slots: Mapping[str, Array] = field(default_factory=dict)
     history_items: Array = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int32))
 
     def __post_init__(self) -> None:
-        for name in ("history_slot", "history_items"):
-            if not getattr(self, name).shape[1]:
-                object.__setattr__(self, name, np.zeros((len(self.shared), 0), dtype=np.int32))
+        if not self.history_items.shape[1]:
+            object.__setattr__(self, "history_items", np.zeros((len(self.shared), 0), dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -71,7 +81,8 @@ class EncodedPrompts:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         source = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         per_row = {name: getattr(self, name)[rows] for name in _PER_ROW}
-        return EncodedPrompts(ids=self.ids[source], offsets=offsets, **per_row)
+        slots = {name: places[rows] for name, places in self.slots.items()}
+        return EncodedPrompts(ids=self.ids[source], offsets=offsets, slots=slots, **per_row)
 
 
 def check_slots(prompts: EncodedPrompts, pad_id: int) -> None:
@@ -80,20 +91,17 @@ def check_slots(prompts: EncodedPrompts, pad_id: int) -> None:
     Raises:
         RunError: If one does not; the prompts must not be used then.
     """
-    for side, slots in (
-        ("user", prompts.user_slot),
-        ("item", prompts.item_slot),
-        ("history", prompts.history_slot),
-    ):
-        absent = (slots == -1) if side == "history" else np.zeros(slots.shape, dtype=bool)
+    for name, slots in prompts.slots.items():
+        in_history = name.partition(".")[0] == "history"
+        absent = (slots == -1) if in_history else np.zeros(slots.shape, dtype=bool)
         outside = ((slots < 0) | (slots >= prompts.lengths[:, None])) & ~absent
         if outside.any():
             row = int(outside.any(axis=1).argmax())
-            raise RunError(f"prompt of row {row}: its {side} slot lies outside of its {prompts.lengths[row]} tokens")
+            raise RunError(f"prompt of row {row}: its {name} slot lies outside of its {prompts.lengths[row]} tokens")
         wrong = (prompts.ids[prompts.offsets[:-1, None] + np.maximum(slots, 0)] != pad_id) & ~absent
         if wrong.any():
             row = int(wrong.any(axis=1).argmax())
-            raise RunError(f"prompt of row {row}: its {side} slot does not hold the placeholder id {pad_id}")
+            raise RunError(f"prompt of row {row}: its {name} slot does not hold the placeholder id {pad_id}")
 
 
 def joined(parts: Iterable[EncodedPrompts]) -> EncodedPrompts:
@@ -112,8 +120,9 @@ def joined(parts: Iterable[EncodedPrompts]) -> EncodedPrompts:
         rest.append(replace(part, ids=part.ids[:0].copy()))
     lengths = np.concatenate([part.lengths for part in rest])
     per_row = {name: np.concatenate([getattr(part, name) for part in rest]) for name in _PER_ROW}
+    slots = {name: np.concatenate([part.slots[name] for part in rest]) for name in rest[0].slots}
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return EncodedPrompts(ids=tokens.mapped(), offsets=offsets, **per_row)
+    return EncodedPrompts(ids=tokens.mapped(), offsets=offsets, slots=slots, **per_row)
 
 
 class _TokenFile:
@@ -205,24 +214,27 @@ class PieceStore:
         return self._packed
 
 
-class TitlePieces:
-    """The piece of each title between two fixed texts, encoded when it is first asked for."""
+class TextPieces:
+    """The piece of each text between two fixed ones, e.g. of titles by item; encoded when it is first asked for."""
 
-    def __init__(self, store: PieceStore, titles: Sequence[str], before: str, after: str) -> None:
-        """Takes titles by item id and what stands around each."""
-        self._store, self._titles = store, titles
+    def __init__(
+        self, store: PieceStore, texts: Callable[[Array], Sequence[str]], before: str, after: str, *, n_ids: int
+    ) -> None:
+        """Takes what gives the texts of int64 [n] ids below `n_ids`, and what stands around each."""
+        self._store, self._texts = store, texts
         self._before, self._after = before, after
-        self._numbers = np.full(len(titles), -1, dtype=np.int64)
+        self._numbers = np.full(n_ids, -1, dtype=np.int64)
 
-    def numbers(self, items: Array) -> Array:
-        """Returns the piece numbers of items, int64 of the same shape.
+    def numbers(self, ids: Array) -> Array:
+        """Returns the piece numbers of ids, int64 of the same shape.
 
         Args:
-            items: int64 ids of any shape.
+            ids: int64 ids of any shape.
         """
-        wanted = np.unique(items)
+        wanted = np.unique(ids)
         missing = wanted[self._numbers[wanted] < 0]
         if len(missing):
-            texts = [f"{self._before}{self._titles[item]}{self._after}" for item in missing.tolist()]
-            self._numbers[missing] = self._store.add(texts)
-        return np.asarray(self._numbers[items])
+            self._numbers[missing] = self._store.add(
+                [f"{self._before}{text}{self._after}" for text in self._texts(missing)]
+            )
+        return np.asarray(self._numbers[ids])

@@ -8,16 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from collm.contracts.backbone import PromptTokenizer
-from collm.contracts.prompt import (
-    HistoryItems,
-    HistoryTitles,
-    ItemSlot,
-    PromptTemplate,
-    TargetTitle,
-    Text,
-    UserSlot,
-    Variant,
-)
+from collm.contracts.prompt import HistoryItems, HistoryTitles, PromptTemplate, Slot, TargetTitle, Text, Variant
 from collm.prompt.encode import EncodedPrompts, PromptEncoder
 from collm.prompt.template import clean_title
 
@@ -51,14 +42,12 @@ def describe_prompt(prompts: EncodedPrompts, index: int, tokenizer: PromptTokeni
         tokenizer: The tokenizer that they were encoded with.
 
     Returns:
-        `text` with the slots as `<user>` and `<item>`, `n_tokens`, `tokens` (`[id, text]` each), `slots` (side ->
+        `text` with the slots as `<user>` and `<item>`, `n_tokens`, `tokens` (`[id, text]` each), `slots` (name ->
         positions), `history_titles`, `shared` and `before_user` (leading tokens).
     """
     ids = [int(number) for number in prompts.prompt(index)]
-    history = prompts.history_slot[index]
-    sides = {"user": prompts.user_slot[index], "item": prompts.item_slot[index], "history": history[history >= 0]}
-    if not prompts.history_slot.shape[1]:
-        del sides["history"]
+    sides = {name: places[index][places[index] >= 0] for name, places in prompts.slots.items()}
+    sides = sides or {"user": ids[:0], "item": ids[:0]}
     marks = {int(at): f"<{side}>" for side, slots in sides.items() for at in slots}
     return {
         "text": marked_text(ids, marks, tokenizer),
@@ -109,15 +98,13 @@ def prompt_text(template: PromptTemplate, variant: Variant, target: str, history
                 words.append(text)
             case HistoryTitles():
                 words.append(listed or template.empty_history)
-            case HistoryItems():
-                marked = template.title_join.join(f"{opening}{title}{closing} <history>" for title in titles)
+            case HistoryItems(name=name):
+                marked = template.title_join.join(f"{opening}{title}{closing} <{name}>" for title in titles)
                 words.append(marked or template.empty_history)
             case TargetTitle():
                 words.append(f"{opening}{quoted}{closing}" if template.quote_target else quoted)
-            case UserSlot():
-                words.append("<user>")
-            case ItemSlot():
-                words.append("<item>")
+            case Slot(name=name):
+                words.append(f"<{name}>")
     return "".join(words)
 
 
@@ -140,8 +127,7 @@ def prompt_characters(
     fixed = len(prompt_text(template, variant, "", ()))
     segments = template.segments(variant)
     lists_titles = any(isinstance(segment, HistoryTitles | HistoryItems) for segment in segments)
-    if any(isinstance(segment, HistoryItems) for segment in segments):
-        n_marks += len(" <history>")
+    n_marks += sum(len(f" <{segment.name}>") for segment in segments if isinstance(segment, HistoryItems))
     clean = [clean_title(title) for title in titles]
     as_target = np.array([len(title.strip()) for title in clean], dtype=np.int64)
     lengths = fixed + as_target[items]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from collm.contracts.prompt import (
+    ContextSlot,
     HistoryItems,
     HistoryTitles,
     ItemSlot,
     PromptTemplate,
     Segment,
+    Slot,
     TargetTitle,
     Text,
     UserSlot,
@@ -21,6 +24,8 @@ from collm.contracts.prompt import (
 from collm.errors import SpecError
 
 _SINGLE_SPACE = re.compile(r"(?<!\s) (?!\s)")
+# Slots that stand once in a prompt, unlike those of the history.
+_SINGLE = UserSlot | ItemSlot | ContextSlot
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -35,12 +40,12 @@ class FixedPiece:
 class HistoryPieces:
     """The history titles, one piece each; `left` belongs to the first one's text, `right` to the last one's.
 
-    With `vectors` a slot follows each title.
+    A slot of the name `slot` follows each title, where it is not empty.
     """
 
     left: str
     right: str
-    vectors: bool = False
+    slot: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,22 @@ class TargetPiece:
 
 
 @dataclass(frozen=True)
+class WordsPiece:
+    """A slot that takes words of an encoder, with the words that they are tokenised with."""
+
+    name: str
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
 class SlotPiece:
     """Positions that take vectors."""
 
-    side: Literal["user", "item"]
+    name: str
 
 
-Piece = FixedPiece | HistoryPieces | TargetPiece | SlotPiece
+Piece = FixedPiece | HistoryPieces | TargetPiece | WordsPiece | SlotPiece
 
 
 def template_faults(template: PromptTemplate) -> list[str]:
@@ -119,7 +133,7 @@ def clean_title(title: str) -> str:
     return title.encode("utf-8", "replace").decode("utf-8")
 
 
-def cut(segments: Sequence[Segment]) -> tuple[Piece, ...]:
+def cut(segments: Sequence[Segment], words: Collection[str] = ()) -> tuple[Piece, ...]:
     """Cuts a prompt into pieces that are tokenised one by one.
 
     The rule, everywhere the same: a cut stands before a single space. A title thus keeps the space and the opening mark
@@ -128,23 +142,26 @@ def cut(segments: Sequence[Segment]) -> tuple[Piece, ...]:
     such a space, whatever stands around it, and `HfTokenizer` takes only tokenizers that have no token with a space
     behind another character, so no merge reaches over the cut. Of several spaces in a row the two kinds of tokenizers
     make different tokens, so there is no cut among them. Where no such space stands between two fields or beside a
-    slot, the cut stands at the field. A slot takes the place of a word with its space: one space before it is dropped.
+    slot, the cut stands at the field. A vector takes the place of a word with its space: one space before its slot is
+    dropped. A slot that takes words is text like a title.
 
     Args:
         segments: Segments of one variant.
+        words: Names of the slots that take words in place of vectors.
 
     Returns:
         The pieces in order, without empty ones.
     """
     fields, texts = _alternate(segments)
+    vectors = [isinstance(field, _SINGLE) and field.name not in words for field in fields]
     rights, middles, lefts = [""] * len(texts), list(texts), [""] * len(texts)
     for place, text in enumerate(texts):
         rest = text
-        if place > 0 and not isinstance(fields[place - 1], UserSlot | ItemSlot | HistoryItems):
+        if place > 0 and not vectors[place - 1] and not isinstance(fields[place - 1], HistoryItems):
             at = next((found.start() for found in _SINGLE_SPACE.finditer(rest)), -1)
             rights[place], rest = (rest, "") if at < 0 else (rest[:at], rest[at:])
         if place < len(fields):
-            if isinstance(fields[place], UserSlot | ItemSlot):
+            if vectors[place]:
                 rest = rest.removesuffix(" ")
             else:
                 at = max([found.start() for found in _SINGLE_SPACE.finditer(rest)], default=0)
@@ -155,7 +172,7 @@ def cut(segments: Sequence[Segment]) -> tuple[Piece, ...]:
         if middle:
             pieces.append(FixedPiece(middle))
         if place < len(fields):
-            pieces.append(_field_piece(fields[place], lefts[place], rights[place + 1]))
+            pieces.append(_field_piece(fields[place], lefts[place], rights[place + 1], vector=vectors[place]))
     return tuple(pieces)
 
 
@@ -178,11 +195,15 @@ def _variant_faults(segments: Sequence[Segment], variant: Variant) -> list[str]:
     if variant == "text" and count(HistoryItems):
         faults.append("must have no slots in its history; list the titles alone")
     for side, kind in (("user", UserSlot), ("item", ItemSlot)):
-        n = count(kind)
-        if variant == "hybrid" and n != 1:
-            faults.append(f"needs exactly one {side} slot, got {n}")
-        if variant == "text" and n:
-            faults.append(f"must have no {side} slot; mark it collaborative, or leave it out of the text segments")
+        if variant == "hybrid" and not count(kind):
+            faults.append(f"needs at least one {side} slot, got 0")
+    for segment in segments if variant == "text" else ():
+        if isinstance(segment, _SINGLE):
+            faults.append(
+                f"must have no {segment.name} slot; mark it collaborative, or leave it out of the text segments"
+            )
+    repeated = Counter(segment.name for segment in segments if isinstance(segment, Slot))
+    faults += [f"takes the slot {name} once, got {n}" for name, n in repeated.items() if n > 1 and variant == "hybrid"]
     last = segments[-1] if segments else None
     if not isinstance(last, Text) or not last.text or last.text != last.text.rstrip():
         faults.append("must end in words without a space after them: the next token is the answer")
@@ -202,9 +223,47 @@ def _alternate(segments: Sequence[Segment]) -> tuple[list[Segment], list[str]]:
     return fields, texts
 
 
-def _field_piece(field: Segment, left: str, right: str) -> Piece:
-    if isinstance(field, HistoryTitles | HistoryItems):
-        return HistoryPieces(left, right, vectors=isinstance(field, HistoryItems))
-    if isinstance(field, TargetTitle):
-        return TargetPiece(left, right)
-    return SlotPiece("user" if isinstance(field, UserSlot) else "item")
+def _field_piece(field: Segment, left: str, right: str, *, vector: bool) -> Piece:
+    match field:
+        case HistoryTitles():
+            return HistoryPieces(left, right)
+        case HistoryItems(name=name):
+            return HistoryPieces(left, right, slot=name)
+        case TargetTitle():
+            return TargetPiece(left, right)
+        case Slot(name=name):
+            return SlotPiece(name) if vector else WordsPiece(name, left, right)
+        case Text():
+            raise AssertionError("text is no field")
+
+
+def slot_faults(template: PromptTemplate, encoders: Collection[str]) -> list[str]:
+    """Returns how the slots of a template do not fit the encoders of a spec, one sentence each.
+
+    Args:
+        template: The template.
+        encoders: Names of the spec's `encoders`; one empty name where it has a single `encoder`.
+    """
+    slots = template.slots()
+    if tuple(encoders) == ("",):
+        return [
+            f"the slot {{{slot.field}}} names an encoder, but the spec has one `encoder`; write "
+            f"{{{slot.field.rpartition('.')[0]}}}, or name encoders in `encoders`"
+            for slot in slots
+            if slot.encoder
+        ]
+    names = ", ".join(encoders)
+    faults = []
+    for slot in slots:
+        if slot.encoder not in encoders:
+            said = f"names encoder '{slot.encoder}'" if slot.encoder else "names no encoder"
+            example = next(iter(encoders), "...")
+            base = slot.field.partition(".")[0]
+            faults.append(f"the slot {{{slot.field}}} {said}; `encoders` has {names}: write e.g. {{{base}.{example}}}")
+    used = {slot.encoder for slot in slots}
+    faults += [
+        f"no slot takes encoder '{name}'; add e.g. {{item.{name}}}, or remove it from `encoders`"
+        for name in encoders
+        if name not in used
+    ]
+    return faults

@@ -88,6 +88,9 @@ def _values(spec: Mapping[str, Any]) -> Iterator[Deviation]:
 
 def _components(spec: Mapping[str, Any], registry: Registry) -> Iterator[Deviation]:
     dataset = str((spec.get("dataset") or {}).get("name", ""))
+    if several := spec.get("encoders"):
+        used = ", ".join(f"{name}: {each['name']}" for name, each in several.items())
+        yield Deviation("encoders", used, "one encoder")
     for kind, papers in (("encoder", PAPER_ENCODERS), ("backbone", PAPER_BACKBONES)):
         section = spec.get(kind)
         if not section:
@@ -140,5 +143,5 @@ def _decides(section: str, spec: Mapping[str, Any]) -> bool:
         return False
     strategy = (spec.get("tuning") or {}).get("name")
     if section == "mapping":
-        return strategy not in WITHOUT_VECTORS and bool(spec.get("encoder"))
+        return strategy not in WITHOUT_VECTORS and bool(spec.get("encoder") or spec.get("encoders"))
     return section in ("prompt", "answer") or strategy != "none"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import cast
 
 from pydantic import BaseModel
 
@@ -11,7 +10,7 @@ from collm.component import KINDS, BuildContext, Kind, Location, locations
 from collm.files import place_digest
 from collm.registry import Registry
 from collm.spec.fingerprint import fingerprint
-from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
+from collm.spec.model import ResolvedSpec
 
 # The dataset hashes it itself: a folder and the zip of the same files are one dataset.
 _HASHED_BY_DATASET = "path"
@@ -22,10 +21,8 @@ def spec_locations(spec: ResolvedSpec, registry: Registry) -> Iterator[Location]
 
     Metrics have the settings that the registry gives as their defaults.
     """
-    for section in COMPONENT_SECTIONS:
-        config = getattr(spec, section)
-        if config is not None:
-            yield from locations(config, cast(Kind, section), f"{section}.")
+    for path, kind, config in spec.components():
+        yield from locations(config, kind, f"{path}.")
     for name in spec.evaluate.metrics:
         metric = registry.get("metric", name).config(name=name)
         yield from locations(metric, "metric", f"evaluate.metrics.{name}.")
@@ -53,15 +50,14 @@ def config_contents(
 
 
 def section_contents(spec: ResolvedSpec, *sections: Kind) -> dict[str, str]:
-    """Returns `config_contents` of several sections of a spec, fields as dotted paths of the spec.
+    """Returns `config_contents` of the components of some kinds, fields as dotted paths of the spec.
 
     Raises:
         DataError: If there is nothing at a place, or it cannot be read.
     """
     found: dict[str, str] = {}
-    for section in sections:
-        config = getattr(spec, section)
-        found |= config_contents(config, section, f"{section}.") if config is not None else {}
+    for path, kind, config in spec.components():
+        found |= config_contents(config, kind, f"{path}.") if kind in sections else {}
     return found
 
 

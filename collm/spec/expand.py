@@ -19,7 +19,7 @@ from collm.component import Kind
 from collm.contracts.component_check import config_field
 from collm.errors import Problem, SpecError
 from collm.registry import Registry
-from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
+from collm.spec.model import COMPONENT_SECTIONS, ENCODERS, ResolvedSpec
 from collm.spec.node import Node, Place, from_plain, leaves
 from collm.spec.override import SET, apply_overrides, merge, set_at
 from collm.spec.read import read_file
@@ -220,17 +220,20 @@ def keep_set(base: Node, document: Node, registry: Registry) -> Node:
     value stands, because varying it is what the run is for.
     """
     for path, node in leaves(base):
-        kind, *rest = (str(part) for part in path)
+        parts = tuple(str(part) for part in path)
+        n_section = 2 if parts[0] == ENCODERS else 1
+        section, rest = parts[:n_section], parts[n_section:]
+        kind = cast(Kind, "encoder" if parts[0] == ENCODERS else parts[0])
         if node.place.origin != SET or kind not in COMPONENT_SECTIONS or not rest:
             continue
-        name, before = document.find((kind, "name")), base.find((kind, "name"))
-        replaced = name is not None and before is not None and name.value != before.value and rest != ["name"]
+        name, before = document.find((*section, "name")), base.find((*section, "name"))
+        replaced = name is not None and before is not None and name.value != before.value and rest != ("name",)
         if document.find(path) is not None and not replaced:
             continue
-        if name is None or name.value not in registry.names(cast(Kind, kind)):
+        if name is None or name.value not in registry.names(kind):
             continue
-        if config_field(registry.get(cast(Kind, kind), str(name.value)).config, ".".join(rest)):
-            document = set_at(document, (kind, *rest), node)
+        if config_field(registry.get(kind, str(name.value)).config, ".".join(rest)):
+            document = set_at(document, parts, node)
     return document
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from collm.component import ComponentConfig, Kind, added_field
 from collm.contracts.backbone import BackboneConfig
 from collm.contracts.data import DatasetConfig, SelectedRows, Visibility
 from collm.contracts.encoder import EncoderConfig
@@ -77,6 +78,10 @@ class MappingConfig(Section):
     tokens: int = Field(
         default=1, ge=1, le=64, description="Token embeddings per slot that one vector is mapped to (`proj_token_num`)."
     )
+    vectors: Literal["shared", "own"] = added_field(
+        "shared",
+        description="Where an encoder gives several vectors per slot: one mapping for all of them, or one for each.",
+    )
 
 
 class SelectConfig(Section):
@@ -127,6 +132,9 @@ COMPONENT_SECTIONS: Mapping[str, str] = {
     "prompt": "The prompt template.",
     "tuning": "Which parts train in which order.",
 }
+# The section that holds several encoders by name, in place of `encoder`.
+ENCODERS = "encoders"
+ENCODERS_DESCRIPTION = "Several encoders by name, in place of `encoder`; the prompt's slots name them: `{user.NAME}`."
 CORE_SECTIONS: Mapping[str, type[Section]] = {
     "history": HistoryConfig,
     "slices": SlicesConfig,
@@ -156,6 +164,7 @@ class ResolvedSpec:
         mapping: How vectors become token embeddings.
         select: Validation rows that select.
         evaluate: What is measured.
+        encoders: Name -> settings of an encoder, where there are several; `encoder` is None then.
         sources: Dotted path of every value -> `user`, `--set`, `profile NAME` or `default`.
         places: Dotted path of every value that was written somewhere -> where; the document itself under "".
     """
@@ -174,8 +183,23 @@ class ResolvedSpec:
     mapping: MappingConfig
     select: SelectConfig
     evaluate: EvaluateConfig
+    encoders: Mapping[str, EncoderConfig] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def all_encoders(self) -> dict[str, EncoderConfig]:
+        """Name -> settings of every encoder: the empty name for that of `encoder`, else those of `encoders`."""
+        return dict(self.encoders) if self.encoder is None else {"": self.encoder}
+
+    def components(self) -> Iterator[tuple[str, Kind, ComponentConfig]]:
+        """Yields dotted path, kind and settings of every component that the spec names."""
+        for section in COMPONENT_SECTIONS:
+            if section == "encoder":
+                for name, each in self.all_encoders.items():
+                    yield encoder_path(name), "encoder", each
+            elif (config := getattr(self, section)) is not None:
+                yield section, cast(Kind, section), config
 
     def plain(self, *, locations: bool = True) -> dict[str, Any]:
         """Returns the whole spec as plain data that can be read again as a spec; absent sections are left out.
@@ -205,6 +229,12 @@ class ResolvedSpec:
     def _dump(self, *, locations: bool) -> dict[str, Any]:
         head: dict[str, Any] = {"name": self.name, "seed": self.seed, "profile": self.profile}
         sections = {key: getattr(self, key) for key in (*COMPONENT_SECTIONS, *CORE_SECTIONS)}
-        return head | {
-            key: dump_config(each, locations=locations) for key, each in sections.items() if each is not None
-        }
+        content = {key: dump_config(each, locations=locations) for key, each in sections.items() if each is not None}
+        if self.encoders:
+            content[ENCODERS] = {name: dump_config(each, locations=locations) for name, each in self.encoders.items()}
+        return head | content
+
+
+def encoder_path(name: str) -> str:
+    """Returns the dotted path of an encoder's settings in a spec; the empty name is that of `encoder`."""
+    return f"{ENCODERS}.{name}" if name else "encoder"

@@ -5,6 +5,7 @@ First the structure and the core's sections, then each component's own config by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -13,14 +14,25 @@ from collm.component import Component, Kind
 from collm.errors import Problem, SpecError, UnknownName
 from collm.registry import Registry
 from collm.spec.component_config import ConfigReader, fill_component, fill_section, find_component, section_names
-from collm.spec.model import COMPONENT_SECTIONS, CORE_SECTIONS, EvaluateConfig, Head, Profile, ResolvedSpec
+from collm.spec.model import (
+    COMPONENT_SECTIONS,
+    CORE_SECTIONS,
+    ENCODERS,
+    EvaluateConfig,
+    Head,
+    Profile,
+    ResolvedSpec,
+    encoder_path,
+)
 from collm.spec.node import Node, Place, dotted, from_plain, leaves
 from collm.spec.override import apply_overrides
 from collm.spec.problems import unknown_key
 from collm.spec.read import read_file
 from collm.spec.rules import RULES, Draft
 
-TOP_LEVEL: tuple[str, ...] = (*Head.model_fields, *COMPONENT_SECTIONS, *CORE_SECTIONS)
+TOP_LEVEL: tuple[str, ...] = (*Head.model_fields, *COMPONENT_SECTIONS, ENCODERS, *CORE_SECTIONS)
+# Names of encoders stand in templates, `{user.NAME}`, and in names of tensors.
+ENCODER_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 SUITE_KEYS = ("base", "runs", "matrix", "seeds", "ensembles", "exclude")
 
 
@@ -71,10 +83,11 @@ class _Resolution:
             node = self.root.fields.get(section) or Node({}, self.root.place)
             if isinstance(node.value, Mapping):
                 node = fill_section(section, model, node, profile, names)
-            self._put(section, node)
+            self._put((section,), node)
             self.configs[section] = self.reader.read(model, node, (section,))
         for section in COMPONENT_SECTIONS:
             self._read_component(cast(Kind, section), profile, names)
+        self.configs[ENCODERS] = self._read_encoders(profile, names)
         self._check_metrics()
         self._check_rules()
         if self.problems:
@@ -88,7 +101,7 @@ class _Resolution:
         if not isinstance(document.value, Mapping):
             message = f"got {document.shown()}, a spec must be a mapping with `name`, `dataset`, ..."
             raise SpecError([document.place.problem(message)])
-        sections = {*COMPONENT_SECTIONS, *CORE_SECTIONS}
+        sections = {*COMPONENT_SECTIONS, ENCODERS, *CORE_SECTIONS}
         kept = {key: node for key, node in document.fields.items() if node.value is not None or key not in sections}
         return document.with_fields(kept)
 
@@ -122,13 +135,37 @@ class _Resolution:
                 message = f"required section is missing: add e.g. `dataset: {{name: ...}}`; names: {names or 'none'}"
                 self.problems.append(self.root.place.problem(message, kind))
             return
-        component = find_component(kind, node, self.registry, (kind,), self.problems)
+        self.configs[kind] = self._component(kind, (kind,), node, profile, chosen)
+
+    def _read_encoders(self, profile: Profile, chosen: Mapping[str, str]) -> dict[str, Any]:
+        """Returns name -> config of the encoders of `encoders`; a name that is removed (null) is left out."""
+        node = self.root.fields.get(ENCODERS)
+        if node is None:
+            return {}
+        given = {name: each for name, each in node.fields.items() if each.value is not None}
+        if not given:
+            message = f"got {node.shown()}, must map names of your choice to encoders: {{cf: {{name: mf-bias}}, ...}}"
+            self.problems.append(node.place.problem(message, ENCODERS))
+            return {}
+        found = {}
+        for name, each in given.items():
+            if not ENCODER_NAME.fullmatch(name):
+                message = f"got '{name}', a name must be lower-case letters, digits, '_' and '-', a letter first"
+                self.problems.append(each.where.problem(message, encoder_path(name)))
+                continue
+            found[name] = self._component("encoder", (ENCODERS, name), each, profile, chosen)
+        return found
+
+    def _component(
+        self, kind: Kind, path: tuple[str, ...], node: Node, profile: Profile, chosen: Mapping[str, str]
+    ) -> Any:
+        component = find_component(kind, node, self.registry, path, self.problems)
         if component is None:
-            return
-        self.components[kind] = component
+            return None
+        self.components[dotted(path)] = component
         node = fill_component(component, node, self.registry, profile, chosen)
-        self._put(kind, node)
-        self.configs[kind] = self.reader.read(component.config, node, (kind,))
+        self._put(path, node)
+        return self.reader.read(component.config, node, path)
 
     def _check_metrics(self) -> None:
         evaluate: EvaluateConfig | None = self.configs["evaluate"]
@@ -148,12 +185,16 @@ class _Resolution:
                 self.problems.append(place.problem(error.problems[0].message, dotted(path)))
 
     def _check_rules(self) -> None:
-        given = frozenset(key for key in COMPONENT_SECTIONS if key in self.root.fields)
+        given = frozenset(key for key in (*COMPONENT_SECTIONS, ENCODERS) if key in self.root.fields)
         draft = Draft(self.root, given, self.components, self.configs["evaluate"], self.registry)
         for check in RULES:
             self.problems.extend(check(draft))
 
-    def _put(self, section: str, node: Node) -> None:
+    def _put(self, path: tuple[str, ...], node: Node) -> None:
+        section, *below = path
+        if below:
+            outer = self.root.fields[section]
+            node = outer.with_fields({**outer.fields, below[0]: node})
         self.root = self.root.with_fields({**self.root.fields, section: node})
 
     def _sources(self, spec: ResolvedSpec) -> dict[str, str]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from collm.component import Component
 from collm.errors import Problem
 from collm.registry import Registry
-from collm.spec.model import EvaluateConfig
+from collm.spec.model import ENCODERS, EvaluateConfig
 from collm.spec.node import Node
 
-_VECTORS = frozenset({"vectors", "llm-tokens"})
+_SLOTS = frozenset({"vectors", "llm-tokens", "words"})
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,20 @@ class Draft:
         """Returns a problem at a section, or at the document where the section is absent."""
         return self.root.nearest((section,)).where.problem(message, section)
 
+    @property
+    def has_encoder(self) -> bool:
+        """Whether there is an encoder, or several."""
+        return not self.given.isdisjoint({"encoder", ENCODERS})
+
+    def encoders(self) -> Iterator[tuple[str, Component]]:
+        """Yields the dotted path of each encoder whose name is known, and its component."""
+        for path, component in self.components.items():
+            if component.kind == "encoder":
+                yield path, component
+
     def at_name(self, section: str, message: str) -> Problem:
         """Returns a problem at a section's `name`."""
-        return self.root.nearest((section, "name")).place.problem(message, f"{section}.name")
+        return self.root.nearest((*section.split("."), "name")).place.problem(message, f"{section}.name")
 
 
 Rule = Callable[[Draft], Iterator[Problem]]
@@ -54,9 +65,22 @@ def rule(function: Rule) -> Rule:
 @rule
 def something_recommends(draft: Draft) -> Iterator[Problem]:
     """A spec has an encoder, a backbone, or both."""
-    if not draft.given & {"encoder", "backbone"}:
+    if not draft.given & {"encoder", ENCODERS, "backbone"}:
         message = "a spec needs an `encoder`, a `backbone`, or both; neither is given"
         yield draft.problem("encoder", message)
+
+
+@rule
+def encoders_stand_in_one_place(draft: Draft) -> Iterator[Problem]:
+    """One encoder stands in `encoder`, several in `encoders`; several recommend through a language model alone."""
+    if ENCODERS not in draft.given:
+        return
+    if "encoder" in draft.given:
+        message = "`encoder` and `encoders` are given: move the one into the other (--set encoder=null removes it)"
+        yield draft.problem(ENCODERS, message)
+    elif "backbone" not in draft.given:
+        message = "several encoders fill the slots of a prompt: add a `backbone`, or give one as `encoder`"
+        yield draft.problem(ENCODERS, message)
 
 
 @rule
@@ -90,7 +114,7 @@ def prompt_and_tuning_have_backbone(draft: Draft) -> Iterator[Problem]:
 def tuning_has_its_encoder(draft: Draft) -> Iterator[Problem]:
     """A strategy with a collaborative part needs an encoder."""
     tuning = draft.components.get("tuning")
-    if tuning is None or "backbone" not in draft.given or "encoder" in draft.given or "encoder" not in tuning.needs:
+    if tuning is None or "backbone" not in draft.given or draft.has_encoder or "encoder" not in tuning.needs:
         return
     others = ", ".join(c.name for c in draft.registry.components("tuning") if "encoder" not in c.needs)
     message = f"'{tuning.name}' needs an encoder and none is given: add `encoder`, or use a text strategy ({others})"
@@ -101,7 +125,7 @@ def tuning_has_its_encoder(draft: Draft) -> Iterator[Problem]:
 def text_tuning_has_no_encoder(draft: Draft) -> Iterator[Problem]:
     """A text strategy would ignore the encoder in silence."""
     tuning = draft.components.get("tuning")
-    if tuning is None or "backbone" not in draft.given or "encoder" not in draft.given or "encoder" in tuning.needs:
+    if tuning is None or "backbone" not in draft.given or not draft.has_encoder or "encoder" in tuning.needs:
         return
     others = ", ".join(c.name for c in draft.registry.components("tuning") if "encoder" in c.needs)
     message = (
@@ -114,17 +138,20 @@ def text_tuning_has_no_encoder(draft: Draft) -> Iterator[Problem]:
 @rule
 def encoder_gives_what_is_read(draft: Draft) -> Iterator[Problem]:
     """A prompt takes vectors; an encoder on its own is read through its scores."""
-    encoder, tuning = draft.components.get("encoder"), draft.components.get("tuning")
-    if encoder is None:
-        return
-    reads_vectors = "backbone" in draft.given and tuning is not None and "encoder" in tuning.needs
-    if reads_vectors and not encoder.gives & _VECTORS:
-        others = [c.name for c in draft.registry.components("encoder") if c.gives & _VECTORS]
-        message = f"'{encoder.name}' gives only {_listed(encoder.gives)}, a prompt needs vectors, which these give: "
-        yield draft.at_name("encoder", message + (", ".join(others) or "none"))
-    if not draft.given & {"backbone", "prompt", "tuning"} and "scores" not in encoder.gives:
-        message = f"'{encoder.name}' gives only {_listed(encoder.gives)} and cannot recommend alone: add a `backbone`"
-        yield draft.at_name("encoder", message)
+    tuning = draft.components.get("tuning")
+    fills_slots = "backbone" in draft.given and tuning is not None and "encoder" in tuning.needs
+    for path, encoder in draft.encoders():
+        if fills_slots and not encoder.gives & _SLOTS:
+            others = [c.name for c in draft.registry.components("encoder") if c.gives & _SLOTS]
+            message = (
+                f"'{encoder.name}' gives only {_listed(encoder.gives)}, a prompt needs vectors, which these give: "
+            )
+            yield draft.at_name(path, message + (", ".join(others) or "none"))
+        if not draft.given & {"backbone", "prompt", "tuning", ENCODERS} and "scores" not in encoder.gives:
+            message = (
+                f"'{encoder.name}' gives only {_listed(encoder.gives)} and cannot recommend alone: add a `backbone`"
+            )
+            yield draft.at_name(path, message)
 
 
 @rule

@@ -13,7 +13,14 @@ from pydantic.json_schema import models_json_schema
 
 from collm.component import KINDS, Component
 from collm.registry import Registry
-from collm.spec.model import COMPONENT_SECTIONS, CORE_SECTIONS, NAME_PATTERN, Head
+from collm.spec.model import (
+    COMPONENT_SECTIONS,
+    CORE_SECTIONS,
+    ENCODERS,
+    ENCODERS_DESCRIPTION,
+    NAME_PATTERN,
+    Head,
+)
 from collm.spec.profiles import PROFILES, component_defaults
 from collm.spec.study_section import StudySection
 
@@ -106,6 +113,8 @@ def _spec_schema(bodies: Mapping[type[BaseModel], Schema], registry: Registry) -
         body = {"$ref": f"#/$defs/section.{section}"}
         required = section == "dataset"
         properties[section] = {"description": description, **(body if required else _or_null(body))}
+    several = {"type": "object", "additionalProperties": _or_null({"$ref": "#/$defs/section.encoder"})}
+    properties[ENCODERS] = {"description": ENCODERS_DESCRIPTION, **_or_null(several)}
     for section, model in CORE_SECTIONS.items():
         properties[section] = {"description": _first_line(model), **_or_null(_with_metrics(bodies[model], registry))}
     return {
@@ -185,6 +194,7 @@ def _run_schema(registry: Registry) -> Schema:
         components = [component for component in registry.components() if component.kind == kind]
         name = {"name": _name_schema(components)}
         overrides[kind] = {"type": ["object", "null"], "description": description, "properties": name}
+    overrides[ENCODERS] = {"type": ["object", "null"], "description": ENCODERS_DESCRIPTION}
     overrides |= {field: {} for field in Head.model_fields if field != "name"}
     dotted: Schema = {f"^({'|'.join(overrides)})\\.": {}}
     return {

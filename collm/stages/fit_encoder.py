@@ -60,9 +60,6 @@ def build_encoder(
         )
     module: EncoderModule = encoder  # type: ignore[assignment]
     module.origin = origin
-    if "vectors" in module.gives:
-        # The mapping decides how many tokens a vector becomes; an encoder that gives tokens itself decides alone.
-        module.tokens_per_slot = (spec.mapping.tokens, spec.mapping.tokens)
     return module
 
 

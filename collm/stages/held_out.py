@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from collm.contracts.encoder import EncoderConfig
 from collm.contracts.tuning import StepRows, TuneStep, TuningConfig
 from collm.data.prepared import PreparedData, Rows, draw_whole_groups
 from collm.engine.device import derive_seed
@@ -26,18 +27,28 @@ def rows_setting(step: TuneStep) -> StepRows:
 
 def held_out_share(spec: ResolvedSpec, registry: Registry) -> float:
     """Returns the share of training rows that the spec's encoder does not see; 0 where it sees all of them."""
-    if spec.tuning is None or spec.encoder is None:
+    if spec.tuning is None or not spec.all_encoders:
         return 0.0
     steps: Sequence[TuneStep] = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning).plan()
     return spec.tuning.held_out_share if any(rows_setting(step) == "held-out" for step in steps) else 0.0
 
 
-def uses_fitted_encoder(spec: ResolvedSpec, registry: Registry) -> bool:
-    """Whether a language-model run starts any step from the fitted encoder; T2 trains its encoder from scratch."""
-    if spec.tuning is None or spec.encoder is None:
-        return False
+def fitted_encoders(spec: ResolvedSpec, registry: Registry) -> dict[str, EncoderConfig]:
+    """Returns the encoders of a language-model run that are fitted before it is tuned.
+
+    That is all of them where a step starts from fitted encoders, else (T2 trains them from scratch) those that give
+    words, which no step trains.
+    """
+    if spec.tuning is None:
+        return {}
     steps: Sequence[TuneStep] = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning).plan()
-    return any("encoder" in step.groups and step.groups["encoder"].start == "pretrained" for step in steps)
+    if any("encoder" in step.groups and step.groups["encoder"].start == "pretrained" for step in steps):
+        return spec.all_encoders
+    return {
+        name: config
+        for name, config in spec.all_encoders.items()
+        if "words" in registry.get("encoder", config.name).gives
+    }
 
 
 def training_rows(data: PreparedData, step: TuneStep, tuning: TuningConfig, *, seed: int) -> Rows:

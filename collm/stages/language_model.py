@@ -55,6 +55,11 @@ class EncoderSource:
     fitted: StageResult | None
     _traits: EncoderTraits | None = field(default=None, init=False)
 
+    @property
+    def gives_words(self) -> bool:
+        """Whether its slots take words, so that it is no part of the model."""
+        return "words" in self.run.registry.get("encoder", self.config.name).gives
+
     def fresh(self) -> EncoderModule:
         """Returns the encoder with initial weights."""
         component = self.run.registry.get("encoder", self.config.name)
@@ -68,7 +73,10 @@ class EncoderSource:
 
     def traits(self) -> EncoderTraits:
         """Returns the traits of the encoder; it is built only where it has not been before."""
-        return self._traits or EncoderTraits.of(self.fresh())
+        if self._traits is None:
+            self._known(self.pretrained() if self.gives_words else self.fresh())
+        assert self._traits is not None
+        return self._traits
 
     def payload(self) -> Any:
         """Returns what decides the encoder's values: its fit, or where it was not fitted, its settings and code."""
@@ -85,7 +93,8 @@ class EncoderSource:
         return payload | ({"files": files} if files else {})
 
     def _known(self, encoder: EncoderModule) -> EncoderModule:
-        self._traits = EncoderTraits.of(encoder)
+        if self._traits is None or self._traits.words is None:
+            self._traits = EncoderTraits.of(encoder, mapping_tokens=self.run.spec.mapping.tokens)
         return encoder
 
 
@@ -96,11 +105,12 @@ class LanguageModelRun:
         setup: Language-model sections and what is built from them.
         steps: The strategy's steps.
         finished: Stages of the steps that are finished, in order; `collm.stages.tune.tune` adds them.
+        encoders: Name -> encoder of the run; the empty name where there is one.
         prompts: Encodes rows.
     """
 
-    def __init__(self, run: RunContext, prepared: PreparedStage, *, fitted: StageResult | None) -> None:
-        """Takes a run whose spec has a backbone, its prepared data, and the fitted encoder's stage if there is one."""
+    def __init__(self, run: RunContext, prepared: PreparedStage, *, fitted: Mapping[str, StageResult]) -> None:
+        """Takes a run whose spec has a backbone, its prepared data, and name -> stage of the fitted encoders."""
         self.run, self.prepared = run, prepared
         self.setup = LanguageSetup.of(run.spec, run.registry, run.build)
         self.steps: tuple[TuneStep, ...] = tuple(self.setup.strategy.plan())
@@ -108,25 +118,16 @@ class LanguageModelRun:
         self.held_out = held_out_share(run.spec, run.registry)
         self._files = section_contents(run.spec, "backbone", "prompt", "tuning")
         self._encoder_data = encoder_view(prepared.data, self.held_out)
-        config = run.spec.encoder
-        self._encoder = None if config is None else EncoderSource(run, config, self._encoder_data, fitted)
+        self.encoders = {
+            name: EncoderSource(run, config, self._encoder_data, fitted.get(name))
+            for name, config in run.spec.all_encoders.items()
+        }
         self.prompts = PromptSources(
             self.setup,
             prepared.data,
-            encoder=lambda: self.encoder.traits(),
+            encoders=lambda: {name: source.traits() for name, source in self.encoders.items()},
             device=run.accelerator.device,
         )
-
-    @property
-    def encoder(self) -> EncoderSource:
-        """The run's encoder.
-
-        Raises:
-            RunError: If the spec has none.
-        """
-        if self._encoder is None:
-            raise RunError(f"{self.run.spec.name}: its tuning strategy needs an encoder; add an encoder section")
-        return self._encoder
 
     def scorer(self) -> PromptScorer:
         """Loads the finished model and returns what scores rows."""
@@ -177,13 +178,14 @@ class LanguageModelRun:
         adapter = None
         if current is not None and "lora" in groups and groups["lora"].start == "scratch":
             adapter = getattr(current.optimiser.get("lora"), "start", None)
-        encoder = None
+        encoders: dict[str, EncoderModule] = {}
         if "encoder" in groups:
             fresh = groups["encoder"].start == "scratch"
-            encoder = self.encoder.fresh() if fresh else self.encoder.pretrained()
+            sources = {name: source for name, source in self.encoders.items() if not source.gives_words}
+            encoders = {name: each.fresh() if fresh else each.pretrained() for name, each in sources.items()}
         return RecommenderSpec(
             lora=self.setup.tuning.lora if "lora" in groups else None,
-            encoder=encoder,
+            encoders=encoders,
             probe=self.setup.config.probe,
             mapping=self.run.spec.mapping if "projector" in groups else None,
             files=files,
@@ -220,11 +222,20 @@ class LanguageModelRun:
             "data": self.prepared.stage.fingerprint,
         }
 
+    def encoder_payload(self, step: TuneStep) -> Any:
+        """Returns what decides the values of the encoders that a step reads; None where it reads none."""
+        read = {
+            name: source.payload()
+            for name, source in self.encoders.items()
+            if (step.variant == "hybrid" if source.gives_words else "encoder" in step.groups)
+        }
+        return read.get("", read or None)
+
     def fingerprint_payload(self) -> dict[str, Any]:
         """Returns what decides the scores, as plain data."""
         return self.base_payload(self.setup.strategy.variant) | {
             "steps": [stage.fingerprint for stage in self.finished],
-            "encoder": self.encoder.payload() if self.steps and "encoder" in self.steps[-1].groups else None,
+            "encoder": self.encoder_payload(self.steps[-1]) if self.steps else None,
             "micro_batch_tokens": self.setup.tuning.micro_batch_tokens,
         }
 
@@ -262,5 +273,6 @@ class LanguageModelRun:
         rows = " and then ".join(f"{n:,}" for n in dict.fromkeys(counts))
         fitted = "encoders and floors were fitted on all"
         if self.held_out:
-            fitted = f"the encoder was fitted on the earliest {len(self._encoder_data.rows('train')):,}, floors on all"
+            what = "encoders were" if len(self.encoders) > 1 else "encoder was"
+            fitted = f"the {what} fitted on the earliest {len(self._encoder_data.rows('train')):,}, floors on all"
         yield f"The language model was tuned on {rows} of {full:,} training rows; {fitted} {full:,}."

@@ -19,6 +19,7 @@ from collm.errors import RunError, SpecError
 from collm.model.encoder import EncoderTraits
 from collm.model.recommender import Probe
 from collm.prompt.show import prompt_text
+from collm.prompt.template import slot_faults
 from collm.registry import Registry
 from collm.spec.model import ResolvedSpec
 
@@ -63,6 +64,9 @@ class LanguageSetup:
         backbone = registry.get("backbone", config.name).load_factory()(config, context=context)
         strategy = registry.get("tuning", tuning.name).load_factory()(tuning)
         template = registry.get("prompt", prompt.name).load_factory()(prompt)
+        faults = slot_faults(template, tuple(spec.all_encoders)) if spec.all_encoders else []
+        if faults:
+            raise SpecError(f"prompt: {'; '.join(faults)}")
         if prompt.chat:
             if getattr(strategy, "n_examples", 0):
                 raise SpecError("prompt.chat: answered examples (tuning.examples) have no turns of their own; set one")
@@ -90,12 +94,12 @@ class PromptSources:
         setup: LanguageSetup,
         data: PreparedData,
         *,
-        encoder: Callable[[], EncoderTraits],
+        encoders: Callable[[], Mapping[str, EncoderTraits]],
         device: torch.device,
     ) -> None:
-        """Takes the language-model sections, and what gives the encoder's traits, asked for hybrid prompts alone."""
+        """Takes the language-model sections, and what gives the encoders' traits, asked for hybrid prompts alone."""
         self._setup, self._data = setup, data
-        self._encoder, self._device = encoder, device
+        self._encoders, self._device = encoders, device
         self._sources: dict[Variant, PromptSource] = {}
 
     def source(self, variant: Variant) -> PromptSource:
@@ -114,7 +118,7 @@ class PromptSources:
             variant=variant,
             max_tokens=setup.max_tokens,
             history_items=setup.spec.history.max_items,
-            encoder=self._encoder() if variant == "hybrid" else None,
+            encoders=self._encoders() if variant == "hybrid" else None,
             device=self._device,
             n_examples=setup.n_examples,
             seed=setup.spec.seed,

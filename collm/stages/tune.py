@@ -56,8 +56,8 @@ def step_payload(model: LanguageModelRun, step: TuneStep) -> dict[str, Any]:
         "loop": {name: value for name, value in config_payload(tuning).items() if name in LOOP_FIELDS},
         "select": spec.select.model_dump(mode="json"),
         "seed": spec.seed,
-        "encoder": model.encoder.payload() if "encoder" in step.groups else None,
-        "mapping": spec.mapping.model_dump(mode="json") if "projector" in step.groups else None,
+        "encoder": model.encoder_payload(step),
+        "mapping": config_payload(spec.mapping) if "projector" in step.groups else None,
         "held_out": model.held_out if rows_setting(step) == "held-out" else None,
         "previous": model.finished[-1].fingerprint if continues else None,
     }
@@ -105,11 +105,15 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
 def _given_start(step: TuneStep, recommender: Recommender) -> dict[str, Any]:
     """Returns what results must say of an encoder that starts from scratch, which no other stage says."""
     plan = step.groups.get("encoder")
-    if plan is None or plan.start != "scratch" or recommender.encoder is None:
+    if plan is None or plan.start != "scratch":
         return {}
-    said = described(recommender.encoder)
-    notes = [*said.notes, *said.scratch_notes]
-    return {**({"encoder": dict(said.facts)} if said.facts else {}), **({"notes": notes} if notes else {})}
+    facts: dict[str, Any] = {}
+    notes: list[str] = []
+    for name, encoder in recommender.encoders.items():
+        said = described(encoder)
+        facts |= {f"encoder.{name}" if name else "encoder": dict(said.facts)} if said.facts else {}
+        notes += [*said.notes, *said.scratch_notes]
+    return {**facts, **({"notes": notes} if notes else {})}
 
 
 def _task(model: LanguageModelRun, step: TuneStep, recommender: Recommender, *, title: str, seed: int) -> LanguageTask:

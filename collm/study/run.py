@@ -15,7 +15,7 @@ from collm.errors import CollmError, RunError, SpecError
 from collm.look import look_around
 from collm.registry import Registry
 from collm.runs.records import RunOutcome
-from collm.spec.model import COMPONENT_SECTIONS, ResolvedSpec
+from collm.spec.model import ResolvedSpec
 from collm.study import records
 from collm.study.check import CheckedStudy, check_study, probed_specs
 from collm.study.definition import open_study
@@ -110,10 +110,10 @@ def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) 
 
 def _modules(specs: Sequence[ResolvedSpec], registry: Registry) -> tuple[str, ...]:
     """Returns what the fork server loads once for all trials: runner, plugins, the components that are used."""
-    used = {(kind, config.name) for spec in specs for kind in COMPONENT_SECTIONS if (config := getattr(spec, kind))}
+    used = {(kind, config.name) for spec in specs for _, kind, config in spec.components()}
     used |= {("metric", name) for spec in specs for name in spec.evaluate.metrics}
     used |= {("encoder", floor.name) for floor in registry.floors()}
-    factories = {registry.get(kind, name).factory.partition(":")[0] for kind, name in used}  # type: ignore[arg-type]
+    factories = {registry.get(kind, name).factory.partition(":")[0] for kind, name in used}
     plugins = {registry.origin(each.kind, each.name).module for each in registry.components()}
     return ("collm.runner", *sorted(plugins), *sorted(factories))
 

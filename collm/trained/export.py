@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 import collm
 from collm.contracts.backbone import Dtype
+from collm.contracts.encoder import Side
 from collm.data.pairs import pair_rows
 from collm.data.prepared import PreparedData
 from collm.engine.checkpoint import load_tensors, save_tensors
@@ -21,8 +25,8 @@ from collm.engine.device import DTYPES
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.language_task import recommender_logits
 from collm.errors import RunError, UsageError
-from collm.model.encoder import naming_encoder
-from collm.model.parameters import adapted_modules, merge_lora
+from collm.model.encoder import EncoderModule, naming_encoder
+from collm.model.parameters import adapted_modules, load_strictly, merge_lora
 from collm.model.recommender import Recommender
 from collm.runs.store import write_atomically
 from collm.stages.evaluate import probabilities
@@ -33,6 +37,7 @@ PROBE_ROWS = 64
 GAPS: dict[Dtype, float] = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}
 ROWS_AT_ONCE = 8_192
 PARTIAL = ".partial"
+MAPPING, ENCODER = "mapping.safetensors", "encoder.safetensors"
 
 
 @dataclass(frozen=True)
@@ -135,47 +140,65 @@ def _save_model(model: TrainedModel, recommender: Recommender, folder: Path) -> 
 
 
 def _save_parts(model: TrainedModel, recommender: Recommender, folder: Path) -> dict[str, str]:
-    model.data.user_table().write_parquet(folder / "users.parquet")
-    model.data.item_table().write_parquet(folder / "items.parquet")
-    if recommender.projector is not None:
-        save_tensors(folder / "mapping.safetensors", dict(recommender.projector.state_dict()))
-    if recommender.encoder is None:
+    _with_words(model, model.data.user_table(), "user").write_parquet(folder / "users.parquet")
+    _with_words(model, model.data.item_table(), "item").write_parquet(folder / "items.parquet")
+    for parts, name in ((recommender.projectors, MAPPING), (recommender.encoders, ENCODER)):
+        if state := _state(parts):
+            save_tensors(folder / name, state)
+    if not recommender.encoders:
         return {"none": "a text-only run has no vectors"}
-    save_tensors(folder / "encoder.safetensors", dict(recommender.encoder.state_dict()))
-    tensors, notes = _vectors(model, recommender)
-    if tensors:
-        save_tensors(folder / "vectors.safetensors", tensors)
+    tensors: dict[str, torch.Tensor] = {}
+    notes: dict[str, str] = {}
+    for name, encoder in recommender.encoders.items():
+        found, said = _vectors(model, encoder, f".{name}" if name else "")
+        tensors |= found
+        notes |= said
+    save_tensors(folder / "vectors.safetensors", tensors)
     return notes
 
 
+def _with_words(model: TrainedModel, table: pl.DataFrame, side: Side) -> pl.DataFrame:
+    """Adds the words that encoders write into the slots of users or items, a column per encoder that does."""
+    assert model.language is not None
+    for name, source in model.language.encoders.items():
+        if (words := source.traits().words) is not None:
+            column = f"words.{name}" if name else "words"
+            table = table.with_columns(pl.Series(column, list(words(side, range(table.height))), dtype=pl.String))
+    return table
+
+
+def _state(parts: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
+    """Returns all tensors of mappings or encoders; names begin with the encoder's where there are several."""
+    return {
+        f"{name}.{key}" if name else key: tensor
+        for name, part in parts.items()
+        for key, tensor in part.state_dict().items()
+    }
+
+
 @torch.no_grad()
-def _vectors(model: TrainedModel, recommender: Recommender) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Returns user and item vectors by dense id as of the end of the data, and what they are."""
-    encoder = recommender.encoder
-    assert encoder is not None
+def _vectors(
+    model: TrainedModel, encoder: EncoderModule, suffix: str
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Returns an encoder's user and item vectors by dense id as of the end of the data, and what they are."""
     data = model.data
-    device = next(recommender.parameters()).device
-    items = _encode(model, recommender, np.zeros(data.n_items + 1, np.int64), np.arange(data.n_items + 1), device)[1]
-    tensors = {"item": items}
-    notes = {"item": f"float32 {list(items.shape)}, row = dense id of items.parquet, row 0 = unknown"}
+    items = _encode(model, encoder, np.zeros(data.n_items + 1, np.int64), np.arange(data.n_items + 1))[1]
+    tensors = {f"item{suffix}": items}
+    notes = {f"item{suffix}": f"float32 {list(items.shape)}, row = dense id of items.parquet, row 0 = unknown"}
     if encoder.user_depends_on_item:
-        notes["user"] = "none: this encoder's user vector depends on the target item; run encoder.safetensors"
-        return tensors, notes
+        said = "none: this encoder's user vector depends on the target item; run encoder.safetensors"
+        return tensors, {**notes, f"user{suffix}": said}
     users = np.arange(data.n_users + 1)
-    tensors["user"] = _encode(model, recommender, users, np.zeros(data.n_users + 1, np.int64), device)[0]
+    found = _encode(model, encoder, users, np.zeros(data.n_users + 1, np.int64))[0]
     when = " with the history at the end of the data" if encoder.history_items else ""
-    shape = list(tensors["user"].shape)
-    notes["user"] = f"float32 {shape}{when}, row = dense id of users.parquet, row 0 = unknown"
-    return tensors, notes
+    shape = list(found.shape)
+    notes[f"user{suffix}"] = f"float32 {shape}{when}, row = dense id of users.parquet, row 0 = unknown"
+    return {**tensors, f"user{suffix}": found}, notes
 
 
-def _encode(
-    model: TrainedModel, recommender: Recommender, user: Any, item: Any, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    encoder = recommender.encoder
-    assert encoder is not None
+def _encode(model: TrainedModel, encoder: EncoderModule, user: Any, item: Any) -> tuple[torch.Tensor, torch.Tensor]:
     data, rows = pair_rows(model.data, user, item, None)
-    batcher = EncoderBatcher.of(encoder, data, device)
+    batcher = EncoderBatcher.of(encoder, data, model.device)
     users, items = [], []
     for start in range(0, len(rows), ROWS_AT_ONCE):
         batch = batcher(rows.take(np.arange(start, min(start + ROWS_AT_ONCE, len(rows)))))
@@ -196,15 +219,15 @@ def _reload(recommender: Recommender, folder: Path, dtype: Dtype) -> Recommender
         local_files_only=True,
         trust_remote_code=False,
     )
-    for part, name in ((recommender.projector, "mapping"), (recommender.encoder, "encoder")):
-        if part is not None:
-            part.load_state_dict(load_tensors(folder / f"{name}.safetensors")[0], strict=True)
+    for parts, file in ((recommender.projectors, MAPPING), (recommender.encoders, ENCODER)):
+        if own := _state(parts):
+            load_strictly(own, load_tensors(folder / file)[0], what=file)
     fresh = Recommender(
         lm.requires_grad_(False),
         answer=recommender.answer,
         readout=recommender.readout,
-        encoder=recommender.encoder,
-        projector=recommender.projector,
+        encoders=recommender.encoders,
+        projectors=recommender.projectors,
     )
     fresh.share_prefixes(recommender.shares_prefixes)
     return fresh.to(next(recommender.parameters()).device).eval()
@@ -228,6 +251,7 @@ def _card(model: TrainedModel, exported: Exported, dtype: Dtype) -> dict[str, An
         },
         "prompt": {"name": model.spec.prompt.name, "segments": model.language.wording(), **chat},
         "encoder": model.spec.encoder.model_dump(mode="json") if model.spec.encoder else None,
+        **({"encoders": model.spec.plain()["encoders"]} if model.spec.encoders else {}),
         "vectors": exported.vectors,
         "parity": {
             "probe_rows": exported.probe_rows,

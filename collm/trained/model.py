@@ -71,6 +71,8 @@ class RecordedStages(StageRunner):
         digest = self._fingerprints.get(name)
         if digest is None:
             raise RunError(f"the run recorded no stage '{name}': it is of another version; repeat its `collm run`")
+        # The fits of several encoders are recorded as `fit_encoder.NAME`.
+        name = name.partition(".")[0]
         if not self._store.is_done(name, digest):
             raise RunError(
                 f"{self._store.folder(name, digest)}: missing or unfinished, and the run needs it; "
@@ -118,18 +120,27 @@ class TrainedModel:
         self.data = PreparedData.open(prepared.folder)
         self._prepared = PreparedStage(prepared, self.data)
 
-    @cached_property
-    def encoder(self) -> EncoderModule | None:
-        """Returns the fitted encoder; None for a text-only run, or one whose encoder was not fitted."""
-        if self.spec.encoder is None or self._fitted is None:
-            return None
-        fitted_on = encoder_view(self.data, held_out_share(self.spec, self._run.registry))
-        encoder = load_encoder(self._run, self._fitted, self.spec.encoder, fitted_on)
-        return encoder.to(self._device).eval()
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self._device
 
     @cached_property
-    def _fitted(self) -> StageResult | None:
-        return self._stages.recorded("fit_encoder") if "fit_encoder" in self.results.stages else None
+    def encoder(self) -> EncoderModule | None:
+        """Returns the fitted encoder that scores, of several the first; None where none was fitted."""
+        registry = self._run.registry
+        for name, stage in self._fitted.items():
+            config = self.spec.all_encoders[name]
+            if name and "scores" not in registry.get("encoder", config.name).gives:
+                continue
+            fitted_on = encoder_view(self.data, held_out_share(self.spec, registry))
+            return load_encoder(self._run, stage, config, fitted_on).to(self._device).eval()
+        return None
+
+    @cached_property
+    def _fitted(self) -> dict[str, StageResult]:
+        keys = {name: f"fit_encoder.{name}" if name else "fit_encoder" for name in self.spec.all_encoders}
+        return {name: self._stages.recorded(key) for name, key in keys.items() if key in self.results.stages}
 
     @cached_property
     def language(self) -> LanguageModelRun | None:

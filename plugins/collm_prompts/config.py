@@ -37,8 +37,9 @@ class CustomConfig(PromptConfig):
 
     template: str = Field(
         description="The prompt with {history}, {target}, {user} and {item} once each; {history+item} in place of "
-        "{history} puts each history item's vector behind its title; [[...]] marks what the text-only variant leaves "
-        "out, both slots included; {{ and }} are braces. It ends where the answer begins."
+        "{history} puts each history item's vector behind its title; {context} takes the row's context vector; "
+        "{user.NAME} names one of several `encoders`; [[...]] marks what the text-only variant leaves out, slots "
+        "included; {{ and }} are braces. It ends where the answer begins."
     )
     text_template: str | None = Field(
         default=None,

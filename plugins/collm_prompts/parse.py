@@ -6,16 +6,27 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from collm.contracts.prompt import HistoryItems, HistoryTitles, ItemSlot, Segment, TargetTitle, Text, UserSlot
+from collm.contracts.prompt import (
+    ContextSlot,
+    HistoryItems,
+    HistoryTitles,
+    ItemSlot,
+    Segment,
+    Slot,
+    TargetTitle,
+    Text,
+    UserSlot,
+)
 
-FIELDS: Mapping[str, Callable[[bool], Segment]] = {
-    "history": HistoryTitles,
+WORDS: Mapping[str, Callable[[bool], Segment]] = {"history": HistoryTitles, "target": TargetTitle}
+# Behind a point they may name one of several encoders: {user.cf}.
+SLOTS: Mapping[str, Callable[[bool, str], Slot]] = {
     "history+item": HistoryItems,
-    "target": TargetTitle,
     "user": UserSlot,
     "item": ItemSlot,
+    "context": ContextSlot,
 }
-_SLOTS = ("user", "item")
+FIELDS = ("history", "history+item", "target", "user", "item", "context")
 _MARK = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{[^{}]*\}|[{}]")
 _AROUND = 12
 
@@ -24,9 +35,10 @@ def parse_template(text: str) -> tuple[Segment, ...]:
     """Returns the segments of a prompt.
 
     Args:
-        text: Words with `{history}` or `{history+item}`, `{target}`, `{user}`, `{item}`; `[[` and `]]` around
-            collaborative parts; `{{` and `}}` for braces. Slots stand inside `[[...]]`, so that the text-only variant
-            leaves out their words too; the slots of `{history+item}` leave no words behind.
+        text: Words with `{history}` or `{history+item}`, `{target}`, `{user}`, `{item}`, `{context}`, slots also as
+            `{user.NAME}` for one of several encoders; `[[` and `]]` around collaborative parts; `{{` and `}}` for
+            braces. Slots stand inside `[[...]]`, so that the text-only variant leaves out their words too; the slots of
+            `{history+item}` leave no words behind.
 
     Raises:
         ValueError: If a brace or bracket does not pair, a field is unknown, or a slot stands outside of `[[...]]`.
@@ -72,18 +84,27 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
 def _field(text: str, at: int, part: str, inside: bool) -> Segment:
     if part in ("{", "}"):
         raise ValueError(_fault(text, at, f"a single '{part}'; write '{part * 2}' for a brace in the text"))
-    name = part[1:-1]
-    if name not in FIELDS:
+    name, point, encoder = part[1:-1].partition(".")
+    if name in WORDS and not point:
+        return WORDS[name](inside)
+    if name not in SLOTS or (point and not encoder):
         close = difflib.get_close_matches(name.strip().lower(), FIELDS, n=1)
-        hint = f"did you mean '{{{close[0]}}}'? " if close else ""
+        hint = f"did you mean '{{{close[0]}{point}{encoder}}}'? " if close and close[0] != name else ""
+        if name in WORDS:
+            hint = f"titles have no encoder, write '{{{name}}}'; "
+        known = ", ".join("{" + field + "}" for field in FIELDS)
         raise ValueError(
-            _fault(text, at, f"unknown field '{part}'; {hint}fields: {', '.join('{' + f + '}' for f in FIELDS)}")
+            _fault(
+                text,
+                at,
+                f"unknown field '{part}'; {hint}fields: {known}, slots with an encoder's name as {{user.NAME}}",
+            )
         )
-    if name in _SLOTS and not inside:
+    if name != "history+item" and not inside:
         raise ValueError(
             _fault(text, at, f"'{part}' must stand inside [[...]], with the words that the text-only prompt leaves out")
         )
-    return FIELDS[name](inside)
+    return SLOTS[name](inside, encoder)
 
 
 def _fault(text: str, at: int, message: str) -> str:

@@ -58,9 +58,9 @@ def gradients(subject: Subject, variant: Variant) -> tuple[dict[str, Any], dict[
         ours, plain = lora_parameters(subject.recommender.lm), lora_parameters(loop._lm)
         plain = {name.removeprefix("base_model.model."): parameter for name, parameter in plain.items()}
     else:
-        assert subject.recommender.projector is not None
+        assert subject.projector is not None
         assert loop._projector is not None
-        ours = dict(subject.recommender.projector.named_parameters())
+        ours = dict(subject.projector.named_parameters())
         plain = dict(loop._projector.named_parameters())
     return {n: p.grad for n, p in ours.items()}, {n: p.grad for n, p in plain.items()}
 

@@ -55,8 +55,7 @@ def prompt_rows(n_users: int = 12, *, seed: int = 0, longest: int = 9) -> Prompt
     prompts = EncodedPrompts(
         ids=np.concatenate(sequences).astype(np.uint16),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        user_slot=np.array(slots, dtype=np.int32)[:, :1],
-        item_slot=np.array(slots, dtype=np.int32)[:, 1:],
+        slots={"user": np.array(slots, dtype=np.int32)[:, :1], "item": np.array(slots, dtype=np.int32)[:, 1:]},
         shared=np.array(before, dtype=np.int32) + 2,
         before_user=np.array(before, dtype=np.int32),
         n_history_used=np.ones(n, dtype=np.int32),
@@ -67,7 +66,7 @@ def prompt_rows(n_users: int = 12, *, seed: int = 0, longest: int = 9) -> Prompt
 
     batches: Any = batcher
     return PromptRows(
-        rows, prompts, prefix_group=user, batcher=batches, user_depends_on_item=False, device=torch.device("cpu")
+        rows, prompts, prefix_group=user, batchers={"": batches}, user_depends_on_item=False, device=torch.device("cpu")
     )
 
 
@@ -85,8 +84,8 @@ def tiny_recommender(*, dtype: torch.dtype = torch.float32) -> Recommender:
         lm,
         answer=AnswerIds("Yes", "No", 3, 4),
         readout="yes_minus_no",
-        encoder=Tables(),
-        projector=Projector(4, 4, 32, init="torch-default"),
+        encoders={"": Tables()},
+        projectors={"": Projector({"user": 4, "item": 4}, 32, init="torch-default")},
     )
 
 

@@ -49,7 +49,7 @@ def test_shared_tokens_of_a_micro_batch_count_once() -> None:
     # Rows 0 and 2 share 4 tokens and add 2 and 3; row 1 has 5 tokens of its own.
     prompts = SimpleNamespace(offsets=np.array([0, 6, 11, 18]), shared=np.array([4, 2, 4]), before_user=np.zeros(3))
     encoded = PromptRows(
-        rows(3), prompts, prefix_group=np.array([7, 8, 7]), batcher=None, user_depends_on_item=False, device="cpu"
+        rows(3), prompts, prefix_group=np.array([7, 8, 7]), batchers={}, user_depends_on_item=False, device="cpu"
     )
     assert encoded.n_tokens(np.array([0, 1, 2])) == 4 + 2 + 3 + 5
     assert encoded.n_tokens(np.array([2])) == 7

@@ -30,12 +30,9 @@ def film_rows(n_users: int = 150, *, seed: int = 0) -> PromptRows:
             groups.append(group)
             labels.append(int(generator.random() < liking))
     n, index = len(sequences), np.arange(len(sequences))
-    none = np.zeros((n, 0), dtype=np.int32)
     prompts = EncodedPrompts(
         ids=np.concatenate(sequences).astype(np.uint16),
         offsets=np.concatenate([[0], np.cumsum([len(each) for each in sequences])]).astype(np.int64),
-        user_slot=none,
-        item_slot=none,
         shared=np.array(shared, dtype=np.int32),
         before_user=np.array(before, dtype=np.int32),
         n_history_used=np.zeros(n, dtype=np.int32),
@@ -45,7 +42,7 @@ def film_rows(n_users: int = 150, *, seed: int = 0) -> PromptRows:
         rows,
         prompts,
         prefix_group=np.array(groups),
-        batcher=None,
+        batchers={},
         user_depends_on_item=False,
         device=torch.device("cpu"),
     )

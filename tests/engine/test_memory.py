@@ -26,8 +26,8 @@ class Prompts:
     def __init__(self) -> None:
         self.ids = np.random.default_rng(0).integers(0, 64, 2_400).astype(np.int32)
         self.offsets = np.arange(0, 2_401, 60)
-        self.user_slot = self.item_slot = np.zeros((40, 0), dtype=np.int32)
-        self.history_slot = self.history_items = self.user_slot
+        self.slots: dict[str, np.ndarray] = {}
+        self.history_items = np.zeros((40, 0), dtype=np.int32)
         self.before_user = self.shared = np.full(40, 30, dtype=np.int32)
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ def kept_bytes(lm: torch.nn.Module) -> int:
     recommender.set_trainable(("lora",))
     recommender.train()
     weights = {parameter.untyped_storage().data_ptr() for parameter in recommender.parameters()}
-    batch = build_batch(Prompts(), np.arange(40), encoder_batch=None, share="through-user")
+    batch = build_batch(Prompts(), np.arange(40), share="through-user")
     held = []
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

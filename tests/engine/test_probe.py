@@ -32,12 +32,10 @@ def long_prompts() -> EncodedPrompts:
         for n_own in (7, 12):
             rows.append(np.concatenate([beginning, generator.integers(440, size=n_own)]))
             shared.append(n_shared)
-    none, lengths = np.zeros((4, 0), np.int32), [len(row) for row in rows]
+    lengths = [len(row) for row in rows]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     before = np.array(shared, np.int32)
-    return EncodedPrompts(
-        np.concatenate(rows).astype(np.int32), offsets, none, none, before, before, np.zeros(4, np.int32)
-    )
+    return EncodedPrompts(np.concatenate(rows).astype(np.int32), offsets, before, before, np.zeros(4, np.int32))
 
 
 def own_logits(lm: nn.Module, prompts: EncodedPrompts) -> torch.Tensor:

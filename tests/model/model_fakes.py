@@ -74,17 +74,13 @@ class FakePrompts:
 
     ids: np.ndarray
     offsets: np.ndarray
-    user_slot: np.ndarray
-    item_slot: np.ndarray
+    slots: dict[str, np.ndarray]
     before_user: np.ndarray
     shared: np.ndarray
-    history_slot: np.ndarray | None = None
-    history_items: np.ndarray | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("history_slot", "history_items"):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, np.zeros((len(self.shared), 0), dtype=np.int32))
+    @property
+    def history_items(self) -> np.ndarray:
+        return np.zeros((len(self.shared), 0), dtype=np.int32)
 
     def __len__(self) -> int:
         return len(self.shared)
@@ -112,8 +108,10 @@ def tiny_recommender(
     add_lora(lm, LoraConfig(r=4, dropout=dropout), ("q_proj", "v_proj"))
     for parameter in lora_parameters(lm).values():
         torch.nn.init.normal_(parameter, std=0.2)
-    projector = Projector(6, 6, HIDDEN, init="torch-default") if encoder and "vectors" in encoder.gives else None
-    return Recommender(lm, answer=ANSWER, readout=readout, encoder=encoder, projector=projector)
+    encoders = {} if encoder is None else {"": encoder}
+    mapped = [name for name, each in encoders.items() if "vectors" in each.gives]
+    projectors = {name: Projector({"user": 6, "item": 6}, HIDDEN, init="torch-default") for name in mapped}
+    return Recommender(lm, answer=ANSWER, readout=readout, encoders=encoders, projectors=projectors)
 
 
 def random_prompts(
@@ -147,8 +145,10 @@ def random_prompts(
     prompts = FakePrompts(
         ids=np.concatenate(sequences).astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum([len(s) for s in sequences])]).astype(np.int64),
-        user_slot=np.array(user_slot, dtype=np.int32).reshape(len(sequences), k),
-        item_slot=np.array(item_slot, dtype=np.int32).reshape(len(sequences), k),
+        slots={
+            side: np.array(at, dtype=np.int32).reshape(len(sequences), k)
+            for side, at in (("user", user_slot), ("item", item_slot))
+        },
         before_user=np.array(before, dtype=np.int32),
         shared=np.array(shared, dtype=np.int32),
     )

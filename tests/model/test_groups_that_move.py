@@ -44,7 +44,7 @@ def test_frozen_groups_do_not_move_by_a_bit(step, frozen_dropout):
     before, weights = state(recommender), {n: p.clone() for n, p in recommender.lm.named_parameters()}
     n_slot = 1 if step.variant == "hybrid" else 0
     prompts, rows = random_prompts(np.random.default_rng(0), [4, 4], tokens_per_slot=n_slot)
-    batch = build_batch(prompts, np.arange(8), encoder_batch=rows if n_slot else None, share="through-user")
+    batch = build_batch(prompts, np.arange(8), encoders={"": rows} if n_slot else None, share="through-user")
     recommender.train()
     dropouts = [module for name, module in recommender.lm.named_modules() if is_lora_dropout(name, module)]
     # Fact 45: the published code leaves dropout on where LoRA is frozen.

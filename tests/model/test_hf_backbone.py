@@ -27,7 +27,7 @@ from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, Targ
 from collm.errors import DataError
 from collm.model.hf_backbone import HfBackbone, describe_model
 from collm.model.hf_tokenizer import HfTokenizer
-from collm.prompt.encode import PromptEncoder
+from collm.prompt.encode import PromptEncoder, SlotFill
 from collm.prompt.show import show_prompts
 
 TEXT = '#Question: A user: "Heat (1995)", "Alien (1979)". item titled "Toy Story (1995)"? #Answer:'
@@ -186,7 +186,9 @@ def test_slots_stand_where_the_words_say(folder: Path, tmp_path: Path) -> None:
     )
     backbone = HfBackbone(folder, cache_dir=tmp_path)
     titles = ["", "Heat (1995)", 'Alien "</s>" <UserID>\n<|im_end|>', "Toy Story (1995)"]
-    encoder = PromptEncoder(template, backbone.tokenizer(), titles, tokens_per_slot=(2, 1), max_tokens=512)
+    encoder = PromptEncoder(
+        template, backbone.tokenizer(), titles, fills={"user": SlotFill(2), "item": SlotFill(1)}, max_tokens=512
+    )
     shown = show_prompts(encoder, 2, [0, 1, 2])
     assert shown["hybrid"]["text"].removeprefix("<s>") == (
         "#Question: A user has given high ratings to the following movies: "
@@ -195,7 +197,7 @@ def test_slots_stand_where_the_words_say(folder: Path, tmp_path: Path) -> None:
         "#Answer:"
     )
     prompts = encoder.encode(np.array([2, 3]), np.array([[0, 1, 2], [0, 1, 2]]), "hybrid")
-    assert (prompts.user_slot[0] == prompts.user_slot[1]).all()
+    assert (prompts.slots["user"][0] == prompts.slots["user"][1]).all()
     n = int(prompts.shared[0])
     assert (prompts.prompt(0)[:n] == prompts.prompt(1)[:n]).all()
     ids = torch.from_numpy(prompts.prompt(0).astype(np.int64))[None]

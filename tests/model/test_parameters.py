@@ -77,14 +77,14 @@ def test_groups_switch_on_alone_and_frozen_parts_stay_in_evaluation_mode():
     recommender.set_trainable(("projector",))
     recommender.train()
     moving = {n for n, p in recommender.named_parameters() if p.requires_grad}
-    assert moving and all(name.startswith("projector.") for name in moving)
+    assert moving and all(name.startswith("_projectors.") for name in moving)
     drops = [m for n, m in recommender.lm.named_modules() if isinstance(m, torch.nn.Dropout)]
     assert drops and not any(m.training for m in drops)
-    assert not recommender.encoder.training and recommender.projector.training
+    assert not recommender.encoders[""].training and recommender.projectors[""].training
     recommender.set_trainable(("projector",), frozen_lora_dropout=True)
     assert all(m.training for m in drops)
     recommender.set_trainable(("lora", "encoder"))
-    assert all(m.training for m in drops) and recommender.encoder.training
+    assert all(m.training for m in drops) and recommender.encoders[""].training
     assert not recommender.lm.model.layers[0].training
     recommender.eval()
     assert not any(m.training for m in drops)
@@ -95,7 +95,7 @@ def test_parameters_that_an_encoder_freezes_stay_frozen():
     encoder.item.weight.requires_grad_(False)
     recommender = tiny_recommender(encoder=encoder)
     recommender.set_trainable(("encoder",))
-    assert [n for n, p in recommender.named_parameters() if p.requires_grad] == ["encoder.user.weight"]
+    assert [n for n, p in recommender.named_parameters() if p.requires_grad] == ["_encoders.of_.user.weight"]
 
 
 def test_token_encoders_train_as_the_mapping():
@@ -107,7 +107,7 @@ def test_token_encoders_train_as_the_mapping():
     )
     assert recommender.parameter_groups()["encoder"] == recommender.group_state("encoder") == {}
     with pytest.raises(RunError, match="llm-tokens takes none"):
-        Recommender(tiny_lm(), answer=ANSWER, readout="yes_logit", encoder=TableEncoder())
+        Recommender(tiny_lm(), answer=ANSWER, readout="yes_logit", encoders={"": TableEncoder()})
 
 
 def test_part_states_round_trip():

@@ -27,7 +27,7 @@ def cache_for(prompts, *, n_tokens: int = 10_000, group_tokens: int = 20) -> Pre
 def result(recommender, prompts, rows, chosen, *, groups=("projector", "encoder")):
     recommender.set_trainable(groups)
     part = type(rows)(user=rows.user[chosen], item=rows.item[chosen], history=rows.history[chosen])
-    scores = recommender(build_batch(prompts, np.array(chosen), encoder_batch=part, share="both"))
+    scores = recommender(build_batch(prompts, np.array(chosen), encoders={"": part}, share="both"))
     parameters = [p for group in groups for p in recommender.parameter_groups()[group].values()]
     gradients = torch.autograd.grad((scores * torch.linspace(-1, 2, len(scores))).sum(), parameters)
     return scores.detach(), gradients
@@ -103,7 +103,7 @@ def test_scoring_and_steps_that_train_lora_pass_it_by():
     recommender.keep_prefixes(cache)
     result(recommender, prompts, rows, [0, 1], groups=("lora",))
     with torch.no_grad():
-        recommender(build_batch(prompts, np.arange(4), encoder_batch=rows, share="both"))
+        recommender(build_batch(prompts, np.arange(4), encoders={"": rows}, share="both"))
     assert cache.n_bytes == 0
 
 

@@ -21,7 +21,7 @@ TARGET_AWARE = {name: tiny_recommender(name, encoder=TableEncoder(target_aware=T
 
 def scores_and_gradients(recommender, prompts, rows, share, groups):
     recommender.set_trainable(groups)
-    batch = build_batch(prompts, np.arange(len(prompts)), encoder_batch=rows, share=share)
+    batch = build_batch(prompts, np.arange(len(prompts)), encoders={} if rows is None else {"": rows}, share=share)
     scores = recommender(batch)
     weights = torch.linspace(-1, 2, len(scores))
     parameters = {f"{group}.{n}": p for group in groups for n, p in recommender.parameter_groups()[group].items()}
@@ -90,7 +90,7 @@ def test_a_target_aware_user_vector_is_not_shared():
     recommender = tiny_recommender(encoder=TableEncoder(target_aware=True))
     prompts, rows = random_prompts(np.random.default_rng(2), [4, 4], tokens_per_slot=1)
     _, tree = assert_equal_to_plain(recommender, prompts, rows, "before-user", ("projector", "encoder"))
-    assert len(tree.tree[-1].user.at) == 8
+    assert len(tree.tree[-1].slots["user"].at) == 8
 
 
 def test_the_constant_history_is_run_without_gradient(monkeypatch):
@@ -107,14 +107,14 @@ def test_the_constant_history_is_run_without_gradient(monkeypatch):
     for groups, share in ((("projector",), "both"), (("lora",), "both"), (("projector",), "through-user")):
         scores_and_gradients(recommender, prompts, rows, share, groups)
     with torch.no_grad():
-        recommender(build_batch(prompts, np.arange(5), encoder_batch=rows, share="both"))
+        recommender(build_batch(prompts, np.arange(5), encoders={"": rows}, share="both"))
     assert seen == [True, False, False, False]
 
 
 def test_models_without_the_attention_interface_run_unshared(monkeypatch):
     prompts, rows = random_prompts(np.random.default_rng(4), [3, 2], tokens_per_slot=1)
     recommender = tiny_recommender(encoder=TableEncoder())
-    batch = build_batch(prompts, np.arange(5), encoder_batch=rows, share="both")
+    batch = build_batch(prompts, np.arange(5), encoders={"": rows}, share="both")
     shared = recommender(batch)
     recommender._shares_prefixes = False
     monkeypatch.setattr(recommender_module, "run_prefix_tree", None)

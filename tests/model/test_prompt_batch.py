@@ -21,7 +21,10 @@ def test_rows_are_padded_on_the_right_in_the_order_asked_for():
         assert batch.ids[position, :length].tolist() == prompts.prompt(row).tolist()
     assert batch.ids.shape == (2, int(batch.lengths.max()))
     assert batch.row_index.tolist() == [3, 0]
-    assert batch.user.at.tolist() == [prompts.user_slot[3, 0], batch.ids.shape[1] + prompts.user_slot[0, 0]]
+    assert batch.slots["user"].at.tolist() == [
+        prompts.slots["user"][3, 0],
+        batch.ids.shape[1] + prompts.slots["user"][0, 0],
+    ]
     assert len(batch) == 2 and batch.n_tokens == batch.ids.numel()
 
 
@@ -35,7 +38,7 @@ def rebuilt(batch):
             span = slice(offset, offset + int(level.lengths[node]))
             pieces.insert(0, level.ids[span].tolist())
             start = int(level.starts[node])
-            for at, source in zip(level.user.at.tolist(), level.user.source.tolist(), strict=True):
+            for at, source in zip(level.slots["user"].at.tolist(), level.slots["user"].source.tolist(), strict=True):
                 if span.start <= at < span.stop:
                     slots.append((start + at - span.start, source))
             node = int(level.parent[node])
@@ -46,10 +49,10 @@ def rebuilt(batch):
 @pytest.mark.parametrize("share", ["before-user", "through-user", "both"])
 def test_a_tree_holds_every_prompt_whole(share):
     prompts, rows = random_prompts(np.random.default_rng(1), [4, 1, 3], tokens_per_slot=1)
-    batch = build_batch(prompts, np.arange(8), encoder_batch=rows, share=share)
+    batch = build_batch(prompts, np.arange(8), encoders={"": rows}, share=share)
     for row, (tokens, slots) in enumerate(rebuilt(batch)):
         assert tokens == prompts.prompt(row).tolist()
-        assert [position for position, _ in slots] == prompts.user_slot[row].tolist()
+        assert [position for position, _ in slots] == prompts.slots["user"][row].tolist()
         assert rows.user[slots[0][1]] == rows.user[row]
     assert batch.n_tokens < int(batch.lengths.sum())
 
@@ -57,10 +60,10 @@ def test_a_tree_holds_every_prompt_whole(share):
 def test_equal_tokens_of_different_users_share_the_history_alone():
     prompts, rows = random_prompts(np.random.default_rng(2), [2], tokens_per_slot=1)
     other = EncoderBatch(user=torch.tensor([1, 2]), item=rows.item, history=rows.history)
-    batch = build_batch(prompts, np.arange(2), encoder_batch=other, share="both")
+    batch = build_batch(prompts, np.arange(2), encoders={"": other}, share="both")
     assert [len(level.lengths) for level in batch.tree] == [1, 2, 2]
     longer = EncoderBatch(user=rows.user, item=rows.item, history=torch.tensor([[1, 2, 3], [4, 2, 3]]))
-    batch = build_batch(prompts, np.arange(2), encoder_batch=longer, share="through-user")
+    batch = build_batch(prompts, np.arange(2), encoders={"": longer}, share="through-user")
     # What precedes the user slot is the words common to all prompts here; the rest of the shared part differs.
     assert [len(level.lengths) for level in batch.tree] == [1, 2, 2]
 
@@ -68,16 +71,18 @@ def test_equal_tokens_of_different_users_share_the_history_alone():
 def test_empty_levels_are_left_out():
     prompts, rows = random_prompts(np.random.default_rng(3), [3], tokens_per_slot=1, empty_history=True)
     prompts = dataclasses.replace(prompts, before_user=np.zeros(3, dtype=np.int32))
-    batch = build_batch(prompts, np.arange(3), encoder_batch=rows, share="both")
+    batch = build_batch(prompts, np.arange(3), encoders={"": rows}, share="both")
     assert len(batch.tree) == 2
     assert [tokens for tokens, _ in rebuilt(batch)] == [prompts.prompt(row).tolist() for row in range(3)]
 
 
 def test_sharing_that_would_mix_rows_is_refused():
     prompts, _ = random_prompts(np.random.default_rng(4), [2], tokens_per_slot=1)
-    with pytest.raises(RunError, match="item slot lies before"):
-        build_batch(dataclasses.replace(prompts, item_slot=prompts.user_slot), np.arange(2), share="through-user")
-    with pytest.raises(RunError, match="user slot lies in the part before"):
+    with pytest.raises(RunError, match="slot item lies before"):
+        build_batch(
+            dataclasses.replace(prompts, slots={"item": prompts.slots["user"]}), np.arange(2), share="through-user"
+        )
+    with pytest.raises(RunError, match="slot user lies before the end of the part before all slots"):
         build_batch(dataclasses.replace(prompts, before_user=prompts.shared), np.arange(2), share="both")
     with pytest.raises(RunError, match="at least one row"):
         build_batch(prompts, np.array([], dtype=np.int64))

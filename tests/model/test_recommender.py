@@ -32,13 +32,13 @@ def test_logit_is_that_of_the_language_model_row_by_row(architecture, readout):
 def test_slots_hold_the_mapped_vectors_and_no_token_is_searched():
     recommender = tiny_recommender(encoder=TableEncoder())
     prompts, rows = random_prompts(np.random.default_rng(1), [2, 2], tokens_per_slot=1)
-    scores = recommender(build_batch(prompts, np.arange(4), encoder_batch=rows))
-    pair = recommender.encoder.encode(rows)
-    user, item = recommender.projector(pair.user, pair.item)
+    scores = recommender(build_batch(prompts, np.arange(4), encoders={"": rows}))
+    pair = recommender.encoders[""].encode(rows)
+    user, item = (recommender.projectors[""](side, getattr(pair, side)) for side in ("user", "item"))
     for row in range(4):
         embedded = recommender.lm.get_input_embeddings()(torch.from_numpy(prompts.prompt(row).astype(np.int64)))
         embedded = embedded.detach().clone()
-        embedded[prompts.user_slot[row, 0]], embedded[prompts.item_slot[row, 0]] = user[row, 0], item[row, 0]
+        embedded[prompts.slots["user"][row, 0]], embedded[prompts.slots["item"][row, 0]] = user[row, 0], item[row, 0]
         logits = recommender.lm(inputs_embeds=embedded[None]).logits[0, -1]
         assert scores[row].item() == pytest.approx((logits[3] - logits[4]).item(), abs=1e-5)
 
@@ -46,12 +46,12 @@ def test_slots_hold_the_mapped_vectors_and_no_token_is_searched():
 def test_tokens_of_the_encoder_bypass_the_mapping():
     recommender = tiny_recommender(encoder=TokenEncoder())
     prompts, rows = random_prompts(np.random.default_rng(2), [2, 1], tokens_per_slot=2)
-    scores = recommender(build_batch(prompts, np.arange(3), encoder_batch=rows, share="through-user"))
-    pair = recommender.encoder.encode(rows)
+    scores = recommender(build_batch(prompts, np.arange(3), encoders={"": rows}, share="through-user"))
+    pair = recommender.encoders[""].encode(rows)
     embedded = (
         recommender.lm.get_input_embeddings()(torch.from_numpy(prompts.prompt(2).astype(np.int64))).detach().clone()
     )
-    embedded[prompts.user_slot[2]], embedded[prompts.item_slot[2]] = pair.user[2], pair.item[2]
+    embedded[prompts.slots["user"][2]], embedded[prompts.slots["item"][2]] = pair.user[2], pair.item[2]
     logits = recommender.lm(inputs_embeds=embedded[None]).logits[0, -1]
     assert scores[2].item() == pytest.approx((logits[3] - logits[4]).item(), abs=1e-5)
 
@@ -63,7 +63,7 @@ def test_a_row_does_not_see_the_other_rows(share):
 
     def scores(chosen):
         part = type(rows)(user=rows.user[chosen], item=rows.item[chosen], history=rows.history[chosen])
-        return recommender(build_batch(prompts, np.array(chosen), encoder_batch=part, share=share))
+        return recommender(build_batch(prompts, np.array(chosen), encoders={"": part}, share=share))
 
     together = scores(list(range(9)))
     for chosen in ([0], [8, 1], [5, 4, 3]):
@@ -79,7 +79,7 @@ def test_in_bfloat16_a_row_moves_with_the_others_by_rounding_alone(share):
 
     def scores(chosen):
         part = type(rows)(user=rows.user[chosen], item=rows.item[chosen], history=rows.history[chosen])
-        return recommender(build_batch(prompts, np.array(chosen), encoder_batch=part, share=share)).detach()
+        return recommender(build_batch(prompts, np.array(chosen), encoders={"": part}, share=share)).detach()
 
     everything = list(range(14))
     exact = scores(everything)
@@ -105,7 +105,7 @@ def test_bfloat16_weights_give_float32_logits_close_to_float32():
 def test_overfits_eight_rows_through_each_group():
     prompts, rows = random_prompts(np.random.default_rng(5), [1] * 8, tokens_per_slot=1)
     label = torch.tensor([0.0, 1.0] * 4)
-    batch = build_batch(prompts, np.arange(8), encoder_batch=rows, label=label, share="both")
+    batch = build_batch(prompts, np.arange(8), encoders={"": rows}, label=label, share="both")
     losses = {}
     for group in ("lora", "projector", "encoder"):
         recommender = tiny_recommender(encoder=TableEncoder())
@@ -119,7 +119,7 @@ def test_overfits_eight_rows_through_each_group():
             optimiser.step()
         losses[group] = loss.item()
         moved = {name for name, value in recommender.state_dict().items() if not torch.equal(before[name], value)}
-        prefix = {"lora": "lm.", "projector": "projector.", "encoder": "encoder."}[group]
+        prefix = {"lora": "lm.", "projector": "_projectors.", "encoder": "_encoders."}[group]
         assert moved and all(name.startswith(prefix) and (group != "lora" or "lora_" in name) for name in moved)
     assert max(losses.values()) < 0.35, losses
 
@@ -127,12 +127,16 @@ def test_overfits_eight_rows_through_each_group():
 def test_calibration_scales_the_mapping_to_the_token_embeddings():
     encoder = TableEncoder()
     recommender = Recommender(
-        tiny_lm(), answer=ANSWER, readout="yes_logit", encoder=encoder, projector=Projector(6, 6, HIDDEN)
+        tiny_lm(),
+        answer=ANSWER,
+        readout="yes_logit",
+        encoders={"": encoder},
+        projectors={"": Projector({"user": 6, "item": 6}, HIDDEN)},
     )
     _, rows = random_prompts(np.random.default_rng(6), [20, 20])
-    recommender.calibrate_projector([rows])
+    recommender.calibrate_projector([{"": rows}])
     pair = encoder.encode(rows)
-    outputs = torch.cat(recommender.projector(pair.user, pair.item))
+    outputs = torch.cat([recommender.projectors[""](side, getattr(pair, side)) for side in ("user", "item")])
     weight = recommender.lm.get_input_embeddings().weight
     assert outputs.square().mean().sqrt().item() == pytest.approx(weight.square().mean().sqrt().item(), rel=1e-4)
     with pytest.raises(RunError, match="no training row"):
@@ -142,7 +146,7 @@ def test_calibration_scales_the_mapping_to_the_token_embeddings():
 def test_slots_without_vectors_are_refused():
     prompts, rows = random_prompts(np.random.default_rng(7), [2], tokens_per_slot=1)
     with pytest.raises(RunError, match="no encoder to fill them"):
-        tiny_recommender()(build_batch(prompts, np.arange(2), encoder_batch=rows))
+        tiny_recommender()(build_batch(prompts, np.arange(2), encoders={"": rows}))
     recommender = tiny_recommender(encoder=TokenEncoder())
-    with pytest.raises(RunError, match="1 tokens per slot, the vectors 2"):
-        recommender(build_batch(prompts, np.arange(2), encoder_batch=rows))
+    with pytest.raises(RunError, match="1 tokens per user slot, the vectors 2"):
+        recommender(build_batch(prompts, np.arange(2), encoders={"": rows}))

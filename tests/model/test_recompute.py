@@ -15,7 +15,7 @@ from collm.model.prefix.batch import build_batch
 def gradients_and_kept_bytes(recommender, share, groups):
     prompts, rows = random_prompts(np.random.default_rng(0), [4, 3], tokens_per_slot=1)
     recommender.set_trainable(groups)
-    batch = build_batch(prompts, np.arange(7), encoder_batch=rows, share=share)
+    batch = build_batch(prompts, np.arange(7), encoders={"": rows}, share=share)
     kept = 0
 
     def keep(tensor):
@@ -47,7 +47,7 @@ def test_gradients_are_the_same_bits_dropout_included(architecture, share, group
 def test_nothing_changes_without_gradient():
     recommender = tiny_recommender(encoder=TableEncoder())
     prompts, rows = random_prompts(np.random.default_rng(0), [3, 2], tokens_per_slot=1)
-    batch = build_batch(prompts, np.arange(5), encoder_batch=rows, share="both")
+    batch = build_batch(prompts, np.arange(5), encoders={"": rows}, share="both")
     with torch.no_grad():
         expected = recommender(batch)
         recompute_layers(recommender.lm)

@@ -18,7 +18,7 @@ from collm.model.mapping import Projector
 from collm.model.parameters import add_lora, lora_parameters
 from collm.model.prefix.batch import Share, build_batch
 from collm.model.recommender import Recommender
-from collm.prompt.encode import PromptEncoder
+from collm.prompt.encode import PromptEncoder, SlotFill
 from collm.prompt.encoded import EncodedPrompts, check_slots
 from collm.prompt.show import describe_prompt, prompt_characters, prompt_text
 from collm.prompt.template import template_faults
@@ -34,7 +34,13 @@ SHARES: tuple[Share, ...] = ("none", "before-user", "through-user", "both")
 
 
 def encoder(*, tokens: int = 1, max_tokens: int = 1000) -> PromptEncoder:
-    return PromptEncoder(TEMPLATE, FakeTokenizer(), TITLES, tokens_per_slot=(tokens, tokens), max_tokens=max_tokens)
+    return PromptEncoder(
+        TEMPLATE,
+        FakeTokenizer(),
+        TITLES,
+        fills={name: SlotFill(tokens) for name in ("user", "item", "history")},
+        max_tokens=max_tokens,
+    )
 
 
 def batch_of(rows: np.ndarray, *, with_history: bool = True) -> EncoderBatch:
@@ -49,8 +55,9 @@ def recommender(own: TableEncoder | TokenEncoder) -> Recommender:
     for parameter in lora_parameters(lm).values():
         torch.nn.init.normal_(parameter, std=0.2)
     tokenizer = FakeTokenizer()
-    projector = Projector(6, 6, HIDDEN, init="torch-default") if "vectors" in own.gives else None
-    return Recommender(lm, answer=tokenizer.answer, readout="yes_minus_no", encoder=own, projector=projector)
+    dims = {"user": 6, "item": 6}
+    projectors = {"": Projector(dims, HIDDEN, init="torch-default")} if "vectors" in own.gives else {}
+    return Recommender(lm, answer=tokenizer.answer, readout="yes_minus_no", encoders={"": own}, projectors=projectors)
 
 
 def test_a_slot_stands_behind_each_title_and_knows_its_item() -> None:
@@ -64,10 +71,11 @@ def test_a_slot_stands_behind_each_title_and_knows_its_item() -> None:
     assert shown[1] == '<s>#Question: liked none. Taste <user>. New: "Fargo" with <item>? #Answer:'
     assert shown[2].startswith('<s>#Question: liked "Fargo"<history>, "Heat (1995)"<history>, "Up"<history>. Taste')
     assert prompts.history_items.tolist() == HISTORIES.tolist()
-    assert ((prompts.history_slot >= 0) == (HISTORIES > 0)).all()
+    assert ((prompts.slots["history"] >= 0) == (HISTORIES > 0)).all()
     # What stands before the first slot is constant, and the user slot comes after the history.
     first = [
-        min(row[row >= 0], default=user[0]) for row, user in zip(prompts.history_slot, prompts.user_slot, strict=True)
+        min(row[row >= 0], default=user[0])
+        for row, user in zip(prompts.slots["history"], prompts.slots["user"], strict=True)
     ]
     assert prompts.before_user.tolist() == first
 
@@ -77,7 +85,7 @@ def test_the_text_variant_lists_the_titles_as_ever() -> None:
     text = encoder().encode(ITEMS, HISTORIES, "text")
     same = PromptEncoder(plain, FakeTokenizer(), TITLES, max_tokens=1000).encode(ITEMS, HISTORIES, "text")
     assert text.ids.tolist() == same.ids.tolist()
-    assert text.history_slot.shape == (6, 0)
+    assert text.slots == {}
     assert template_faults(dataclasses.replace(TEMPLATE, text=TEMPLATE.hybrid))
 
 
@@ -88,7 +96,7 @@ def test_titles_that_do_not_fit_leave_with_their_slots() -> None:
         prompts = encoder(tokens=2, max_tokens=int(whole.lengths[0]) - cut).encode(ITEMS[5:], HISTORIES[5:], "hybrid")
         assert prompts.n_history_used.tolist() == [kept]
         assert prompts.history_items[0].tolist() == [0] * (3 - kept) + HISTORIES[5, 3 - kept :].tolist()
-        assert (prompts.history_slot[0] >= 0).sum() == 2 * kept
+        assert (prompts.slots["history"][0] >= 0).sum() == 2 * kept
 
 
 @pytest.mark.parametrize("share", SHARES)
@@ -99,7 +107,7 @@ def test_scores_are_those_of_the_plain_forward_pass(own, share: Share) -> None:
     prompts = encoder(tokens=tokens).encode(ITEMS, HISTORIES, "hybrid")
     rows = np.arange(6)
     own_rows = batch_of(rows, with_history=own is TableEncoder)
-    scores = model(build_batch(prompts, rows, encoder_batch=own_rows, share=share)).detach()
+    scores = model(build_batch(prompts, rows, encoders={"": own_rows}, share=share)).detach()
     assert (scores[3] - scores[4]).abs() > 1e-4, "equal titles, different vectors"
     for row in rows:
         assert scores[row].item() == pytest.approx(plain_score(model, prompts, row), abs=2e-5)
@@ -109,22 +117,23 @@ def plain_score(model: Recommender, prompts: EncodedPrompts, row: int) -> float:
     """One prompt, one vector at a time, through the language model itself."""
 
     def mapped(vectors: torch.Tensor, side: str) -> torch.Tensor:
-        if model.projector is None:
+        if not model.projectors:
             return vectors
-        mlp = model.projector.mlps["both"]
-        mean, std = getattr(model.projector, f"{side}_mean"), getattr(model.projector, f"{side}_std")
+        projector = model.projectors[""]
+        mlp = projector.mlps["both"]
+        mean, std = getattr(projector, f"{side}_mean"), getattr(projector, f"{side}_std")
         return mlp((vectors - mean) / std).view(1, -1, HIDDEN)
 
     with torch.no_grad():
-        pair = model.encoder.encode(batch_of(np.array([row])))
+        pair = model.encoders[""].encode(batch_of(np.array([row])))
         embedded = model.lm.get_input_embeddings()(torch.from_numpy(prompts.prompt(row).astype(np.int64))).clone()
-        embedded[prompts.user_slot[row]] = mapped(pair.user, "user")[0]
-        embedded[prompts.item_slot[row]] = mapped(pair.item, "item")[0]
-        slots = prompts.history_slot[row].reshape(HISTORIES.shape[1], -1)
+        embedded[prompts.slots["user"][row]] = mapped(pair.user, "user")[0]
+        embedded[prompts.slots["item"][row]] = mapped(pair.item, "item")[0]
+        slots = prompts.slots["history"][row].reshape(HISTORIES.shape[1], -1)
         for item, at in zip(HISTORIES[row], slots, strict=True):
             if item:
                 one = EncoderBatch(user=torch.tensor([0]), item=torch.tensor([item]), history=torch.zeros(1, 3).long())
-                embedded[at] = mapped(model.encoder.encode(one).item, "item")[0]
+                embedded[at] = mapped(model.encoders[""].encode(one).item, "item")[0]
         logits = model.lm(inputs_embeds=embedded[None]).logits[0, -1]
     return float(logits[2] - logits[3])
 
@@ -137,9 +146,9 @@ def test_gradients_reach_mapping_and_encoder_through_the_history(share: Share) -
     for chosen in (share, "none"):
         model = recommender(TableEncoder())
         model.set_trainable(["projector", "encoder"])
-        model(build_batch(prompts, rows, encoder_batch=batch_of(rows), share=chosen)).sum().backward()
+        model(build_batch(prompts, rows, encoders={"": batch_of(rows)}, share=chosen)).sum().backward()
         found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
-    assert found[0]["encoder.item.weight"][1].abs().sum() > 0  # item 1 is in histories only
+    assert found[0]["_encoders.of_.item.weight"][1].abs().sum() > 0  # item 1 is in histories only
     for name, gradient in found[1].items():
         torch.testing.assert_close(found[0][name], gradient, rtol=1e-4, atol=1e-6)
 
@@ -147,12 +156,13 @@ def test_gradients_reach_mapping_and_encoder_through_the_history(share: Share) -
 def test_slots_of_the_history_are_checked() -> None:
     own = encoder()
     prompts = own.encode(ITEMS, HISTORIES, "hybrid")
-    moved = dataclasses.replace(prompts, history_slot=np.where(prompts.history_slot < 0, -1, prompts.history_slot + 1))
+    places = prompts.slots["history"]
+    moved = dataclasses.replace(prompts, slots={**prompts.slots, "history": np.where(places < 0, -1, places + 1)})
     with pytest.raises(RunError, match="its history slot does not hold the placeholder"):
         check_slots(moved, own.tokenizer.pad_id)
     shared = dataclasses.replace(prompts, before_user=prompts.before_user + 1)
     with pytest.raises(RunError, match="sharing would mix"):
-        build_batch(shared, np.arange(2), encoder_batch=batch_of(np.arange(2)), share="before-user")
+        build_batch(shared, np.arange(2), encoders={"": batch_of(np.arange(2))}, share="before-user")
 
 
 def test_prompts_in_words_show_the_slots() -> None:

@@ -21,7 +21,7 @@ from collm.model.hf_tokenizer import HfTokenizer
 from collm.model.parameters import add_lora, lora_parameters
 from collm.model.prefix.batch import build_batch
 from collm.model.recommender import Recommender
-from collm.prompt.encode import PromptEncoder
+from collm.prompt.encode import PromptEncoder, SlotFill
 from collm.prompt.encoded import EncodedPrompts
 from collm.registry import default_registry
 
@@ -191,15 +191,17 @@ def test_a_chat_prompt_is_the_models_own_template_and_the_answer_follows_it(root
 def test_chat_prompts_share_beginnings_keep_their_slots_and_stay_within_the_limit(root: Path, name: str) -> None:
     backbone = opened(root / name).in_chat(QUESTION.format('"Heat (1995)"', '"Alien (1979)"'))
     lm, tokenizer = backbone.load(dtype=torch.float32, device=CPU), backbone.tokenizer()
-    encoder = PromptEncoder(TEMPLATE, tokenizer, TITLES, tokens_per_slot=(2, 1), max_tokens=500)
+    encoder = PromptEncoder(
+        TEMPLATE, tokenizer, TITLES, fills={"user": SlotFill(2), "item": SlotFill(1)}, max_tokens=500
+    )
     hybrid = encoder.encode(ITEMS, HISTORIES, "hybrid")
     after = len(tokenizer.chat.after)
     assert after > 0
     for place in range(len(ITEMS)):
         ids = hybrid.prompt(place)
         assert tuple(ids[-after:]) == tokenizer.chat.after
-        assert (ids[hybrid.user_slot[place]] == tokenizer.pad_id).all()
-        assert tokenizer.decode(ids[hybrid.item_slot[place][0] + 1 : -after].tolist()) == "? #Answer:"
+        assert (ids[hybrid.slots["user"][place]] == tokenizer.pad_id).all()
+        assert tokenizer.decode(ids[hybrid.slots["item"][place][0] + 1 : -after].tolist()) == "? #Answer:"
     text = encoder.encode(ITEMS, HISTORIES, "text")
     recommender = Recommender(lm, answer=tokenizer.answer, readout="yes_minus_no").eval()
     with torch.no_grad():

@@ -111,7 +111,7 @@ def test_parts_keep_their_marks() -> None:
         ("{target} ]] x", r"'\]\]' without its pair"),
         ("{target} [[ [[ {user}]]]] x", r"'\[\[' without its pair; .* nested"),
         ("{target} {user} x", r"'\{user\}' must stand inside \[\[...\]\]"),
-        ("{target} x", "needs exactly one user slot, got 0; .*exactly one item slot, got 0"),
+        ("{target} x", "needs at least one user slot, got 0; .*at least one item slot, got 0"),
         ("[[{user} {item}]] x", "needs exactly one target title, got 0"),
         ("{target} [[{user} {item}]] ", "must end in words"),
         ("[[{target} {user} {item}]] x", "text variant: needs exactly one target title, got 0"),

@@ -11,17 +11,21 @@ from small_prompts import small_template
 
 from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot
 from collm.errors import DataError, RunError, SpecError
-from collm.prompt.encode import EncodedPrompts, PromptEncoder, check_slots
+from collm.prompt.encode import EncodedPrompts, PromptEncoder, SlotFill, check_slots
 from collm.testing.fakes import FakeTokenizer
 
 TEMPLATE = small_template(HistoryTitles())
 TITLES = ["", "Heat (1995)", " Alien, The ", "Fargo", "Seven Samurai (1954)", "Up"]
 
 
+def fills(slots: tuple[int, int]) -> dict[str, SlotFill]:
+    return {side: SlotFill(n) for side, n in zip(("user", "item"), slots, strict=True)}
+
+
 def make(
     template: PromptTemplate = TEMPLATE, titles: list[str] = TITLES, *, max_tokens: int = 1000, slots: tuple = (1, 1)
 ) -> PromptEncoder:
-    return PromptEncoder(template, FakeTokenizer(4096), titles, tokens_per_slot=slots, max_tokens=max_tokens)
+    return PromptEncoder(template, FakeTokenizer(4096), titles, fills=fills(slots), max_tokens=max_tokens)
 
 
 def rows(*pairs: tuple[int, list[int]], width: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +36,7 @@ def rows(*pairs: tuple[int, list[int]], width: int = 4) -> tuple[np.ndarray, np.
 def text_of(encoder: PromptEncoder, prompts: EncodedPrompts, index: int) -> str:
     """Decodes everything but BOS and slots, which are shown as | ."""
     ids = prompts.prompt(index).tolist()
-    slots = {*prompts.user_slot[index].tolist(), *prompts.item_slot[index].tolist()}
+    slots = {at for places in prompts.slots.values() for at in places[index].tolist()}
     assert ids[0] == 1
     decode = encoder.tokenizer.decode
     return "".join("|" if at in slots else decode([number]) for at, number in enumerate(ids) if at > 0)
@@ -53,7 +57,7 @@ def test_prompts_read_as_the_template_says() -> None:
         '#Question: liked "Up". New: "Seven Samurai (1954)"? #Answer:',
     ]
     assert hybrid.n_history_used.tolist() == [2, 0, 1]
-    assert text.user_slot.shape == text.item_slot.shape == (3, 0)
+    assert text.slots == {}
 
 
 def test_ids_are_those_of_the_whole_text() -> None:
@@ -89,11 +93,11 @@ def test_slots_hold_the_placeholder_where_the_words_say(slots: tuple[int, int]) 
     encoder = make(slots=slots)
     items, histories = rows((3, [1, 2]), (5, []))
     prompts = encoder.encode(items, histories, "hybrid")
-    assert prompts.user_slot.shape == (2, slots[0])
-    assert prompts.item_slot.shape == (2, slots[1])
+    assert prompts.slots["user"].shape == (2, slots[0])
+    assert prompts.slots["item"].shape == (2, slots[1])
     for index in range(2):
         ids = prompts.prompt(index)
-        user, item = prompts.user_slot[index], prompts.item_slot[index]
+        user, item = prompts.slots["user"][index], prompts.slots["item"][index]
         assert (np.diff(user) == 1).all()
         assert (ids[user] == 0).all()
         assert (ids[item] == 0).all()
@@ -114,7 +118,7 @@ def test_shared_ends_where_the_target_begins() -> None:
         assert encoder.tokenizer.decode(first[n:].tolist()).startswith(' "Fargo"')
         assert encoder.tokenizer.decode(second[n:].tolist()).startswith(' "Seven')
     hybrid = encoder.encode(items, histories, "hybrid")
-    assert (hybrid.before_user == hybrid.user_slot[:, 0]).all()
+    assert (hybrid.before_user == hybrid.slots["user"][:, 0]).all()
     assert (hybrid.before_user < hybrid.shared).all()
     text = encoder.encode(items, histories, "text")
     assert (text.before_user == text.shared).all()
@@ -125,7 +129,7 @@ def test_a_target_before_the_user_slot_ends_what_is_shared() -> None:
     template = PromptTemplate(hybrid=segments, text=(TargetTitle(), Text("? A:")))
     prompts = make(template).encode(*rows((3, [1])), "hybrid")
     assert prompts.shared[0] == prompts.before_user[0] == 2
-    assert prompts.user_slot[0, 0] > prompts.item_slot[0, 0] > prompts.shared[0]
+    assert prompts.slots["user"][0, 0] > prompts.slots["item"][0, 0] > prompts.shared[0]
 
 
 def test_history_is_shortened_from_the_oldest_and_the_question_never() -> None:
@@ -235,17 +239,18 @@ def test_take_and_prompt() -> None:
     assert len(taken) == 3
     for place, index in enumerate([2, 0, 2]):
         assert taken.prompt(place).tolist() == prompts.prompt(index).tolist()
-        assert taken.user_slot[place] == prompts.user_slot[index]
+        assert taken.slots["user"][place] == prompts.slots["user"][index]
         assert taken.shared[place] == prompts.shared[index]
     check_slots(taken, 0)
 
 
 def test_slots_are_checked() -> None:
     prompts = make().encode(*rows((3, [1, 2]), (5, [])), "hybrid")
-    moved = dataclasses.replace(prompts, user_slot=prompts.user_slot + 1)
+    moved = dataclasses.replace(prompts, slots={**prompts.slots, "user": prompts.slots["user"] + 1})
     with pytest.raises(RunError, match="row 0: its user slot does not hold the placeholder"):
         check_slots(moved, 0)
-    outside = dataclasses.replace(prompts, item_slot=prompts.item_slot + np.array([[0], [99]], dtype=np.int32))
+    moved_far = prompts.slots["item"] + np.array([[0], [99]], dtype=np.int32)
+    outside = dataclasses.replace(prompts, slots={**prompts.slots, "item": moved_far})
     with pytest.raises(RunError, match="row 1: its item slot lies outside"):
         check_slots(outside, 0)
 
@@ -270,7 +275,7 @@ def test_other_answer_words_than_the_backbone_reads() -> None:
 
 
 def test_slots_take_at_least_one_token() -> None:
-    with pytest.raises(SpecError, match=r"at least one token, got \(0, 1\)"):
+    with pytest.raises(SpecError, match=r"slot \{user\} takes at least one token"):
         make(slots=(0, 1))
 
 
@@ -291,12 +296,12 @@ def test_tokens_of_a_slot_are_joined_as_the_template_says() -> None:
     prompts = joined.encode(*rows((3, [1])), "hybrid")
     assert text_of(joined, prompts, 0).count("|.|.|") == 1
     assert "with|.|?" in text_of(joined, prompts, 0)
-    user, item = prompts.user_slot[0], prompts.item_slot[0]
+    user, item = prompts.slots["user"][0], prompts.slots["item"][0]
     assert np.diff(user).tolist() == [2, 2]
     assert np.diff(item).tolist() == [2]
     assert (prompts.prompt(0)[user] == joined.tokenizer.pad_id).all()
     plain = make(slots=(3, 2)).encode(*rows((3, [1])), "hybrid")
-    assert np.diff(plain.user_slot[0]).tolist() == [1, 1]
+    assert np.diff(plain.slots["user"][0]).tolist() == [1, 1]
 
 
 def test_a_leading_space_is_for_tokenizers_that_put_one() -> None:

@@ -23,8 +23,7 @@ def prompts_of(*sequences: list[int]) -> EncodedPrompts:
     return EncodedPrompts(
         ids=np.array([number for ids in sequences for number in ids], dtype=np.int32),
         offsets=np.concatenate([[0], np.cumsum([len(ids) for ids in sequences])]).astype(np.int64),
-        user_slot=numbers[:, None],
-        item_slot=numbers[:, None] + 1,
+        slots={"user": numbers[:, None], "item": numbers[:, None] + 1},
         shared=numbers,
         before_user=numbers,
         n_history_used=numbers,
@@ -37,7 +36,7 @@ def test_parts_become_one(largest: int, dtype: type) -> None:
     whole = joined(parts)
     assert whole.ids.dtype == dtype
     assert [whole.prompt(row).tolist() for row in range(4)] == [[1, 2, 3], [4], [5, largest], [6, 7]]
-    assert whole.user_slot[:, 0].tolist() == [0, 1, 0, 0]
+    assert whole.slots["user"][:, 0].tolist() == [0, 1, 0, 0]
     assert whole.take(np.array([3, 1])).prompt(0).tolist() == [6, 7]
     with pytest.raises(ValueError, match="read-only"):
         whole.ids[0] = 9
@@ -58,7 +57,12 @@ def test_chunks_are_no_part_of_the_result(monkeypatch: pytest.MonkeyPatch) -> No
     whole = encoder.encode(items, histories, "hybrid")
     monkeypatch.setattr(encode, "ROWS_AT_ONCE", 2)
     cut = encoder.encode(items, histories, "hybrid")
+    assert whole.slots.keys() == cut.slots.keys() == {"user", "item"}
+    for name, places in whole.slots.items():
+        assert np.array_equal(places, cut.slots[name]), name
     for name, value in vars(whole).items():
+        if name == "slots":
+            continue
         assert np.array_equal(value, getattr(cut, name)), name
 
 

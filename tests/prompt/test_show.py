@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot
-from collm.prompt.encode import PromptEncoder
+from collm.prompt.encode import PromptEncoder, SlotFill
 from collm.prompt.show import show_prompts
 from collm.testing.fakes import FakeTokenizer
 
@@ -26,7 +26,11 @@ TEMPLATE = PromptTemplate(
 
 def test_both_variants_with_slots_and_tokens() -> None:
     encoder = PromptEncoder(
-        TEMPLATE, FakeTokenizer(bos=False), ["", "Heat", "Up"], tokens_per_slot=(2, 1), max_tokens=100
+        TEMPLATE,
+        FakeTokenizer(bos=False),
+        ["", "Heat", "Up"],
+        fills={"user": SlotFill(2), "item": SlotFill(1)},
+        max_tokens=100,
     )
     shown = show_prompts(encoder, 2, [0, 1])
     assert json.loads(json.dumps(shown)) == shown

@@ -120,8 +120,8 @@ def without(kind: type) -> tuple:
     [
         ({"hybrid": without(TargetTitle)}, "hybrid variant: needs exactly one target title, got 0"),
         ({"hybrid": (*HYBRID[:1], HistoryTitles(), *HYBRID[1:])}, "one list of history titles at most, got 2"),
-        ({"hybrid": without(UserSlot)}, "hybrid variant: needs exactly one user slot, got 0"),
-        ({"hybrid": (ItemSlot(), *HYBRID)}, "hybrid variant: needs exactly one item slot, got 2"),
+        ({"hybrid": without(UserSlot)}, "hybrid variant: needs at least one user slot, got 0"),
+        ({"hybrid": (ItemSlot(), *HYBRID)}, "hybrid variant: takes the slot item once, got 2"),
         ({"hybrid": (UserSlot(collaborative=False), *without(UserSlot))}, "text variant: must have no user slot"),
         ({"hybrid": (*HYBRID, Text(" "))}, "hybrid variant: must end in words"),
         ({"hybrid": HYBRID[:-1]}, "hybrid variant: must end in words"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -112,6 +113,13 @@ def build(config: DatasetConfig, *, context: BuildContext) -> Source:
     return Source(config)
 
 
+def spec_of(sections: dict[str, Any], *, spec_hash: str, metrics: tuple[str, ...] = ()) -> Any:
+    """What is read of a resolved spec."""
+    given = [(kind, kind, config) for kind, config in sections.items()]
+    evaluate = SimpleNamespace(metrics=metrics)
+    return SimpleNamespace(spec_hash=spec_hash, evaluate=evaluate, components=lambda: iter(given), **sections)
+
+
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_files_of_a_component_of_any_kind_decide_the_run(tmp_path: Path, kind: str) -> None:
     (place,) = files(tmp_path, "file")
@@ -123,12 +131,11 @@ def test_files_of_a_component_of_any_kind_decide_the_run(tmp_path: Path, kind: s
     component = Component(kind, "named", f"{__name__}:build", Named, "Named.", **gives)  # type: ignore[arg-type]
     plain = Component("dataset", "rows", f"{__name__}:build", DatasetConfig, "Rows.")
     registry = registry_of([component, plain])
-    sections = dict.fromkeys(("encoder", "backbone", "prompt", "tuning"))
-    sections["dataset"] = DatasetConfig(name="rows")
+    sections: dict[str, Any] = {"dataset": DatasetConfig(name="rows")}
     if kind != "metric":
         sections[kind] = Named(name="named", file=place)
     metrics = ("named",) if kind == "metric" else ()
-    spec = SimpleNamespace(spec_hash="0123456789", evaluate=SimpleNamespace(metrics=metrics), **sections)
+    spec = spec_of(sections, spec_hash="0123456789", metrics=metrics)
     context = BuildContext(tmp_path)
 
     first = run_hash(spec, registry, context)  # type: ignore[arg-type]
@@ -144,10 +151,8 @@ def test_the_dataset_says_what_its_path_holds(tmp_path: Path) -> None:
     one, two = files(tmp_path, "one", "two")
 
     def hashed(path: Path | None) -> str:
-        sections = dict.fromkeys(("encoder", "backbone", "prompt", "tuning"))
-        dataset = DatasetConfig(name="rows", path=path)
-        spec = SimpleNamespace(spec_hash="abc", evaluate=SimpleNamespace(metrics=()), dataset=dataset, **sections)
-        return run_hash(spec, registry, BuildContext(tmp_path))  # type: ignore[arg-type]
+        spec = spec_of({"dataset": DatasetConfig(name="rows", path=path)}, spec_hash="abc")
+        return run_hash(spec, registry, BuildContext(tmp_path))
 
     assert hashed(None) == "abc"
     assert len({hashed(None), hashed(one), hashed(two)}) == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import polars as pl
 import pytest
@@ -111,13 +113,13 @@ def test_a_second_is_never_divided(data: PreparedData, share: float) -> None:
 
 def test_the_spec_decides_through_its_strategy() -> None:
     class Spec:
-        encoder = object()
         tuning = TwoStepConfig(name="default", held_out_share=0.25)
+        all_encoders: ClassVar = {"": object()}
 
     registry = default_registry()
     assert held_out_share(Spec(), registry) == 0.0
     Spec.tuning = TwoStepConfig(name="default", held_out_share=0.25, collaborative=StepConfig(rows="held-out"))
     assert held_out_share(Spec(), registry) == 0.25
     assert default(Spec.tuning).plan()[0].optimiser["lora"].rows == "all"
-    Spec.encoder = None
+    Spec.all_encoders = {}
     assert held_out_share(Spec(), registry) == 0.0

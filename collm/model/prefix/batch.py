@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
 from collm.contracts.encoder import EncoderBatch
+from collm.contracts.prompt import SLOTS_PER_ROW
 from collm.errors import RunError
-from collm.model.prefix.levels import NO_SLOTS, PrefixLevel, Slots, split_common
+from collm.model.prefix.levels import PrefixLevel, Slots, split_common
 
 Array = np.ndarray[Any, Any]
-# Positions of user, item and history slots, int [batch, k] each.
-SlotPositions = tuple[Array, Array, Array]
+# Name -> positions of its slots, int [batch, k], -1 = none.
+SlotPositions = Mapping[str, Array]
 Share = Literal["none", "before-user", "through-user", "both"]
 
 
@@ -33,28 +34,18 @@ class Prompts(Protocol):
         ...
 
     @property
-    def user_slot(self) -> Array:
-        """Int [n, k] positions within the prompt; k = 0 without slots."""
-        ...
-
-    @property
-    def item_slot(self) -> Array:
-        """Int [n, k] positions within the prompt."""
-        ...
-
-    @property
-    def history_slot(self) -> Array:
-        """Int [n, length * k] positions within the prompt, -1 = none; width 0 without slots in the history."""
+    def slots(self) -> Mapping[str, Array]:
+        """Name -> int [n, k] positions within the prompt, -1 = none; names as `collm.contracts.prompt.Slot.name`."""
         ...
 
     @property
     def history_items(self) -> Array:
-        """Int [n, length] item ids of these slots, 0 = none."""
+        """Int [n, length] item ids of the slots in the history, 0 = none; width 0 without such slots."""
         ...
 
     @property
     def before_user(self) -> Array:
-        """Int [n] leading tokens before the first slot of user or history."""
+        """Int [n] leading tokens before the first slot."""
         ...
 
     @property
@@ -70,25 +61,21 @@ class PromptBatch:
     Attributes:
         ids: int64 [batch, length], right-padded.
         lengths: int64 [batch].
-        user: Slots among the flattened `ids`; empty for the text variant.
-        item: Likewise.
-        encoder: The encoder's input for the same rows; None for the text variant.
+        slots: Name -> slots among the flattened `ids`; empty for the text variant.
+        encoders: Name -> the encoder's input for the same rows; empty for the text variant.
         label: float32 [batch]; None where unknown.
         row_index: int64 [batch] which prompt each row is.
         tree: Levels from the root down, the last one holding one node per row in order; None = nothing is shared.
-        history: Slots of history items among the flattened `ids`.
-        history_items: int64 [batch, length] their items, 0 = none.
+        history_items: int64 [batch, length] items of the slots in the history, 0 = none.
     """
 
     ids: torch.Tensor
     lengths: torch.Tensor
-    user: Slots
-    item: Slots
-    encoder: EncoderBatch | None
     label: torch.Tensor | None
     row_index: torch.Tensor
+    slots: Mapping[str, Slots] = field(default_factory=dict)
+    encoders: Mapping[str, EncoderBatch] = field(default_factory=dict)
     tree: tuple[PrefixLevel, ...] | None = None
-    history: Slots = NO_SLOTS
     history_items: torch.Tensor | None = None
 
     def __len__(self) -> int:
@@ -104,24 +91,24 @@ def build_batch(
     prompts: Prompts,
     rows: Array,
     *,
-    encoder_batch: EncoderBatch | None = None,
+    encoders: Mapping[str, EncoderBatch] | None = None,
     label: torch.Tensor | None = None,
     share: Share = "none",
     device: torch.device | str = "cpu",
 ) -> PromptBatch:
     """Collates prompts.
 
-    Rows are grouped by their very tokens (and, where the user slot is shared, by the encoder's user and history), so
+    Rows are grouped by their very tokens (and, where a slot is shared, by the encoders' users and histories), so
     sharing is exact whatever rows come together; it only pays where rows of one prefix do.
 
     Args:
         prompts: Encoded prompts.
         rows: int64 [batch] which of them.
-        encoder_batch: The encoder's input for the same rows.
+        encoders: Name -> the encoder's input for the same rows.
         label: float32 [batch].
-        share: What is run once: `none`; `before-user` = tokens before the user slot; `through-user` = tokens before the
-            target title (not for an encoder whose user vector depends on the item); `both` = two levels, so that the
-            first can be run without gradient where the language model and its adapters are frozen. The words with
+        share: What is run once: `none`; `before-user` = tokens before the first slot; `through-user` = tokens before
+            the target title (not for an encoder whose user vector depends on the item); `both` = two levels, so that
+            the first can be run without gradient where the language model and its adapters are frozen. The words with
             which all prompts begin are a level of their own before these.
         device: Where the tensors go.
 
@@ -137,32 +124,25 @@ def build_batch(
     offsets = np.asarray(prompts.offsets, dtype=np.int64)
     starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
     sequences = [np.asarray(prompts.ids[start : start + n]) for start, n in zip(starts, lengths, strict=True)]
-    slots = (
-        np.asarray(prompts.user_slot)[rows],
-        np.asarray(prompts.item_slot)[rows],
-        np.asarray(prompts.history_slot)[rows],
-    )
+    slots = {name: np.asarray(places)[rows] for name, places in prompts.slots.items()}
     items = np.asarray(prompts.history_items)[rows]
     width = int(lengths.max())
     ids = np.zeros((len(rows), width), dtype=np.int64)
     ids[np.arange(width) < lengths[:, None]] = np.concatenate(sequences)
-    flat = [_slots(slot, width, device) for slot in slots]
     tree = None
     if share != "none":
         cuts = _cuts(prompts, rows, share, slots)
         before_slots = int(np.asarray(prompts.before_user)[rows].min())
-        levels = _tree(sequences, cuts, _user_keys(encoder_batch, items), slots, device)
+        levels = _tree(sequences, cuts, _user_keys(encoders or {}, items), slots, device)
         tree = levels if len(levels) < 2 else (*split_common(levels[0], before_slots), *levels[1:])
     return PromptBatch(
         ids=_tensor(ids, device),
         lengths=_tensor(lengths, device),
-        user=flat[0],
-        item=flat[1],
-        encoder=encoder_batch,
         label=label,
         row_index=_tensor(rows, device),
+        slots={name: _slots(places, width, device) for name, places in slots.items()},
+        encoders=encoders or {},
         tree=tree,
-        history=flat[2],
         history_items=_tensor(items, device) if items.shape[1] else None,
     )
 
@@ -172,29 +152,31 @@ def _cuts(prompts: Prompts, rows: Array, share: Share, slots: SlotPositions) -> 
     shared = np.asarray(prompts.shared, dtype=np.int64)[rows]
     before = np.minimum(np.asarray(prompts.before_user, dtype=np.int64)[rows], shared)
     chosen = {"before-user": [before], "through-user": [shared], "both": [before, shared]}[share]
-    user, item, history = slots
-    if item.shape[1] and (item.min(1) < chosen[-1]).any():
-        raise RunError("prompt: an item slot lies before the end of the shared part; sharing would mix target items")
-    if user.shape[1] and (user.min(1) < before).any():
-        raise RunError("prompt: a user slot lies in the part before the user slot; sharing would mix users")
-    if ((history >= 0) & (history < before[:, None])).any():
-        raise RunError("prompt: a slot of the history lies in the part before all slots; sharing would mix histories")
+    for name, places in slots.items():
+        of_row = name.partition(".")[0] in SLOTS_PER_ROW
+        early = (places >= 0) & (places < (chosen[-1] if of_row else before)[:, None])
+        if early.any():
+            part = "the end of the shared part" if of_row else "the end of the part before all slots"
+            mixed = {"user": "users", "history": "histories"}.get(name.partition(".")[0], "target items")
+            raise RunError(f"prompt: the slot {name} lies before {part}; sharing would mix {mixed}")
     return chosen
 
 
-def _user_keys(encoder_batch: EncoderBatch | None, items: Array) -> list[bytes]:
-    """Returns what decides a row's user vector and those of its history items, beside the target item."""
+def _user_keys(encoders: Mapping[str, EncoderBatch], items: Array) -> list[bytes]:
+    """Returns what decides a row's user vectors and those of its history items, beside the target item."""
     n = len(items)
-    if encoder_batch is None:
+    parts: list[torch.Tensor] = [torch.from_numpy(items.astype(np.int64))] if items.shape[1] else []
+    for batch in encoders.values():
+        parts.append(batch.user.reshape(n, 1).cpu())
+        if batch.history is not None:
+            parts.append(batch.history.cpu())
+        if batch.earlier is not None:
+            parts.append(batch.earlier[:, :2].long().cpu())  # the item's counts are no part of a user vector
+        if batch.timestamp is not None:
+            parts.append(batch.timestamp.reshape(n, 1).cpu())
+    if not parts:
         return [b""] * n
-    parts = [encoder_batch.user.reshape(n, 1)]
-    if items.shape[1]:
-        parts.append(torch.from_numpy(items.astype(np.int64)).to(parts[0].device))
-    if encoder_batch.history is not None:
-        parts.append(encoder_batch.history)
-    if encoder_batch.earlier is not None:
-        parts.append(encoder_batch.earlier[:, :2].long())  # the item's counts are no part of a user vector
-    return [row.tobytes() for row in np.ascontiguousarray(torch.cat(parts, dim=1).cpu().numpy())]
+    return [row.tobytes() for row in np.ascontiguousarray(torch.cat(parts, dim=1).numpy())]
 
 
 def _tree(
@@ -202,8 +184,7 @@ def _tree(
 ) -> tuple[PrefixLevel, ...]:
     n = len(sequences)
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    user, _, history = slots
-    has_slot = [bool((user < cut[:, None]).any() or ((history >= 0) & (history < cut[:, None])).any()) for cut in cuts]
+    has_slot = [any(((at >= 0) & (at < cut[:, None])).any() for at in slots.values()) for cut in cuts]
     ends, levels = [*cuts, lengths], []
     start, above = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     for depth, end in enumerate(ends):
@@ -241,21 +222,19 @@ def _level(
     lengths = end[first] - start[first]
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     ids = np.concatenate([sequences[i][start[i] : end[i]] for i in first]).astype(np.int64)
-    found = []
-    for slot in slots:
-        k = slot.shape[1]
-        inside = (slot[first] >= start[first, None]) & (slot[first] < end[first, None])
-        at = (slot[first] - start[first, None] + offsets[:, None])[inside]
+    found = {}
+    for name, places in slots.items():
+        k = places.shape[1]
+        inside = (places[first] >= start[first, None]) & (places[first] < end[first, None])
+        at = (places[first] - start[first, None] + offsets[:, None])[inside]
         source = (first[:, None] * k + np.arange(k))[inside]
-        found.append(Slots(_tensor(at, device), _tensor(source, device)))
+        found[name] = Slots(_tensor(at, device), _tensor(source, device))
     return PrefixLevel(
         ids=_tensor(ids, device),
         lengths=_tensor(lengths, device),
         starts=_tensor(start[first], device),
         parent=_tensor(above[first], device),
-        user=found[0],
-        item=found[1],
-        history=found[2],
+        slots=found,
     )
 
 

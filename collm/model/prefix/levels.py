@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -24,9 +24,6 @@ class Slots:
     source: torch.Tensor
 
 
-NO_SLOTS = Slots(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
-
-
 @dataclass(frozen=True)
 class PrefixLevel:
     """Nodes of one depth; a node is a run of tokens shared by all rows below it. Tokens are packed without padding.
@@ -36,23 +33,19 @@ class PrefixLevel:
         lengths: int64 [n_nodes]; zero is possible.
         starts: int64 [n_nodes] position of the node's first token in the prompt.
         parent: int64 [n_nodes] node of the level above; zeros in the first level.
-        user: Slots among `ids` that take user vectors.
-        item: Slots among `ids` that take item vectors.
-        history: Slots among `ids` that take vectors of history items.
+        slots: Name -> slots among `ids`.
     """
 
     ids: torch.Tensor
     lengths: torch.Tensor
     starts: torch.Tensor
     parent: torch.Tensor
-    user: Slots
-    item: Slots
-    history: Slots = NO_SLOTS
+    slots: Mapping[str, Slots] = field(default_factory=dict)
 
     @property
     def has_slots(self) -> bool:
         """Whether any token is replaced by a vector."""
-        return any(slots.at.numel() for slots in (self.user, self.item, self.history))
+        return any(slots.at.numel() for slots in self.slots.values())
 
 
 def root_level(sequences: Sequence[torch.Tensor]) -> PrefixLevel:
@@ -63,9 +56,8 @@ def root_level(sequences: Sequence[torch.Tensor]) -> PrefixLevel:
     """
     ids = torch.cat(list(sequences))
     lengths = torch.tensor([len(sequence) for sequence in sequences], device=ids.device)
-    none = Slots(ids[:0], ids[:0])
     zeros = torch.zeros_like(lengths)
-    return PrefixLevel(ids=ids, lengths=lengths, starts=zeros, parent=zeros, user=none, item=none)
+    return PrefixLevel(ids=ids, lengths=lengths, starts=zeros, parent=zeros)
 
 
 def node_tokens(level: PrefixLevel) -> tuple[torch.Tensor, ...]:
@@ -100,9 +92,7 @@ def split_common(level: PrefixLevel, at_most: int) -> tuple[PrefixLevel, ...]:
         ids=level.ids[kept],
         lengths=level.lengths - n,
         starts=level.starts + n,
-        user=Slots(moved[level.user.at], level.user.source),
-        item=Slots(moved[level.item.at], level.item.source),
-        history=Slots(moved[level.history.at.to(moved.device)], level.history.source),
+        slots={name: Slots(moved[slots.at], slots.source) for name, slots in level.slots.items()},
     )
     return common, rest
 
