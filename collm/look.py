@@ -14,7 +14,7 @@ from collm.contracts.backbone import BackboneConfig
 from collm.contracts.model_folder import WEIGHTS
 from collm.contracts.tuning import AdapterStepConfig, LoraConfig, TuningConfig
 from collm.errors import DataError, Problem
-from collm.prompt.template import answer_fault, template_faults
+from collm.prompt.template import answer_fault, slot_faults, template_faults
 from collm.registry import Registry
 from collm.spec.contents import spec_locations
 from collm.spec.model import ResolvedSpec
@@ -58,9 +58,8 @@ class _Eyes:
         if not any(field.startswith("backbone.") for field in faults):
             faults |= dict(self._once(f"lora {spec.backbone!r} {spec.tuning!r}", lambda: list(_lora_faults(spec))))
         if spec.backbone is not None and not any(field.startswith("prompt.") for field in faults):
-            faults |= dict(
-                self._once(f"prompt {spec.prompt!r} {spec.backbone!r}", lambda: list(self._prompt_faults(spec)))
-            )
+            what = f"prompt {spec.prompt!r} {spec.backbone!r} {spec.all_encoders!r} {spec.tuning!r}"
+            faults |= dict(self._once(what, lambda: [*self._prompt_faults(spec), *self._tuning_faults(spec)]))
         if not any(field.startswith("dataset.") for field in faults):
             faults |= dict(self._once(f"data {spec.dataset!r}", lambda: self._dataset_faults(spec)))
         yield from (spec.place(field).problem(message, field) for field, message in faults.items())
@@ -75,13 +74,35 @@ class _Eyes:
         if spec.prompt is None or spec.backbone is None:
             return
         template = self._registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
-        faults = template_faults(template)
+        faults = template_faults(template) or slot_faults(template, tuple(spec.all_encoders))
         if (words := spec.backbone.answer_words()) is not None:
             faults.append(answer_fault(template, words))
         if said := "; ".join(fault for fault in faults if fault):
             yield "prompt", said
         if spec.prompt.chat and (said := spec.backbone.chat_fault()):
             yield "prompt.chat", f"{said}; set it to false, or use a model that was trained for chats"
+
+    def _tuning_faults(self, spec: ResolvedSpec) -> Iterator[tuple[str, str]]:
+        """Compares the parts that a strategy trains with what the encoders give: words need no mapping."""
+        if spec.tuning is None or not spec.all_encoders:
+            return
+        words = ["words" in self._registry.get("encoder", each.name).gives for each in spec.all_encoders.values()]
+        build = self._registry.get("tuning", spec.tuning.name).load_factory()
+        names = ", ".join(each.name for each in spec.all_encoders.values())
+        for step in build(spec.tuning).plan():
+            maps = not {"projector", "encoder"}.isdisjoint(step.groups)
+            if step.variant == "hybrid" and maps and all(words):
+                yield (
+                    "tuning.name",
+                    f"step '{step.name}' of '{spec.tuning.name}' trains a mapping, but {names} writes words into the "
+                    "prompt and has no vectors to map; use a strategy that trains LoRA on them (words, words-once)",
+                )
+            if step.variant == "hybrid" and not maps and not all(words):
+                yield (
+                    "tuning.name",
+                    f"step '{step.name}' of '{spec.tuning.name}' has no mapping for the vectors of {names}; use a "
+                    "strategy that has one (default, t1, t2, t3)",
+                )
 
     def _dataset_faults(self, spec: ResolvedSpec) -> list[tuple[str, str]]:
         """Asks a dataset that can look at its files' headers to do so."""

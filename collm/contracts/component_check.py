@@ -78,6 +78,8 @@ def _fact_faults(component: Component) -> Iterator[str]:
         return
     if not component.gives or not component.gives <= GIVES:
         yield f"gives must be a non-empty subset of {sorted(GIVES)}, got {sorted(component.gives)}"
+    if len(fills := component.gives - {"scores"}) > 1:
+        yield f"gives names {' and '.join(sorted(fills))}; a slot takes one of them"
     if not component.needs <= NEEDS:
         yield f"needs must be a subset of {sorted(NEEDS)}, got {sorted(component.needs)}"
     if component.floor and "scores" not in component.gives:

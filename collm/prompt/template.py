@@ -242,9 +242,9 @@ def slot_faults(template: PromptTemplate, encoders: Collection[str]) -> list[str
 
     Args:
         template: The template.
-        encoders: Names of the spec's `encoders`; one empty name where it has a single `encoder`.
+        encoders: Names of the spec's `encoders`; one empty name where it has a single `encoder`, none for text only.
     """
-    slots = template.slots()
+    slots = template.slots() if encoders else ()
     if tuple(encoders) == ("",):
         return [
             f"the slot {{{slot.field}}} names an encoder, but the spec has one `encoder`; write "

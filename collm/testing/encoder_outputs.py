@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import torch
 
-from collm.contracts.encoder import EncoderBatch, EncoderData
+from collm.contracts.encoder import EncoderBatch, EncoderData, Side
 from collm.errors import PluginError
 from collm.model.encoder import EncoderModule
 from collm.testing.component_suite import expect, naming_the_step
@@ -41,6 +41,25 @@ class OutputChecks(EncoderSubject):
             return
         expect(False, f"gives={sorted(encoder.gives)} but encode returned something; it must raise PluginError")
 
+    def test_words_are_one_line_per_id(self) -> None:
+        """`slot_words` returns one text of one line per id, the same each time, for padding and unseen ids too."""
+        if "words" not in self.component.gives:
+            return
+        encoder, data = self.fitted(), self.make_data()
+        sides: tuple[tuple[Side, int], ...] = (("user", data.n_users), ("item", data.n_items))
+        for side, last in sides:
+            ids = list(range(last + 1))
+            words = list(encoder.slot_words(side, ids))
+            expect(len(words) == len(ids), f"slot_words gave {len(words)} texts for {len(ids)} {side}s")
+            bad = [
+                each for each in words if not isinstance(each, str) or not each.strip() or len(each.splitlines()) != 1
+            ]
+            expect(not bad, f"slot_words gave {bad[:1]!r} for a {side}; asked is text of one line, not empty")
+            alone = [encoder.slot_words(side, [each])[0] for each in ids[:3]]
+            expect(
+                alone == words[:3], f"slot_words: the words of a {side} change with the ids that are asked beside it"
+            )
+
     def test_user_vector_depends_on_the_item_as_declared(self) -> None:
         """Another target item changes the user vector exactly where `user_depends_on_item` says so."""
         if not self.gives_vectors():
@@ -64,8 +83,12 @@ class OutputChecks(EncoderSubject):
             f"an item without training rows ({data.n_items}, the largest id)": (1, data.n_items),
         }
         for who, (user, item) in rows.items():
-            earlier = torch.zeros(1, 4) if encoder.reads_earlier_labels else None
-            batch = EncoderBatch(user=torch.tensor([user]), item=torch.tensor([item]), earlier=earlier)
+            batch = EncoderBatch(
+                user=torch.tensor([user]),
+                item=torch.tensor([item]),
+                earlier=torch.zeros(1, 4) if encoder.reads_earlier_labels else None,
+                timestamp=torch.zeros(1, dtype=torch.int64) if getattr(encoder, "reads_time", False) else None,
+            )
             for length in (encoder.history_items, 0) if encoder.history_items else (None,):
                 history = None if length is None else torch.zeros((1, length), dtype=torch.int64)
                 with naming_the_step(who):
@@ -204,7 +227,7 @@ class TrainingChecks(EncoderSubject):
         expect(not left_out, f"parameter_groups leaves out trainable parameters: {', '.join(left_out)}")
 
     def test_gradient_reaches_every_parameter(self) -> None:
-        """The loss is a finite scalar whose gradient is finite and not zero everywhere, for each parameter."""
+        """The losses of the fit are finite scalars; the gradient of one is finite and not zero, for each parameter."""
         encoder = self.build()
         if encoder.fit_mode != "gradient":
             return
@@ -213,9 +236,16 @@ class TrainingChecks(EncoderSubject):
         expect(bool(torch.isfinite(loss)), f"loss is {loss.item()}, not finite")
         expect(loss.requires_grad, "loss is cut off from the parameters (it has no gradient)")
         loss.backward()  # type: ignore[no-untyped-call]
-        for name, parameter in encoder.named_parameters():
-            if not parameter.requires_grad or name in self.unused_parameters:
-                continue
+        free = {
+            name: parameter
+            for name, parameter in encoder.named_parameters()
+            if parameter.requires_grad and name not in self.unused_parameters
+        }
+        if any(parameter.grad is None for parameter in free.values()):
+            # What the last phase leaves alone may be fitted in an earlier one.
+            for phase in encoder.fit_phases(self.make_config())[:-1]:
+                phase.model.loss(self.batch(encoder)).backward()  # type: ignore[no-untyped-call]
+        for name, parameter in free.items():
             gradient = parameter.grad
             expect(gradient is not None and bool(gradient.any()), f"no gradient reaches parameter '{name}'")
             finite = gradient is not None and bool(torch.isfinite(gradient).all())

@@ -76,7 +76,9 @@ class EncoderSubject(ComponentContract):
     def batch(self, encoder: EncoderModule) -> EncoderBatch:
         """Returns all training rows as a batch, with history and earlier labels where the encoder wants them."""
         batch = encoder_batch(self.make_data(), history_items=encoder.history_items)
-        return batch if encoder.reads_earlier_labels else replace(batch, earlier=None)
+        if not encoder.reads_earlier_labels:
+            batch = replace(batch, earlier=None)
+        return batch if getattr(encoder, "reads_time", False) else replace(batch, timestamp=None)
 
     def outputs(self, encoder: EncoderModule) -> list[tuple[str, Output]]:
         """Returns what the component gives by name: functions from a batch to a tensor, in eval mode."""
@@ -131,18 +133,28 @@ def check_scores(logits: torch.Tensor, n_rows: int) -> None:
 
 
 def check_pair(encoder: EncoderModule, pair: EncodedPair, n_rows: int) -> None:
-    """Expects finite [n_rows, d_u] and [n_rows, d_i], or [n_rows, n_tokens, hidden] for `llm-tokens`."""
-    dims, tokens = (encoder.user_dim, encoder.item_dim), encoder.tokens_per_slot
-    for side, vectors, dim, n_tokens in zip(("user", "item"), (pair.user, pair.item), dims, tokens, strict=True):
+    """Expects finite vectors of the declared sizes, or [n_rows, n_tokens, hidden] for `llm-tokens`."""
+    dims = (encoder.user_dim, encoder.item_dim, getattr(encoder, "context_dim", None))
+    tokens = (*encoder.tokens_per_slot, getattr(encoder, "context_tokens", 1))
+    sides: tuple[tuple[str, torch.Tensor | None], ...] = (
+        ("user", pair.user),
+        ("item", pair.item),
+        ("context", pair.context),
+    )
+    for (side, vectors), dim, n_tokens in zip(sides, dims, tokens, strict=True):
+        if side == "context" and vectors is None:
+            expect(dim is None, f"context_dim={dim}, but encode returned no context vectors")
+            continue
+        assert vectors is not None
         shape = tuple(vectors.shape)
         expect(
             vectors.dtype.is_floating_point, f"encode returned {vectors.dtype} {side} vectors; asked is a float type"
         )
         if "vectors" in encoder.gives:
-            asked = f"{n_rows} rows and {side}_dim={dim}"
-            right = shape == (n_rows, dim)
+            asked = f"{n_rows} rows and {side}_dim={dim}" + (f", {n_tokens} per slot" if n_tokens != 1 else "")
+            right = shape == (n_rows, n_tokens, dim) or (n_tokens == 1 and shape == (n_rows, dim))
         else:
-            asked = f"{n_rows} rows and tokens_per_slot={tokens}"
+            asked = f"{n_rows} rows and tokens_per_slot={encoder.tokens_per_slot}"
             right = len(shape) == 3 and shape[:2] == (n_rows, n_tokens)
         expect(right, f"encode returned {side} vectors of shape {shape}; declared are {asked}")
         expect(bool(torch.isfinite(vectors).all()), f"encode returned NaN or infinite {side} vectors")
@@ -156,6 +168,7 @@ def take(batch: EncoderBatch, rows: torch.Tensor) -> EncoderBatch:
         label=None if batch.label is None else batch.label[rows],
         history=None if batch.history is None else batch.history[rows],
         earlier=None if batch.earlier is None else batch.earlier[rows],
+        timestamp=None if batch.timestamp is None else batch.timestamp[rows],
     )
 
 

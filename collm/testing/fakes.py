@@ -176,6 +176,7 @@ def encoder_batch(data: EncoderData, *, history_items: int = 0, rows: Sequence[i
         label=torch.from_numpy(train.label[take].astype(np.float32)),
         history=history,
         earlier=torch.from_numpy(np.stack([_earlier(train, row) for row in take])) if len(take) else torch.zeros(0, 4),
+        timestamp=torch.from_numpy(train.timestamp[take]),
     )
 
 

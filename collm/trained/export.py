@@ -181,10 +181,14 @@ def _vectors(
     model: TrainedModel, encoder: EncoderModule, suffix: str
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Returns an encoder's user and item vectors by dense id as of the end of the data, and what they are."""
-    data = model.data
-    items = _encode(model, encoder, np.zeros(data.n_items + 1, np.int64), np.arange(data.n_items + 1))[1]
-    tensors = {f"item{suffix}": items}
-    notes = {f"item{suffix}": f"float32 {list(items.shape)}, row = dense id of items.parquet, row 0 = unknown"}
+    data, (n_user_tokens, n_item_tokens) = model.data, encoder.tokens_per_slot
+    tensors, notes = {}, {}
+    if n_item_tokens:
+        items = _encode(model, encoder, np.zeros(data.n_items + 1, np.int64), np.arange(data.n_items + 1))[1]
+        tensors[f"item{suffix}"] = items
+        notes[f"item{suffix}"] = f"float32 {list(items.shape)}, row = dense id of items.parquet, row 0 = unknown"
+    if not n_user_tokens:
+        return tensors, notes
     if encoder.user_depends_on_item:
         said = "none: this encoder's user vector depends on the target item; run encoder.safetensors"
         return tensors, {**notes, f"user{suffix}": said}

@@ -12,7 +12,6 @@ from collm.contracts.prompt import (
     HistoryTitles,
     ItemSlot,
     Segment,
-    Slot,
     TargetTitle,
     Text,
     UserSlot,
@@ -20,7 +19,7 @@ from collm.contracts.prompt import (
 
 WORDS: Mapping[str, Callable[[bool], Segment]] = {"history": HistoryTitles, "target": TargetTitle}
 # Behind a point they may name one of several encoders: {user.cf}.
-SLOTS: Mapping[str, Callable[[bool, str], Slot]] = {
+SLOTS: Mapping[str, Callable[[bool, str], HistoryItems | UserSlot | ItemSlot | ContextSlot]] = {
     "history+item": HistoryItems,
     "user": UserSlot,
     "item": ItemSlot,

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from collm.component import Component
 from collm.hookspecs import hookimpl
-from collm_tokens.config import IdTokensConfig, SoftPromptConfig
+from collm_tokens.config import AttributeTokensConfig, IdTokensConfig, SoftPromptConfig
 
 
 @hookimpl
 def register_encoders() -> Sequence[Component]:
-    """Returns the UI-token ablation and the soft prompt of Prompt4NR."""
+    """Returns the UI-token ablation, the soft prompt of Prompt4NR, and tokens of attributes."""
     tokens = frozenset({"llm-tokens"})
     return [
         Component(
@@ -28,6 +28,15 @@ def register_encoders() -> Sequence[Component]:
             factory="collm_tokens.encoder:build_soft_prompt",
             config=SoftPromptConfig,
             summary="Learnt tokens shared by all users and by all items (Prompt4NR), no mapping, no fit.",
+            gives=tokens,
+        ),
+        Component(
+            kind="encoder",
+            name="attribute-tokens",
+            factory="collm_tokens.encoder:build_attribute_tokens",
+            config=AttributeTokensConfig,
+            summary="Learnt tokens of categories such as genre or gender, beside another encoder (`encoders`).",
+            needs=frozenset({"attributes"}),
             gives=tokens,
         ),
     ]

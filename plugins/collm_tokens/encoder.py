@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
 import torch
 from torch import Tensor, nn
 
 from collm.component import BuildContext
-from collm.contracts.encoder import EncodedPair, EncoderBatch, EncoderData
-from collm.errors import PluginError
+from collm.contracts.encoder import EncodedPair, EncoderBatch, EncoderData, EncoderFacts, Side
+from collm.errors import DataError, PluginError
 from collm.model.encoder import EncoderModule
-from collm_tokens.config import IdTokensConfig, SoftPromptConfig
+from collm_tokens.config import AttributeTokensConfig, IdTokensConfig, SoftPromptConfig
 
 UNBOUND_RMS = 0.02
 """Scale of a token where the config gives the width and no backbone gives the scale: the usual initial one."""
@@ -28,17 +35,24 @@ class TokenTables(EncoderModule):
     gives = frozenset({"llm-tokens"})
     fit_mode = "none"
 
-    def __init__(self, *, n_user_rows: int, n_item_rows: int, n_tokens: int, hidden_size: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        n_user_rows: int,
+        n_item_rows: int,
+        n_tokens: int,
+        hidden_size: int | None,
+    ) -> None:
         """Takes the sizes; row 0 of a table with more than one row is padding.
 
         Args:
-            n_user_rows: Rows of the user table, padding included.
-            n_item_rows: Rows of the item table, padding included.
+            n_user_rows: Rows of the user table, padding included; 0 = no tokens for users.
+            n_item_rows: Rows of the item table, padding included; 0 = no tokens for items.
             n_tokens: Tokens per row.
             hidden_size: Width of a token; None = given later by `bind_backbone`.
         """
         super().__init__()
-        self.tokens_per_slot = (n_tokens, n_tokens)
+        self.tokens_per_slot = (n_tokens if n_user_rows else 0, n_tokens if n_item_rows else 0)
         self.user_tokens: nn.Parameter | None
         self.item_tokens: nn.Parameter | None
         self.register_parameter("user_tokens", None)
@@ -83,15 +97,19 @@ class TokenTables(EncoderModule):
                 f"{type(self).__name__}: the width of its tokens is unknown; call "
                 "bind_backbone(hidden_size, token_rms) first, or set encoder.hidden_size"
             )
-        return EncodedPair(user=self._rows(self.user_tokens, batch.user), item=self._rows(self.item_tokens, batch.item))
+        return EncodedPair(
+            user=self._rows("user", self.user_tokens, batch.user), item=self._rows("item", self.item_tokens, batch.item)
+        )
 
     def _draw(self, hidden_size: int, rms: float) -> None:
         """Draws both tables, [rows, n_tokens, hidden_size] with the given root mean square."""
-        shapes = [(rows, self.tokens_per_slot[0], hidden_size) for rows in self._n_rows]
+        shapes = [
+            (rows, n_tokens, hidden_size) for rows, n_tokens in zip(self._n_rows, self.tokens_per_slot, strict=True)
+        ]
         user, item = (torch.empty(shape).normal_(std=rms) for shape in shapes)
         self.user_tokens, self.item_tokens = nn.Parameter(user), nn.Parameter(item)
 
-    def _rows(self, table: Tensor, ids: Tensor) -> Tensor:
+    def _rows(self, side: Side, table: Tensor, ids: Tensor) -> Tensor:
         """Returns the tokens of ids, [batch, n_tokens, hidden_size]."""
         raise NotImplementedError
 
@@ -99,7 +117,7 @@ class TokenTables(EncoderModule):
 class IdTokens(TokenTables):
     """Tokens of one's own for each user and each item; ids that were never trained keep their random start."""
 
-    def _rows(self, table: Tensor, ids: Tensor) -> Tensor:
+    def _rows(self, side: Side, table: Tensor, ids: Tensor) -> Tensor:  # noqa: ARG002 - the base's form
         """Returns the rows of the ids, [batch, n_tokens, hidden_size]."""
         return table[ids]
 
@@ -107,9 +125,125 @@ class IdTokens(TokenTables):
 class SoftPrompt(TokenTables):
     """The same tokens for every user and the same for every item."""
 
-    def _rows(self, table: Tensor, ids: Tensor) -> Tensor:
+    def _rows(self, side: Side, table: Tensor, ids: Tensor) -> Tensor:  # noqa: ARG002 - the base's form
         """Returns the one row, once per id: [batch, n_tokens, hidden_size]."""
         return table[torch.zeros_like(ids)]
+
+
+class AttributeTokens(TokenTables):
+    """Tokens of each value of an attribute; who has several values has the mean of their tokens.
+
+    Row 0 of a table is the token of those without a value, and of unknown ids; it is learnt like the others.
+    """
+
+    def __init__(
+        self, values: Mapping[Side, AttributeValues | None], *, n_tokens: int, hidden_size: int | None
+    ) -> None:
+        """Takes the values of users and items, None for a side that has no tokens."""
+        n_rows = {side: 0 if found is None else len(found.names) + 1 for side, found in values.items()}
+        super().__init__(
+            n_user_rows=n_rows["user"], n_item_rows=n_rows["item"], n_tokens=n_tokens, hidden_size=hidden_size
+        )
+        self._values = dict(values)
+        for side, found in values.items():
+            numbers = torch.zeros(0, 0, dtype=torch.int64) if found is None else torch.from_numpy(found.numbers)
+            # Not saved: the data gives them.
+            self.register_buffer(f"{side}_values", numbers, persistent=False)
+
+    def describe(self) -> EncoderFacts:
+        """Returns how many values each attribute has, and who has none."""
+        facts, notes = {}, []
+        for side, found in self._values.items():
+            if found is None:
+                continue
+            n_none = int((found.numbers[1:] == 0).all(axis=1).sum())
+            facts[f"{side}_values"] = len(found.names)
+            if n_none:
+                notes.append(f"{n_none:,} {side}s have no value of {found.column}; they share one token.")
+        return EncoderFacts(facts=facts, notes=tuple(notes))
+
+    def _rows(self, side: Side, table: Tensor, ids: Tensor) -> Tensor:
+        """Returns the mean token of each id's values, [batch, n_tokens, hidden_size]."""
+        if not table.shape[0]:
+            return table.new_zeros((len(ids), 0, table.shape[2]))
+        numbers = getattr(self, f"{side}_values")[ids]
+        given = numbers > 0
+        weights = given / given.sum(dim=1, keepdim=True).clamp_min(1)
+        mean = torch.einsum("bv,bvth->bth", weights.to(table.dtype), table[numbers])
+        return torch.where(given.any(dim=1)[:, None, None], mean, table[0])
+
+
+@dataclass(frozen=True)
+class AttributeValues:
+    """The values of one attribute.
+
+    Attributes:
+        column: Name of the attribute.
+        names: Distinct values as text, sorted.
+        numbers: int64 [n_ids, width] places in `names` plus 1 of each id's values, 0 = none.
+    """
+
+    column: str
+    names: tuple[str, ...]
+    numbers: np.ndarray[Any, Any]
+
+
+def attribute_values(table: pl.DataFrame | None, column: str, *, field: str) -> AttributeValues:
+    """Returns the values of an attribute.
+
+    Args:
+        table: Attributes by dense id, row 0 = none; None where the dataset has none.
+        column: Which of them: text, whole numbers, booleans, or lists of these.
+        field: Field of the settings that names it, for messages.
+
+    Raises:
+        DataError: If there is no such attribute, its values are no categories, or nobody has one.
+    """
+    columns = () if table is None else tuple(table.columns)
+    if table is None or column not in columns:
+        close = difflib.get_close_matches(column, columns, n=1)
+        hint = f" (did you mean '{close[0]}'?)" if close else ""
+        side = field.rpartition(".")[2]
+        raise DataError(
+            f"{field}: the dataset gives no attribute '{column}' of {side}s{hint}, but {', '.join(columns) or 'none'}; "
+            f"list it in dataset.{side}_attributes: [{column}]"
+        )
+    series = table[column]
+    inner = series.dtype.inner if isinstance(series.dtype, pl.List) else series.dtype
+    if inner.is_float() or inner.is_nested():
+        raise DataError(f"{field}: attribute '{column}' holds {inner}; categories are text, whole numbers or booleans")
+    rows = series.to_list() if isinstance(series.dtype, pl.List) else [[each] for each in series.to_list()]
+    texts = [[str(each) for each in row or () if each is not None] for row in rows]
+    names = tuple(sorted({text for row in texts for text in row}))
+    if not names:
+        raise DataError(f"{field}: no id has a value of attribute '{column}'")
+    place = {name: number for number, name in enumerate(names, start=1)}
+    numbers = np.zeros((len(texts), max(map(len, texts))), dtype=np.int64)
+    for row, values in enumerate(texts):
+        numbers[row, : len(set(values))] = sorted({place[value] for value in values})
+    return AttributeValues(column, names, numbers)
+
+
+def build_attribute_tokens(
+    config: AttributeTokensConfig,
+    *,
+    data: EncoderData,
+    context: BuildContext,  # noqa: ARG001
+) -> AttributeTokens:
+    """Builds `attribute-tokens` (contract: `collm.contracts.encoder.Encoder`).
+
+    Raises:
+        DataError: If the dataset lacks an attribute.
+    """
+    given: dict[Side, tuple[pl.DataFrame | None, str | None]] = {
+        "user": (data.user_attributes, config.user),
+        "item": (data.item_attributes, config.item),
+    }
+    values: dict[Side, AttributeValues | None] = {
+        side: None if column is None else attribute_values(table, column, field=f"{config.name}.{side}")
+        for side, (table, column) in given.items()
+    }
+    return AttributeTokens(values, n_tokens=config.n_tokens, hidden_size=config.hidden_size)
 
 
 def build_id_tokens(config: IdTokensConfig, *, data: EncoderData, context: BuildContext) -> IdTokens:  # noqa: ARG001

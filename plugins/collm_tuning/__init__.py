@@ -1,4 +1,4 @@
-"""Tuning strategies of the paper: default, t1, t2, t3, text-only (TALLRec) and none (in-context learning)."""
+"""Tuning strategies: default, t1, t2, t3, text-only (TALLRec), none (in-context learning), words (BinLLM)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collm_tuning.config import (
     TwoStepConfig,
     TwoStepWithEncoderConfig,
     UntunedConfig,
+    WordsConfig,
+    WordsOnceConfig,
 )
 
 ENCODER = frozenset({"encoder"})
@@ -29,7 +31,7 @@ def _strategy(name: str, function: str, config: type[TuningConfig], summary: str
 
 @hookimpl
 def register_tuning_strategies() -> list[Component]:
-    """Returns the six strategies."""
+    """Returns the strategies."""
     return [
         _strategy("none", "untuned", UntunedConfig, "The untuned model asked with the text prompt (ICL).", frozenset()),
         _strategy("text-only", "text_only", TextOnlyConfig, "LoRA on the text-only prompt (TALLRec).", frozenset()),
@@ -39,4 +41,10 @@ def register_tuning_strategies() -> list[Component]:
             "t2", "t2", TwoStepWithEncoderConfig, "LoRA on text, then mapping and encoder from scratch.", ENCODER
         ),
         _strategy("t3", "t3", JointConfig, "LoRA and mapping together, in one step.", ENCODER),
+        _strategy(
+            "words", "words", WordsConfig, "LoRA on text, then on the prompt with an encoder's words (BinLLM).", ENCODER
+        ),
+        _strategy(
+            "words-once", "words_once", WordsOnceConfig, "LoRA on the prompt with an encoder's words alone.", ENCODER
+        ),
     ]

@@ -45,3 +45,19 @@ class JointConfig(TextOnlyConfig):
     collaborative: StepConfig = Field(
         default=StepConfig(), description="The mapping; only learning_rate and weight_decay are read."
     )
+
+
+class WordsOnceConfig(TuningConfig):
+    """LoRA on the full prompt, whose slots take words."""
+
+    collaborative: AdapterStepConfig = Field(
+        default=AdapterStepConfig(), description="LoRA on the full prompt, from the start."
+    )
+
+
+class WordsConfig(TextOnlyConfig):
+    """Text first, then LoRA goes on with the full prompt, whose slots take words."""
+
+    collaborative: StepConfig = Field(
+        default=StepConfig(), description="LoRA on the full prompt, from where the first step left it."
+    )

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from collm.contracts.prompt import Variant
-from collm.contracts.tuning import Group, GroupPlan, StepConfig, TuneStep
-from collm_tuning.config import JointConfig, TextOnlyConfig, TwoStepConfig, TwoStepWithEncoderConfig, UntunedConfig
+from collm.contracts.tuning import Group, GroupPlan, Start, StepConfig, TuneStep
+from collm_tuning.config import (
+    JointConfig,
+    TextOnlyConfig,
+    TwoStepConfig,
+    TwoStepWithEncoderConfig,
+    UntunedConfig,
+    WordsConfig,
+    WordsOnceConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,29 @@ def t3(config: JointConfig) -> Strategy:
         optimiser={"lora": config.text, "projector": config.collaborative},
     )
     return Strategy(needs_encoder=True, variant="hybrid", steps=(step,))
+
+
+def words(config: WordsConfig) -> Strategy:
+    """BinLLM's two steps: LoRA on text, then on with the prompt that holds the encoder's words."""
+    return Strategy(
+        needs_encoder=True,
+        variant="hybrid",
+        steps=(_text_step(config.text), _words_step(config.collaborative, start="previous")),
+    )
+
+
+def words_once(config: WordsOnceConfig) -> Strategy:
+    """BinLLM in one step: LoRA on the prompt that holds the encoder's words."""
+    return Strategy(needs_encoder=True, variant="hybrid", steps=(_words_step(config.collaborative, start="scratch"),))
+
+
+def _words_step(settings: StepConfig, *, start: Start) -> TuneStep:
+    return TuneStep(
+        name="words",
+        variant="hybrid",
+        groups={"lora": GroupPlan(trains=True, start=start)},
+        optimiser={"lora": settings},
+    )
 
 
 def _text_step(settings: StepConfig) -> TuneStep:

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
+import polars as pl
 import pytest
 import torch
 
 from collm.component import BuildContext
-from collm.contracts.encoder import EncoderBatch
-from collm.errors import PluginError
+from collm.contracts.encoder import EncoderBatch, EncoderData
+from collm.errors import DataError, PluginError
 from collm.testing.encoder_suite import EncoderContract
 from collm.testing.fakes import encoder_data
 from collm_tokens import register_encoders
 from collm_tokens.encoder import TokenTables
 
-ID_TOKENS, SOFT_PROMPT = register_encoders()
+ID_TOKENS, SOFT_PROMPT, ATTRIBUTE_TOKENS = register_encoders()
 
 
 class TestIdTokens(EncoderContract):
@@ -75,3 +78,65 @@ def test_a_bound_state_loads_strictly_into_another_bound_one(tmp_path) -> None:
     second.load_state_dict(first.state_dict(), strict=True)
     batch = rows([1], [2])
     assert torch.equal(first.encode(batch).user, second.encode(batch).user)
+
+
+def with_genres() -> EncoderData:
+    """The invented rows; item 1 is a drama, item 2 a drama and a comedy, the others have no genre."""
+    data = encoder_data()
+    genres = [None, ["drama"], ["drama", "comedy", "drama"], *[[] for _ in range(data.n_items - 2)]]
+    age = [None, 18, *[44] * (data.n_users - 1)]
+    return replace(
+        data,
+        item_attributes=pl.DataFrame({"genres": pl.Series(genres, dtype=pl.List(pl.String)), "price": 1.5}),
+        user_attributes=pl.DataFrame({"age": age}),
+    )
+
+
+class TestAttributeTokens(EncoderContract):
+    component = ATTRIBUTE_TOKENS
+    settings: ClassVar = {"hidden_size": 8, "item": "genres", "user": "age"}
+    own_data = with_genres()
+
+
+def attribute_tokens(tmp_path: Path, **settings: object) -> TokenTables:
+    torch.manual_seed(0)
+    config = ATTRIBUTE_TOKENS.config(name="attribute-tokens", **settings)
+    build = ATTRIBUTE_TOKENS.load_factory()
+    return build(config, data=with_genres(), context=BuildContext(cache_dir=tmp_path))
+
+
+def test_several_values_give_the_mean_of_their_tokens(tmp_path: Path) -> None:
+    encoder = attribute_tokens(tmp_path, item="genres", hidden_size=8, n_tokens=2)
+    table = encoder.item_tokens  # rows: none, comedy, drama
+    assert table.shape == (3, 2, 8)
+    pair = encoder.encode(rows([1, 1, 1, 1], [1, 2, 3, 0]))
+    torch.testing.assert_close(pair.item[0], table[2])
+    torch.testing.assert_close(pair.item[1], (table[1] + table[2]) / 2)
+    torch.testing.assert_close(pair.item[2], table[0])
+    torch.testing.assert_close(pair.item[3], table[0])
+    assert encoder.tokens_per_slot == (0, 2)
+    assert pair.user.shape == (4, 0, 8)
+    said = encoder.describe()
+    assert said.facts == {"item_values": 2}
+    n_items = with_genres().n_items
+    assert said.notes == (f"{n_items - 2} items have no value of genres; they share one token.",)
+    # Values are data, not weights: they are in no file of the run.
+    assert set(encoder.state_dict()) == {"user_tokens", "item_tokens"}
+
+
+def test_ages_are_categories_and_prices_are_not(tmp_path: Path) -> None:
+    encoder = attribute_tokens(tmp_path, user="age", hidden_size=8)
+    pair = encoder.encode(rows([1, 2, 3], [1, 1, 1]))
+    assert torch.equal(pair.user[1], pair.user[2])
+    assert not torch.equal(pair.user[0], pair.user[1])
+    with pytest.raises(DataError, match=r"attribute-tokens.item: attribute 'price' holds Float64; categories are text"):
+        attribute_tokens(tmp_path, item="price")
+
+
+def test_an_attribute_that_is_not_there_is_named_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"no attribute 'genre' of items \(did you mean 'genres'\?\), but genres, price;"
+    ):
+        attribute_tokens(tmp_path, item="genre")
+    with pytest.raises(ValueError, match="name an attribute of users"):
+        attribute_tokens(tmp_path)

@@ -110,11 +110,12 @@ def small_inner_parts(component: Component) -> dict[str, object]:
     return known.get(component.name, {})
 
 
-# `vectors` needs files, and has the contract in its own tests.
+# These have the contract in their own tests: one needs files, the other attributes.
+NEEDS_DATA = ("vectors", "attribute-tokens")
 FIRST_PARTY = [
     each
     for each in REGISTRY.components("encoder")
-    if REGISTRY.origin("encoder", each.name).distribution == "collm" and each.name != "vectors"
+    if REGISTRY.origin("encoder", each.name).distribution == "collm" and each.name not in NEEDS_DATA
 ]
 
 

@@ -193,7 +193,8 @@ LATER = GroupPlan(trains=True, start="previous")
             "groups_fit_the_variant",
             "reads the text prompt, which has no",
         ),
-        (strategy(step({"lora": FRESH})), "groups_fit_the_variant", "the last step lacks encoder, projector"),
+        (strategy(step({"encoder": FRESH})), "groups_fit_the_variant", "the last step lacks projector"),
+        (strategy(step({"lora": FROZEN})), "groups_fit_the_variant", "the last step lacks encoder, projector"),
     ],
 )
 def test_broken_strategies(built, check: str, message: str) -> None:
