@@ -258,9 +258,9 @@ class TrainingChecks(EncoderSubject):
         if not self.gives_vectors() or not trainable:
             return
         pair = encoder.train().encode(self.batch(encoder))
-        for side, vectors in (("user", pair.user), ("item", pair.item)):
+        for side, vectors in (("user", pair.user), ("item", pair.item), ("context", pair.context)):
             expect(
-                vectors.requires_grad,
+                vectors is None or not vectors.numel() or vectors.requires_grad,
                 f"the {side} vectors of encode are cut off from the parameters (detach or no_grad), "
                 "so tuning could not train the encoder through them",
             )

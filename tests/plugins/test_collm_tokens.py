@@ -98,6 +98,12 @@ class TestAttributeTokens(EncoderContract):
     own_data = with_genres()
 
 
+class TestAttributeTokensOfItems(EncoderContract):
+    component = ATTRIBUTE_TOKENS
+    settings: ClassVar = {"hidden_size": 8, "item": "genres"}
+    own_data = with_genres()
+
+
 def attribute_tokens(tmp_path: Path, **settings: object) -> TokenTables:
     torch.manual_seed(0)
     config = ATTRIBUTE_TOKENS.config(name="attribute-tokens", **settings)
