@@ -37,6 +37,15 @@ SetOption = Annotated[
         show_default=False,
     ),
 ]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="NAME",
+        help="One run or ensemble of a suite: all its seeds, or one as in mf-seed1. Repeatable.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 RunsDirOption = Annotated[Path, typer.Option("--runs-dir", metavar="DIR", help="Directory of run folders and stages.")]
 
@@ -74,20 +83,26 @@ class CliState:
 
         return BuildContext(cache_dir=cache_dir(), find=self.registry().get)
 
-    def load(self, path: Path, overrides: list[str] | None) -> ResolvedSpec | Suite:
-        """Reads a spec or suite with its overrides; relative paths in overrides start at the working directory."""
+    def load(self, path: Path, overrides: list[str] | None, only: list[str] | None = None) -> ResolvedSpec | Suite:
+        """Reads a spec or suite with its overrides; relative paths in overrides start at the working directory.
+
+        What `only` leaves out of a suite is neither resolved nor looked at.
+        """
         from collm.errors import SpecError
         from collm.look import look_around
         from collm.spec.expand import load_any
+        from collm.spec.model import ResolvedSpec
 
         if not path.is_file():
             what = "is a folder, not a YAML file" if path.is_dir() else "no such file"
             raise UsageError(f"{path}: {what}; the working directory is {Path.cwd()}")
-        loaded = load_any(path, overrides or [], self.registry(), cwd=Path.cwd())
+        loaded = load_any(path, overrides or [], self.registry(), cwd=Path.cwd(), only=only or [])
         if problems := look_around(_specs(loaded), self.registry(), self.build_context()):
             raise SpecError(problems)
         for warning in dict.fromkeys(_warnings(loaded)):
             say(f"warning: {warning}")
+        if not isinstance(loaded, ResolvedSpec) and (said := loaded.says_left_out()):
+            say(said)
         return loaded
 
 

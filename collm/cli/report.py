@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from collm.cli.context import CliState, RunsDirOption, SetOption, emit_table, say, state_of
+from collm.cli.context import CliState, OnlyOption, RunsDirOption, SetOption, emit_table, say, state_of
 from collm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def report(
         ),
     ],
     overrides: SetOption = None,
+    only: OnlyOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     html: Annotated[FileOption, typer.Option(metavar="FILE", help="Write one self-contained page.")] = None,
     latex: Annotated[FileOption, typer.Option(metavar="FILE", help="Write LaTeX tables (booktabs).")] = None,
@@ -58,18 +59,14 @@ def report(
     Example: collm report experiments/quickstart.yaml --html report.html
     """
     state = state_of(context)
-    from collm.report.collect import collect
+    from collm.report.collect import Reading, collect
     from collm.report.render import terminal_tables
     from collm.report.summary import summarise
 
-    collected = collect(
-        targets,
-        runs_dir=runs_dir,
-        registry=state.registry(),
-        overrides=overrides or [],
-        cwd=Path.cwd(),
-        context=state.build_context(),
+    reading = Reading(
+        runs_dir, state.registry(), state.build_context(), overrides=overrides or [], only=only or [], cwd=Path.cwd()
     )
+    collected = collect(targets, reading)
     measure = _measure(collected, state, protocol, metrics)
     summary = summarise(collected, measure, split=split)
     for path, text in _files(summary, html=html, latex=latex, markdown=markdown, csv=csv):

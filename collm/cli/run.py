@@ -12,6 +12,7 @@ import typer
 from collm.cli.context import (
     CliState,
     JsonOption,
+    OnlyOption,
     RunsDirOption,
     SetOption,
     SpecArgument,
@@ -37,6 +38,7 @@ def run(
     context: typer.Context,
     spec: SpecArgument,
     overrides: SetOption = None,
+    only: OnlyOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     device: Annotated[
         str | None, typer.Option(help="Device, e.g. cpu or cuda:0. Default: the first CUDA device, else the processor.")
@@ -46,14 +48,15 @@ def run(
 ) -> None:
     """Run a spec or a suite and print the table of its results.
 
-    What is finished is reused; after an interruption the same command continues from the last checkpoint.
+    What is finished is reused; after an interruption the same command continues from the last checkpoint. `--only mf`
+    runs one row of a suite, in the same folder that the whole suite would give it.
 
     Example: collm run experiments/quickstart.yaml --set tuning.max_rows=200
     """
     state, processes = state_of(context), meet(device)
     if started_less_than_asked():
         say("warning: one process works: `accelerate launch --cpu` starts more only with MPI (docs/cluster.md)")
-    loaded = processes.run_on_all(lambda: state.load(spec, overrides))
+    loaded = processes.run_on_all(lambda: state.load(spec, overrides, only))
     # Several processes would look at different moments and might not see the same.
     outcome = _finished(loaded, state, runs_dir) if processes.size == 1 else None
     if outcome is not None:

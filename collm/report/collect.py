@@ -24,6 +24,7 @@ from collm.runs.records import RunResults
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, load_any
 from collm.spec.model import ResolvedSpec
+from collm.spec.only import ONLY
 
 T = TypeVar("T")
 
@@ -95,65 +96,75 @@ class Collected:
         runs: Finished runs in the order given.
         missing: Runs of suites without a finished folder.
         departures: Run folder -> where the run departs from the paper.
+        notes: Sentences on what the targets leave out.
     """
 
     title: str
     runs: tuple[ReportRun, ...]
     missing: tuple[MissingRun, ...] = field(default=())
     departures: Mapping[Path, Sequence[Deviation]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
-def collect(
-    targets: Sequence[Path],
-    *,
-    runs_dir: Path,
-    registry: Registry,
-    overrides: Sequence[str],
-    cwd: Path,
-    context: BuildContext | None = None,
-) -> Collected:
+@dataclass(frozen=True)
+class Reading:
+    """How targets of a report are read.
+
+    Attributes:
+        runs_dir: Directory of runs.
+        registry: What specs are resolved with.
+        context: What components are built with; the contents of a spec's files decide its run's folder.
+        overrides: `path=value` texts that the runs of a file were started with.
+        only: Names of the runs that are wanted of a suite; empty = all.
+        cwd: Folder that relative locations in `overrides` resolve against.
+    """
+
+    runs_dir: Path
+    registry: Registry
+    context: BuildContext
+    overrides: Sequence[str] = ()
+    only: Sequence[str] = ()
+    cwd: Path = Path()
+
+
+def collect(targets: Sequence[Path], reading: Reading) -> Collected:
     """Reads what `collm report` was asked about.
 
     Args:
-        targets: Run folders (or their names in `runs_dir`), spec files, suite files; in any mixture.
-        runs_dir: Directory of runs.
-        registry: What specs are resolved with.
-        overrides: `path=value` texts that the runs of a file were started with.
-        cwd: Folder that relative locations in `overrides` resolve against.
-        context: What components are built with; the contents of a spec's files decide its run's folder.
+        targets: Run folders (or their names in the directory of runs), spec files, suite files; in any mixture.
+        reading: How they are read.
 
     Raises:
         DataError: If a file that a spec names is missing; its run folder can be given instead.
-        UsageError: If a target is neither a folder nor a file.
+        UsageError: If a target is neither a folder nor a file, or runs are chosen of what is no suite.
         SpecError: If a file has problems.
         RunError: If a run folder is not finished or unreadable, or nothing is finished at all.
     """
-    titles: list[str] = []
-    runs: list[ReportRun] = []
-    missing: list[MissingRun] = []
-    context = context or BuildContext(cache_dir=runs_dir, find=registry.get)
-    for target in targets:
-        folder = target if target.is_dir() else runs_dir / target
-        if folder.is_dir():
-            run = read_run(folder, strict=False)
-            titles.append(run.results.name)
-            runs.append(run)
-        elif target.is_file():
-            name, found, absent = _from_file(
-                load_any(target, overrides, registry, cwd=cwd), runs_dir, registry, context
-            )
-            titles.append(name)
-            runs.extend(found)
-            missing.extend(absent)
-        else:
-            raise UsageError(
-                f"{target}: neither a run folder (here or in {runs_dir}) nor a YAML file; `collm runs` lists the runs"
-            )
+    parts = [_of_target(target, reading) for target in targets]
+    runs = [run for part in parts for run in part.runs]
+    missing = tuple(each for part in parts for each in part.missing)
     if not runs:
-        raise RunError(f"nothing is finished in {runs_dir}: {'; '.join(f'{m.method}: {m.cause}' for m in missing)}")
+        causes = "; ".join(f"{each.method}: {each.cause}" for each in missing)
+        raise RunError(f"nothing is finished in {reading.runs_dir}: {causes}")
     distinct = tuple({run.path.resolve(): run for run in runs}.values())
-    departures = {run.path: deviations(run.spec, run.results, registry) for run in distinct}
-    return Collected(" + ".join(dict.fromkeys(titles)), distinct, tuple(missing), departures)
+    departures = {run.path: deviations(run.spec, run.results, reading.registry) for run in distinct}
+    notes = tuple(note for part in parts for note in part.notes)
+    return Collected(" + ".join(dict.fromkeys(part.title for part in parts)), distinct, missing, departures, notes)
+
+
+def _of_target(target: Path, reading: Reading) -> Collected:
+    folder = target if target.is_dir() else reading.runs_dir / target
+    if folder.is_dir():
+        if reading.only:
+            raise UsageError(f"{ONLY}: chooses runs of a suite file, and {target} is one run's folder")
+        run = read_run(folder, strict=False)
+        return Collected(run.results.name, (run,))
+    if target.is_file():
+        loaded = load_any(target, reading.overrides, reading.registry, cwd=reading.cwd, only=reading.only)
+        return _from_file(loaded, reading)
+    raise UsageError(
+        f"{target}: neither a run folder (here or in {reading.runs_dir}) nor a YAML file; `collm runs` lists the runs"
+    )
 
 
 def read_run(folder: Path, *, strict: bool = True) -> ReportRun:
@@ -190,18 +201,19 @@ def failure_of(folder: RunFolder) -> str:
     return str(failures[-1]["error"]).splitlines()[0] if failures else "interrupted or still running"
 
 
-def _from_file(
-    loaded: Suite | ResolvedSpec, runs_dir: Path, registry: Registry, context: BuildContext
-) -> tuple[str, list[ReportRun], list[MissingRun]]:
+def _from_file(loaded: Suite | ResolvedSpec, reading: Reading) -> Collected:
     def folder_of(spec: ResolvedSpec) -> RunFolder:
-        return run_folder(spec, registry, runs_dir=runs_dir, context=context)
+        return run_folder(spec, reading.registry, runs_dir=reading.runs_dir, context=reading.context)
 
+    notes: tuple[str, ...] = ()
     if isinstance(loaded, Suite):
+        if left_out := loaded.says_left_out():
+            notes = (f"{left_out}. p (Holm) is corrected for the pairs shown here alone.",)
         members = {each.key: folder_of(each.spec) for each in loaded.runs}
         paths = {key: folder.path for key, folder in members.items()}
         folders = [(each.run, each.seed, members[each.key]) for each in loaded.runs]
         folders += [
-            (each.run, each.seed, ensemble_folder(loaded.name, each, paths, runs_dir=runs_dir))
+            (each.run, each.seed, ensemble_folder(loaded.name, each, paths, runs_dir=reading.runs_dir))
             for each in loaded.ensembles
         ]
     else:
@@ -218,4 +230,4 @@ def _from_file(
             missing.append(MissingRun(method, seed, str(error)))
         else:
             runs.append(replace(run, method=method, seed=seed))
-    return loaded.name, runs, missing
+    return Collected(loaded.name, tuple(runs), tuple(missing), notes=notes)
