@@ -21,6 +21,7 @@ from collm.visible import ShownFormatter
 if TYPE_CHECKING:
     from collm.component import BuildContext
     from collm.registry import Registry
+    from collm.runs.provenance import Provenance
     from collm.spec.expand import Suite
     from collm.spec.model import ResolvedSpec
 
@@ -57,10 +58,12 @@ class CliState:
     Attributes:
         debug: Show the traceback of an error.
         strict_plugins: A broken plugin is an error.
+        command: The words of the command line after `collm`.
     """
 
     debug: bool = False
     strict_plugins: bool = False
+    command: tuple[str, ...] = ()
     _registry: Registry | None = field(default=None, repr=False)
 
     def registry(self) -> Registry:
@@ -104,6 +107,13 @@ class CliState:
         if not isinstance(loaded, ResolvedSpec) and (said := loaded.says_left_out()):
             say(said)
         return loaded
+
+    def provenance(self, file: Path) -> Provenance:
+        """Returns how this command was started, and the commits of the working directory and of a spec's folder."""
+        from collm.runs.provenance import Provenance
+
+        places = {"working directory": Path.cwd(), "spec": file.parent}
+        return Provenance.of(("collm", *self.command), places)
 
 
 def _specs(loaded: ResolvedSpec | Suite) -> list[ResolvedSpec]:
