@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +17,11 @@ import yaml
 from collm.component import BuildContext
 from collm.ensemble import ensemble_folder
 from collm.errors import RunError, UsageError
+from collm.files import file_digest
 from collm.finished import run_folder
 from collm.registry import Registry
 from collm.report.deviations import Deviation, deviations
+from collm.report.packed import is_packed, open_pack
 from collm.rescore import FLOORS, read_scores
 from collm.runs.records import RunResults
 from collm.runs.store import RunFolder
@@ -38,28 +41,35 @@ class ReportRun:
         seed: Its seed.
         path: Its folder.
         results: Content of `results.json`.
+        place: Where a reader finds it: its folder, or its place in the zip that it was read from.
+        linked: What a page links to: its folder, or that zip.
     """
 
     method: str
     seed: int
     path: Path
     results: RunResults
+    place: Path
+    linked: Path
 
     @cached_property
     def scores(self) -> pl.DataFrame:
         """Returns its scored rows."""
-        return read_scores(self.path)
+        with naming(self.path, self.place):
+            return read_scores(self.path)
 
     @cached_property
     def floor_scores(self) -> pl.DataFrame | None:
         """Returns the floors' scores on the same rows, a column per floor; None where the run has none."""
         path = self.path / FLOORS
-        return _read(path, functools.partial(pl.read_parquet, glob=False)) if path.is_file() else None
+        with naming(self.path, self.place):
+            return _read(path, functools.partial(pl.read_parquet, glob=False)) if path.is_file() else None
 
     @cached_property
     def spec(self) -> dict[str, Any]:
         """Returns the resolved spec as plain data."""
-        return _read(self.path / "spec.yaml", lambda path: dict(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        with naming(self.path, self.place):
+            return _read(self.path / "spec.yaml", lambda path: dict(yaml.safe_load(path.read_text(encoding="utf-8"))))
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -67,7 +77,19 @@ class ReportRun:
         path = self.path / "environment.json"
         if not path.is_file():
             return {}
-        return _read(path, lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
+        with naming(self.path, self.place):
+            return _read(path, lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
+
+
+@contextlib.contextmanager
+def naming(path: Path, place: Path) -> Iterator[None]:
+    """Makes messages of the block name the place that a user knows in place of a folder that files were unpacked to."""
+    try:
+        yield
+    except RunError as error:
+        if path == place or str(path) not in str(error):
+            raise
+        raise RunError(str(error).replace(str(path), str(place))) from error
 
 
 def _read(path: Path, read: Callable[[Path], T]) -> T:
@@ -117,6 +139,7 @@ class Reading:
         overrides: `path=value` texts that the runs of a file were started with.
         only: Names of the runs that are wanted of a suite; empty = all.
         cwd: Folder that relative locations in `overrides` resolve against.
+        scratch: Empty folder that packed runs are unpacked to; they are read from there as long as the report is made.
     """
 
     runs_dir: Path
@@ -125,13 +148,15 @@ class Reading:
     overrides: Sequence[str] = ()
     only: Sequence[str] = ()
     cwd: Path = Path()
+    scratch: Path | None = None
 
 
 def collect(targets: Sequence[Path], reading: Reading) -> Collected:
     """Reads what `collm report` was asked about.
 
     Args:
-        targets: Run folders (or their names in the directory of runs), spec files, suite files; in any mixture.
+        targets: Run folders (or their names in the directory of runs), spec files, suite files, packed runs; in any
+            mixture.
         reading: How they are read.
 
     Raises:
@@ -146,13 +171,19 @@ def collect(targets: Sequence[Path], reading: Reading) -> Collected:
     if not runs:
         causes = "; ".join(f"{each.method}: {each.cause}" for each in missing)
         raise RunError(f"nothing is finished in {reading.runs_dir}: {causes}")
-    distinct = tuple({run.path.resolve(): run for run in runs}.values())
+    # The same run may be given twice, as a folder and in a zip.
+    by_content: dict[tuple[str, str], ReportRun] = {}
+    for run in runs:
+        by_content.setdefault((run.path.name, file_digest(run.path / "results.json")), run)
+    distinct = tuple(by_content.values())
     departures = {run.path: deviations(run.spec, run.results, reading.registry) for run in distinct}
-    notes = tuple(note for part in parts for note in part.notes)
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     return Collected(" + ".join(dict.fromkeys(part.title for part in parts)), distinct, missing, departures, notes)
 
 
 def _of_target(target: Path, reading: Reading) -> Collected:
+    if is_packed(target):
+        return _from_pack(target, reading)
     folder = target if target.is_dir() else reading.runs_dir / target
     if folder.is_dir():
         if reading.only:
@@ -163,8 +194,25 @@ def _of_target(target: Path, reading: Reading) -> Collected:
         loaded = load_any(target, reading.overrides, reading.registry, cwd=reading.cwd, only=reading.only)
         return _from_file(loaded, reading)
     raise UsageError(
-        f"{target}: neither a run folder (here or in {reading.runs_dir}) nor a YAML file; `collm runs` lists the runs"
+        f"{target}: neither a run folder (here or in {reading.runs_dir}) nor a YAML file nor packed runs; `collm runs` "
+        "lists the runs"
     )
+
+
+def _from_pack(target: Path, reading: Reading) -> Collected:
+    if reading.only:
+        raise UsageError(f"{ONLY}: chooses runs of a suite file, and {target} holds packed runs")
+    if reading.scratch is None:
+        raise UsageError(f"{target}: packed runs are read with a folder to unpack them to")
+    packed = open_pack(target, reading.scratch)
+    runs = []
+    for each in packed.runs:
+        with naming(each.path, each.place):
+            run = read_run(each.path)
+        runs.append(
+            replace(run, method=each.method, place=each.place, linked=target if target.is_file() else each.path)
+        )
+    return Collected(packed.title, tuple(runs), notes=packed.notes)
 
 
 def read_run(folder: Path, *, strict: bool = True) -> ReportRun:
@@ -187,7 +235,7 @@ def read_run(folder: Path, *, strict: bool = True) -> ReportRun:
     if fault := store.damage():
         note = f"{fault}: edited or damaged since; repeat its `collm run`"
         results = results.model_copy(update={"notes": [*results.notes, note]})
-    return ReportRun(results.run, results.seed, folder, results)
+    return ReportRun(results.run, results.seed, folder, results, place=folder, linked=folder)
 
 
 def failure_of(folder: RunFolder) -> str:
