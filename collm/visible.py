@@ -10,11 +10,9 @@ _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u
 _PASSWORD = re.compile(r"(://[^\s:]*):\S+@")
 _SECRET_OPTION = re.compile(r"((?:password|sslpassword|passfile)=)[^&\s]*", re.IGNORECASE)
 _LOGIN = re.compile(r"(://)(?:\S*:\*\*\*|[^\s/@]+)@")
-_SECRET = re.compile(
-    r"((?:password|passwd|passphrase|secret|token|credentials?|(?:api|access)[_-]?key)[\"']?\s*[=:]\s*)"
-    r"(?:\"[^\"]*\"|'[^']*'|[^\s,}&]+)",
-    re.IGNORECASE,
-)
+_SECRET_NAME = r"(?:password|passwd|passphrase|secret|token|credentials?|(?:api|access)[_-]?key)"
+_SECRET_WORD = re.compile(rf"([\w.-]*{_SECRET_NAME}=).+", re.IGNORECASE | re.DOTALL)
+_SECRET = re.compile(rf"({_SECRET_NAME}[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,}}&]+)", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -39,6 +37,8 @@ def without_secrets(text: str) -> str:
     Logins are what stands before the `@` of an address, where tokens stand too. Secret fields have names that end in
     `password`, `secret`, `token`, `api_key` and the like, before `=` or `:`.
     """
+    if word := _SECRET_WORD.fullmatch(text):
+        return f"{word[1]}***"
     return _SECRET.sub(r"\1***", _LOGIN.sub(r"\1***@", without_passwords(text)))
 
 

@@ -165,6 +165,8 @@ def pack(
 
     Example: collm runs pack experiments/quickstart.yaml -o results.zip
     """
+    if output.is_dir():
+        raise UsageError(f"{output}: is a folder; give the name of a file, e.g. -o {output / 'results.zip'}")
     if output.exists() and not force:
         raise UsageError(f"{output}: already exists; choose another name with -o, or overwrite it with --force")
     from collm.report.collect import Reading, collect
@@ -181,7 +183,8 @@ def pack(
         )
         pages = no_pages if no_report else functools.partial(all_pages, registry=registry)
         made = write_pack(collect(targets, reading), output, copies, pages=pages, weights=weights)
-    emit(f"{output}: {made.n_runs} runs, {made.n_bytes / 1e6:.1f} MB, sha256 {made.sha256}")
+    runs = f"{made.n_runs} run{'s' if made.n_runs > 1 else ''}"
+    emit(f"{output}: {runs}, {made.n_bytes:,} bytes, sha256 {made.sha256}")
     if made.local_paths:
         say(f"places of this machine stand in specs or command lines, e.g. {'; '.join(made.local_paths[:3])}")
 

@@ -5,6 +5,7 @@ The same runs give the same bytes: names are sorted, and no time of packing stan
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -94,7 +95,7 @@ def _staged(collected: Collected, scratch: Path) -> Collected:
         copy = scratch / RUNS / name
         copy.mkdir(parents=True)
         for file in (*RUN_FILES, DONE):
-            if (run.path / file).is_file():
+            with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(run.path / file, copy / file)
         try:
             read = read_run(copy)

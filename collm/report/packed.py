@@ -6,6 +6,7 @@ more than a zip of runs can hold is refused.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -119,7 +120,7 @@ def open_pack(target: Path, scratch: Path) -> OpenedPack:
         raise RunError(f"{target}: cannot be read as a zip ({error}); {AGAIN}") from error
     except OSError as error:
         # Of the zip, not of the folder that it is unpacked to.
-        if error.filename is not None and os.fsdecode(error.filename) != str(target):
+        if error.errno == errno.ENOSPC or (error.filename is not None and os.fsdecode(error.filename) != str(target)):
             raise
         raise RunError(f"{target}: cannot be read ({error.strerror or error})") from error
 

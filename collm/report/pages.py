@@ -74,11 +74,15 @@ def all_pages(collected: Collected, folder: Path, *, registry: Registry) -> Mapp
         registry: Where metrics come from.
 
     Raises:
-        UsageError: As `measure_of` and `page`.
+        UsageError: As `measure_of` and `page`; says how to do without.
     """
-    summary = summarise(collected, measure_of(collected, registry))
     forms = {"html": "report.html", "markdown": "report.md", "csv": "report.csv"}
-    return {name: page(summary, form, folder=folder) for form, name in forms.items()}
+    try:
+        summary = summarise(collected, measure_of(collected, registry))
+        return {name: page(summary, form, folder=folder) for form, name in forms.items()}
+    except UsageError as error:
+        message = f"the report cannot be made: {error}; --no-report packs the runs without it"
+        raise UsageError(message) from error
 
 
 def no_pages(collected: Collected, folder: Path) -> Mapping[str, str]:  # noqa: ARG001

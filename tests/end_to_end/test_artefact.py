@@ -86,7 +86,7 @@ def packed(
 
 def test_the_zip_is_reported_as_the_suite_without_its_data(folder: Path, packed) -> None:
     away, (_, pack, report) = packed
-    assert re.match(r"results\.zip: 4 runs, 0\.\d MB, sha256 [0-9a-f]{64}\n", pack.stdout)
+    assert re.match(r"results\.zip: 4 runs, [\d,]+ bytes, sha256 [0-9a-f]{64}\n", pack.stdout)
     assert (
         f"places of this machine stand in specs or command lines, e.g. dataset.path: {folder / 'data'}" in pack.stderr
     )

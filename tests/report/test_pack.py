@@ -184,3 +184,14 @@ def test_places_of_the_machine_are_told(write_run: WriteRun, read: Collect, tmp_
     (folder / "environment.json").write_text(json.dumps({"command": ["collm", "--set", "dataset.path=/data/y"]}))
     assert packed(read(folder), tmp_path / "r.zip").local_paths == ("dataset.path: /data/x", "command: /data/y")
     assert yaml.safe_load((folder / "spec.yaml").read_text())["dataset"]["path"] == "/data/x"
+
+
+def test_without_a_report_the_runs_are_packed_all_the_same(
+    write_run: WriteRun, read: Collect, registry: Registry, tmp_path: Path
+) -> None:
+    folders = [write_run("a", spec={"slices": {"warm": warm, "cold": "rest"}}, seed=seed)
+               for seed, warm in enumerate(("at-least-3", "more-than-3"))]  # fmt: skip
+    with pytest.raises(UsageError, match=r"different warm/cold rules.*; --no-report packs the runs without it"):
+        packed(read(*folders), tmp_path / "r.zip", pages=lambda c, f: all_pages(c, f, registry=registry))
+    assert pack(read(*folders), tmp_path / "r.zip", tmp_path / "c", pages=no_pages, weights=False).n_runs == 2
+    assert "report.html" not in names(tmp_path / "r.zip")
