@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from collm.component import BuildContext, inner_components
+from collm.component import BuildContext, Kind, inner_components
+from collm.hookspecs import REGISTER_HOOKS
 from collm.registry import Registry
 from collm.runs.records import RunOutcome
 from collm.runs.store import RunFolder
@@ -47,18 +49,45 @@ def input_hashes(spec: ResolvedSpec, registry: Registry, context: BuildContext) 
     Raises:
         DataError: If files are missing.
     """
-    used = [(kind, config) for _, kind, config in spec.components()]
-    plugins = [registry.code_version(kind, config.name) for kind, config in used]
-    plugins += [
-        registry.code_version(kind, inner.name) for _, config in used for kind, inner in inner_components(config)
-    ]
-    plugins += [registry.code_version("metric", name) for name in spec.evaluate.metrics]
-    plugins += [registry.code_version("encoder", floor.name) for floor in registry.floors()]
+    plugins = [registry.code_version(kind, name) for kind, name in used_components(spec, registry)]
     contents = spec_contents(spec, registry, context)
     if "dataset" not in contents:
         source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)
         contents["dataset"] = str(source.content_hash())
     return {"code": fingerprint([all_versions(), plugins]), **contents}
+
+
+def used_components(spec: ResolvedSpec, registry: Registry) -> list[tuple[Kind, str]]:
+    """Returns kind and name of every component behind a run's numbers: those of its spec, metrics, floors."""
+    used = [(kind, config) for _, kind, config in spec.components()]
+    return [
+        *((kind, config.name) for kind, config in used),
+        *((kind, inner.name) for _, config in used for kind, inner in inner_components(config)),
+        *(("metric", name) for name in spec.evaluate.metrics),
+        *(("encoder", floor.name) for floor in registry.floors()),
+    ]
+
+
+def used_plugins(spec: ResolvedSpec, registry: Registry) -> dict[str, dict[str, Any]]:
+    """Returns the distributions whose plugins a run uses.
+
+    Args:
+        spec: The resolved spec.
+        registry: Where its components come from.
+
+    Returns:
+        Distribution -> `version` and `components`: kind and name -> what tells its code from other code. One that only
+        follows runs (a tracker) has no components. Of components that were not installed the plugin's name stands.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for status in registry.host.statuses:
+        if status.ok and set(status.hooks) - set(REGISTER_HOOKS.values()):
+            found[status.distribution or status.name] = {"version": status.version, "components": {}}
+    for kind, name in used_components(spec, registry):
+        status = registry.origin(kind, name)
+        entry = found.setdefault(status.distribution or status.name, {"version": status.version, "components": {}})
+        entry["components"][f"{kind} {name}"] = registry.code_version(kind, name)
+    return dict(sorted(found.items()))
 
 
 def stored_outcome(

@@ -18,12 +18,13 @@ from collm.data.prepared import PreparedData
 from collm.engine.device import choose_device, prepare_machine, start_accelerator
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.errors import RunError
-from collm.finished import input_hashes, outcome, stored_outcome
+from collm.finished import input_hashes, outcome, stored_outcome, used_plugins
 from collm.metrics.score_notes import score_notes
 from collm.plugins import Observers
 from collm.process_group import SINGLE, ProcessGroup
 from collm.registry import Registry
 from collm.runs.environment import describe_environment
+from collm.runs.provenance import UNRECORDED, Provenance
 from collm.runs.records import RunOutcome, RunResults
 from collm.runs.store import RunFolder, write_json
 from collm.spec.contents import run_hash
@@ -38,7 +39,7 @@ from collm.stages.evaluate import (
     protocol,
     scores_frame,
 )
-from collm.stages.fit_encoder import default_config, encoder_notes, fit_encoder, load_encoder
+from collm.stages.fit_encoder import default_config, encoder_notes, fit_encoder, inner_payload, load_encoder
 from collm.stages.held_out import encoder_upstream, encoder_view, fitted_encoders, held_out_share
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage, prepare_data
@@ -59,6 +60,7 @@ class RunOptions:
         device: Device name; None = the first CUDA device, else the processor.
         threads: Processor threads; None = torch's own choice.
         processes: The processes that work on the run together; each calls `run_spec` with the same arguments.
+        provenance: How the command was started, for `environment.json`.
     """
 
     runs_dir: Path
@@ -66,6 +68,7 @@ class RunOptions:
     device: str | None = None
     threads: int | None = None
     processes: ProcessGroup = SINGLE
+    provenance: Provenance = UNRECORDED
 
 
 def run_spec(
@@ -127,13 +130,21 @@ class _Run:
         self.folder, self.key, self.processes = folder, run, options.processes
         self.timing: dict[str, dict[str, Any]] = {}
         self.stages: dict[str, str] = {}
+        self.contents: dict[str, str] = {}
+        self.reused: dict[str, Mapping[str, Any] | None] = {}
+        self.provenance = options.provenance
         self.hooks = Observers(registry.host)
         prepare_machine(options.threads)
         self.context = RunContext(
             spec=spec,
             registry=registry,
             build=BuildContext(cache_dir=options.cache_dir, find=registry.get),
-            stages=StageRunner(options.runs_dir, finished=self._stage_finished, processes=self.processes),
+            stages=StageRunner(
+                options.runs_dir,
+                finished=self._stage_finished,
+                processes=self.processes,
+                provenance=options.provenance,
+            ),
             accelerator=start_accelerator(choose_device(options.device)),
             observer=self._observer,
         )
@@ -147,6 +158,8 @@ class _Run:
         environment = describe_environment() | {
             "processes": self.processes.size,
             "sharded_weights": self.processes.shards,
+            **self.provenance.plain(),
+            "plugins": used_plugins(spec, self.context.registry),
         }
         if folder.is_done() and folder.damage():
             folder.clear()
@@ -161,6 +174,7 @@ class _Run:
         except BaseException as error:
             folder.append_event("run_failed", error=f"{type(error).__name__}: {error}")
             raise
+        environment |= {"contents": self.contents, "reused_stages": self.reused}
         folder.replace(
             spec.plain(),
             made.results,
@@ -198,6 +212,8 @@ class _Run:
         else:
             raise RunError(f"{spec.name}: a spec needs an `encoder`, a `backbone`, or both")
         self.timing["evaluate"] = evaluated.timing()
+        if evaluated.scoring.reused:
+            self.reused["evaluate"] = evaluated.scoring.made
         scores = scores_frame(spec, prepared.data, evaluated.logits)
         notes.extend([*score_notes(scores), *floor_notes(floors)])
         results = self._results(prepared.data, evaluated, floors, facts, notes)
@@ -223,6 +239,7 @@ class _Run:
             notes.extend(each for each in encoder_notes(stage.facts) if each not in notes)
         evaluated = evaluate_model(run, prepared.data, model.scorer, model=model.fingerprint_payload(), shared=True)
         facts["backbone"] = model.describe(evaluated.scoring.facts)
+        self.contents["backbone"] = model.setup.backbone.content_hash()
         notes.extend(model.notes(evaluated.scoring.facts))
         return evaluated
 
@@ -249,6 +266,12 @@ class _Run:
         notes: list[str],
     ) -> RunResults:
         spec, registry = self.context.spec, self.context.registry
+        inputs = input_hashes(spec, registry, self.context.build)
+        self.contents |= {name: digest for name, digest in inputs.items() if name != "code"}
+        for name, config in spec.all_encoders.items():
+            owner = f"encoder {name}" if name else "encoder"
+            held = inner_payload(config, registry, self.context.build)
+            self.contents |= {f"{owner}, {e['kind']} {e['name']}": e["content"] for e in held if "content" in e}
         content = {
             "schema": RESULTS_SCHEMA,
             "name": spec.name,
@@ -260,7 +283,7 @@ class _Run:
             "floors": floor_metrics(spec, floors),
             "timing": self.timing,
             "stages": self.stages,
-            "inputs": input_hashes(spec, registry, self.context.build),
+            "inputs": inputs,
             "counts": data.counts(),
             "full_counts": data.full_counts(),
             "protocol": protocol(spec, data, registry),
@@ -271,8 +294,11 @@ class _Run:
         return RunResults.check(content, place=str(self.folder.path / "results.json"))
 
     def _record(self, stage: StageResult, key: str = "") -> None:
-        self.stages[key or stage.name] = stage.fingerprint
-        self.timing[key or stage.name] = stage.timing()
+        name = key or stage.name
+        self.stages[name] = stage.fingerprint
+        if stage.reused:
+            self.reused[name] = stage.made
+        self.timing[name] = stage.timing()
 
     def _stage_finished(self, stage: StageResult) -> None:
         if not self.processes.is_main:

@@ -9,6 +9,10 @@ import re
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PASSWORD = re.compile(r"(://[^\s:]*):\S+@")
 _SECRET_OPTION = re.compile(r"((?:password|sslpassword|passfile)=)[^&\s]*", re.IGNORECASE)
+_LOGIN = re.compile(r"(://)(?:\S*:\*\*\*|[^\s/@]+)@")
+_SECRET_NAME = r"(?:password|passwd|passphrase|secret|token|credentials?|(?:api|access)[_-]?key)"
+_SECRET_WORD = re.compile(rf"([\w.-]*{_SECRET_NAME}=).+", re.IGNORECASE | re.DOTALL)
+_SECRET = re.compile(rf"({_SECRET_NAME}[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,}}&]+)", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -25,6 +29,17 @@ def visible(text: str, *, keep: str = "\n\t") -> str:
 def without_passwords(text: str) -> str:
     """Returns a text with the passwords of any address in it replaced by `***`."""
     return _SECRET_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def without_secrets(text: str) -> str:
+    """Returns a text that may be given away: neither passwords and logins of addresses, nor values of secret fields.
+
+    Logins are what stands before the `@` of an address, where tokens stand too. Secret fields have names that end in
+    `password`, `secret`, `token`, `api_key` and the like, before `=` or `:`.
+    """
+    if word := _SECRET_WORD.fullmatch(text):
+        return f"{word[1]}***"
+    return _SECRET.sub(r"\1***", _LOGIN.sub(r"\1***@", without_passwords(text)))
 
 
 def shown(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +15,9 @@ from collm.contracts.backbone import BackboneConfig
 from collm.contracts.data import DatasetConfig
 from collm.contracts.encoder import EncoderConfig
 from collm.errors import DataError
-from collm.finished import input_hashes, stored_outcome
-from collm.registry import registry_of
+from collm.finished import input_hashes, stored_outcome, used_plugins
+from collm.plugins import PluginStatus
+from collm.registry import default_registry, registry_of
 from collm.runs.records import RunResults
 from collm.runs.store import RunFolder
 
@@ -119,3 +121,33 @@ def test_files_of_a_component_inside_the_encoder_count(tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("two", encoding="utf-8")
     second = hashes(tmp_path)
     assert {name for name in first if first[name] != second[name]} == {"encoder.text.folder"}
+
+
+def test_plugins_in_use_are_those_of_components_and_of_trackers(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = default_registry()
+    spec = SimpleNamespace(
+        dataset=SimpleNamespace(name="movielens-small"),
+        encoder=None,
+        backbone=None,
+        prompt=None,
+        tuning=None,
+        evaluate=SimpleNamespace(metrics=["auc"]),
+    )
+    monkeypatch.setattr(finished, "inner_components", lambda _: ())
+    ours = used_plugins(spec, registry)["collm"]
+    floors = {f"encoder {floor.name}" for floor in registry.floors()}
+    assert set(ours["components"]) == {"dataset movielens-small", "metric auc", *floors}
+    assert ours["version"]
+
+    def stranger(name: str, hooks: tuple[str, ...], *, ok: bool = True) -> PluginStatus:
+        return PluginStatus(name, f"collm-{name}", "1.2", ok=ok, cause="", traceback="", module=name, hooks=hooks)
+
+    statuses = (
+        *registry.host.statuses,
+        stranger("tracker", ("run_started",)),
+        stranger("unused", ("register_encoders",)),
+        stranger("broken", ("run_started",), ok=False),
+    )
+    more = replace(registry, host=replace(registry.host, statuses=statuses))
+    assert set(used_plugins(spec, more)) == {"collm", "collm-tracker"}
+    assert used_plugins(spec, more)["collm-tracker"] == {"version": "1.2", "components": {}}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from collm.visible import ShownFormatter, shown, spreadsheet_cell, visible, without_passwords
+from collm.visible import ShownFormatter, shown, spreadsheet_cell, visible, without_passwords, without_secrets
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
@@ -63,3 +63,28 @@ def test_text_and_numbers_stay(text: str) -> None:
 def test_log_lines_are_shown_text() -> None:
     record = logging.LogRecord("collm", logging.INFO, "f", 1, "from %s", ("https://a:b@c\x1b[8m",), None)
     assert ShownFormatter("%(message)s").format(record) == "from https://a:***@c\\x1b[8m"
+
+
+@given(st.text(alphabet="abc@/", min_size=1), PASSWORDS)
+def test_neither_user_nor_password_of_an_address_is_given_away(user: str, password: str) -> None:
+    assert without_secrets(f"--set study.storage=postgresql://{user}:{password}@host/base").endswith("://***@host/base")
+
+
+@pytest.mark.parametrize(
+    ("text", "given_away"),
+    [
+        ("https://ghp_abc123@github.com/a/b.git", "https://***@github.com/a/b.git"),
+        ("encoder.api_key=abc", "encoder.api_key=***"),
+        ("encoder.API-Key='a b'", "encoder.API-Key=***"),
+        ("encoder={name: x, hf_token: abc, size: 3}", "encoder={name: x, hf_token: ***, size: 3}"),
+        ('{"password": "a b"}', '{"password": ***}'),
+        ("encoder.secret=abc, de f\nghi", "encoder.secret=***"),
+        ("a token: abc,def", "a token: ***,def"),
+        ("tuning.micro_batch_tokens=4096", "tuning.micro_batch_tokens=4096"),
+        ("mapping.tokens=2", "mapping.tokens=2"),
+        ("https://host/a@b", "https://host/a@b"),
+        ("git@github.com:a/b.git", "git@github.com:a/b.git"),
+    ],
+)
+def test_secret_fields_are_not_given_away(text: str, given_away: str) -> None:
+    assert without_secrets(text) == given_away

@@ -21,6 +21,7 @@ from collm.visible import ShownFormatter
 if TYPE_CHECKING:
     from collm.component import BuildContext
     from collm.registry import Registry
+    from collm.runs.provenance import Provenance
     from collm.spec.expand import Suite
     from collm.spec.model import ResolvedSpec
 
@@ -37,6 +38,15 @@ SetOption = Annotated[
         show_default=False,
     ),
 ]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="NAME",
+        help="One run or ensemble of a suite: all its seeds, or one as in mf-seed1. Repeatable.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 RunsDirOption = Annotated[Path, typer.Option("--runs-dir", metavar="DIR", help="Directory of run folders and stages.")]
 
@@ -48,10 +58,12 @@ class CliState:
     Attributes:
         debug: Show the traceback of an error.
         strict_plugins: A broken plugin is an error.
+        command: The words of the command line after `collm`.
     """
 
     debug: bool = False
     strict_plugins: bool = False
+    command: tuple[str, ...] = ()
     _registry: Registry | None = field(default=None, repr=False)
 
     def registry(self) -> Registry:
@@ -74,21 +86,34 @@ class CliState:
 
         return BuildContext(cache_dir=cache_dir(), find=self.registry().get)
 
-    def load(self, path: Path, overrides: list[str] | None) -> ResolvedSpec | Suite:
-        """Reads a spec or suite with its overrides; relative paths in overrides start at the working directory."""
+    def load(self, path: Path, overrides: list[str] | None, only: list[str] | None = None) -> ResolvedSpec | Suite:
+        """Reads a spec or suite with its overrides; relative paths in overrides start at the working directory.
+
+        What `only` leaves out of a suite is neither resolved nor looked at.
+        """
         from collm.errors import SpecError
         from collm.look import look_around
         from collm.spec.expand import load_any
+        from collm.spec.model import ResolvedSpec
 
         if not path.is_file():
             what = "is a folder, not a YAML file" if path.is_dir() else "no such file"
             raise UsageError(f"{path}: {what}; the working directory is {Path.cwd()}")
-        loaded = load_any(path, overrides or [], self.registry(), cwd=Path.cwd())
+        loaded = load_any(path, overrides or [], self.registry(), cwd=Path.cwd(), only=only or [])
         if problems := look_around(_specs(loaded), self.registry(), self.build_context()):
             raise SpecError(problems)
         for warning in dict.fromkeys(_warnings(loaded)):
             say(f"warning: {warning}")
+        if not isinstance(loaded, ResolvedSpec) and (said := loaded.says_left_out()):
+            say(said)
         return loaded
+
+    def provenance(self, file: Path) -> Provenance:
+        """Returns how this command was started, and the commits of the working directory and of a spec's folder."""
+        from collm.runs.provenance import Provenance
+
+        places = {"working directory": Path.cwd(), "spec": file.parent}
+        return Provenance.of(("collm", *self.command), places)
 
 
 def _specs(loaded: ResolvedSpec | Suite) -> list[ResolvedSpec]:

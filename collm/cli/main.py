@@ -51,6 +51,7 @@ app.command("prompt")(prompt.prompt)
 app.add_typer(study.app, name="study")
 app.command("report")(report.report)
 app.command("score")(score.score)
+app.command("scores")(score.scores)
 app.command("recommend")(score.recommend)
 app.command("export")(score.export)
 app.command("plugins")(plugins.plugins)
@@ -90,7 +91,8 @@ def options(
     command = context.invoked_subcommand
     if command not in SHARED_COMMANDS and n_processes() > 1:
         raise UsageError(f"`collm {command}` works in one process: start it without a launcher")
-    context.obj = CliState(debug=debug, strict_plugins=strict_plugins)
+    words = context.obj.command if isinstance(context.obj, CliState) else ()
+    context.obj = CliState(debug=debug, strict_plugins=strict_plugins, command=words)
 
 
 def command_tree() -> TyperGroup:
@@ -108,7 +110,10 @@ def call(arguments: Sequence[str]) -> int:
     """
     debug = "--debug" in arguments
     try:
-        code = command_tree().main(list(arguments), prog_name="collm", standalone_mode=False)
+        # The state that commands find begins as the words of the command line.
+        code = command_tree().main(
+            list(arguments), prog_name="collm", standalone_mode=False, obj=CliState(command=tuple(arguments))
+        )
         flush_result()
     except KeyboardInterrupt:
         code = INTERRUPTED

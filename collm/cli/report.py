@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import enum
+import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from collm.cli.context import CliState, RunsDirOption, SetOption, emit_table, say, state_of
-from collm.errors import UsageError
-
-if TYPE_CHECKING:
-    from collm.report.collect import Collected
-    from collm.report.records import Summary
-    from collm.rescore import Measure
+from collm.cli.context import OnlyOption, RunsDirOption, SetOption, emit_table, say, state_of
 
 
 class Protocol(enum.StrEnum):
@@ -33,10 +29,13 @@ def report(
     targets: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SUITE|RUN...", help="Suite or spec files, run folders or their names.", show_default=False
+            metavar="SUITE|RUN|ZIP...",
+            help="Suite or spec files, run folders or their names, what `collm runs pack` wrote.",
+            show_default=False,
         ),
     ],
     overrides: SetOption = None,
+    only: OnlyOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     html: Annotated[FileOption, typer.Option(metavar="FILE", help="Write one self-contained page.")] = None,
     latex: Annotated[FileOption, typer.Option(metavar="FILE", help="Write LaTeX tables (booktabs).")] = None,
@@ -53,70 +52,28 @@ def report(
 ) -> None:
     """Show finished runs side by side: floors, intervals, tests, the paper's numbers, time.
 
-    Reads run folders only. Give the `--set` values that a suite's runs were started with.
+    Reads run folders and packed runs only. Give the `--set` values that a suite's runs were started with.
 
     Example: collm report experiments/quickstart.yaml --html report.html
     """
     state = state_of(context)
-    from collm.report.collect import collect
+    from collm.report.collect import Reading, collect
+    from collm.report.pages import measure_of, page
     from collm.report.render import terminal_tables
     from collm.report.summary import summarise
+    from collm.runs.store import write_atomically
 
-    collected = collect(
-        targets,
-        runs_dir=runs_dir,
-        registry=state.registry(),
-        overrides=overrides or [],
-        cwd=Path.cwd(),
-        context=state.build_context(),
+    reading = Reading(
+        runs_dir, state.registry(), state.build_context(), overrides=overrides or [], only=only or [], cwd=Path.cwd()
     )
-    measure = _measure(collected, state, protocol, metrics)
-    summary = summarise(collected, measure, split=split)
-    for path, text in _files(summary, html=html, latex=latex, markdown=markdown, csv=csv):
-        from collm.runs.store import write_atomically
-
-        write_atomically(path, text)
-        say(f"wrote {path}")
-    emit_table(*terminal_tables(summary))
-
-
-def _measure(collected: Collected, state: CliState, protocol: Protocol | None, metrics: str | None) -> Measure:
-    """Rules of the first run, or of the profile that was asked for."""
-    from collm.rescore import Measure
-    from collm.spec.profiles import CHOICES
-    from collm.stages.evaluate import build_metrics
-
-    plain = next((run.spec for run in collected.runs if "evaluate" in run.spec), None)
-    if plain is None:
-        raise UsageError("only ensembles were given; give one of their runs too, or the suite file")
-    slices, evaluate = plain["slices"], plain["evaluate"]
-    rules = {(run.spec["slices"]["warm"], run.spec["slices"]["cold"]) for run in collected.runs if "slices" in run.spec}
-    if protocol is None and len(rules) > 1:
-        raise UsageError("the runs have different warm/cold rules; choose one for all with --protocol")
-    names = [name.strip() for name in metrics.split(",")] if metrics else evaluate["metrics"]
-    return Measure(
-        warm=CHOICES["slices.warm"].of(protocol.value) if protocol else slices["warm"],
-        cold=CHOICES["slices.cold"].of(protocol.value) if protocol else slices["cold"],
-        slices=tuple(sorted(evaluate["slices"], key=lambda name: name != "all")),
-        metrics=build_metrics(names, state.registry()),
-        resamples=evaluate["resamples"],
-    )
-
-
-def _files(
-    summary: Summary, *, html: Path | None, latex: Path | None, markdown: Path | None, csv: Path | None
-) -> list[tuple[Path, str]]:
-    from collm.report.figures import report_figures
-    from collm.report.render import to_html, to_latex, to_markdown
-    from collm.report.tables import to_csv
-
-    files: list[tuple[Path, str]] = []
-    if html:
-        files.append((html, to_html(summary, report_figures(summary), folder=html.absolute().parent)))
-    if latex:
-        files.append((latex, to_latex(summary)))
-    if markdown:
-        files.append((markdown, to_markdown(summary)))
-    if csv:
-        files.append((csv, to_csv(summary)))
-    return files
+    with tempfile.TemporaryDirectory(prefix="collm-report-") as scratch:
+        collected = collect(targets, replace(reading, scratch=Path(scratch)))
+        names = [name.strip() for name in metrics.split(",")] if metrics else None
+        measure = measure_of(collected, state.registry(), profile=protocol.value if protocol else None, metrics=names)
+        summary = summarise(collected, measure, split=split)
+        files = {"html": html, "latex": latex, "markdown": markdown, "csv": csv}
+        for form, path in files.items():
+            if path is not None:
+                write_atomically(path, page(summary, form, folder=path.absolute().parent))
+                say(f"wrote {path}")
+        emit_table(*terminal_tables(summary))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from collm.cli.context import (
     CliState,
     JsonOption,
+    OnlyOption,
     RunsDirOption,
     SetOption,
     SpecArgument,
@@ -26,6 +28,7 @@ from collm.cli.processes import meet, started_less_than_asked
 from collm.errors import RunError
 from collm.finished import run_folder, stored_outcome
 from collm.process_group import ProcessGroup
+from collm.runs.provenance import UNRECORDED, Provenance
 from collm.runs.records import RunOutcome, SuiteOutcome
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ def run(
     context: typer.Context,
     spec: SpecArgument,
     overrides: SetOption = None,
+    only: OnlyOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     device: Annotated[
         str | None, typer.Option(help="Device, e.g. cpu or cuda:0. Default: the first CUDA device, else the processor.")
@@ -46,22 +50,23 @@ def run(
 ) -> None:
     """Run a spec or a suite and print the table of its results.
 
-    What is finished is reused; after an interruption the same command continues from the last checkpoint.
+    What is finished is reused; after an interruption the same command continues from the last checkpoint. `--only mf`
+    runs one row of a suite, in the same folder that the whole suite would give it.
 
     Example: collm run experiments/quickstart.yaml --set tuning.max_rows=200
     """
     state, processes = state_of(context), meet(device)
     if started_less_than_asked():
         say("warning: one process works: `accelerate launch --cpu` starts more only with MPI (docs/cluster.md)")
-    loaded = processes.run_on_all(lambda: state.load(spec, overrides))
+    loaded = processes.run_on_all(lambda: state.load(spec, overrides, only))
     # Several processes would look at different moments and might not see the same.
     outcome = _finished(loaded, state, runs_dir) if processes.size == 1 else None
     if outcome is not None:
         say("everything was finished before; nothing was run")
     else:
-        work = functools.partial(
-            _work, loaded, state, runs_dir=runs_dir, device=device, threads=threads, processes=processes
-        )
+        provenance = state.provenance(spec) if processes.is_main else UNRECORDED
+        machine = _Machine(runs_dir, device, threads, processes, provenance)
+        work = functools.partial(_work, loaded, state, machine)
         with log_lines(debug=state.debug) if processes.is_main else contextlib.nullcontext():
             outcome = processes.run_on_all(work)
     processes.close()
@@ -107,20 +112,30 @@ def _stored(spec: ResolvedSpec, run: str, state: CliState, runs_dir: Path) -> Ru
     return stored_outcome(spec, state.registry(), folder=folder, context=context, run=run, says_changes=False)
 
 
-def _work(
-    loaded: ResolvedSpec | Suite,
-    state: CliState,
-    *,
-    runs_dir: Path,
-    device: str | None,
-    threads: int | None,
-    processes: ProcessGroup,
-) -> RunOutcome | SuiteOutcome:
+@dataclass(frozen=True)
+class _Machine:
+    """What `RunOptions` are made of; these load with torch."""
+
+    runs_dir: Path
+    device: str | None
+    threads: int | None
+    processes: ProcessGroup
+    provenance: Provenance
+
+
+def _work(loaded: ResolvedSpec | Suite, state: CliState, machine: _Machine) -> RunOutcome | SuiteOutcome:
     """Runs what is missing; torch and everything above it load only now, after the spec is known to be good."""
     from collm.runner import RunOptions, run_spec
     from collm.spec.expand import Suite
 
-    options = RunOptions(runs_dir=runs_dir, cache_dir=cache_dir(), device=device, threads=threads, processes=processes)
+    options = RunOptions(
+        runs_dir=machine.runs_dir,
+        cache_dir=cache_dir(),
+        device=machine.device,
+        threads=machine.threads,
+        processes=machine.processes,
+        provenance=machine.provenance,
+    )
     if isinstance(loaded, Suite):
         from collm.suite import run_suite
 

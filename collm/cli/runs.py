@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +13,18 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from collm.cli.context import JsonOption, RunsDirOption, emit, emit_json, emit_table, find_run, say, state_of
+from collm.cli.context import (
+    JsonOption,
+    OnlyOption,
+    RunsDirOption,
+    SetOption,
+    emit,
+    emit_json,
+    emit_table,
+    find_run,
+    say,
+    state_of,
+)
 from collm.errors import RunError, UsageError
 from collm.runs.files import DONE, LOCK, damage, require_whole
 from collm.runs.usage import (
@@ -32,7 +45,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what wou
 
 @app.callback(invoke_without_command=True)
 def runs(context: typer.Context, runs_dir: RunsDirOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """List run folders with their state, age, size and main metric; diff, rm and gc work on them.
+    """List run folders with their state, age, size and main metric; diff, pack, rm and gc work on them.
 
     Example: collm runs --runs-dir runs
     """
@@ -127,6 +140,53 @@ def check(
     if any(found.values()):
         say("repeat the `collm run` of a damaged run; where a stage alone is damaged, `collm runs rm` the run before")
         raise typer.Exit(RunError.exit_code)
+
+
+@app.command("pack")
+def pack(
+    context: typer.Context,
+    targets: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders or their names, suite or spec files.", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="ZIP", help="File to write.")] = Path("results.zip"),
+    overrides: SetOption = None,
+    only: OnlyOption = None,
+    runs_dir: RunsDirOption = Path("runs"),
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Also the stages that trained: fitted encoders, tuning steps.")
+    ] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Leave out report.html, .md and .csv.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Write finished runs as one zip: specs, results, scores, environment, report; `collm report ZIP` reads it.
+
+    Scores hold raw ids and labels of the rows, so the licence of the data decides who may have them.
+
+    Example: collm runs pack experiments/quickstart.yaml -o results.zip
+    """
+    if output.is_dir():
+        raise UsageError(f"{output}: is a folder; give the name of a file, e.g. -o {output / 'results.zip'}")
+    if output.exists() and not force:
+        raise UsageError(f"{output}: already exists; choose another name with -o, or overwrite it with --force")
+    from collm.report.collect import Reading, collect
+    from collm.report.pack import pack as write_pack
+    from collm.report.pages import all_pages, no_pages
+
+    state = state_of(context)
+    registry = state.registry()
+    with tempfile.TemporaryDirectory(prefix="collm-pack-") as scratch:
+        unpacked, copies = Path(scratch) / "unpacked", Path(scratch) / "copies"
+        unpacked.mkdir()
+        reading = Reading(
+            runs_dir, registry, state.build_context(), overrides or [], only or [], cwd=Path.cwd(), scratch=unpacked
+        )
+        pages = no_pages if no_report else functools.partial(all_pages, registry=registry)
+        made = write_pack(collect(targets, reading), output, copies, pages=pages, weights=weights)
+    runs = f"{made.n_runs} run{'s' if made.n_runs > 1 else ''}"
+    emit(f"{output}: {runs}, {made.n_bytes:,} bytes, sha256 {made.sha256}")
+    if made.local_paths:
+        say(f"places of this machine stand in specs or command lines, e.g. {'; '.join(made.local_paths[:3])}")
 
 
 @app.command("unlock")

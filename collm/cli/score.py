@@ -1,4 +1,4 @@
-"""`collm score`, `recommend` and `export`: what a finished run says of pairs and users, and its weights."""
+"""`collm score`, `scores`, `recommend` and `export`: what a finished run says of pairs and users, and its weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import typer
 
 from collm.cli.context import JsonOption, RunsDirOption, cache_dir, emit, emit_json, emit_table, find_run, say, state_of
 from collm.errors import UsageError
+from collm.visible import visible
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from collm.trained.recommend import Recommendations
 
 
@@ -27,6 +30,7 @@ class WeightDtype(enum.StrEnum):
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A finished run's folder, or its name in --runs-dir.", show_default=False)
 ]
+SHOWN_ROWS = 10
 DeviceOption = Annotated[str | None, typer.Option(help="Device. Default: the first CUDA device, else the processor.")]
 
 
@@ -82,6 +86,72 @@ def score(
         write_atomically(output, frame.write_csv())
         users, items = (int((~frame[name]).sum()) for name in ("user_known", "item_known"))
         say(f"wrote {output}: {frame.height} rows, {users} of unknown users, {items} of unknown items")
+
+
+def scores(
+    run: RunArgument,
+    csv: Annotated[bool, typer.Option("--csv", help="Print all rows as CSV.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write all rows as CSV to a file.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Rows of one split. Default: all.", show_default=False)] = None,
+    floors: Annotated[bool, typer.Option("--floors", help="Add a column with the score of each floor.")] = False,
+    runs_dir: RunsDirOption = Path("runs"),
+) -> None:
+    """Show the rows that a finished run scored: its predictions, with labels and slices.
+
+    Columns are those of scores.parquet (docs/run-folder.md): numbers with all their digits, ids as they were given.
+
+    Example: collm scores quickstart-mf-bias-7e62ea00aa --split test --csv > predictions.csv
+    """
+    folder = find_run(run, runs_dir)
+    from collm.report.collect import read_run
+
+    found = read_run(folder)
+    frame = found.scores
+    if floors:
+        frame = _with_floors(frame, found.floor_scores, folder)
+    if split is not None:
+        known = frame["split"].unique(maintain_order=True).to_list()
+        if split not in known:
+            raise UsageError(f"--split {split}: {folder} has no such rows; it has {', '.join(known)}")
+        import polars as pl
+
+        frame = frame.filter(pl.col("split") == split)
+    if output is not None:
+        from collm.runs.store import write_atomically
+
+        write_atomically(output, frame.write_csv())
+        say(f"wrote {output}: {frame.height} rows")
+    if csv:
+        text = frame.write_csv().rstrip("\n")
+        if visible(text) != text:
+            say("ids hold control characters, which are written out here; -o FILE keeps them as they are")
+        emit(text)
+    elif output is None:
+        _show_rows(frame)
+
+
+def _with_floors(frame: pl.DataFrame, floors: pl.DataFrame | None, folder: Path) -> pl.DataFrame:
+    import polars as pl
+
+    if floors is None:
+        raise UsageError(f"--floors: {folder} has no floors.parquet; leave --floors out")
+    named = floors.select("split", "row", pl.exclude("split", "row").name.prefix("floor:"))
+    return frame.join(named, on=["split", "row"], how="left", maintain_order="left", validate="1:1")
+
+
+def _show_rows(frame: pl.DataFrame) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, dtype in frame.schema.items():
+        table.add_column(Text(name), justify="right" if dtype.is_numeric() else "left")
+    for row in frame.head(SHOWN_ROWS).iter_rows():
+        table.add_row(*(Text("" if x is None else f"{x:.4f}" if isinstance(x, float) else str(x)) for x in row))
+    emit_table(table, Text(f"{min(frame.height, SHOWN_ROWS)} of {frame.height:,} rows; --csv prints all"))
 
 
 def recommend(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,6 +84,7 @@ def run(
         _migrate(checked)
     from collm.study.run import run_study
 
+    options = replace(options, provenance=state_of(context).provenance(file))
     queue = run_study(checked, options, state_of(context).registry())
     _show(queue, as_json=as_json, tracebacks=False)
     if not any(trial.state.name == "COMPLETE" for trial in queue.trials()):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from collm.cli.context import JsonOption, SetOption, SpecArgument, emit, emit_json, say, state_of
+from collm.cli.context import JsonOption, OnlyOption, SetOption, SpecArgument, emit, emit_json, say, state_of
 from collm.errors import SpecError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def validate(
     context: typer.Context,
     spec: SpecArgument,
     overrides: SetOption = None,
+    only: OnlyOption = None,
     resolved: Annotated[
         bool, typer.Option("--resolved", help="Print the whole spec with the source of each value.")
     ] = False,
@@ -31,7 +32,7 @@ def validate(
     Example: collm validate experiments/quickstart.yaml --resolved
     """
     try:
-        loaded = state_of(context).load(spec, overrides)
+        loaded = state_of(context).load(spec, overrides, only)
     except SpecError as error:
         if not as_json:
             raise

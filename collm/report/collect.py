@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +17,17 @@ import yaml
 from collm.component import BuildContext
 from collm.ensemble import ensemble_folder
 from collm.errors import RunError, UsageError
+from collm.files import file_digest
 from collm.finished import run_folder
 from collm.registry import Registry
 from collm.report.deviations import Deviation, deviations
+from collm.report.packed import is_packed, open_pack
 from collm.rescore import FLOORS, read_scores
 from collm.runs.records import RunResults
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, load_any
 from collm.spec.model import ResolvedSpec
+from collm.spec.only import ONLY
 
 T = TypeVar("T")
 
@@ -37,28 +41,35 @@ class ReportRun:
         seed: Its seed.
         path: Its folder.
         results: Content of `results.json`.
+        place: Where a reader finds it: its folder, or its place in the zip that it was read from.
+        linked: What a page links to: its folder, or that zip.
     """
 
     method: str
     seed: int
     path: Path
     results: RunResults
+    place: Path
+    linked: Path
 
     @cached_property
     def scores(self) -> pl.DataFrame:
         """Returns its scored rows."""
-        return read_scores(self.path)
+        with naming(self.path, self.place):
+            return read_scores(self.path)
 
     @cached_property
     def floor_scores(self) -> pl.DataFrame | None:
         """Returns the floors' scores on the same rows, a column per floor; None where the run has none."""
         path = self.path / FLOORS
-        return _read(path, functools.partial(pl.read_parquet, glob=False)) if path.is_file() else None
+        with naming(self.path, self.place):
+            return _read(path, functools.partial(pl.read_parquet, glob=False)) if path.is_file() else None
 
     @cached_property
     def spec(self) -> dict[str, Any]:
         """Returns the resolved spec as plain data."""
-        return _read(self.path / "spec.yaml", lambda path: dict(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        with naming(self.path, self.place):
+            return _read(self.path / "spec.yaml", lambda path: dict(yaml.safe_load(path.read_text(encoding="utf-8"))))
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -66,7 +77,19 @@ class ReportRun:
         path = self.path / "environment.json"
         if not path.is_file():
             return {}
-        return _read(path, lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
+        with naming(self.path, self.place):
+            return _read(path, lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
+
+
+@contextlib.contextmanager
+def naming(path: Path, place: Path) -> Iterator[None]:
+    """Makes messages of the block name the place that a user knows in place of a folder that files were unpacked to."""
+    try:
+        yield
+    except RunError as error:
+        if path == place or str(path) not in str(error):
+            raise
+        raise RunError(str(error).replace(str(path), str(place))) from error
 
 
 def _read(path: Path, read: Callable[[Path], T]) -> T:
@@ -95,65 +118,101 @@ class Collected:
         runs: Finished runs in the order given.
         missing: Runs of suites without a finished folder.
         departures: Run folder -> where the run departs from the paper.
+        notes: Sentences on what the targets leave out.
     """
 
     title: str
     runs: tuple[ReportRun, ...]
     missing: tuple[MissingRun, ...] = field(default=())
     departures: Mapping[Path, Sequence[Deviation]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
-def collect(
-    targets: Sequence[Path],
-    *,
-    runs_dir: Path,
-    registry: Registry,
-    overrides: Sequence[str],
-    cwd: Path,
-    context: BuildContext | None = None,
-) -> Collected:
+@dataclass(frozen=True)
+class Reading:
+    """How targets of a report are read.
+
+    Attributes:
+        runs_dir: Directory of runs.
+        registry: What specs are resolved with.
+        context: What components are built with; the contents of a spec's files decide its run's folder.
+        overrides: `path=value` texts that the runs of a file were started with.
+        only: Names of the runs that are wanted of a suite; empty = all.
+        cwd: Folder that relative locations in `overrides` resolve against.
+        scratch: Empty folder that packed runs are unpacked to; they are read from there as long as the report is made.
+    """
+
+    runs_dir: Path
+    registry: Registry
+    context: BuildContext
+    overrides: Sequence[str] = ()
+    only: Sequence[str] = ()
+    cwd: Path = Path()
+    scratch: Path | None = None
+
+
+def collect(targets: Sequence[Path], reading: Reading) -> Collected:
     """Reads what `collm report` was asked about.
 
     Args:
-        targets: Run folders (or their names in `runs_dir`), spec files, suite files; in any mixture.
-        runs_dir: Directory of runs.
-        registry: What specs are resolved with.
-        overrides: `path=value` texts that the runs of a file were started with.
-        cwd: Folder that relative locations in `overrides` resolve against.
-        context: What components are built with; the contents of a spec's files decide its run's folder.
+        targets: Run folders (or their names in the directory of runs), spec files, suite files, packed runs; in any
+            mixture.
+        reading: How they are read.
 
     Raises:
         DataError: If a file that a spec names is missing; its run folder can be given instead.
-        UsageError: If a target is neither a folder nor a file.
+        UsageError: If a target is neither a folder nor a file, or runs are chosen of what is no suite.
         SpecError: If a file has problems.
         RunError: If a run folder is not finished or unreadable, or nothing is finished at all.
     """
-    titles: list[str] = []
-    runs: list[ReportRun] = []
-    missing: list[MissingRun] = []
-    context = context or BuildContext(cache_dir=runs_dir, find=registry.get)
-    for target in targets:
-        folder = target if target.is_dir() else runs_dir / target
-        if folder.is_dir():
-            run = read_run(folder, strict=False)
-            titles.append(run.results.name)
-            runs.append(run)
-        elif target.is_file():
-            name, found, absent = _from_file(
-                load_any(target, overrides, registry, cwd=cwd), runs_dir, registry, context
-            )
-            titles.append(name)
-            runs.extend(found)
-            missing.extend(absent)
-        else:
-            raise UsageError(
-                f"{target}: neither a run folder (here or in {runs_dir}) nor a YAML file; `collm runs` lists the runs"
-            )
+    parts = [_of_target(target, reading) for target in targets]
+    runs = [run for part in parts for run in part.runs]
+    missing = tuple(each for part in parts for each in part.missing)
     if not runs:
-        raise RunError(f"nothing is finished in {runs_dir}: {'; '.join(f'{m.method}: {m.cause}' for m in missing)}")
-    distinct = tuple({run.path.resolve(): run for run in runs}.values())
-    departures = {run.path: deviations(run.spec, run.results, registry) for run in distinct}
-    return Collected(" + ".join(dict.fromkeys(titles)), distinct, tuple(missing), departures)
+        causes = "; ".join(f"{each.method}: {each.cause}" for each in missing)
+        raise RunError(f"nothing is finished in {reading.runs_dir}: {causes}")
+    # The same run may be given twice, as a folder and in a zip.
+    by_content: dict[tuple[str, str], ReportRun] = {}
+    for run in runs:
+        by_content.setdefault((run.path.name, file_digest(run.path / "results.json")), run)
+    distinct = tuple(by_content.values())
+    departures = {run.path: deviations(run.spec, run.results, reading.registry) for run in distinct}
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return Collected(" + ".join(dict.fromkeys(part.title for part in parts)), distinct, missing, departures, notes)
+
+
+def _of_target(target: Path, reading: Reading) -> Collected:
+    if is_packed(target):
+        return _from_pack(target, reading)
+    folder = target if target.is_dir() else reading.runs_dir / target
+    if folder.is_dir():
+        if reading.only:
+            raise UsageError(f"{ONLY}: chooses runs of a suite file, and {target} is one run's folder")
+        run = read_run(folder, strict=False)
+        return Collected(run.results.name, (run,))
+    if target.is_file():
+        loaded = load_any(target, reading.overrides, reading.registry, cwd=reading.cwd, only=reading.only)
+        return _from_file(loaded, reading)
+    raise UsageError(
+        f"{target}: neither a run folder (here or in {reading.runs_dir}) nor a YAML file nor packed runs; `collm runs` "
+        "lists the runs"
+    )
+
+
+def _from_pack(target: Path, reading: Reading) -> Collected:
+    if reading.only:
+        raise UsageError(f"{ONLY}: chooses runs of a suite file, and {target} holds packed runs")
+    if reading.scratch is None:
+        raise UsageError(f"{target}: packed runs are read with a folder to unpack them to")
+    packed = open_pack(target, reading.scratch)
+    runs = []
+    for each in packed.runs:
+        with naming(each.path, each.place):
+            run = read_run(each.path)
+        runs.append(
+            replace(run, method=each.method, place=each.place, linked=target if target.is_file() else each.path)
+        )
+    return Collected(packed.title, tuple(runs), notes=packed.notes)
 
 
 def read_run(folder: Path, *, strict: bool = True) -> ReportRun:
@@ -176,7 +235,7 @@ def read_run(folder: Path, *, strict: bool = True) -> ReportRun:
     if fault := store.damage():
         note = f"{fault}: edited or damaged since; repeat its `collm run`"
         results = results.model_copy(update={"notes": [*results.notes, note]})
-    return ReportRun(results.run, results.seed, folder, results)
+    return ReportRun(results.run, results.seed, folder, results, place=folder, linked=folder)
 
 
 def failure_of(folder: RunFolder) -> str:
@@ -190,18 +249,19 @@ def failure_of(folder: RunFolder) -> str:
     return str(failures[-1]["error"]).splitlines()[0] if failures else "interrupted or still running"
 
 
-def _from_file(
-    loaded: Suite | ResolvedSpec, runs_dir: Path, registry: Registry, context: BuildContext
-) -> tuple[str, list[ReportRun], list[MissingRun]]:
+def _from_file(loaded: Suite | ResolvedSpec, reading: Reading) -> Collected:
     def folder_of(spec: ResolvedSpec) -> RunFolder:
-        return run_folder(spec, registry, runs_dir=runs_dir, context=context)
+        return run_folder(spec, reading.registry, runs_dir=reading.runs_dir, context=reading.context)
 
+    notes: tuple[str, ...] = ()
     if isinstance(loaded, Suite):
+        if left_out := loaded.says_left_out():
+            notes = (f"{left_out}. p (Holm) is corrected for the pairs shown here alone.",)
         members = {each.key: folder_of(each.spec) for each in loaded.runs}
         paths = {key: folder.path for key, folder in members.items()}
         folders = [(each.run, each.seed, members[each.key]) for each in loaded.runs]
         folders += [
-            (each.run, each.seed, ensemble_folder(loaded.name, each, paths, runs_dir=runs_dir))
+            (each.run, each.seed, ensemble_folder(loaded.name, each, paths, runs_dir=reading.runs_dir))
             for each in loaded.ensembles
         ]
     else:
@@ -218,4 +278,4 @@ def _from_file(
             missing.append(MissingRun(method, seed, str(error)))
         else:
             runs.append(replace(run, method=method, seed=seed))
-    return loaded.name, runs, missing
+    return Collected(loaded.name, tuple(runs), tuple(missing), notes=notes)

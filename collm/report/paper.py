@@ -100,7 +100,7 @@ def _paper_row(line: Line, metric: str, paper: float, cell: Cell) -> tuple[Text,
     return (
         Text(line.method.name + mark),
         Text(metric_title(metric)),
-        Text(f"{cell.value:.4f}", link=str(line.method.runs[0].path)),
+        Text(f"{cell.value:.4f}", link=str(line.method.runs[0].linked)),
         Text(f"{paper:.4f}"),
         Text(f"{gap:+.4f}"),
         Text(units),

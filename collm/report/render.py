@@ -50,7 +50,7 @@ def terminal_tables(summary: Summary) -> list[RenderableType]:
             shown.append(RichText(f"  ... and {hidden} more rows (--html, --markdown, --csv show all)"))
         if grid.caption:
             shown.append(RichText(f"  {grid.caption}", style="dim"))
-    folders = [f"{run.method} (seed {run.seed}): {run.path}" for run in summary.runs]
+    folders = [f"{run.method} (seed {run.seed}): {run.place}" for run in summary.runs]
     return [*shown, RichText(), *bullets("notes", summary.notes), *bullets("run folders", folders)]
 
 
@@ -114,7 +114,7 @@ def _run_details(run: ReportRun, line: Line, folder: Path) -> dict[str, Any]:
         "id": run.path.name,
         "method": run.method,
         "seed": run.seed,
-        "folder": _relative(run.path, folder),
+        "folder": _relative(run.linked, folder),
         "spec": yaml.safe_dump(run.spec, sort_keys=False, allow_unicode=True),
         "environment": yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True),
         "facts": yaml.safe_dump(_without_curves(run.results), sort_keys=False, allow_unicode=True),

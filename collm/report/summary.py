@@ -50,7 +50,7 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
         higher_is_better={name: metric.higher_is_better for name, metric in measure.metrics.items()},
         blocks=blocks,
         missing=collected.missing,
-        notes=(*notes, *report_notes(blocks, chosen)),
+        notes=(*collected.notes, *notes, *report_notes(blocks, chosen)),
         protocol=_protocol(collected.runs, measure),
     )
 

@@ -85,7 +85,7 @@ def _results(summary: Summary, block: Block, slice_name: str) -> Grid:
     rows, dim = [], []
     best, is_first = _best(summary, block, slice_name), slice_name == summary.slices[0]
     for line in block.lines:
-        link = str(line.method.runs[0].path) if line.method.runs else ""
+        link = str(line.method.runs[0].linked) if line.method.runs else ""
         cells = []
         for metric in summary.metrics:
             mark = NOT_ABOVE_FLOOR if is_first and line.above_floor.get(metric) is False else ""

@@ -1,13 +1,14 @@
 """A suite file -> its runs: a base spec, overrides per run, a matrix of values, seeds.
 
 `runs`, `matrix` and `seeds` cross; `exclude` takes cells out; `ensembles` name runs whose scores are averaged, once per
-matrix cell and seed. Each run is resolved like a spec of its own.
+matrix cell and seed. Each run is resolved like a spec of its own; where only some are asked for, the others are not.
 A run that changes a component's `name` replaces that section whole: the old component's fields do not stay behind. What
 `--set` gave stays where the new component has that field too, so that `--set tuning.max_rows=9` reaches every run.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,12 @@ from collm.errors import Problem, SpecError
 from collm.registry import Registry
 from collm.spec.model import COMPONENT_SECTIONS, ENCODERS, ResolvedSpec
 from collm.spec.node import Node, Place, from_plain, leaves
+from collm.spec.only import ONLY, Cell, named_cells
 from collm.spec.override import SET, apply_overrides, merge, set_at
 from collm.spec.read import read_file
 from collm.spec.resolve import SUITE_KEYS, in_file_order, resolve_document
-from collm.spec.suite_file import SuiteFile, read_suite
+from collm.spec.suite_file import read_suite
+from collm.spec.suite_records import SuiteFile
 
 MAX_RUNS = 10_000
 
@@ -65,88 +68,128 @@ class SuiteEnsemble:
 
 @dataclass(frozen=True)
 class Suite:
-    """Several runs from one file, in the order of the file, and the mixtures of them."""
+    """Several runs from one file, in the order of the file, and the mixtures of them.
+
+    Attributes:
+        name: Its name.
+        runs: Its runs, or those that were asked for.
+        ensembles: Mixtures of these runs.
+        left_out: Keys of the runs that were not asked for.
+        without_members: Names of ensembles that are not made because members were not asked for.
+    """
 
     name: str
     runs: tuple[SuiteRun, ...]
     ensembles: tuple[SuiteEnsemble, ...] = ()
+    left_out: tuple[str, ...] = ()
+    without_members: tuple[str, ...] = ()
+
+    def says_left_out(self) -> str:
+        """Returns what is shown of the suite and what is not, empty where nothing was left out."""
+        if not self.left_out:
+            return ""
+        runs = ", ".join(run.key for run in self.runs)
+        number = f"{len(self.left_out)} run{'s' if len(self.left_out) > 1 else ''}"
+        lacking = f"; ensembles without all members: {', '.join(self.without_members)}" if self.without_members else ""
+        return f"{ONLY}: {runs}; left out of {self.name}: {number}{lacking}"
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """One run before it is resolved: its document, and where messages point when only this run is wrong."""
-
-    run: str
-    suffix: str
-    document: Node
-    place: Place
-    path: str
-    choices: Mapping[str, object]
-
-
-def load_any(path: Path, overrides: Sequence[str], registry: Registry, *, cwd: Path) -> ResolvedSpec | Suite:
+def load_any(
+    path: Path, overrides: Sequence[str], registry: Registry, *, cwd: Path, only: Sequence[str] = ()
+) -> ResolvedSpec | Suite:
     """Reads a spec or a suite; a file with `base`, `runs`, `matrix`, `seeds` or `exclude` is a suite.
 
     Args:
         path: The YAML file.
-        overrides: `path=value` texts of `--set`; in a suite they change the base, before runs do.
+        overrides: `path=value` texts of `--set`; in a suite `seeds=...` changes the suite, all others change the base,
+            before runs do.
         registry: What is installed.
         cwd: Folder that relative locations in `overrides` resolve against.
+        only: Names of the suite's runs or ensembles that are wanted; empty = all.
 
     Raises:
-        SpecError: With every problem of the file, its base and the overrides.
+        SpecError: With every problem of the file, its base and the overrides; or if there is no run of a wanted name.
     """
     document = read_file(path)
     if "study" in document.fields and "base" in document.fields:
         message = f"is a study file, which is run with `collm study {path}`"
         raise SpecError([document.fields["study"].where.problem(message, "study")])
+    of_suite = [text for text in overrides if _section(text) in SUITE_KEYS]
     if not document.fields.keys() & set(SUITE_KEYS):
+        _refuse_suite_options(path, of_suite, only)
         return resolve_document(apply_overrides(document, overrides, cwd=cwd), registry)
-    suite = read_suite(document, path)
-    base = apply_overrides(suite.base, overrides, cwd=cwd)
-    return expand(suite, base, registry)
+    if other := [text for text in of_suite if _section(text) != "seeds"]:
+        message = "of a suite's own sections `seeds` alone can be set here; write the others in its file"
+        raise SpecError([Place(SET).problem(message, _section(text)) for text in other])
+    suite = read_suite(apply_overrides(document, of_suite, cwd=cwd), path)
+    of_base = [text for text in overrides if text not in of_suite]
+    if suite.seeds and "seed" in map(_section, of_base):
+        message = "changes nothing, because this suite has `seeds`: set them, e.g. --set 'seeds=[0]'"
+        raise SpecError([Place(SET).problem(message, "seed")])
+    return expand(suite, apply_overrides(suite.base, of_base, cwd=cwd), registry, only)
 
 
-def expand(suite: SuiteFile, base: Node, registry: Registry) -> Suite:
+def _section(override: str) -> str:
+    """Returns the first part of the path of a `path=value` text."""
+    return override.partition("=")[0].strip().partition(".")[0]
+
+
+def _refuse_suite_options(path: Path, of_suite: Sequence[str], only: Sequence[str]) -> None:
+    """Refuses for one spec what is for suites."""
+    use = f"{path} is one spec, not a suite"
+    problems = [Place("--only").problem(f"{use}: it has one run") for _ in only[:1]]
+    for text in of_suite:
+        hint = (
+            f"set `seed`, or write a suite with `base: {path.name}`" if _section(text) == "seeds" else "write a suite"
+        )
+        problems.append(Place(SET).problem(f"{use}: {hint}", _section(text)))
+    if problems:
+        raise SpecError(problems)
+
+
+def expand(suite: SuiteFile, base: Node, registry: Registry, only: Sequence[str] = ()) -> Suite:
     """Crosses runs, matrix and seeds and resolves each cell.
 
     Args:
         suite: The suite file.
         base: Its base spec, overrides applied.
         registry: What is installed.
+        only: Names of runs or ensembles that are wanted; empty = all.
 
     Raises:
-        SpecError: With the problems of all runs; one that only some runs have is placed at those runs.
+        SpecError: With the problems of all wanted runs; one that only some runs have is placed at those runs.
     """
     _check_number(suite)
     cells = _cells(suite, base, registry)
-    runs: list[SuiteRun] = []
-    places: list[tuple[_Cell, SuiteRun]] = []
-    found: list[tuple[_Cell, list[Problem]]] = []
-    for cell in cells:
-        problems: list[Problem] = []
-        for seed in suite.seeds or (None,):
-            document = cell.document if seed is None else set_at(cell.document, ("seed",), seed)
-            if _excluded(suite, cell, seed):
-                continue
-            try:
-                spec = resolve_document(document, registry)
-            except SpecError as error:
-                problems.extend(error.problems)
-                continue
-            key = f"{cell.run}-seed{spec.seed}" if len(suite.seeds) > 1 else cell.run
-            runs.append(SuiteRun(key, cell.run, spec.seed, spec))
-            places.append((cell, runs[-1]))
-        found.append((cell, list(dict.fromkeys(problems))))
+    kept = [(cell, seed) for cell in cells for seed in suite.seeds or (None,) if not _excluded(suite, cell, seed)]
+    wanted = named_cells(suite, kept, only) if only else kept
+    places: list[tuple[Cell, SuiteRun]] = []
+    found: dict[Cell, list[Problem]] = {}
+    for cell, seed in wanted:
+        problems = found.setdefault(cell, [])
+        document = cell.document if seed is None else set_at(cell.document, ("seed",), seed)
+        try:
+            spec = resolve_document(document, registry)
+        except SpecError as error:
+            problems.extend(each for each in error.problems if each not in problems)
+            continue
+        places.append((cell, SuiteRun(cell.key(suite, seed), cell.run, spec.seed, spec)))
     ensembles = _ensembles(suite, places)
-    problems = [*_placed(found, suite.place.file), *_unused_excludes(suite, cells)]
-    if not problems:
+    problems = [*_placed(list(found.items())), *_unused_excludes(suite, cells)]
+    if not problems and not only:
         problems = _empty_ensembles(suite, ensembles)
     if problems:
         raise SpecError(in_file_order(problems))
-    if not runs:
+    if not places:
         raise SpecError([suite.place.problem("every run is excluded", "exclude")])
-    return Suite(suite.name, tuple(runs), tuple(each for members in ensembles.values() for each in members))
+    chosen = {cell.key(suite, seed) for cell, seed in wanted}
+    return Suite(
+        suite.name,
+        tuple(run for _, run in places),
+        tuple(each for made in ensembles.values() for each in made),
+        left_out=tuple(key for cell, seed in kept if (key := cell.key(suite, seed)) not in chosen),
+        without_members=tuple(name for name, made in ensembles.items() if not made),
+    )
 
 
 def _check_number(suite: SuiteFile) -> None:
@@ -160,7 +203,7 @@ def _check_number(suite: SuiteFile) -> None:
         raise SpecError([suite.place.problem(message, "matrix" if suite.matrix else "seeds")])
 
 
-def _ensembles(suite: SuiteFile, places: Sequence[tuple[_Cell, SuiteRun]]) -> dict[str, list[SuiteEnsemble]]:
+def _ensembles(suite: SuiteFile, places: Sequence[tuple[Cell, SuiteRun]]) -> dict[str, list[SuiteEnsemble]]:
     """Makes an ensemble once for each matrix cell and seed that has all its members."""
     by_cell: dict[tuple[str, int], dict[str, SuiteRun]] = {}
     for cell, run in places:
@@ -189,11 +232,12 @@ def _empty_ensembles(suite: SuiteFile, ensembles: Mapping[str, Sequence[SuiteEns
     ]
 
 
-def _cells(suite: SuiteFile, base: Node, registry: Registry) -> list[_Cell]:
+def _cells(suite: SuiteFile, base: Node, registry: Registry) -> list[Cell]:
     problems: list[Problem] = []
-    cells: list[_Cell] = []
+    cells: list[Cell] = []
     for run in suite.runs:
-        document = keep_set(base, merge(base, run.overrides), registry) if run.overrides is not None else base
+        document = keep_set(base, functools.reduce(merge, run.layers, base), registry)
+        files = frozenset({run.place.file, *(layer.place.file for layer in run.layers)})
         for choice in itertools.product(*(axis.choices for axis in suite.matrix)):
             suffix, changed = "", document
             for axis, option in zip(suite.matrix, choice, strict=True):
@@ -206,7 +250,7 @@ def _cells(suite: SuiteFile, base: Node, registry: Registry) -> list[_Cell]:
             name = from_plain(f"{suite.name}-{label}", suite.place)
             changed = changed.with_fields({**changed.fields, "name": name})
             picked = {axis.path: option.value.plain() for axis, option in zip(suite.matrix, choice, strict=True)}
-            cells.append(_Cell(label, suffix, changed, run.place, run.path, {"run": run.name, **picked}))
+            cells.append(Cell(label, suffix, changed, run.place, run.path, {"run": run.name, **picked}, files))
     if problems:
         raise SpecError(in_file_order(problems))
     return cells
@@ -237,11 +281,11 @@ def keep_set(base: Node, document: Node, registry: Registry) -> Node:
     return document
 
 
-def _excluded(suite: SuiteFile, cell: _Cell, seed: Node | None) -> bool:
+def _excluded(suite: SuiteFile, cell: Cell, seed: Node | None) -> bool:
     return any(rule.matches(cell.run, cell.choices, None if seed is None else seed.value) for rule in suite.exclude)
 
 
-def _unused_excludes(suite: SuiteFile, cells: Sequence[_Cell]) -> list[Problem]:
+def _unused_excludes(suite: SuiteFile, cells: Sequence[Cell]) -> list[Problem]:
     seeds = [seed.value for seed in suite.seeds] or [None]
     return [
         rule.place.problem("matches no run; runs: " + ", ".join(cell.run for cell in cells), f"exclude[{index}]")
@@ -250,7 +294,7 @@ def _unused_excludes(suite: SuiteFile, cells: Sequence[_Cell]) -> list[Problem]:
     ]
 
 
-def _placed(found: Sequence[tuple[_Cell, list[Problem]]], suite_file: str) -> list[Problem]:
+def _placed(found: Sequence[tuple[Cell, list[Problem]]]) -> list[Problem]:
     """A problem of every run is the base's own; one of some runs is shown at those runs."""
     shared = set(found[0][1]).intersection(*(problems for _, problems in found)) if found else set()
     placed: list[Problem] = []
@@ -260,7 +304,7 @@ def _placed(found: Sequence[tuple[_Cell, list[Problem]]], suite_file: str) -> li
                 placed.append(problem)
                 continue
             path = f"{cell.path}.{problem.path}"
-            if problem.file == suite_file:
+            if problem.file in cell.files:
                 placed.append(replace(problem, path=path))
             else:
                 placed.append(cell.place.problem(problem.message, path))

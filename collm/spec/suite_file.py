@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from collm.errors import Problem, SpecError
 from collm.spec.model import NAME_PATTERN
@@ -15,91 +14,19 @@ from collm.spec.override import set_at, split_path
 from collm.spec.problems import unknown_key
 from collm.spec.read import read_file
 from collm.spec.resolve import SUITE_KEYS, TOP_LEVEL
-
-
-@dataclass(frozen=True)
-class RunEntry:
-    """One entry of `runs`; `overrides` is None for the base as it is."""
-
-    name: str
-    overrides: Node | None
-    place: Place
-    path: str
-
-
-@dataclass(frozen=True)
-class Option:
-    """One value of a matrix axis with its part of the run's name."""
-
-    label: str
-    value: Node
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One entry of `matrix`: a dotted path and its values."""
-
-    path: str
-    parts: tuple[str, ...]
-    choices: tuple[Option, ...]
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """One entry of `exclude`: a run's full name, or values of `run`, `seed` and matrix paths that must all match."""
-
-    wanted: str | Mapping[str, Any]
-    place: Place
-
-    def matches(self, run: str, choices: Mapping[str, object], seed: object) -> bool:
-        """Whether it takes out a cell: a run with its labels, values by matrix path, a seed if there is one."""
-        if isinstance(self.wanted, str):
-            return run == self.wanted
-        known = {**choices, "seed": seed}
-        return all(key in known and known[key] == value for key, value in self.wanted.items())
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """One entry of `ensembles`: the runs whose scores are averaged."""
-
-    name: str
-    members: tuple[str, ...]
-    place: Place
-
-
-@dataclass(frozen=True)
-class SuiteFile:
-    """A suite as written.
-
-    Attributes:
-        place: Where the suite starts.
-        runs: At least one entry.
-        matrix: Axes that cross with the runs.
-        seeds: Nodes that hold whole numbers; empty = the base's own seed.
-        exclude: Cells that are left out.
-        ensembles: Mixtures of runs.
-    """
-
-    name: str
-    place: Place
-    base: Node
-    runs: tuple[RunEntry, ...]
-    matrix: tuple[Axis, ...]
-    seeds: tuple[Node, ...]
-    exclude: tuple[Exclusion, ...]
-    ensembles: tuple[Ensemble, ...]
+from collm.spec.suite_records import Axis, Ensemble, Exclusion, Option, RunEntry, SuiteFile
 
 
 def read_suite(document: Node, path: Path) -> SuiteFile:
     """Checks a suite's own structure and reads its base.
 
-    A base given by file name is relative to the suite file.
+    A base given by file name is relative to the suite file. Where that is a suite, `runs` are added to its runs, one of
+    the same name laid over it, and each other section replaces its own.
 
     Raises:
         SpecError: With every problem of the suite file and what could not be read of its base.
     """
-    reader = _SuiteReader(document, path, noun="suite")
+    reader = _SuiteReader(document, path)
     suite = reader.read()
     if reader.problems:
         raise SpecError(reader.problems)
@@ -138,6 +65,18 @@ class HeadReader:
 
     def base(self) -> Node:
         """Returns the base spec as a tree, an empty one where it has a problem."""
+        base = self.base_document()
+        if self.names_base() and base.fields.keys() & set(SUITE_KEYS):
+            return self._no_spec(f"a {self._noun}'s base must be one spec")
+        return base
+
+    def names_base(self) -> bool:
+        """Whether the base is given by file name."""
+        node = self.document.fields.get("base")
+        return node is not None and isinstance(node.value, str)
+
+    def base_document(self) -> Node:
+        """Returns the tree of the base, which may be of a suite; an empty one where it has a problem."""
         empty = Node({}, self.document.place)
         node = self.document.fields.get("base")
         if node is None:
@@ -160,40 +99,75 @@ class HeadReader:
             else:
                 self._complain(node.place, f"'{name}': {error.problems[0].message}", "base")
             return None
-        if not isinstance(base.value, Mapping) or base.fields.keys() & set(SUITE_KEYS):
-            self._complain(node.place, f"'{name}' is not a spec; a {self._noun}'s base must be one spec", "base")
-            return None
+        if not isinstance(base.value, Mapping):
+            return self._no_spec(f"it holds {base.shown()}")
+        if "study" in base.fields and "base" in base.fields:
+            return self._no_spec("it is a study file")
         return base
+
+    def _no_spec(self, why: str) -> Node:
+        node = self.document.fields["base"]
+        self._complain(node.place, f"'{node.value}' is not a spec; {why}", "base")
+        return Node({}, self.document.place)
 
     def _complain(self, place: Place, message: str, path: str) -> None:
         self.problems.append(place.problem(message, path))
 
 
 class _SuiteReader(HeadReader):
+    def __init__(self, document: Node, path: Path, above: tuple[Path, ...] = ()) -> None:
+        """Takes the tree of a suite file, the file, and the suites that it is the base of, the highest first."""
+        super().__init__(document, path, noun="suite")
+        self._chain = (*above, path)
+
     def read(self) -> SuiteFile:
         self.check_keys(("name", *SUITE_KEYS), "suite section", hint="in `base`, or in one of `runs`")
-        name, base, place = self.name(), self.base(), self.document.place
-        runs = self._runs(base)
+        name, document = self.name(), self.base_document()
+        below = self._below(document) if self.names_base() and document.fields.keys() & set(SUITE_KEYS) else None
+        runs = self._runs(document, below)
+        own = self.document.fields.keys()
         return SuiteFile(
             name=name,
-            place=place,
-            base=base,
+            place=self.document.place,
+            base=document if below is None else below.base,
             runs=runs,
-            matrix=self._matrix(),
-            seeds=self._seeds(),
-            exclude=self._exclude(),
-            ensembles=self._ensembles(runs),
+            matrix=self._matrix() if below is None or "matrix" in own else below.matrix,
+            seeds=self._seeds() if below is None or "seeds" in own else below.seeds,
+            exclude=self._exclude() if below is None or "exclude" in own else below.exclude,
+            ensembles=self._ensembles(runs) if below is None or "ensembles" in own else below.ensembles,
         )
 
-    def _runs(self, base: Node) -> tuple[RunEntry, ...]:
+    def _below(self, document: Node) -> SuiteFile | None:
+        """Returns the suite that is the base, None where it leads back to a suite that it is the base of."""
+        node = self.document.fields["base"]
+        path = self.path.parent / str(node.value)
+        if path.resolve() in [each.resolve() for each in self._chain]:
+            names = " -> ".join(str(each) for each in (*self._chain, path))
+            self._complain(node.place, f"leads back to itself: {names}", "base")
+            return None
+        reader = _SuiteReader(document, path, self._chain)
+        suite = reader.read()
+        self.problems.extend(reader.problems)
+        return suite
+
+    def _runs(self, base: Node, below: SuiteFile | None) -> tuple[RunEntry, ...]:
         node = self.document.fields.get("runs")
+        inherited = {} if below is None else {run.name: run for run in below.runs}
         if node is None or node.value is None:
             named = base.fields.get("name")
             name = named.value if named is not None and isinstance(named.value, str) else "base"
-            return (RunEntry(name, None, self.document.place, ""),)
+            return tuple(inherited.values()) or (RunEntry(name, (), self.document.place, ""),)
         if not node.fields:
             self._complain(node.place, f"got {node.shown()}, must map names of runs to their overrides", "runs")
-        return tuple(self._run(name, each) for name, each in node.fields.items())
+        for name, each in node.fields.items():
+            run = self._run(name, each)
+            if name in inherited:
+                if each.value is None:
+                    message = f"the base suite has this run; to leave it out, write `exclude: [{{run: {name}}}]`"
+                    self._complain(each.place, f"got {each.shown()}: {message}", run.path)
+                run = replace(run, layers=(*inherited[name].layers, *run.layers))
+            inherited[name] = run
+        return tuple(inherited.values())
 
     def _run(self, name: str, node: Node) -> RunEntry:
         path = f"runs.{name}"
@@ -214,7 +188,7 @@ class _SuiteReader(HeadReader):
                 self.problems.extend(
                     replace(each.where.problem(p.message), path=f"{path}.{key}") for p in error.problems
                 )
-        return RunEntry(name, overrides, node.where, path)
+        return RunEntry(name, (overrides,), node.where, path)
 
     def _matrix(self) -> tuple[Axis, ...]:
         node = self.document.fields.get("matrix")

@@ -17,6 +17,7 @@ from collm.files import full_disk_named, write_atomically
 from collm.process_group import SINGLE, ProcessGroup
 from collm.registry import Registry
 from collm.runs.files import damage, remove_contents
+from collm.runs.provenance import UNRECORDED, Provenance
 from collm.runs.records import StageKind, kind_of
 from collm.runs.store import StageStore
 from collm.spec.fingerprint import fingerprint
@@ -45,6 +46,7 @@ class StageResult:
         work_seconds: Wall time that its work took when it was done.
         reused: Whether the work had been done before.
         facts: What its work returned to be stated in results.
+        made: How the command was started that did the work, as `Provenance.plain`; None where an earlier version did.
     """
 
     name: str
@@ -55,6 +57,7 @@ class StageResult:
     work_seconds: float
     reused: bool
     facts: Mapping[str, Any]
+    made: Mapping[str, Any] | None = None
 
     def timing(self) -> dict[str, Any]:
         """Returns its entry under `timing` in `results.json`."""
@@ -82,9 +85,15 @@ class StageRunner:
     """
 
     def __init__(
-        self, runs_dir: Path, *, finished: Callable[[StageResult], None], processes: ProcessGroup = SINGLE
+        self,
+        runs_dir: Path,
+        *,
+        finished: Callable[[StageResult], None],
+        processes: ProcessGroup = SINGLE,
+        provenance: Provenance = UNRECORDED,
     ) -> None:
-        """Takes the runs directory, what to call after each stage, and the processes that work on it."""
+        """Takes the runs directory, what to call after each stage, the processes, and how the command was started."""
+        self._made = provenance.plain()
         self._store = StageStore(runs_dir)
         self._finished = finished
         self.current = ""
@@ -165,7 +174,8 @@ class StageRunner:
 
         def finish() -> None:
             stated = facts if shared else dict(work(folder))
-            record = {"work_seconds": round(time.monotonic() - start, 3), "facts": stated, "payload": dict(payload)}
+            seconds = round(time.monotonic() - start, 3)
+            record = {"work_seconds": seconds, "facts": stated, "payload": dict(payload), "made": self._made}
             write_atomically(folder / RECORD, json.dumps(record, indent=2, default=str) + "\n")
 
         self.processes.run_on_main(finish)
@@ -190,6 +200,7 @@ class StageRunner:
             work_seconds=record["work_seconds"],
             reused=reused,
             facts=record["facts"],
+            made=record["made"],
         )
         self._finished(result)
         return result
@@ -197,7 +208,11 @@ class StageRunner:
     def _record(self, path: Path) -> dict[str, Any]:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            return {"work_seconds": float(record["work_seconds"]), "facts": dict(record["facts"])}
+            return {
+                "work_seconds": float(record["work_seconds"]),
+                "facts": dict(record["facts"]),
+                "made": record.get("made"),
+            }
         except FileNotFoundError as error:
             if self.processes.is_main:
                 raise RunError(f"{path}: missing; {REMOVE}") from error

@@ -14,6 +14,7 @@ from collm.component import BuildContext
 from collm.errors import CollmError, RunError, SpecError
 from collm.look import look_around
 from collm.registry import Registry
+from collm.runs.provenance import UNRECORDED, Provenance
 from collm.runs.records import RunOutcome
 from collm.spec.model import ResolvedSpec
 from collm.study import records
@@ -51,6 +52,7 @@ class StudyOptions:
         threads: Processor threads per trial; None = torch's own choice.
         device: Device name; None = CUDA devices in turn where there are any, else the processor.
         workers: Trials that run at once.
+        provenance: How the command was started.
     """
 
     runs_dir: Path
@@ -58,6 +60,7 @@ class StudyOptions:
     threads: int | None = None
     device: str | None = None
     workers: int = 1
+    provenance: Provenance = UNRECORDED
 
 
 def load_study(
@@ -188,6 +191,7 @@ class StudyRunner:
                 device=self._devices[slot % len(self._devices)],
                 threads=options.threads,
                 log=log_file(options.runs_dir, self._name, claimed.number),
+                provenance=options.provenance,
             )
             self._running[slot] = TrialProcess(job, self._context, self._work)
         except BaseException:

@@ -28,6 +28,7 @@ from collm.hookspecs import hookimpl
 from collm.locks import Holder, read_holder
 from collm.process_group import end_with_parent
 from collm.registry import Registry, default_registry
+from collm.runs.provenance import UNRECORDED, Provenance
 from collm.runs.records import RunOutcome
 from collm.runs.store import LOCK, STAGES
 from collm.spec.model import ResolvedSpec
@@ -67,6 +68,7 @@ class Job:
         device: Device name.
         threads: Processor threads; None = torch's own choice.
         log: File that takes the process's output.
+        provenance: How the command was started.
     """
 
     trial: ClaimedTrial
@@ -75,6 +77,7 @@ class Job:
     device: str
     threads: int | None
     log: Path
+    provenance: Provenance = UNRECORDED
 
 
 # Runs a job and returns the results of its run; the connection leads to the command.
@@ -191,7 +194,7 @@ def run_trial(job: Job, connection: Connection) -> RunOutcome:
     stage = reported_stage(job.trial.spec, registry)
     if stage is not None:
         registry.host.manager.register(Reporter(connection, stage), name="study")
-    options = RunOptions(job.runs_dir, job.cache_dir, device=job.device, threads=job.threads)
+    options = RunOptions(job.runs_dir, job.cache_dir, device=job.device, threads=job.threads, provenance=job.provenance)
     return run_spec(job.trial.spec, registry, options)
 
 

@@ -313,6 +313,6 @@ def test_module_can_be_run() -> None:
 
 def test_help_lists_every_command() -> None:
     assert set(main.command_tree().commands) == {
-        "run", "validate", "prompt", "report", "score", "recommend", "export", "plugins",
+        "run", "validate", "prompt", "report", "score", "scores", "recommend", "export", "plugins",
         "fetch", "schema", "bench", "data", "doctor", "study", "plugin", "runs",
     }  # fmt: skip

@@ -102,6 +102,13 @@ def test_results_have_the_documented_form(folder: Path, uninterrupted: dict[str,
     documented = {"spec.yaml", "environment.json", "events.jsonl", "results.json", "scores.parquet", "floors.parquet"}
     assert names == documented | {"done"}
     assert json.loads((run_dir / "results.json").read_text())["metrics"] == uninterrupted["metrics"]
+    environment = json.loads((run_dir / "environment.json").read_text())
+    assert {"python", "platform", "packages", "processor", "cores", "memory_gb", "processes"} <= set(environment)
+    assert environment["command"][:3] == ["collm", "run", "tiny.yaml"]
+    assert set(environment["contents"]) == {"dataset", "backbone"}
+    assert environment["contents"]["dataset"] == uninterrupted["inputs"]["dataset"]
+    used = environment["plugins"]["collm"]["components"]
+    assert {"dataset movielens-small", "backbone tiny", "metric auc", "encoder item-mean"} <= set(used)
 
 
 def test_scores_have_the_documented_columns(folder: Path, uninterrupted: dict[str, Any]) -> None:

@@ -121,3 +121,34 @@ def test_unfinished_and_unknown_runs_are_named(folder: Path) -> None:
     unknown = call(folder, "report", "tabel.yaml")
     assert unknown.returncode == 2
     assert "neither a run folder" in unknown.stderr
+
+
+def test_one_row_of_a_suite_is_run_and_reported(folder: Path) -> None:
+    where = ("--runs-dir", "row")
+    done = call(folder, "run", "table.yaml", "--only", "item-knn-seed1", "--json", *where)
+    assert done.returncode == 0, done.stderr
+    assert "--only: item-knn-seed1; left out of table: 3 runs; ensembles without all members" in done.stderr
+    (made,) = json.loads(done.stdout)["runs"]
+    assert (made["run"], made["seed"]) == ("item-knn", 1)
+    assert [path.name for path in (folder / "row").iterdir() if path.name != "stages"] == [Path(made["run_dir"]).name]
+
+    report = call(folder, "report", "table.yaml", "--only", "item-knn-seed1", "--csv", "row.csv", *where)
+    assert report.returncode == 0, report.stderr
+    words = " ".join(report.stdout.split())
+    assert "left out of table: 3 runs" in words
+    assert "p (Holm) is corrected for the pairs shown here alone" in words
+    assert set(pl.read_csv(folder / "row.csv").filter(~pl.col("floor"))["method"]) == {"item-knn"}
+
+    whole = call(folder, "run", "table.yaml", "--json", *where)
+    runs = json.loads(whole.stdout)["runs"]
+    assert [run["run_dir"] for run in runs if run["reused"]] == [made["run_dir"]]
+    mixed = call(folder, "report", "table.yaml", "--only", "mf-bias+item-knn", *where)
+    assert mixed.returncode == 0, mixed.stderr
+    assert "left out of table" not in mixed.stdout
+
+    wrong = call(folder, "report", "table.yaml", "--only", "item-kn", *where)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "did you mean 'item-knn'?" in wrong.stderr
+    single = call(folder, "report", made["run_dir"], "--only", "item-knn")
+    assert single.returncode == 2
+    assert "chooses runs of a suite file" in single.stderr

@@ -134,6 +134,11 @@ def test_it_runs_from_yaml(installed: Environment) -> None:
     assert 0 < auc["value"] < 1
     assert auc["n"] == result["counts"]["test"]
     assert {"item-mean", "item-user-mean", "bias-logistic"} <= set(result["floors"]["test"]["all"])
+    environment = json.loads((installed.folder / result["run_dir"] / "environment.json").read_text())
+    used = environment["plugins"]["collm-implicit"]
+    assert used == {"version": "0.1.0", "components": {"encoder implicit-als": "collm-implicit 0.1.0, version 1"}}
+    assert "encoder implicit-als" not in environment["plugins"]["collm"]["components"]
+    assert environment["command"] == ["collm", "run", "als.yaml", "--threads", "1", "--json"]
 
 
 def test_its_own_tests_pass(installed: Environment, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 from report_fakes import WriteRun
 from rich.console import Console
 
+from collm.component import BuildContext
 from collm.registry import Registry
-from collm.report.collect import MissingRun, collect
+from collm.report.collect import MissingRun, Reading, collect
 from collm.report.figures import report_figures
 from collm.report.records import Summary
 from collm.report.render import escape_latex, escape_markdown, terminal_tables, to_html, to_latex, to_markdown
@@ -34,7 +35,7 @@ def summary(write_run: WriteRun, registry: Registry, measure: Measure, tmp_path:
         write_run(HOSTILE, noise=0.5, seed=1),
         write_run("weak", noise=4.0),
     ]
-    collected = collect(folders, runs_dir=tmp_path, registry=registry, overrides=[], cwd=Path())
+    collected = collect(folders, Reading(tmp_path, registry, BuildContext(cache_dir=tmp_path)))
     missing = (MissingRun("lost", 0, "RunError: <b>disk</b> full"),)
     return summarise(type(collected)(collected.title, collected.runs, missing), measure)
 

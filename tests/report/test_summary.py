@@ -12,9 +12,10 @@ import pytest
 from report_fakes import WriteRun, scores
 from sklearn.metrics import roc_auc_score
 
+from collm.component import BuildContext
 from collm.errors import RunError, UsageError
 from collm.registry import Registry
-from collm.report.collect import Collected, collect
+from collm.report.collect import Collected, Reading, collect
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.records import Line, Summary
 from collm.report.summary import summarise
@@ -27,7 +28,7 @@ def line(summary: Summary, name: str) -> Line:
 
 
 def gather(registry: Registry, *folders: Path) -> Collected:
-    return collect(folders, runs_dir=Path("runs"), registry=registry, overrides=[], cwd=Path())
+    return collect(folders, Reading(Path("runs"), registry, BuildContext(cache_dir=Path("runs"))))
 
 
 def test_seeds_of_a_method_make_one_line(write_run: WriteRun, registry: Registry, measure: Measure) -> None:

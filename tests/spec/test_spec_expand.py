@@ -125,7 +125,7 @@ def test_matrix_crosses_and_exclude_takes_out(expand: Callable[..., Suite]) -> N
         ("name: quick\n", "", 1, "name", "name of the suite"),
         ("name: quick", "name: a/b", 1, "name", "must be letters"),
         ("base: base.yaml", "base: bse.yaml", 2, "base", "did you mean"),
-        ("base: base.yaml", "base: suite.yaml", 2, "base", "is not a spec"),
+        ("base: base.yaml", "base: suite.yaml", 2, "base", "leads back to itself"),
         ("base: base.yaml", "base: [1]", 2, "base", "must be a file name or a spec"),
         ("base: base.yaml\n", "", 1, "base", "required"),
         ("runs:", "run:", 3, "run", "did you mean 'runs'?"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from collm.runs.files import finish_folder
+from collm.runs.provenance import UNRECORDED, GitState, Provenance
 from collm.stages.stage import StageResult, StageRunner
 
 
-def runner(folder: Path, seen: list[StageResult]) -> StageRunner:
-    return StageRunner(folder, finished=seen.append)
+def runner(folder: Path, seen: list[StageResult], provenance: Provenance = UNRECORDED) -> StageRunner:
+    return StageRunner(folder, finished=seen.append, provenance=provenance)
 
 
 def test_a_finished_stage_is_reused_by_fingerprint_alone(tmp_path: Path) -> None:
@@ -31,6 +34,19 @@ def test_a_finished_stage_is_reused_by_fingerprint_alone(tmp_path: Path) -> None
     assert again.facts == {"rows": 3}
     assert again.work_seconds == first.work_seconds
     assert [result.name for result in seen] == ["fit", "fit", "fit"]
+
+
+def test_a_stage_knows_the_command_that_worked_on_it(tmp_path: Path) -> None:
+    first = Provenance(("collm", "run", "a.yaml"), (GitState(("spec",), "abc", True, 0),))
+    later = Provenance(("collm", "run", "b.yaml"))
+    made = runner(tmp_path, [], first).run("fit", {}, lambda _: {})
+    again = runner(tmp_path, [], later).run("fit", {}, lambda _: {})
+    assert made.made == again.made == json.loads(json.dumps(first.plain()))
+    record = again.folder / "stage.json"
+    older = {key: value for key, value in json.loads(record.read_text()).items() if key != "made"}
+    record.write_text(json.dumps(older))
+    finish_folder(record.parent)
+    assert runner(tmp_path, [], later).run("fit", {}, lambda _: {}).made is None
 
 
 def test_a_failed_stage_keeps_its_files_and_is_worked_on_again(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""The measures of a report, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from collm.errors import UsageError
+from collm.registry import Registry
+from collm.report.collect import Collected
+from collm.report.figures import report_figures
+from collm.report.records import Summary
+from collm.report.render import to_html, to_latex, to_markdown
+from collm.report.summary import summarise
+from collm.report.tables import to_csv
+from collm.rescore import Measure
+from collm.spec.model import Profile
+from collm.spec.profiles import CHOICES
+from collm.stages.evaluate import build_metrics
+
+
+def measure_of(
+    collected: Collected, registry: Registry, *, profile: Profile | None = None, metrics: Sequence[str] | None = None
+) -> Measure:
+    """Returns how the runs of a report are measured.
+
+    Args:
+        collected: The runs.
+        registry: Where metrics come from.
+        profile: Profile whose warm/cold rule is used; None = the rule of the runs.
+        metrics: Names of metrics; None = those of the first run.
+
+    Raises:
+        UsageError: If no run has rules, or the runs have different ones and no profile decides.
+    """
+    plain = next((run.spec for run in collected.runs if "evaluate" in run.spec), None)
+    if plain is None:
+        raise UsageError("only ensembles were given; give one of their runs too, or the suite file")
+    slices, evaluate = plain["slices"], plain["evaluate"]
+    rules = {(run.spec["slices"]["warm"], run.spec["slices"]["cold"]) for run in collected.runs if "slices" in run.spec}
+    if profile is None and len(rules) > 1:
+        raise UsageError("the runs have different warm/cold rules; choose one for all with --protocol")
+    return Measure(
+        warm=CHOICES["slices.warm"].of(profile) if profile else slices["warm"],
+        cold=CHOICES["slices.cold"].of(profile) if profile else slices["cold"],
+        slices=tuple(sorted(evaluate["slices"], key=lambda name: name != "all")),
+        metrics=build_metrics(list(metrics) if metrics else evaluate["metrics"], registry),
+        resamples=evaluate["resamples"],
+    )
+
+
+def page(summary: Summary, form: str, *, folder: Path) -> str:
+    """Returns a report as the text of a file.
+
+    Args:
+        summary: What it shows.
+        form: `html`, `latex`, `markdown` or `csv`.
+        folder: Where the file will lie; links of HTML are relative to it.
+
+    Raises:
+        UsageError: If a library of the extra `report` is missing.
+    """
+    if form == "html":
+        return to_html(summary, report_figures(summary), folder=folder)
+    return {"latex": to_latex, "markdown": to_markdown, "csv": to_csv}[form](summary)
+
+
+def all_pages(collected: Collected, folder: Path, *, registry: Registry) -> Mapping[str, str]:
+    """Returns file name -> text of the report that goes with packed runs.
+
+    Args:
+        collected: The runs.
+        folder: Where the files will lie.
+        registry: Where metrics come from.
+
+    Raises:
+        UsageError: As `measure_of` and `page`; says how to do without.
+    """
+    forms = {"html": "report.html", "markdown": "report.md", "csv": "report.csv"}
+    try:
+        summary = summarise(collected, measure_of(collected, registry))
+        return {name: page(summary, form, folder=folder) for form, name in forms.items()}
+    except UsageError as error:
+        message = f"the report cannot be made: {error}; --no-report packs the runs without it"
+        raise UsageError(message) from error
+
+
+def no_pages(collected: Collected, folder: Path) -> Mapping[str, str]:  # noqa: ARG001
+    """Returns no report."""
+    return {}
