@@ -110,9 +110,9 @@ def test_files_of_a_component_inside_the_encoder_count(tmp_path: Path) -> None:
 
     def hashes(folder: Path | None) -> dict[str, str]:
         encoder = ReadingConfig(name="reading", text=StoredConfig(name="stored", folder=folder))
-        nothing = dict.fromkeys(("backbone", "prompt", "tuning"))
-        evaluate = SimpleNamespace(metrics=())
-        spec = SimpleNamespace(dataset=DatasetConfig(name="rows"), encoder=encoder, evaluate=evaluate, **nothing)
+        dataset = DatasetConfig(name="rows")
+        used = [("dataset", "dataset", dataset), ("encoder", "encoder", encoder)]
+        spec = SimpleNamespace(dataset=dataset, evaluate=SimpleNamespace(metrics=()), components=lambda: iter(used))
         return input_hashes(spec, registry, BuildContext(tmp_path))
 
     (tmp_path / "weights").write_text("one", encoding="utf-8")
@@ -125,13 +125,9 @@ def test_files_of_a_component_inside_the_encoder_count(tmp_path: Path) -> None:
 
 def test_plugins_in_use_are_those_of_components_and_of_trackers(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = default_registry()
+    dataset = SimpleNamespace(name="movielens-small")
     spec = SimpleNamespace(
-        dataset=SimpleNamespace(name="movielens-small"),
-        encoder=None,
-        backbone=None,
-        prompt=None,
-        tuning=None,
-        evaluate=SimpleNamespace(metrics=["auc"]),
+        evaluate=SimpleNamespace(metrics=["auc"]), components=lambda: iter([("dataset", "dataset", dataset)])
     )
     monkeypatch.setattr(finished, "inner_components", lambda _: ())
     ours = used_plugins(spec, registry)["collm"]
