@@ -10,8 +10,8 @@ import numpy as np
 
 from collm.contracts.backbone import ChatFrame, PromptTokenizer
 from collm.contracts.prompt import SLOTS_PER_ROW, PromptTemplate, Variant
-from collm.errors import DataError, SpecError
-from collm.prompt.encoded import EMPTY, EncodedPrompts, PieceStore, SlotFill, TextPieces, check_slots, joined
+from collm.errors import DataError, RunError, SpecError
+from collm.prompt.encoded import EMPTY, EncodedPrompts, PieceStore, SlotFill, TextTables, check_slots, joined
 from collm.prompt.template import (
     FixedPiece,
     HistoryPieces,
@@ -21,7 +21,6 @@ from collm.prompt.template import (
     WordsPiece,
     answer_fault,
     check_template,
-    clean_title,
     cut,
     split_join,
 )
@@ -74,7 +73,7 @@ class PromptEncoder:
         if fault := answer_fault(template, (answer.positive_word.strip(), answer.negative_word.strip())):
             raise SpecError(f"prompt: {fault}")
         self._fills = {slot.name: (fills or {}).get(slot.name, SlotFill()) for slot in template.slots()}
-        self._words = {name: fill.words for name, fill in self._fills.items() if fill.words is not None}
+        self._words = {name for name, fill in self._fills.items() if fill.words is not None}
         for slot in template.slots():
             if self._fills[slot.name].n_tokens < 1:
                 raise SpecError(f"prompt: slot {{{slot.field}}} takes at least one token, its encoder gives none")
@@ -82,9 +81,8 @@ class PromptEncoder:
                 raise SpecError(f"prompt: slot {{{slot.field}}} takes vectors, but its encoder gives words")
         self.tokenizer, self.max_tokens, self._item_ids = tokenizer, max_tokens, item_ids
         self._template = template
-        self._clean = [clean_title(title) for title in titles]
-        self._stripped = [title.strip() for title in self._clean]
         self._store = PieceStore(tokenizer)
+        self._tables = TextTables(self._store, titles)
         self._leading_space = leading_space and getattr(tokenizer, "adds_space", False)
         between = tokenizer.encode(template.slot_join) if template.slot_join else []
         self._slot_step = 1 + len(between)
@@ -100,7 +98,6 @@ class PromptEncoder:
         self._bos, self._end = int(bos), [int(number) for number in numbers[len(slot_ids) :]]
         self._slot_piece = {name: int(number) for name, number in zip(self._fills, numbers, strict=False)}
         self._fixed: dict[str, int] = {}
-        self._tables: dict[tuple[str, ...], TextPieces] = {}
 
     def encode(self, items: Array, histories: Array, variant: Variant, *, users: Array | None = None) -> EncodedPrompts:
         """Encodes rows.
@@ -118,9 +115,12 @@ class PromptEncoder:
             DataError: If an id has no title, a history is not left-padded, or a question does not fit without history.
         """
         items, histories = np.asarray(items, dtype=np.int64), np.asarray(histories, dtype=np.int64)
-        users = np.zeros_like(items) if users is None else np.asarray(users, dtype=np.int64)
         self._check_ids(items, histories)
         pieces = cut(self._template.segments(variant), self._words)
+        if users is None:
+            if any(isinstance(piece, WordsPiece) and _kind(piece.name) == "user" for piece in pieces):
+                raise RunError("prompt: a slot takes the words of the user, but the users of the rows are not given")
+            users = np.zeros_like(items)
         if self._leading_space or self._opening:
             pieces = (_with_space(pieces[0]), *pieces[1:])
         parts = [slice(first, first + ROWS_AT_ONCE) for first in range(0, max(len(items), 1), ROWS_AT_ONCE)]
@@ -147,10 +147,11 @@ class PromptEncoder:
         if isinstance(piece, TargetPiece):
             marks = (self._template.title_open, self._template.title_close)
             opening, closing = marks if self._template.quote_target else ("", "")
-            return self._table(piece.left + opening, closing + piece.right, strip=True).numbers(items)[:, None]
+            return self._tables.titles(piece.left + opening, closing + piece.right, strip=True).numbers(items)[:, None]
         if isinstance(piece, WordsPiece):
             ids = users if _kind(piece.name) == "user" else items
-            return self._words_table(piece).numbers(ids)[:, None]
+            fill = self._fills[piece.name]
+            return self._tables.words(piece.name, fill, piece.left, piece.right).numbers(ids)[:, None]
         number = EMPTY
         if isinstance(piece, FixedPiece):
             number = self._text(piece.text)
@@ -198,31 +199,9 @@ class PromptEncoder:
         columns = np.full(histories.shape, EMPTY)
         for part, right in ((np.s_[:, :-1], join_right), (np.s_[:, -1:], piece.right)):
             present = histories[part] != 0
-            table = self._table(before, template.title_close + right, strip=strip)
+            table = self._tables.titles(before, template.title_close + right, strip=strip)
             columns[part][present] = table.numbers(histories[part][present])
         return columns
-
-    def _table(self, before: str, after: str, *, strip: bool) -> TextPieces:
-        key = (before, after, str(strip))
-        if key not in self._tables:
-            titles = self._stripped if strip else self._clean
-            self._tables[key] = TextPieces(
-                self._store, lambda ids: [titles[each] for each in ids.tolist()], before, after, n_ids=len(titles)
-            )
-        return self._tables[key]
-
-    def _words_table(self, piece: WordsPiece) -> TextPieces:
-        """Returns the words of a slot; ids beyond those that the encoder knows have those of id 0."""
-        key = (piece.left, piece.right, "words", piece.name)
-        if key not in self._tables:
-            words, known = self._words[piece.name], self._fills[piece.name].n_ids
-
-            def clean(ids: Array) -> list[str]:
-                return [clean_title(text).strip() for text in words(np.where(ids < known, ids, 0))]
-
-            n_ids = max(known, len(self._clean))
-            self._tables[key] = TextPieces(self._store, clean, piece.left, piece.right, n_ids=n_ids)
-        return self._tables[key]
 
     def _text(self, text: str) -> int:
         if text not in self._fixed:
@@ -285,10 +264,10 @@ class PromptEncoder:
 
     def _check_ids(self, items: Array, histories: Array) -> None:
         for what, ids in (("item", items), ("history", histories)):
-            if ids.size and (ids.min() < 0 or ids.max() >= len(self._clean)):
+            if ids.size and (ids.min() < 0 or ids.max() >= len(self._tables.clean)):
                 raise DataError(
                     f"prompt: {what} ids run from {ids.min()} to {ids.max()}, but there are titles for 0 to "
-                    f"{len(self._clean) - 1}; were the rows prepared from another dataset?"
+                    f"{len(self._tables.clean) - 1}; were the rows prepared from another dataset?"
                 )
         present = histories != 0
         if (present[:, :-1] & ~present[:, 1:]).any():
@@ -302,7 +281,7 @@ class PromptEncoder:
             return
         row = int(too_long[0])
         item = int(items[row])
-        title = self._clean[item]
+        title = self._tables.clean[item]
         shown = title if len(title) <= _SHOWN_TITLE else f"{title[:_SHOWN_TITLE]}..."
         name = f"item '{self._item_ids[item]}' " if 0 < item < len(self._item_ids) else "item "
         raise DataError(

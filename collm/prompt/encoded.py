@@ -14,6 +14,7 @@ import numpy as np
 
 from collm.contracts.backbone import PromptTokenizer
 from collm.errors import RunError
+from collm.prompt.template import clean_title
 
 Array = np.ndarray[Any, Any]
 _PER_ROW = ("shared", "before_user", "n_history_used", "history_items")
@@ -238,3 +239,42 @@ class TextPieces:
                 [f"{self._before}{text}{self._after}" for text in self._texts(missing)]
             )
         return np.asarray(self._numbers[ids])
+
+
+class TextTables:
+    """The pieces of titles and of an encoder's words, by what stands around them.
+
+    Attributes:
+        clean: Titles by item id as they stand in prompts.
+    """
+
+    def __init__(self, store: PieceStore, titles: Sequence[str]) -> None:
+        """Takes titles by item id."""
+        self.clean = [clean_title(title) for title in titles]
+        self._stripped = [title.strip() for title in self.clean]
+        self._store = store
+        self._tables: dict[tuple[str, ...], TextPieces] = {}
+
+    def titles(self, before: str, after: str, *, strip: bool) -> TextPieces:
+        """Returns the pieces of titles between two texts, by item id."""
+        key = (before, after, str(strip))
+        if key not in self._tables:
+            titles = self._stripped if strip else self.clean
+            self._tables[key] = TextPieces(
+                self._store, lambda ids: [titles[each] for each in ids.tolist()], before, after, n_ids=len(titles)
+            )
+        return self._tables[key]
+
+    def words(self, name: str, fill: SlotFill, before: str, after: str) -> TextPieces:
+        """Returns the pieces of a slot's words between two texts; ids that the encoder does not know read as id 0."""
+        key = (before, after, "words", name)
+        if key not in self._tables:
+            words, known = fill.words, fill.n_ids
+            assert words is not None
+
+            def clean(ids: Array) -> list[str]:
+                return [clean_title(text).strip() for text in words(np.where(ids < known, ids, 0))]
+
+            n_ids = max(known, len(self.clean))
+            self._tables[key] = TextPieces(self._store, clean, before, after, n_ids=n_ids)
+        return self._tables[key]

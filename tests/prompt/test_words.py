@@ -9,7 +9,7 @@ import pytest
 from small_prompts import small_template
 
 from collm.contracts.prompt import ContextSlot, HistoryItems, HistoryTitles, PromptTemplate
-from collm.errors import SpecError
+from collm.errors import RunError, SpecError
 from collm.prompt.encode import PromptEncoder, SlotFill
 from collm.prompt.template import slot_faults
 from collm.testing.fakes import FakeTokenizer
@@ -87,6 +87,13 @@ def test_words_fill_slots_of_users_and_items_alone() -> None:
     template = PromptTemplate(hybrid=(*TEMPLATE.hybrid[:-1], ContextSlot(), TEMPLATE.hybrid[-1]), text=TEMPLATE.text)
     with pytest.raises(SpecError, match=r"slot \{context\} takes vectors"):
         encoder(template, context=words_of("C"))
+
+
+def test_users_whose_words_are_asked_must_be_given() -> None:
+    own = encoder(user=words_of("U"))
+    with pytest.raises(RunError, match="takes the words of the user, but the users of the rows are not given"):
+        own.encode(ITEMS, HISTORIES, "hybrid")
+    own.encode(ITEMS, HISTORIES, "text")
 
 
 def test_slots_and_encoders_name_each_other() -> None:
