@@ -9,6 +9,14 @@ import re
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PASSWORD = re.compile(r"(://[^\s:]*):\S+@")
 _SECRET_OPTION = re.compile(r"((?:password|sslpassword|passfile)=)[^&\s]*", re.IGNORECASE)
+# Names of what a query of an address keeps secret: keys, tokens, signatures of signed addresses.
+SECRET_NAME = re.compile(
+    r"(token|secret|passw|pwd|credential|signature|auth|jwt|api.?key|access.?key|^key$|^sig$|^x-(amz|goog)-)",
+    re.IGNORECASE,
+)
+_QUERY_VALUE = re.compile(r"([?&]([^=&#\s]+)=)[^&#\s'\")]+")
+# Web servers and stores take a token as the user's name.
+_USER = re.compile(r"((?:https?|s3|gs|az|hf)://)[^/\s:@]+@", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -23,8 +31,9 @@ def visible(text: str, *, keep: str = "\n\t") -> str:
 
 
 def without_passwords(text: str) -> str:
-    """Returns a text with the passwords of any address in it replaced by `***`."""
-    return _SECRET_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+    """Returns a text with the passwords, tokens and keys of any address in it replaced by `***`."""
+    text = _SECRET_OPTION.sub(r"\1***", _USER.sub(r"\1***@", _PASSWORD.sub(r"\1:***@", text)))
+    return _QUERY_VALUE.sub(lambda found: f"{found[1]}***" if SECRET_NAME.search(found[2]) else found[0], text)
 
 
 def shown(text: str) -> str:

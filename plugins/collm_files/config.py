@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from collm.component import added_field, location_field
+from collm.component import added_field, is_address, location_field
 from collm.contracts.data import RawRowsConfig
+from collm.fetching.addresses import address_fault, address_name
 from collm_files.rules import DEFAULT_SHARE, IMPLICIT, NEEDS_TIMES, Columns, FilterRule, LabelRule, SplitRule
 
 # As in `collm.ingest.times` and `collm.ingest.table_files`, which need polars: settings are checked without it.
@@ -33,22 +34,34 @@ LAST_OUT_LEAKS = "dataset.split leave-last-out lets training rows of some users 
 RANDOM_LEAKS = "dataset.split random puts rows into training that are later than test rows"
 
 
+def _placed(value: Path | str) -> Path | str:
+    return value if is_address(value) else Path(value)
+
+
+# An address stays text: as a path it would lose a slash.
+Place = Annotated[str | Path, AfterValidator(_placed)]
+
+
 class FilesConfig(RawRowsConfig):
     """Interactions, and titles where there are any, from your own files."""
 
-    interactions: Path = location_field(
+    interactions: Place = location_field(
         ...,
         description="File with one row per interaction: .csv, .tsv, .txt, .dat, RecBole's .inter, .jsonl, .json (each "
-        "also .gz) or .parquet; or a folder of such parts.",
+        "also .gz) or .parquet; a folder of such parts; a pattern (logs/2024-*.csv); or an address (https://, s3://, "
+        "gs://, az://, hf://), of a folder or a pattern, too.",
+        addresses=True,
     )
-    items: Path | None = location_field(
-        description="File with one row per item and its title, in the same formats; null = none."
+    items: Place | None = location_field(
+        description="File with one row per item and its title, in the same formats; null = none.", addresses=True
     )
-    valid_interactions: Path | None = location_field(
-        description="Rows of the validation split in a file of their own, as `interactions`; with split {by: files}."
+    valid_interactions: Place | None = location_field(
+        description="Rows of the validation split in a file of their own, as `interactions`; with split {by: files}.",
+        addresses=True,
     )
-    test_interactions: Path | None = location_field(
-        description="Rows of the test split in a file of their own, as `interactions`; with split {by: files}."
+    test_interactions: Place | None = location_field(
+        description="Rows of the test split in a file of their own, as `interactions`; with split {by: files}.",
+        addresses=True,
     )
     layout: Literal["table", "adjacency"] = added_field(
         "table",
@@ -87,8 +100,9 @@ class FilesConfig(RawRowsConfig):
         "equal) and counts the others in a note; keep-all; refuse: an error.",
     )
 
-    users: Path | None = location_field(
-        description="File with one row per user and what encoders may see of them, in the same formats; null = none."
+    users: Place | None = location_field(
+        description="File with one row per user and what encoders may see of them, in the same formats; null = none.",
+        addresses=True,
     )
     item_attributes: tuple[str, ...] = added_field(
         (), description="Columns of `items` that encoders may see beside titles: text, numbers, true or false."
@@ -106,8 +120,11 @@ class FilesConfig(RawRowsConfig):
 
     @field_validator("interactions", "valid_interactions", "test_interactions", "items", "users", mode="after")
     @classmethod
-    def _readable(cls, value: Path | None) -> Path | None:
-        name = value.name.lower() if value is not None and value.suffix else ENDINGS[0]  # none: a folder of parts
+    def _readable(cls, value: Path | str | None) -> Path | str | None:
+        if isinstance(value, str) and (fault := address_fault(value)):
+            raise ValueError(fault)
+        last = "" if value is None else address_name(value) if isinstance(value, str) else value.name
+        name = last.lower() if "." in last else ENDINGS[0]  # without an ending: a folder of parts
         if not name.removesuffix(".gz").endswith(ENDINGS) or name.endswith((".parquet.gz", ".pq.gz")):
             raise ValueError(f"unknown ending; readable are {', '.join(ENDINGS)} (text files also with .gz)")
         return value

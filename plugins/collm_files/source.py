@@ -16,11 +16,11 @@ from collm.errors import DataError
 from collm.files import file_digest
 from collm.ingest.bad_rows import BadRows
 from collm.ingest.label_values import rare_class
-from collm.ingest.read_rows import sample_file
-from collm.ingest.table_files import file_format, parts_of
+from collm.ingest.table_files import file_format, parts_of, root_of
 from collm_files import rows, selection, titles
 from collm_files.attributes import read_attributes
 from collm_files.config import FilesConfig
+from collm_files.places import Places
 from collm_files.reading import SPLIT_FILES, read_interactions, wanted_columns
 
 TIE_RULE = "rows of one user at the same moment keep the order of the file"
@@ -28,28 +28,30 @@ FILE_ORDER_RULE = "there are no times: a user's rows keep the order of the file"
 ROLES = (*SPLIT_FILES, "items", "users")
 
 
-def build(config: FilesConfig, *, context: BuildContext) -> FilesSource:  # noqa: ARG001 - the factory contract
+def build(config: FilesConfig, *, context: BuildContext) -> FilesSource:
     """Builds `files`."""
-    return FilesSource(config)
+    return FilesSource(config, context)
 
 
 class FilesSource:
     """Reads interactions and titles from files of the user's own."""
 
-    def __init__(self, config: FilesConfig) -> None:
-        """Takes the settings; nothing is read yet."""
+    def __init__(self, config: FilesConfig, context: BuildContext) -> None:
+        """Takes the settings and where the cache is; nothing is read yet."""
         self.config = config
+        self._places = Places({role: place for role in ROLES if (place := getattr(config, role))}, context)
 
     def content_hash(self) -> str:
-        """Returns a digest of the files' bytes and of the formats that they are read in.
+        """Returns a digest of the files' bytes and of the formats that they are read in; what has an address is copied.
 
         Raises:
             DataError: If a file is missing; names it.
         """
         digest = hashlib.sha256()
-        for role, path in self._files().items():
+        for role, path in self._places.files().items():
+            root = root_of(path)
             for part in parts_of(path):
-                name = part.path.relative_to(path).as_posix() if path.is_dir() else ""
+                name = "" if part.path == path else part.path.relative_to(root).as_posix()
                 digest.update(f"{role}\0{name}\0{file_format(part.path)}\0{file_digest(part.path)}\0".encode())
         return digest.hexdigest()
 
@@ -59,9 +61,11 @@ class FilesSource:
         Raises:
             DataError: If a file is missing or unreadable, or lacks a column that the spec names.
         """
-        for role, path in self._files().items():
-            if names := self._names(role):
-                rows.check_names(path, names, sample_file(path).rows.columns)
+        for role in self._places.given:
+            names = self._names(role)
+            columns = self._places.columns(role, whole_lines=not names)
+            if names and columns is not None:
+                rows.check_names(self._places.given[role], names, columns)
 
     def _names(self, role: str) -> dict[str, str]:
         """Returns canonical name -> the file's name of the columns that a file must have; none of adjacency lists."""
@@ -82,7 +86,11 @@ class FilesSource:
             DataError: If a file is missing or unreadable, lacks a column, or no rows, positives or split are left;
                 `BadRowsError` where more rows are unusable than `max_bad_rows`.
         """
-        config, files = self.config, self._files()
+        with self._places.named():
+            return self._load(self._places.files())
+
+    def _load(self, files: Mapping[str, Path]) -> InteractionTable:
+        config = self.config
         bad = BadRows(allowed=config.max_bad_rows)
         frame, notes = read_interactions(config, files, bad)
         named, title_notes = self._titles(frame, files, bad)
@@ -98,6 +106,7 @@ class FilesSource:
         frame, negative_notes = selection.with_negatives(frame, config)
         known, attribute_notes = self._attributes(files)
         notes = (
+            *self._places.notes(),
             *notes,
             *split_notes,
             *filter(None, [None if negative_notes else rare]),
@@ -114,14 +123,6 @@ class FilesSource:
         recipe = Recipe(tie_rule=TIE_RULE if has_times else FILE_ORDER_RULE, notes=notes)
         table = build_table(frame.select(kept), named, recipe, known)
         return replace(table, bad_rows=bad.frame() if len(bad) else None, has_times=has_times)
-
-    def _files(self) -> dict[str, Path]:
-        given = {role: getattr(self.config, role) for role in ROLES}
-        files = {role: path for role, path in given.items() if path is not None}
-        for role, path in files.items():
-            if not path.exists():
-                raise DataError(f"dataset.{role}: '{path}': no such file; a relative path starts at the spec's folder")
-        return files
 
     def _titles(
         self, frame: pl.DataFrame, files: Mapping[str, Path], bad: BadRows
