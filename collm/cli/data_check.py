@@ -181,7 +181,9 @@ def _end(findings: Sequence[Finding], limits: dict[str, float]) -> None:
     for each in findings:
         names = [each.check.name, "any", *(["leaks"] if each.check.kind == "leak" else [])]
         allowed = [limits[name] for name in names if name in limits]
-        if allowed and each.share() > min(allowed):
+        if each.check.name in limits and (unknown := each.details.get("unknown")):
+            passed.append(f"{each.check.name} cannot be known: {unknown}")
+        elif allowed and each.share() > min(allowed):
             passed.append(f"{each.check.name} {each.share():.1%} (allowed {min(allowed):.1%})")
     if passed:
         raise RunError(f"--fail-on: {'; '.join(passed)}")

@@ -128,6 +128,8 @@ def test_first_bytes_are_not_the_whole_file() -> None:
         (part,) = remote_parts(f"{server.address}/a.csv")
         assert (part.name, part.size) == ("a.csv", 14)
         assert first_bytes(part, 6) == b"user,i"
+        server.answers.append(Answer(no_ranges=True))
+        assert remote_parts(f"{server.address}/a.csv") == (part,)
         assert first_bytes(remote_parts(f"{server.address}/none.csv")[0], 6) == b""
 
 
