@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from collm.errors import DataError
+from collm.fetching.http_transfer import TransferFailed, peek
 from collm.visible import SECRET_NAME, shown
 
 if TYPE_CHECKING:
@@ -162,8 +163,6 @@ def _web_part(address: str) -> RemotePart:
 
 
 def _peek(address: str, n_bytes: int) -> Any:
-    from collm.fetching.http_transfer import TransferFailed, peek
-
     try:
         return peek(address, n_bytes, timeout_s=_TIMEOUT_S)
     except TransferFailed as failure:
