@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -16,6 +17,8 @@ from collm.errors import PluginError
 Kind = Literal["dataset", "encoder", "backbone", "tuning", "prompt", "metric"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ADDED = "x-collm-added"
+_ADDRESSES = "x-collm-addresses"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class ComponentConfig(BaseModel):
@@ -40,7 +43,7 @@ class ComponentConfig(BaseModel):
         return ()
 
 
-def location_field(default: Any = None, *, description: str, files: Sequence[str] = ()) -> Any:
+def location_field(default: Any = None, *, description: str, files: Sequence[str] = (), addresses: bool = False) -> Any:
     """A pydantic field that says where something lies, not what it is.
 
     Such a field is resolved against the YAML file that holds it. Its path never enters a fingerprint; the contents of
@@ -50,8 +53,12 @@ def location_field(default: Any = None, *, description: str, files: Sequence[str
         default: Value when the user gives none.
         description: Description shown in schema and docs.
         files: Which files of a folder decide results, as patterns, e.g. `*.safetensors`; empty = all that lie in it.
+        addresses: Whether it may hold an address or a pattern of names (type `Path | str`), which the component itself
+            looks at and, by content, hashes.
     """
     extra: dict[str, Any] = {"x-collm-location": True}
+    if addresses:
+        extra[_ADDRESSES] = True
     if files:
         extra["x-collm-files"] = list(files)
     return Field(default=default, description=description, json_schema_extra=extra)
@@ -82,6 +89,16 @@ def is_location(info: FieldInfo) -> bool:
     return (isinstance(extra, dict) and bool(extra.get("x-collm-location"))) or mentions_path(info.annotation)
 
 
+def is_address(text: object) -> bool:
+    """Whether a text is an address such as `https://...` or `s3://...`, and not a path."""
+    return isinstance(text, str) and _ADDRESS.match(text) is not None
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path is a pattern of names: it holds `*`, `?` or `[`, and there is nothing of that very name."""
+    return any(character in str(path) for character in "*?[") and not path.exists()
+
+
 def mentions_path(annotation: Any) -> bool:
     """Whether a type annotation mentions a path, through unions, lists and mappings."""
     if isinstance(annotation, type) and issubclass(annotation, PurePath):
@@ -98,12 +115,14 @@ class Location:
         path: The place.
         files: Patterns of the files of a folder that count; empty = all.
         owner: Kind of the component whose own field it is.
+        is_own: Whether it is an address or a pattern, which the component itself looks at and hashes.
     """
 
     field: str
     path: Path
     files: tuple[str, ...]
     owner: Kind
+    is_own: bool = False
 
 
 def locations(config: BaseModel, kind: Kind, prefix: str = "") -> Iterator[Location]:
@@ -118,15 +137,18 @@ def locations(config: BaseModel, kind: Kind, prefix: str = "") -> Iterator[Locat
         value, at = getattr(config, name), f"{prefix}{name}"
         if is_location(info):
             extra: Any = info.json_schema_extra
-            files = tuple(extra.get("x-collm-files", ())) if isinstance(extra, dict) else ()
-            yield from (Location(field, path, files, kind) for field, path in _paths(value, at))
+            more = extra if isinstance(extra, dict) else {}
+            files, may_be_own = tuple(more.get("x-collm-files", ())), bool(more.get(_ADDRESSES))
+            for field, place in _paths(value, at):
+                is_own = may_be_own and (is_address(place) or is_pattern(Path(place)))
+                yield Location(field, Path(place), files, kind, is_own)
         else:
             yield from _inner_locations(value, component_kind(info.json_schema_extra) or kind, at)
 
 
-def _paths(value: Any, at: str) -> Iterator[tuple[str, Path]]:
+def _paths(value: Any, at: str) -> Iterator[tuple[str, str | PurePath]]:
     if isinstance(value, str | PurePath) and str(value):
-        yield at, Path(value)
+        yield at, value
     elif isinstance(value, Mapping):
         for key, each in value.items():
             yield from _paths(each, f"{at}.{key}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from collm.spec.model import ResolvedSpec
 from collm.spec.resolve import in_file_order
 
 _SHOWN = 12
+# As a path an address has one slash.
+_ADDRESS = re.compile(r"(?:^|/)(https?|s3|gs|az|hf|ftp):/")
 
 
 def look_around(specs: Iterable[ResolvedSpec], registry: Registry, context: BuildContext) -> list[Problem]:
@@ -53,6 +56,8 @@ class _Eyes:
         for path, _, config in spec.components():
             faults |= dict(self._once(f"{path} {config!r}", functools.partial(_own_look, config, path)))
         for each in spec_locations(spec, self._registry):
+            if each.is_own:
+                continue
             for _, message in self._once(f"path {each.path}", functools.partial(_missing, each.path)):
                 faults.setdefault(each.field, message)
         if not any(field.startswith("backbone.") for field in faults):
@@ -152,6 +157,8 @@ def _what_is_missing(path: Path) -> str:
     try:
         path.stat()
     except OSError as error:
+        if found := _ADDRESS.search(str(path)):
+            return f"'{found[1]}://...' is an address; this field takes a file or folder on this machine"
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             return f"'{path}' cannot be read ({error.strerror})"
         where = "a relative path starts at the YAML file's folder, with --set at the working directory"

@@ -13,6 +13,14 @@ _LOGIN = re.compile(r"(://)(?:\S*:\*\*\*|[^\s/@]+)@")
 _SECRET_NAME = r"(?:password|passwd|passphrase|secret|token|credentials?|(?:api|access)[_-]?key)"
 _SECRET_WORD = re.compile(rf"([\w.-]*{_SECRET_NAME}=).+", re.IGNORECASE | re.DOTALL)
 _SECRET = re.compile(rf"({_SECRET_NAME}[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,}}&]+)", re.IGNORECASE)
+# Names of what a query of an address keeps secret: keys, tokens, signatures of signed addresses.
+SECRET_NAME = re.compile(
+    r"(token|secret|passw|pwd|credential|signature|auth|jwt|api.?key|access.?key|^key$|^sig$|^x-(amz|goog)-)",
+    re.IGNORECASE,
+)
+_QUERY_VALUE = re.compile(r"([?&]([^=&#\s]+)=)[^&#\s'\")]+")
+# Web servers and stores take a token as the user's name.
+_USER = re.compile(r"((?:https?|s3|gs|az|hf)://)[^/\s:@]+@", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -27,8 +35,9 @@ def visible(text: str, *, keep: str = "\n\t") -> str:
 
 
 def without_passwords(text: str) -> str:
-    """Returns a text with the passwords of any address in it replaced by `***`."""
-    return _SECRET_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+    """Returns a text with the passwords, tokens and keys of any address in it replaced by `***`."""
+    text = _SECRET_OPTION.sub(r"\1***", _USER.sub(r"\1***@", _PASSWORD.sub(r"\1:***@", text)))
+    return _QUERY_VALUE.sub(lambda found: f"{found[1]}***" if SECRET_NAME.search(found[2]) else found[0], text)
 
 
 def without_secrets(text: str) -> str:

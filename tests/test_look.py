@@ -55,6 +55,11 @@ def test_missing_data_and_models_are_said_together_and_in_place(problems) -> Non
     assert model.startswith("spec.yaml:3:28: backbone.path: model: no such folder")
 
 
+def test_an_address_where_none_can_be_is_named_as_one(problems) -> None:
+    data, _ = problems(LM, "dataset.path=https://example.org/split.zip")
+    assert data == "--set: dataset.path: 'https://...' is an address; this field takes a file or folder on this machine"
+
+
 def test_a_hub_id_is_recognised(problems) -> None:
     (found, _) = sorted(problems(LM, "backbone.path=meta-llama/Llama-3.2-1B"))
     assert found.startswith("--set: backbone.path: meta-llama/Llama-3.2-1B: no such folder. 'meta-llama/Llama-3.2-1B' ")

@@ -50,6 +50,23 @@ def test_other_text_stays() -> None:
     assert shown("\x1b https://a:b@c") == "\\x1b https://a:***@c"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://ghp_abc@host/x", "https://***@host/x"),
+        ("see s3://KEY@bucket/x.", "see s3://***@bucket/x."),
+        ("https://h/x?a=1&X-Amz-Signature=0f&b=2", "https://h/x?a=1&X-Amz-Signature=***&b=2"),
+        ("'https://h/x?access_token=abc' is", "'https://h/x?access_token=***' is"),
+        ("https://h/x?sv=1&sig=a%2Fb", "https://h/x?sv=1&sig=***"),
+        ("https://h/x?download=1&signed=2", "https://h/x?download=1&signed=2"),
+        ("hf://datasets/me/logs@main/x.csv", "hf://datasets/me/logs@main/x.csv"),
+        ("postgresql://me@host/base", "postgresql://me@host/base"),
+    ],
+)
+def test_tokens_and_signatures_of_addresses_are_hidden(text: str, expected: str) -> None:
+    assert without_passwords(text) == expected
+
+
 @pytest.mark.parametrize("text", ["=1+2", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1"])
 def test_a_formula_becomes_text(text: str) -> None:
     assert spreadsheet_cell(text) == f"'{text}"

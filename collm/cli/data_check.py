@@ -181,7 +181,9 @@ def _end(findings: Sequence[Finding], limits: dict[str, float]) -> None:
     for each in findings:
         names = [each.check.name, "any", *(["leaks"] if each.check.kind == "leak" else [])]
         allowed = [limits[name] for name in names if name in limits]
-        if allowed and each.share() > min(allowed):
+        if each.check.name in limits and (unknown := each.details.get("unknown")):
+            passed.append(f"{each.check.name} cannot be known: {unknown}")
+        elif allowed and each.share() > min(allowed):
             passed.append(f"{each.check.name} {each.share():.1%} (allowed {min(allowed):.1%})")
     if passed:
         raise RunError(f"--fail-on: {'; '.join(passed)}")
@@ -197,14 +199,15 @@ def _show_leaks(shown: dict[str, Any], notes: Sequence[str]) -> None:
     emit_table(Text(head), _checks_table(shown))
     if found:
         emit_table(_meanings(found), *_titles_line(shown))
-    emit_table(*(Text(f"note: {note}") for note in notes))
+    unknown = [f"{each['name']}: {said}" for each in shown["checks"] if (said := each["details"].get("unknown"))]
+    emit_table(*(Text(f"unknown: {each}") for each in unknown), *(Text(f"note: {note}") for note in notes))
     for split, parts in shown["measured"].items():
         emit_table(
             Text(f"\n{split}, scores of {shown['scores']}, with and without the rows found"),
             *(_metric(name, parts) for name in parts["all"]["metrics"]),
         )
     if not any(each["kind"] == "leak" for each in found):
-        say("no leak found")
+        say(f"no leak found{' among those that can be known' if unknown else ''}")
 
 
 def _checks_table(shown: dict[str, Any]) -> Table:
@@ -217,7 +220,9 @@ def _checks_table(shown: dict[str, Any]) -> Table:
     for split in shown["rows"]:
         table.add_column(f"{split} rows", justify="right", no_wrap=True)
     for each in shown["checks"]:
-        table.add_row(each["name"], each["kind"], *(_share(part) for part in each["splits"].values()))
+        unknown = "unknown" in each["details"]
+        cells = ("unknown" if unknown else _share(part) for part in each["splits"].values())
+        table.add_row(each["name"], each["kind"], *cells)
     return table
 
 

@@ -38,6 +38,13 @@ class TimesOption(enum.StrEnum):
     none = "none"
 
 
+class PositivesOption(enum.StrEnum):
+    """How rows with label 0 are drawn where every row is a positive."""
+
+    uniform = "uniform"
+    popularity = "popularity"
+
+
 def init(
     context: typer.Context,
     interactions: Annotated[
@@ -73,6 +80,13 @@ def init(
         TimesOption,
         typer.Option(help="What the timestamps are, where the values leave it open; none: the file has no times."),
     ] = TimesOption.auto,
+    positives: Annotated[
+        PositivesOption | None,
+        typer.Option(
+            help="Every row is a positive (clicks, purchases): how items that count as not liked are drawn.",
+            show_default=False,
+        ),
+    ] = None,
     encoding: Annotated[
         str | None,
         typer.Option(help="Encoding of lines that are not UTF-8, e.g. latin-1. Default: guessed, and reported."),
@@ -92,7 +106,8 @@ def init(
         raise UsageError(f"{spec}: already exists; choose another name with -o, or overwrite it with --force")
     paths = [path for path in (interactions, items) if path is not None]
     samples, encoding, said = _samples(paths, encoding)
-    guess = _guess(samples, columns or [], times, encoding)
+    guess = _guess(samples, columns or [], times, positives)
+    guess = replace(guess, encoding=encoding)
     if samples[0].is_whole:
         guess = replace(guess, split_by_time=_can_split_by_time(samples[0].rows, guess))
     write_atomically(spec, files_spec(interactions, items, guess, spec=spec))
@@ -134,13 +149,19 @@ def _samples(paths: Sequence[Path], encoding: str | None) -> tuple[list[Sample],
     return [sample_file(path, encoding=found) for path in paths], found, (said,)
 
 
-def _guess(samples: Sequence[Sample], columns: Sequence[str], times: TimesOption, encoding: str | None) -> ColumnGuess:
+def _guess(
+    samples: Sequence[Sample], columns: Sequence[str], times: TimesOption, positives: PositivesOption | None
+) -> ColumnGuess:
     """Guesses the columns; stops where times are there that cannot be read: the split would not be by time."""
     from collm.errors import DataError
     from collm.scaffold.guess_columns import guess_columns
 
     frames = [sample.rows for sample in samples]
     given = _given(columns, [name for frame in frames for name in frame.columns])
+    if positives and (named := [role for role in ("rating", "label") if role in given]):
+        raise UsageError(
+            f"--positives {positives.value}: every row is a positive, but --column {named[0]} names its label"
+        )
     if times is TimesOption.none:
         if "timestamp" in given:
             raise UsageError(f"--times none: but --column timestamp={given['timestamp']} names one; remove one of them")
@@ -148,7 +169,8 @@ def _guess(samples: Sequence[Sample], columns: Sequence[str], times: TimesOption
     form: Any = "auto" if times is TimesOption.none else times.value
     items = frames[1] if len(frames) > 1 else None
     try:
-        guess = replace(guess_columns(frames[0], items, given=given, times=form), encoding=encoding)
+        drawn = positives.value if positives else None
+        guess = guess_columns(frames[0], items, given=given, times=form, negatives=drawn)
     except DataError as error:
         raise DataError(f"{error} (read as {samples[0].format})") from error
     if "timestamp" in guess.doubts and "split" not in guess.roles and times is not TimesOption.none:
@@ -232,9 +254,12 @@ def _table(guess: ColumnGuess, samples: Sequence[Sample]) -> Table:
             found = guess.roles[role]
             row(role, found.column, found.why, _examples(role, found.column, samples))
     rating = guess.rating
-    row("values", guess.roles["rating" if rating else "label"].column, "", guess.values)
-    positive = f"rating > {rating.positive_above:g}" if rating else "label = 1"
-    row("positive", positive, rating.why if rating else "a ready label", "")
+    if guess.negatives:
+        row("positive", "every row", f"you said so; one negative is drawn for each, {guess.negatives}", "")
+    else:
+        row("values", guess.roles["rating" if rating else "label"].column, "", guess.values)
+        positive = f"rating > {rating.positive_above:g}" if rating else "label = 1"
+        row("positive", positive, rating.why if rating else "a ready label", "")
     if rating and rating.not_rated:
         row("not rated", ", ".join(f"{each:g}" for each in rating.not_rated), "rows with it are left out", "")
     rule, why = split_rule(guess)
@@ -262,6 +287,7 @@ def _as_data(spec: Path, guess: ColumnGuess, warnings: Sequence[str]) -> dict[st
         "doubts": list(guess.doubts.values()),
         "values": guess.values,
         "positive_above": guess.positive_above,
+        "negatives": guess.negatives,
         "not_rated": list(guess.rating.not_rated) if guess.rating else [],
         "warnings": list(warnings),
     }

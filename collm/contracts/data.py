@@ -20,6 +20,9 @@ Visibility = Literal["all", "strictly-earlier", "as-of-split"]
 SelectedRows = Literal["full", "half", "quarter", "published"]
 # A boolean column that a dataset may add to its table: validation rows that its publishers selected models on.
 PUBLISHED_SELECTION = "published_selection"
+# A boolean column that a dataset may add to its table: rows that never happened, drawn as negatives. They are no
+# training rows of their item and user where rows are counted (warm and cold), and an item of theirs was not seen.
+SAMPLED = "sampled"
 
 
 class Limit(BaseModel):
@@ -90,6 +93,8 @@ class InteractionTable:
         user_attributes: What the source says of users, one row per dense id (row 0 is padding: null): columns of
             numbers, booleans, text or lists of these, null where unknown. None where it says nothing.
         item_attributes: The same of items.
+        has_times: Whether `timestamp` tells which of two users' rows was first; False where it only stands in for the
+            order of a user's rows.
     """
 
     frame: pl.DataFrame
@@ -102,6 +107,7 @@ class InteractionTable:
     bad_rows: pl.DataFrame | None = None
     user_attributes: pl.DataFrame | None = None
     item_attributes: pl.DataFrame | None = None
+    has_times: bool = True
 
 
 class DatasetSource(Protocol):

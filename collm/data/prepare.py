@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from collm.contracts.data import SPLITS, DatasetSource, InteractionTable, Limit, Visibility, WrittenSource
+from collm.contracts.data import SAMPLED, SPLITS, DatasetSource, InteractionTable, Limit, Visibility, WrittenSource
 from collm.data.checks import check_table, table_counts
 from collm.data.columns import as_series, count_ids
 from collm.data.history import HistoryIndex, index_histories
@@ -19,6 +19,7 @@ from collm.data.prepared_files import (
     INTERACTIONS,
     ITEM_ATTRIBUTES,
     ITEMS,
+    NO_TIMES,
     POSITIVES,
     SCHEMA_VERSION,
     USER_ATTRIBUTES,
@@ -79,6 +80,8 @@ def prepare(
     if table.bad_rows is not None:
         (folder / QUARANTINE).write_text(quarantine_csv(table.bad_rows), encoding="utf-8")
     manifest["history"] = {"visibility": history.visibility, "repeats": index.repeats, "items": "label 1"}
+    if not table.has_times:
+        manifest["times"] = NO_TIMES
     manifest["recipe"] = dict(recipe or {})
     manifest["source_sha256"] = source.content_hash()
     write_manifest(folder, manifest)
@@ -124,6 +127,8 @@ def _write_interactions(frame: pl.DataFrame, index: HistoryIndex, kept: Array, f
 
 def _write_entities(table: InteractionTable, folder: Path) -> None:
     is_train = (table.frame["split"] == "train").fill_null(False).to_numpy()
+    if SAMPLED in table.frame.columns:
+        is_train = is_train & ~table.frame[SAMPLED].to_numpy()
     users, items = (
         _entities(raw, table.frame[name].to_numpy(), is_train, name)
         for name, raw in (("user", table.user_ids), ("item", table.item_ids))

@@ -24,6 +24,7 @@ from collm.data.prepared_files import (
     INTERACTIONS,
     ITEM_ATTRIBUTES,
     ITEMS,
+    NO_TIMES,
     POSITIVES,
     USER_ATTRIBUTES,
     USERS,
@@ -78,6 +79,7 @@ class PreparedData:
         visibility: Which earlier positives a row sees.
         user_train_rows: int64 [n_users + 1] rows in the full training split, before `limit`.
         item_train_rows: int64 [n_items + 1], the same of items.
+        has_times: Whether times tell which of two users' rows was first.
         manifest: Content of `manifest.json`.
     """
 
@@ -94,6 +96,7 @@ class PreparedData:
         self.notes: tuple[str, ...] = tuple(manifest["notes"])
         self.tie_rule: str = manifest["tie_rule"]
         self.visibility: Visibility = manifest["history"]["visibility"]
+        self.has_times = manifest.get("times") != NO_TIMES
         self._files = files
         self._table = files[INTERACTIONS]
         # Of a view: its own rows or histories instead of the files'.

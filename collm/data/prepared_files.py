@@ -17,6 +17,8 @@ from collm.files import file_digest
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+# Of the manifest's `times`, which is left out otherwise: only the order of each user's own rows is known.
+NO_TIMES = "none"
 INTERACTIONS, POSITIVES, USERS, ITEMS = "interactions.parquet", "positives.parquet", "users.parquet", "items.parquet"
 FILES = (INTERACTIONS, POSITIVES, USERS, ITEMS)
 USER_ATTRIBUTES, ITEM_ATTRIBUTES = "user_attributes.parquet", "item_attributes.parquet"

@@ -217,6 +217,38 @@ def transfer_rest(url: str, part: PartFile, *, size: int | None, timeout_s: floa
         raise TransferFailed(f"the connection ended after {part.size():,} of {total:,} bytes", passing=True)
 
 
+def peek(url: str, n_bytes: int, *, timeout_s: float) -> tuple[Version, bytes]:
+    """Asks which version of a file a server has, and reads its first bytes.
+
+    Args:
+        url: Address.
+        n_bytes: Bytes to read at most, 0 or more.
+        timeout_s: Seconds without any byte after which the connection counts as dead.
+
+    Returns:
+        The version, its size None where the server does not say; and the bytes, fewer where the file has fewer.
+
+    Raises:
+        TransferFailed: If the server cannot be reached or does not give the file.
+    """
+    headers = {"User-Agent": f"collm/{collm.__version__}", "Accept-Encoding": "identity"}
+    # Without it a server begins to send all of the file.
+    headers["Range"] = f"bytes=0-{max(n_bytes, 1) - 1}"
+    opener = urllib.request.build_opener(_SafeRedirects)
+    try:
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s) as response:
+            match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+            whole = match[2] if match else response.headers.get("Content-Length", "")
+            size = int(whole) if whole.isascii() and whole.isdigit() else None
+            return Version.of(url, response.headers, size), response.read(n_bytes)
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return Version.of(url, error.headers, 0), b""
+        raise _status_failure(error) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _connection_failure(error) from error
+
+
 def _agree(url: str, response: http.client.HTTPResponse, part: PartFile, *, size: int | None) -> int | None:
     """Compares what the server begins to send with what is there; returns the size of the whole file."""
     if response.status == HTTPStatus.PARTIAL_CONTENT:

@@ -32,10 +32,9 @@ _REASONS = {
     "expected after": "text after a closing quote",
 }
 ADJACENCY = (
-    "is an adjacency list as of LightGCN (each line: a user, then all items of that user): positives only. The "
-    "question is whether a user likes an item, so rows with label 0 are needed too, and which items count as not liked "
-    "is a decision of yours: write a table with the columns user, item and label, with label 1 for these pairs and "
-    "label 0 for items that you draw by a rule of your own, and use {from: label}"
+    "is an adjacency list as of LightGCN (each line: a user, then all items of that user), positives only. Dataset "
+    "`files` reads it with `layout: adjacency` and `label: {from: positives, negatives: {per_positive: 1, by: uniform, "
+    "seed: 0}}`, which says which items count as not liked"
 )
 
 

@@ -6,13 +6,15 @@ here they are named as what they are. Folders of part files are read as Spark, D
 
 from __future__ import annotations
 
+import glob
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
+from collm.component import is_pattern
 from collm.errors import DataError
 
 Format = Literal["csv", "json", "parquet"]
@@ -93,7 +95,7 @@ def table_format(path: Path) -> Format:
 
 
 def parts_of(path: Path) -> list[Part]:
-    """Returns the files of a table: the file itself, or the parts in a folder.
+    """Returns the files of a table: the file itself, the parts in a folder, or the files that fit a pattern.
 
     Names that begin with `_` or `.` are marks of the writer (`_SUCCESS`, checksums) and are passed over.
 
@@ -102,22 +104,46 @@ def parts_of(path: Path) -> list[Part]:
     """
     if path.is_file():
         return [Part(path, {})]
-    if not path.is_dir():
+    root = root_of(path)
+    if root != path:
+        fitting = [Path(name) for name in glob.glob(str(path), recursive=True)]
+        found = {file for each in fitting for file in ([each] if each.is_file() else each.rglob("*"))}
+    elif path.is_dir():
+        found = set(path.rglob("*"))
+    else:
         raise DataError(f"{path}: no such file")
-    files = [file for file in path.rglob("*") if file.is_file() and not _is_mark(file.relative_to(path))]
+    files = [file for file in found if file.is_file() and not is_mark(file.relative_to(root).as_posix())]
     if not files:
-        raise DataError(f"{path}: is a folder that holds no files to read")
+        raise DataError(f"{path}: {'fits no file' if root != path else 'is a folder that holds no files to read'}")
+    check_formats(path, files)
+    return [
+        Part(file, _keys(file.relative_to(root)))
+        for file in sorted(files, key=lambda file: _numbered(str(file.relative_to(root))))
+    ]
+
+
+def root_of(path: Path) -> Path:
+    """Returns the folder above the first part of a pattern that is one; of any other path itself."""
+    if not is_pattern(path):
+        return path
+    first = next(place for place, part in enumerate(path.parts) if any(character in part for character in "*?["))
+    return Path(*path.parts[:first])
+
+
+def check_formats(path: Path | str, files: Iterable[Path]) -> None:
+    """Checks that the parts of a table have one known format.
+
+    Raises:
+        DataError: If a format is unknown, or not that of the others.
+    """
+    files = list(files)
     formats = {file_format(file) for file in files}
     if len(formats) > 1:
         names = ", ".join(sorted(file.name for file in files)[:_SHOWN])
         raise DataError(
-            f"{path}: is a folder of files of several formats ({', '.join(sorted(formats))}: {names}); the parts of "
+            f"{path}: holds files of several formats ({', '.join(sorted(formats))}: {names}); the parts of "
             "one table have one format: name the one file, or move the others"
         )
-    return [
-        Part(file, _keys(file.relative_to(path)))
-        for file in sorted(files, key=lambda file: _numbered(str(file.relative_to(path))))
-    ]
 
 
 def check_kind(path: Path, *, parquet: bool) -> None:
@@ -177,8 +203,9 @@ def _parquet_fault(head: bytes, tail: bytes, *, parquet: bool) -> str:
     return ""
 
 
-def _is_mark(path: Path) -> bool:
-    return any(part.startswith(("_", ".")) and "=" not in part for part in path.parts)
+def is_mark(name: str) -> bool:
+    """Whether a name relative to the folder of a table is a mark of its writer, and no part."""
+    return any(part.startswith(("_", ".")) and "=" not in part for part in name.split("/"))
 
 
 def _keys(path: Path) -> dict[str, str | None]:

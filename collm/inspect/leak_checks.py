@@ -167,12 +167,14 @@ def find_leaks(data: PreparedData, *, max_items: int, splits: Sequence[str] = EV
         for name in HISTORY_CHECKS
     }
     affected["repeated-pair"] = _repeated_pairs(data, rows)
-    last = _last_training_second(data)
+    last = _last_training_second(data) if data.has_times else None
     affected["time-overlap"] = {
         split: np.zeros(len(each), dtype=bool) if last is None else each.timestamp < last
         for split, each in rows.items()
     }
     details["time-overlap"] = {"last_training_row": None if last is None else utc(last)}
+    if not data.has_times:
+        details["time-overlap"]["unknown"] = "the data has no times"
     for name, counts, side in (
         ("unseen-user", data.user_train_rows, "user"),
         ("unseen-item", data.item_train_rows, "item"),

@@ -49,7 +49,7 @@ def files_spec(interactions: Path, items: Path | None, guess: ColumnGuess, *, sp
         *([f"  encoding: {_text(guess.encoding)}  # of the lines that are not UTF-8"] if guess.encoding else []),
         f"  columns: {_flow(columns)}",
         *([f"  times: {guess.times}  # what the timestamps are, as you said"] if guess.times != "auto" else []),
-        f"  # values looked at: {_comment(guess.values)}",
+        *([f"  # values looked at: {_comment(guess.values)}"] if guess.values else []),
         f"  label: {label}  # {_comment(comment)}",
         f"  split: {rule}  # {why}",
         "  max_bad_rows: 0  # rows that cannot be used stop the run; raise this to go on without them",
@@ -64,6 +64,9 @@ def files_spec(interactions: Path, items: Path | None, guess: ColumnGuess, *, sp
 
 def _label(guess: ColumnGuess) -> tuple[str, str]:
     rating = guess.rating
+    if guess.negatives:
+        rule = f"{{per_positive: 1, by: {guess.negatives}, seed: 0}}"
+        return f"{{from: positives, negatives: {rule}}}", "every row is a positive; metrics depend on this rule"
     if rating is None:
         return "{from: label}", "a ready label, taken as it is"
     more = f", not_rated: {not_rated(rating.not_rated)}" if rating.not_rated else ""

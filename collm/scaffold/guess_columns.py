@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -28,13 +28,14 @@ class ColumnGuess:
     Attributes:
         roles: Canonical name -> guess; `items_key` where the items file calls the item id differently.
         unused: Columns of the interactions without a role.
-        rating: Rule of the rating, None where there is a label.
+        rating: Rule of the rating, None where there is a label or every row is a positive.
         values: Values of the rating or label and how many of the rows looked at have each, in words.
         doubts: Role -> sentence on an unused column that is named like the role, which nothing fills.
         warnings: What the user should look at, in sentences.
         times: What the user states of the times, `auto` by default.
         encoding: Of lines that are not UTF-8, None where all are.
         split_by_time: Whether the times of all rows are known to differ enough for a split by time, or not known.
+        negatives: How items are drawn as negatives where every row is a positive; None where rows have labels.
     """
 
     roles: Mapping[str, Guess]
@@ -46,10 +47,11 @@ class ColumnGuess:
     times: TimeForm = "auto"
     encoding: str | None = None
     split_by_time: bool = True
+    negatives: str | None = None
 
     @property
     def positive_above(self) -> float | None:
-        """Threshold of the rating, None where there is a label."""
+        """Threshold of the rating, None where there is none."""
         return self.rating.positive_above if self.rating else None
 
 
@@ -59,10 +61,12 @@ def guess_columns(
     *,
     given: Mapping[str, str] | None = None,
     times: TimeForm = "auto",
+    negatives: str | None = None,
 ) -> ColumnGuess:
     """Guesses the meaning of columns from their first rows.
 
-    Columns that the user has named (`given`: canonical name -> column) are not guessed.
+    Columns that the user has named (`given`: canonical name -> column) are not guessed. Where the user says how
+    `negatives` are drawn, every row is a positive and no rating or label is looked for.
 
     Raises:
         DataError: If no user, item, or rating or label column is found; names the columns there are and what those with
@@ -72,15 +76,16 @@ def guess_columns(
     roles = {role: Guess(column, "named by you") for role, column in given.items()}
     if "timestamp" in given:
         roles["timestamp"] = Guess(given["timestamp"], f"named by you; {_times_of(interactions, given, times)}")
-    for role in ("user", "item", "timestamp", "split", "label", "rating"):
+    opinions = () if negatives else ("label", "rating")
+    for role in ("user", "item", "timestamp", "split", *opinions):
         if role not in roles:
             taken = {guess.column for guess in roles.values()}
             free = interactions.select(name for name in interactions.columns if name not in taken)
             if found := by_name(role, free, times) or _by_content(role, free, times):
                 roles[role] = found
-    if "rating" not in roles and "label" not in roles:
+    if opinions and "rating" not in roles and "label" not in roles:
         roles |= _rating_in_words(interactions)
-    _check(roles, interactions)
+    _check(roles, interactions, needs_opinion=bool(opinions))
     if "label" in roles and "rating" in roles and "label" not in given:
         # A rating holds more than a label that was made of it, and its threshold can be changed.
         del roles["label"]
@@ -88,17 +93,13 @@ def guess_columns(
     free = interactions.select(name for name in interactions.columns if name not in taken)
     roles |= _item_roles(roles, free, interactions, items)
     unused = tuple(name for name in interactions.columns if name not in {guess.column for guess in roles.values()})
+    guess = ColumnGuess(roles, unused, doubts=_doubts(roles, unused, interactions), times=times, negatives=negatives)
+    if negatives:
+        return guess
     rating = guess_rating(interactions[roles["rating"].column]) if "label" not in roles else None
     opinion = interactions[roles["rating" if rating else "label"].column]
-    return ColumnGuess(
-        roles,
-        unused,
-        rating,
-        values=shown_counts(opinion),
-        doubts=_doubts(roles, unused, interactions),
-        warnings=rating.warnings if rating else _label_warnings(opinion),
-        times=times,
-    )
+    warnings = rating.warnings if rating else _label_warnings(opinion)
+    return replace(guess, rating=rating, values=shown_counts(opinion), warnings=warnings)
 
 
 def _times_of(interactions: pl.DataFrame, given: Mapping[str, str], times: TimeForm) -> str:
@@ -158,9 +159,9 @@ def _by_content(role: str, frame: pl.DataFrame, times: TimeForm) -> Guess | None
     return None
 
 
-def _check(roles: Mapping[str, Guess], frame: pl.DataFrame) -> None:
+def _check(roles: Mapping[str, Guess], frame: pl.DataFrame, *, needs_opinion: bool) -> None:
     missing = [role for role in ("user", "item") if role not in roles]
-    if "rating" not in roles and "label" not in roles:
+    if needs_opinion and "rating" not in roles and "label" not in roles:
         missing.append("rating")
     if not missing:
         return
@@ -199,8 +200,8 @@ def _of_no_use(roles: Mapping[str, Guess], frame: pl.DataFrame) -> str:
             )
             break
     return said or (
-        ". A file of positives only (clicks, purchases) needs rows with label 0, too: which items count as not liked "
-        "is a decision of yours; draw them by a rule of your own into a 0/1 column"
+        ". Of a file of positives only (clicks, purchases), say how rows with label 0 are drawn: --positives uniform "
+        "or --positives popularity"
     )
 
 

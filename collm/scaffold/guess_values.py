@@ -54,8 +54,8 @@ def guess_rating(column: pl.Series) -> RatingGuess:
         above, why = _threshold(rated)
     if rated.n_unique() == 1:
         warnings.append(
-            f"all ratings looked at are {rated[0]:g}: positives only, so nothing can be learnt of dislikes. Sample "
-            "negatives by a rule of your own into a 0/1 column"
+            f"all ratings looked at are {rated[0]:g}: positives only, so nothing can be learnt of dislikes. Have "
+            "negatives drawn: --positives uniform, or --positives popularity"
         )
     elif rare := rare_class(int((rated > above).sum()), len(rated)):
         warnings.append(rare)

@@ -17,6 +17,7 @@ from collm.component import (
     Kind,
     component_gives,
     component_kind,
+    is_address,
     is_location,
     mentions_path,
     models_in,
@@ -219,7 +220,7 @@ class ConfigReader:
             return [self._located(each, path) for each in node.value]
         if isinstance(node.value, Mapping):
             return {key: self._located(each, path) for key, each in node.fields.items()}
-        if not isinstance(node.value, str) or not node.value:
+        if not isinstance(node.value, str) or not node.value or is_address(node.value):
             return node.plain()
         try:
             # abspath and not resolve(): a link into a store of nameless blobs must keep the name that the user sees.

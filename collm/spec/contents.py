@@ -45,7 +45,9 @@ def config_contents(
     return {
         each.field: place_digest(each.path, each.files)
         for each in locations(config, kind, prefix)
-        if each.owner in owners and not (kind == "dataset" and each.field == f"{prefix}{_HASHED_BY_DATASET}")
+        if each.owner in owners
+        and not each.is_own
+        and not (kind == "dataset" and each.field == f"{prefix}{_HASHED_BY_DATASET}")
     }
 
 
@@ -71,7 +73,7 @@ def spec_contents(spec: ResolvedSpec, registry: Registry, context: BuildContext)
     for each in spec_locations(spec, registry):
         if each.owner == "dataset":
             found["dataset"] = ""
-        if each.field != f"dataset.{_HASHED_BY_DATASET}":
+        if each.field != f"dataset.{_HASHED_BY_DATASET}" and not each.is_own:
             found[each.field] = place_digest(each.path, each.files)
     if "dataset" in found:
         source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)

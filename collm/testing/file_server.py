@@ -99,22 +99,22 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
 
         def _send(self, content: bytes, answer: Answer) -> None:
             headers = {"ETag": _etag(content), "Last-Modified": _EPOCH} if server.validators else {}
-            first = _first_byte(self.headers.get("Range"), self.headers.get("If-Range"), headers)
-            if answer.no_ranges:
-                first = 0
-            if first >= len(content) > 0:
+            asked = None if answer.no_ranges else self.headers.get("Range")
+            first, end = _asked_bytes(asked, self.headers.get("If-Range"), headers, len(content))
+            is_part = first > 0 or end < len(content)
+            if is_part and first >= len(content):
                 self._head(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": "0"})
                 return
-            body = content[first:]
+            body = content[first:end]
             if answer.chunked:
                 headers["Transfer-Encoding"] = "chunked"
             elif not answer.no_length:
                 headers["Content-Length"] = str(len(body))
-            if first:
-                headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+            if is_part:
+                headers["Content-Range"] = f"bytes {first}-{end - 1}/{len(content)}"
             if answer.as_part is not None:
                 headers["Content-Range"] = answer.as_part
-            self._head(206 if first or answer.as_part is not None else 200, {**headers, **answer.headers})
+            self._head(206 if is_part or answer.as_part is not None else 200, {**headers, **answer.headers})
             self._body(body, answer)
 
         def _body(self, body: bytes, answer: Answer) -> None:
@@ -147,9 +147,9 @@ def _etag(content: bytes) -> str:
     return f'"{hashlib.sha256(content).hexdigest()[:16]}"'
 
 
-def _first_byte(asked: str | None, condition: str | None, headers: Mapping[str, str]) -> int:
-    """Returns where a request wants to begin; 0 where its condition does not hold any more."""
-    match = re.fullmatch(r"bytes=(\d+)-", asked or "")
+def _asked_bytes(asked: str | None, condition: str | None, headers: Mapping[str, str], size: int) -> tuple[int, int]:
+    """Returns the first byte and the place after the last one; all bytes where the condition does not hold any more."""
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
     if match is None or (condition is not None and condition not in headers.values()):
-        return 0
-    return int(match[1])
+        return 0, size
+    return int(match[1]), min(int(match[2]) + 1, size) if match[2] else size

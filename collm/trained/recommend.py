@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from collm.contracts.data import SAMPLED
 from collm.data.pairs import dense_ids, pair_rows
 from collm.errors import DataError, UsageError
 from collm.stages.evaluate import probabilities
@@ -137,6 +138,8 @@ def _candidates(model: TrainedModel, candidates: Sequence[str] | None) -> Array:
 
 def _seen(model: TrainedModel, user: int, time: int | None) -> Array:
     rows = model.data.interactions().filter(pl.col("user") == user)
+    if SAMPLED in rows.columns:
+        rows = rows.filter(~pl.col(SAMPLED))
     if time is not None:
         rows = rows.filter(pl.col("timestamp") < time)
     seen: Array = rows["item"].to_numpy().astype(np.int64)

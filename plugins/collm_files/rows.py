@@ -72,7 +72,7 @@ def _with_numbers(frame: pl.DataFrame, file: str, bad: BadRows) -> pl.DataFrame:
     )
 
 
-def check_names(path: Path, names: Mapping[str, str], available: list[str]) -> None:
+def check_names(path: Path | str, names: Mapping[str, str], available: list[str]) -> None:
     """Checks that a file has the columns that the spec names.
 
     Raises:

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 from collm.component import added_field
 
 DEFAULT_SHARE = 0.1
+HOW_POSITIVES = "label: {from: positives, negatives: {per_positive: 1, by: uniform, seed: 0}}"
 IMPLICIT = (
-    "implicit feedback (positives only) is not read: the question is whether a user likes an item, so rows with label "
-    "0 are needed too. Sample negatives by a rule of your own into a 0/1 column and use {from: label}, or use a rating "
-    "with {from: rating, positive_above: ...}"
+    "implicit feedback (positives only). The question is whether a user likes an item, so rows with label 0 are "
+    f"needed, too; write {HOW_POSITIVES} to have them drawn by that rule (uniform or popularity), which every table "
+    "then states"
 )
 
 
@@ -63,6 +64,36 @@ class Columns(_Part):
         return self
 
 
+class NegativesRule(_Part):
+    """Which items count as not liked where every row is a positive; drawn after the split (docs/data.md)."""
+
+    per_positive: int = Field(default=1, ge=1, le=1000, description="Rows to draw for each positive of each split.")
+    by: Literal["uniform", "popularity"] = Field(
+        description="uniform: each item alike; popularity: in proportion to its rows in training, without any as one."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Decides the draw; not the run's seed.")
+
+
+class FilterRule(_Part):
+    """Which users and items are kept by their numbers of rows, counted before the split."""
+
+    by: Literal["k-core", "once"] = Field(
+        default="k-core",
+        description="k-core: users and items with fewer rows are removed until none is left; once: counted once before "
+        "anything is removed, so that some left may have fewer.",
+    )
+    user_rows: int = Field(default=0, ge=0, description="Rows that a user must have at least; 0 = any.")
+    item_rows: int = Field(default=0, ge=0, description="Rows that an item must have at least; 0 = any.")
+
+    @model_validator(mode="after")
+    def _does_something(self) -> FilterRule:
+        if max(self.user_rows, self.item_rows) < 2:
+            raise ValueError(
+                "removes nothing: set user_rows or item_rows to 2 or more, e.g. {user_rows: 5, item_rows: 5}"
+            )
+        return self
+
+
 class _LabelRule(_Part):
     """What counts as a positive."""
 
@@ -75,11 +106,19 @@ class _LabelRule(_Part):
         default=None,
         description="Ratings that mean 'not rated', e.g. [0]: their rows are left out, with a note; null = none.",
     )
+    negatives: NegativesRule | None = added_field(
+        None, description="With `from: positives`: how rows with label 0 are drawn; null = every other label rule."
+    )
 
     @property
     def source(self) -> str:
-        """The canonical column that the label comes from: `rating` or `label`."""
+        """Where the label comes from: the column `rating` or `label`, or `positives`."""
         return str(getattr(self, "from"))
+
+    @property
+    def column(self) -> tuple[str, ...]:
+        """The canonical column that the label comes from; none where every row is a positive."""
+        return () if self.source == "positives" else (self.source,)
 
     @field_validator("not_rated", mode="before")
     @classmethod
@@ -100,9 +139,12 @@ class _LabelRule(_Part):
             raise ValueError("{from: rating} needs positive_above, e.g. positive_above: 3 for one to five stars")
         of_ratings = (self.positive_above, self.lowest, self.highest, self.not_rated)
         if not reads_rating and any(each is not None for each in of_ratings):
-            raise ValueError(
-                "{from: label} takes a ready label as it is: remove positive_above, lowest, highest and not_rated"
-            )
+            takes = "takes every row as a positive" if self.source == "positives" else "takes a ready label as it is"
+            raise ValueError(f"{{from: {self.source}}} {takes}: remove positive_above, lowest, highest and not_rated")
+        if self.source == "positives" and self.negatives is None:
+            raise ValueError(f"{{from: positives}} needs a rule for the rows with label 0: {HOW_POSITIVES}")
+        if self.source != "positives" and self.negatives is not None:
+            raise ValueError(f"{{from: {self.source}}} has its own rows with label 0: remove `negatives`")
         if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
             raise ValueError(f"lowest {self.lowest} must be smaller than highest {self.highest}")
         return self
@@ -118,8 +160,11 @@ else:
         __doc__=_LabelRule.__doc__,
         **{
             "from": (
-                Literal["rating", "label"],
-                Field(description="Canonical column: `rating` with `positive_above`, or `label` that holds 0 and 1."),
+                Literal["rating", "label", "positives"],
+                Field(
+                    description="Canonical column: `rating` with `positive_above`, or `label` that holds 0 and 1; "
+                    "positives: every row is one, and `negatives` says which items are drawn as label 0."
+                ),
             )
         },
     )
@@ -130,6 +175,7 @@ _TAKES = {
     "leave-last-out": (),
     "column": (),
     "random": ("valid", "test", "seed"),
+    "files": ("valid", "seed"),
 }
 NEEDS_TIMES = ("quantiles", "dates", "leave-last-out")
 
@@ -137,19 +183,24 @@ NEEDS_TIMES = ("quantiles", "dates", "leave-last-out")
 class SplitRule(_Part):
     """Which rows are for training, validation and test."""
 
-    by: Literal["quantiles", "dates", "leave-last-out", "column", "random"] = Field(
+    by: Literal["quantiles", "dates", "leave-last-out", "column", "random", "files"] = Field(
         description="quantiles: the newest rows of all, at two moments; dates: at two UTC midnights; leave-last-out: "
-        "each user's last row (leaks across users); column: `columns.split`; random: whatever the time (leaks)."
+        "each user's last row (leaks across users); column: `columns.split`; random: whatever the time (leaks); files: "
+        "`interactions` is training, `valid_interactions` and `test_interactions` are the other splits."
     )
     valid: float | None = Field(
-        default=None, gt=0, lt=1, description="quantiles, random: share of rows in validation; 0.1 where not given."
+        default=None,
+        gt=0,
+        lt=1,
+        description="quantiles, random: share of rows in validation; files without `valid_interactions`: share of the "
+        "training rows, the newest ones, or drawn where there are no times; 0.1 where not given.",
     )
     test: float | None = Field(
         default=None, gt=0, lt=1, description="quantiles, random: share of rows in test; 0.1 where not given."
     )
     valid_from: date | None = Field(default=None, description="dates: first day of validation, UTC, YYYY-MM-DD.")
     test_from: date | None = Field(default=None, description="dates: first day of test, UTC, YYYY-MM-DD.")
-    seed: int | None = Field(default=None, ge=0, description="random: decides the draw; 0 where not given.")
+    seed: int | None = Field(default=None, ge=0, description="random, files: decides the draw; 0 where not given.")
 
     @model_validator(mode="after")
     def _fields_fit(self) -> SplitRule:
@@ -161,7 +212,7 @@ class SplitRule(_Part):
             self._check_dates()
         # Filled in here so that a resolved spec shows the numbers that are used.
         for name, value in (("valid", DEFAULT_SHARE), ("test", DEFAULT_SHARE), ("seed", 0)):
-            if name in takes and getattr(self, name) is None:
+            if name in takes and getattr(self, name) is None and self.by != "files":
                 object.__setattr__(self, name, value)
         if self.valid is not None and self.test is not None and self.valid + self.test >= 1:
             raise ValueError(f"valid {self.valid} and test {self.test} leave no rows for training")

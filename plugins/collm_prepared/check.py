@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from collm.contracts.data import SPLITS
+from collm.contracts.data import SAMPLED, SPLITS
 from collm.data.checks import SCHEMA
 from collm.data.columns import count_ids
 from collm.data.history import index_histories
@@ -144,6 +144,8 @@ def _rows(table: ColumnFile, manifest: Mapping[str, Any]) -> Iterator[str]:
 def _train_rows(files: Mapping[str, ColumnFile]) -> Iterator[str]:
     table = files[INTERACTIONS]
     is_train = table.split_places() == SPLITS.index("train")
+    if SAMPLED in table.names():
+        is_train = is_train & ~table.array(SAMPLED)
     for name, key in ((USERS, "user"), (ITEMS, "item")):
         ids, stated = table.array(key), files[name].frame()["train_rows"].to_numpy()
         if int(ids.min()) < 1 or int(ids.max()) >= len(stated):

@@ -14,7 +14,7 @@ from collm.component import BuildContext
 from collm.contracts.data import SPLITS, DatasetConfig, InteractionTable, Limit, Visibility
 from collm.data.checks import SCHEMA
 from collm.data.columns import Texts
-from collm.data.prepared_files import INTERACTIONS, ITEMS, MANIFEST, POSITIVES, USERS, files_of, read_manifest
+from collm.data.prepared_files import INTERACTIONS, ITEMS, MANIFEST, NO_TIMES, POSITIVES, USERS, files_of, read_manifest
 from collm.errors import DataError
 from collm.files import file_digest
 from collm_prepared.check import ITEM_COLUMNS, USER_COLUMNS, check_columns, check_folder, read_attributes
@@ -84,6 +84,7 @@ class PreparedFolder:
             expected=self._manifest.get("full_counts", self._manifest["counts"]),
             user_attributes=user_attributes,
             item_attributes=item_attributes,
+            has_times=self._manifest.get("times") != NO_TIMES,
         )
 
     @property

@@ -143,7 +143,7 @@ def test_no_times_at_all_are_said_aloud(init: Any, rows: Rows) -> None:
         ("label", (1, 2), "'label' is named like a label but holds 1 "),
         ("label", (-1, 0), "holds -1 .*, 0 "),
         ("plays", (2, 700), "'plays' may count something .*--column rating=plays"),
-        ("other", ("x", "y"), "A file of positives only"),
+        ("other", ("x", "y"), "Of a file of positives only .* --positives uniform"),
     ],
 )
 def test_what_is_no_opinion_is_shown(init: Any, rows: Rows, column: str, values: tuple[Any, Any], message: str) -> None:
@@ -152,6 +152,19 @@ def test_what_is_no_opinion_is_shown(init: Any, rows: Rows, column: str, values:
     code, said, _ = init(write("a.csv", ("user", "item", column, "timestamp"), content))
     assert code == 1
     assert re.search(message, said), said
+
+
+def test_positives_alone(init: Any, rows: Rows) -> None:
+    path = write("a.csv", ("user", "item", "rating", "ts"), [(*row[:2], 1, row[3]) for row in rows])
+    code, said, spec = init(path, "--positives", "popularity")
+    assert code == 0, said
+    found = dataset_of(spec)
+    assert found["label"] == {"from": "positives", "negatives": {"per_positive": 1, "by": "popularity", "seed": 0}}
+    assert "rating" not in found["columns"]
+    assert found["split"]["by"] == "quantiles"
+    code, said, _ = init(path, "--positives", "uniform", "--column", "rating=rating", "--force")
+    assert code == 2
+    assert "every row is a positive, but --column rating names its label" in said
 
 
 def test_counts_are_a_rule_of_the_users(init: Any, rows: Rows) -> None:

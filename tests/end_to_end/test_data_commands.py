@@ -108,6 +108,14 @@ def test_limits_decide_the_exit_code(folder: Path) -> None:
     assert "no check 'leeks'; there are: target-in-history" in unknown.stderr
 
 
+def test_a_limit_on_what_cannot_be_known_is_an_error(folder: Path) -> None:
+    without = ["--set", "dataset.columns.timestamp=null", "--resamples", "0"]
+    done = call(folder, "check", "shop.yaml", *without, "--fail-on", "time-overlap")
+    assert done.returncode == 1
+    assert "--fail-on: time-overlap cannot be known: the data has no times" in done.stderr
+    assert "unknown: time-overlap: the data has no times" in done.stdout
+
+
 def test_each_finding_names_what_mends_it(folder: Path) -> None:
     content = json.loads(call(folder, "check", "shop.yaml", "--json", "--resamples", "0").stdout)
     for each in content["checks"]:
