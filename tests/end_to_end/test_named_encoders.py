@@ -49,6 +49,11 @@ runs:
     encoder: {name: binllm, bits: 16, encoder: {name: mf-bias, embedding_size: 4, fit: {epochs: 2}}, fit: {epochs: 2}}
     prompt.template: "Liked: {history}.[[ Taste {user}.]] New: {target}[[ with {item}]]? #Answer:"
     tuning: {name: words, batch_size: 4, max_rows: 16, text: *step, collaborative: *step}
+  eight-bits:
+    encoders: null
+    encoder: {name: binllm, bits: 8, encoder: {name: mf-bias, embedding_size: 4, fit: {epochs: 2}}, fit: {epochs: 2}}
+    prompt.template: "Liked: {history}.[[ Taste {user}.]] New: {target}[[ with {item}]]? #Answer:"
+    tuning: {name: words, batch_size: 4, max_rows: 16, text: *step, collaborative: *step}
   words-once:
     encoders: null
     encoder: {name: binllm, bits: 16, encoder: {name: mf-bias, embedding_size: 4, fit: {epochs: 2}}, fit: {epochs: 2}}
@@ -90,7 +95,7 @@ def test_the_text_step_and_the_fitted_encoder_are_those_of_one_encoder(finished:
     assert two["fit_encoder.cf"] == one["fit_encoder"]
     assert "fit_encoder.genre" in two
     assert two["tune_1"] == one["tune_1"] == runs["words"]["stages"]["tune_1"]
-    assert len({each["stages"]["tune_2"] for name, each in runs.items() if "tune_2" in each["stages"]}) == 6
+    assert len({each["stages"]["tune_2"] for name, each in runs.items() if "tune_2" in each["stages"]}) == 7
     assert set(runs["two"]["facts"]) >= {"encoder.cf", "encoder.genre"}
 
 

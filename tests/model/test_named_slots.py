@@ -14,7 +14,7 @@ from collm.contracts.prompt import ContextSlot, HistoryItems, ItemSlot, PromptTe
 from collm.contracts.tuning import LoraConfig
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule, EncoderTraits
-from collm.model.mapping import Projector
+from collm.model.mapping import Projector, slot_vectors
 from collm.model.parameters import add_lora, lora_parameters
 from collm.model.prefix.batch import Share, build_batch
 from collm.model.recommender import Recommender
@@ -207,6 +207,22 @@ def test_each_side_is_calibrated_for_each_of_its_vectors() -> None:
     tokens = projector("user", user)
     for place in range(3):
         assert tokens[:, place].square().mean().sqrt().item() == pytest.approx(0.1, rel=1e-4)
+
+
+def test_history_items_of_an_encoder_that_reads_times_have_no_time() -> None:
+    template = dataclasses.replace(
+        TEMPLATE, hybrid=(TEMPLATE.hybrid[0], HistoryItems(encoder="many"), *TEMPLATE.hybrid[2:])
+    )
+    fills = {slot.name: SlotFill({"user.many": 3, "item.token": 2}.get(slot.name, 1)) for slot in template.slots()}
+    prompts = PromptEncoder(template, FakeTokenizer(), TITLES, fills=fills, max_tokens=1000).encode(
+        ITEMS, HISTORIES, "hybrid"
+    )
+    model, rows = recommender(), np.arange(6)
+    batch = build_batch(prompts, rows, encoders=inputs(rows))
+    found = slot_vectors(batch, model.encoders, model.projectors)["history.many"].view(6, 3, HIDDEN)
+    item = model.encoders["many"].item(torch.tensor([1]))
+    expected = mapped(model.projectors["many"], "item", item, own=False)[0]
+    torch.testing.assert_close(found[0, 1], expected)
 
 
 def test_sharing_that_would_mix_contexts_is_refused() -> None:

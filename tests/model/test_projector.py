@@ -97,3 +97,11 @@ def test_statistics_are_saved_with_the_weights():
     other.load_state_dict(projector.state_dict())
     vectors = torch.randn(3, 4)
     assert torch.equal(projector("user", vectors), other("user", vectors))
+
+
+def test_context_has_a_module_of_its_own_where_user_and_item_share_one():
+    projector = Projector({"user": 4, "item": 4, "context": 4}, 8, init="torch-default", standardise=False)
+    assert set(projector.mlps) == {"both", "context"}
+    vectors = torch.randn(3, 4)
+    torch.testing.assert_close(projector("context", vectors)[:, 0], projector.mlps["context"](vectors))
+    assert not torch.allclose(projector("context", vectors), projector("user", vectors))

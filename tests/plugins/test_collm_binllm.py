@@ -98,6 +98,14 @@ def test_encoders_without_one_vector_per_id_are_refused(tmp_path: Path, settings
         made(tmp_path, **settings)
 
 
+def test_the_inner_phases_select_by_their_loss_since_codes_mean_nothing_yet(tmp_path: Path) -> None:
+    encoder = made(tmp_path, encoder={"name": "mf", "embedding_size": 8})
+    config = component_config(BINLLM, {"encoder": {"name": "mf", "embedding_size": 8}}, REGISTRY)
+    phases = encoder.fit_phases(config)
+    assert [(phase.name, phase.select) for phase in phases] == [("fit", "loss"), ("binarise", "auc")]
+    assert phases[0].model is encoder.encoder
+
+
 def test_bits_fill_whole_numbers() -> None:
     with pytest.raises(SpecError, match="bits is 12; dot-decimal writes 8 bits per number"):
         component_config(BINLLM, {"bits": 12}, REGISTRY)

@@ -83,7 +83,7 @@ def test_a_bound_state_loads_strictly_into_another_bound_one(tmp_path) -> None:
 def with_genres() -> EncoderData:
     """The invented rows; item 1 is a drama, item 2 a drama and a comedy, the others have no genre."""
     data = encoder_data()
-    genres = [None, ["drama"], ["drama", "comedy", "drama"], *[[] for _ in range(data.n_items - 2)]]
+    genres = [None, ["drama"], ["comedy", "drama", "comedy"], *[[] for _ in range(data.n_items - 2)]]
     age = [None, 18, *[44] * (data.n_users - 1)]
     return replace(
         data,

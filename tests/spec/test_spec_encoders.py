@@ -88,14 +88,15 @@ base: base.yaml
 runs:
   both: {}
   cf-alone: {encoders.text: null}
-  other: {encoders: {cf: {name: soft-prompt}}}
+  other: {encoders: {cf: {name: text-din, text_backbone: {name: tiny}}}}
   bigger: {encoders.cf.embedding_size: 16}
 """
     loaded = load_any(write(suite, "suite.yaml"), ["encoders.cf.fit.epochs=5"], registry, cwd=tmp_path)
     assert isinstance(loaded, Suite)
     specs = {run.key: run.spec for run in loaded.runs}
     assert list(specs["cf-alone"].encoders) == ["cf"]
-    assert specs["other"].encoders["cf"].name == "soft-prompt"
+    assert specs["other"].encoders["cf"].name == "text-din"
+    assert specs["other"].plain()["encoders"]["cf"]["fit"]["epochs"] == 5, "also where the run names another"
     assert specs["bigger"].plain()["encoders"]["cf"]["embedding_size"] == 16
     assert specs["bigger"].plain()["encoders"]["cf"]["fit"]["epochs"] == 5, "--set reaches every run"
 
