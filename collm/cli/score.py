@@ -201,28 +201,49 @@ def export(
         float | None,
         typer.Option(min=0, help="Largest difference of probabilities on probe rows. Default: by number format."),
     ] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help="Upload the folder to this model repository of the Hugging Face hub, which is made private where "
+            "there is none. Raw ids of users are part of it.",
+            show_default=False,
+        ),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --push-to-hub: make a public repository.")] = False,
     runs_dir: RunsDirOption = Path("runs"),
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a finished run as plain files: merged language model, mapping, encoder, vectors, ids.
+    """Write a finished run as plain files: merged language model, mapping, encoder, vectors, ids, a script that scores.
 
-    The merged model must score like the run on probe rows; otherwise nothing is written.
+    The merged model must score like the run on probe rows; otherwise nothing is written. score.py scores without collm.
 
     Example: collm export runs/quickstart-collm-mf-bias-c303b1089d exported
     """
     found = find_run(run, runs_dir)
+    if public and push_to_hub is None:
+        raise UsageError("--public: belongs to --push-to-hub OWNER/NAME, which is not given")
+    from collm.model.hub import check_repository, push_folder
     from collm.trained.export import export_run
     from collm.trained.model import open_run
 
+    if push_to_hub is not None:
+        check_repository(push_to_hub)
     model = open_run(found, cache_dir=cache_dir(), registry=state_of(context).registry(), device=device)
     exported = export_run(model, folder, dtype=dtype.value if dtype else None, max_gap=max_gap)
     say(
         f"wrote {folder}: {exported.merged_modules} modules merged; probabilities differ by at most "
         f"{exported.largest_gap:.2g} on {exported.probe_rows} probe rows (allowed {exported.allowed_gap:.2g})"
     )
+    if exported.script.fault:
+        say(f"score.py is left out: {exported.script.fault}")
+    address = None
+    if push_to_hub is not None:
+        address = push_folder(folder, push_to_hub, public=public)
+        say(f"uploaded to {address}")
     if as_json:
-        emit_json({"schema": 1, **asdict(exported), "folder": str(folder)})
+        emit_json({"schema": 1, **asdict(exported), "folder": str(folder), "pushed": address})
 
 
 def _read_candidates(path: Path) -> list[str]:

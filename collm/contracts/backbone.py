@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import Field
 
 from collm.component import ComponentConfig
-from collm.contracts.model_folder import CHAT_FILES, check_model_folder, has_chat_template, weight_names, weight_shapes
+from collm.contracts.model_folder import (
+    CHAT_FILES,
+    card_licence,
+    check_model_folder,
+    has_chat_template,
+    weight_names,
+    weight_shapes,
+)
 from collm.errors import DataError
 
 if TYPE_CHECKING:
@@ -58,6 +65,10 @@ class BackboneConfig(ComponentConfig):
     def base_name(self) -> str:
         """Returns what an adapter's config calls this model: a hub name, a folder, or the backbone's own name."""
         return self.name
+
+    def licence(self) -> str:
+        """Returns the hub's name of the weights' licence, e.g. apache-2.0; empty where it is not known here."""
+        return ""
 
     def chat_fault(self) -> str:
         """Says why prompts cannot be asked in a chat template, empty where they can or that takes the tokenizer."""
@@ -119,6 +130,11 @@ class ModelFolderConfig(BackboneConfig):
         """Returns the shapes of the folder's weights by name, None without a folder."""
         folder: Path | None = getattr(self, "path", None)
         return None if folder is None else weight_shapes(folder)
+
+    def licence(self) -> str:
+        """Returns what the folder's model card says."""
+        folder: Path | None = getattr(self, "path", None)
+        return "" if folder is None else card_licence(folder)
 
     def base_name(self) -> str:
         """Returns the hub's name of the model where the settings have it, else its folder."""

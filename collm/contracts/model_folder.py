@@ -276,3 +276,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds {type(content).__name__}, not a mapping: get it again")
     return content
+
+
+def card_licence(folder: Path) -> str:
+    """Returns the `license` of the model card (README.md) in a folder, empty where it has none."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    found = re.search(r"^license:[ \t]*['\"]?([\w.+-]+)", head[1], re.MULTILINE) if head else None
+    return found[1] if found else ""

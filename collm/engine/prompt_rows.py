@@ -85,6 +85,11 @@ class PromptSource:
         )
         self._prompt_encoder = prompt_encoder(preamble)
 
+    @property
+    def prompt_encoder(self) -> PromptEncoder:
+        """What encodes the prompts."""
+        return self._prompt_encoder
+
     def encode(self, rows: Rows) -> PromptRows:
         """Returns the prompts of these rows."""
         histories = self._data.history(rows, self._history_items)

@@ -63,6 +63,11 @@ class HfTokenizer:
         """Whether the tokenizer itself puts a space before a text (SentencePiece)."""
         return bool(self._anchor_ids)
 
+    @property
+    def anchor(self) -> tuple[str, int]:
+        """What stands before a text that continues another one, and its tokens, which are then taken off."""
+        return (_ANCHOR if self._anchor_ids else "", len(self._anchor_ids))
+
     def in_chat(self, sample: str) -> HfTokenizer:
         """Returns the same tokenizer that puts prompts into the model's own chat template.
 

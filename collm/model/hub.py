@@ -9,16 +9,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from collm.component import BuildContext
-from collm.contracts.model_folder import WEIGHTS, check_model_folder, hub_folder
-from collm.errors import DataError
+from collm.contracts.model_folder import HUB_ID, WEIGHTS, check_model_folder, hub_folder
+from collm.errors import DataError, RunError, UsageError
+from collm.visible import without_passwords
 
 logger = logging.getLogger(__name__)
 
-# Config and tokenizer; no code, and nothing that another framework reads.
+# Config, tokenizer and model card, which names the licence; no code, and nothing that another framework reads.
 _FILES = (
+    "README.md",
     "config.json",
     "generation_config.json",
     "tokenizer*",
@@ -142,6 +144,42 @@ def files_to_fetch(names: Sequence[str]) -> list[str]:
         if any(fnmatch(name, patterns[0]) for name in names):
             return [name for name in names if any(fnmatch(name, pattern) for pattern in (*_FILES, *patterns))]
     raise ValueError("the repository holds no model*.safetensors and no pytorch_model*.bin")
+
+
+def check_repository(name: str) -> None:
+    """Accepts the name of a repository.
+
+    Raises:
+        UsageError: If it is not `owner/name`.
+    """
+    if not HUB_ID.fullmatch(name):
+        raise UsageError(f"'{name}': not the name of a repository of the hub, which is OWNER/NAME")
+
+
+def push_folder(folder: Path, repository: str, *, public: bool) -> str:
+    """Uploads a folder to a model repository of the hub, which is made where there is none.
+
+    Args:
+        folder: The folder.
+        repository: `owner/name`.
+        public: Whether a repository that is made here can be read by everybody.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        RunError: If the hub refuses or cannot be reached.
+    """
+    api = HfApi()
+    try:
+        api.create_repo(repository, private=not public, exist_ok=True)
+        commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export of a collm run")
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise RunError(
+            f"{repository}: the hub did not take {folder} ({without_passwords(_first_line(error))}); the folder is "
+            "whole: log in with 'hf auth login', or check the name, and push it with 'hf upload'"
+        ) from error
+    return str(commit.commit_url)
 
 
 def _cached(model: HubModel, context: BuildContext) -> Path:

@@ -129,6 +129,10 @@ class Projector(nn.Module):
             last.weight.mul_(target_rms / max(rms, _SMALLEST_STD))
             last.bias.mul_(target_rms / max(rms, _SMALLEST_STD))
 
+    def modules_of(self, side: str, n_vectors: int) -> list[str]:
+        """Returns the name in `mlps` of what maps each of a slot's vectors."""
+        return [self._module_name(side, place) for place in range(n_vectors)]
+
     def _module_name(self, side: str, place: int) -> str:
         if self._own:
             return f"{side}-{place}"

@@ -39,6 +39,12 @@ class PromptEncoder:
     A prompt is the tokenizer's `bos_ids`, the preamble and then its pieces (`collm.prompt.template.cut`). It ends with
     the template's last word, so the next token is the answer. Where it would exceed `max_tokens`, the oldest history
     titles are left out, at worst all of them; then the template's `empty_history` stands there. Nothing else is cut.
+
+    Attributes:
+        tokenizer: Text to ids.
+        max_tokens: Tokens per prompt at most.
+        before_ids: Ids before every prompt: the tokenizer's own, and the preamble.
+        opening: Text with which every prompt begins, before its own words.
     """
 
     def __init__(
@@ -83,7 +89,6 @@ class PromptEncoder:
         self._template = template
         self._store = PieceStore(tokenizer)
         self._tables = TextTables(self._store, titles)
-        self._leading_space = leading_space and getattr(tokenizer, "adds_space", False)
         between = tokenizer.encode(template.slot_join) if template.slot_join else []
         self._slot_step = 1 + len(between)
         slot_ids = [
@@ -92,9 +97,11 @@ class PromptEncoder:
         ]
         # A chat template's own words stand around the prompt.
         chat: ChatFrame | None = getattr(tokenizer, "chat", None)
-        self._opening = chat.opening if chat else ""
+        spaced = leading_space and getattr(tokenizer, "adds_space", False)
+        self.opening = " " if spaced else chat.opening if chat else ""
         after = [list(chat.after)] if chat and chat.after else []
-        bos, *numbers = self._store.add_ids([[*tokenizer.bos_ids, *preamble], *slot_ids, *after])
+        self.before_ids = (*tokenizer.bos_ids, *preamble)
+        bos, *numbers = self._store.add_ids([self.before_ids, *slot_ids, *after])
         self._bos, self._end = int(bos), [int(number) for number in numbers[len(slot_ids) :]]
         self._slot_piece = {name: int(number) for name, number in zip(self._fills, numbers, strict=False)}
         self._fixed: dict[str, int] = {}
@@ -121,7 +128,7 @@ class PromptEncoder:
             if any(isinstance(piece, WordsPiece) and _kind(piece.name) == "user" for piece in pieces):
                 raise RunError("prompt: a slot takes the words of the user, but the users of the rows are not given")
             users = np.zeros_like(items)
-        if self._leading_space or self._opening:
+        if self.opening:
             pieces = (_with_space(pieces[0]), *pieces[1:])
         parts = [slice(first, first + ROWS_AT_ONCE) for first in range(0, max(len(items), 1), ROWS_AT_ONCE)]
         return joined(self._encode(pieces, users[part], items[part], histories[part]) for part in parts)

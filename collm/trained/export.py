@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+import yaml
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -19,7 +20,7 @@ import collm
 from collm.contracts.backbone import Dtype
 from collm.contracts.encoder import Side
 from collm.data.pairs import pair_rows
-from collm.data.prepared import PreparedData
+from collm.data.prepared import PreparedData, Rows
 from collm.engine.checkpoint import load_tensors, save_tensors
 from collm.engine.device import DTYPES
 from collm.engine.encoder_task import EncoderBatcher
@@ -31,7 +32,20 @@ from collm.model.recommender import Recommender
 from collm.runs.store import write_atomically
 from collm.stages.evaluate import probabilities
 from collm.trained.model import TrainedModel
+from collm.trained.model_card import ScriptCheck, model_card
+from collm.trained.standalone import (
+    SCRIPT,
+    mapping_card,
+    prompt_card,
+    script_fault,
+    script_gap,
+    word_columns,
+    write_rows,
+    write_script,
+    write_tables,
+)
 
+Array = np.ndarray[Any, Any]
 PROBE_ROWS = 64
 # Largest difference of probabilities that passes: rounding of the merged weights, by their number format.
 GAPS: dict[Dtype, float] = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}
@@ -51,6 +65,7 @@ class Exported:
         largest_gap: Largest difference of their probabilities.
         allowed_gap: What would have been refused.
         vectors: What `vectors.safetensors` holds, by name; a sentence where it holds nothing.
+        script: How `score.py`, which needs no collm, compares with the run.
     """
 
     folder: Path
@@ -59,6 +74,7 @@ class Exported:
     largest_gap: float
     allowed_gap: float
     vectors: dict[str, str]
+    script: ScriptCheck
 
 
 def export_run(
@@ -97,37 +113,65 @@ def _write(model: TrainedModel, partial: Path, folder: Path, dtype: Dtype, allow
     assert model.language is not None
     recommender = model.language.recommender(dtype)
     data, rows = _probe(model)
-    before = _score(model, recommender, data, rows)
+    logits = _logits(model, recommender, data, rows)
+    before = probabilities(logits)
     if adapted_modules(recommender.lm):
         model.language.save_adapter(recommender, partial / "adapter")
     n_merged = merge_lora(recommender.lm)
     (partial / "model").mkdir(parents=True)
     _save_model(model, recommender, partial / "model")
     vectors = _save_parts(model, recommender, partial)
-    gap = float(np.abs(before - _score(model, _reload(recommender, partial, dtype), data, rows)).max())
+    after = probabilities(_logits(model, _reload(recommender, partial, dtype), data, rows))
+    gap = float(np.abs(before - after).max())
     if not gap <= allowed:
         raise RunError(
             f"{folder}: refused: on {len(before)} probe rows the merged model's probabilities differ from the adapted "
             f"model's by up to {gap:.2g}, allowed is {allowed:.2g}; use --dtype float32, or allow more (--max-gap)"
         )
-    exported = Exported(folder, n_merged, len(before), gap, allowed, vectors)
-    write_atomically(
-        partial / "collm.json", json.dumps(_card(model, exported, dtype), indent=2, ensure_ascii=False) + "\n"
-    )
+    card = _card(model, recommender, dtype)
+    _write_json(partial / "collm.json", card)
+    check = _write_script(model, recommender, partial, rows, logits, allowed)
+    exported = Exported(folder, n_merged, len(before), gap, allowed, vectors, check)
+    parity = {"probe_rows": len(before), "largest_gap": gap, "allowed_gap": allowed, "score_py": asdict(check)}
+    _write_json(partial / "collm.json", {**card, "vectors": vectors, "parity": parity})
+    spec = yaml.safe_dump(model.spec.plain(locations=False), sort_keys=False, allow_unicode=True)
+    write_atomically(partial / "spec.yaml", spec)
+    readme = model_card(model, check, per_row=card["prompt"]["per_row"])
+    write_atomically(partial / "README.md", readme)
     return exported
 
 
-def _probe(model: TrainedModel) -> tuple[PreparedData, Any]:
+def _write_script(
+    model: TrainedModel, recommender: Recommender, partial: Path, rows: Rows, logits: Array, allowed: float
+) -> ScriptCheck:
+    """Writes what scores without collm, and takes `score.py` away again where it gives other scores."""
+    write_tables(model, partial)
+    written = write_rows(model, recommender, partial, rows, logits)
+    if fault := script_fault(model):
+        return ScriptCheck(0, 0.0, fault)
+    write_script(partial)
+    n_rows, gap = script_gap(partial, written)
+    if gap <= allowed:
+        return ScriptCheck(n_rows, gap, "")
+    (partial / SCRIPT).unlink()
+    return ScriptCheck(n_rows, gap, f"it gives other probabilities than the run, by up to {gap:.2g} on {n_rows} rows")
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _probe(model: TrainedModel) -> tuple[PreparedData, Rows]:
     """Rows that the run evaluated, with the histories that they had."""
     split = model.spec.evaluate.splits[-1]
     rows = model.data.rows(split)
     return model.data, rows.take(np.linspace(0, len(rows) - 1, min(PROBE_ROWS, len(rows))).astype(np.int64))
 
 
-def _score(model: TrainedModel, recommender: Recommender, data: PreparedData, rows: Any) -> np.ndarray[Any, Any]:
+def _logits(model: TrainedModel, recommender: Recommender, data: PreparedData, rows: Rows) -> Array:
     assert model.language is not None and model.spec.tuning is not None
     prompts = model.language.source(data).encode(rows)
-    return probabilities(recommender_logits(recommender, prompts, max_tokens=model.spec.tuning.micro_batch_tokens))
+    return recommender_logits(recommender, prompts, max_tokens=model.spec.tuning.micro_batch_tokens)
 
 
 def _save_model(model: TrainedModel, recommender: Recommender, folder: Path) -> None:
@@ -159,12 +203,8 @@ def _save_parts(model: TrainedModel, recommender: Recommender, folder: Path) -> 
 
 def _with_words(model: TrainedModel, table: pl.DataFrame, side: Side) -> pl.DataFrame:
     """Adds the words that encoders write into the slots of users or items, a column per encoder that does."""
-    assert model.language is not None
-    for name, source in model.language.encoders.items():
-        if (words := source.traits().words) is not None:
-            column = f"words.{name}" if name else "words"
-            table = table.with_columns(pl.Series(column, list(words(side, range(table.height))), dtype=pl.String))
-    return table
+    columns = word_columns(model, side, table.height)
+    return table.with_columns(pl.Series(name, words, dtype=pl.String) for name, words in columns.items())
 
 
 def _state(parts: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
@@ -237,7 +277,7 @@ def _reload(recommender: Recommender, folder: Path, dtype: Dtype) -> Recommender
     return fresh.to(next(recommender.parameters()).device).eval()
 
 
-def _card(model: TrainedModel, exported: Exported, dtype: Dtype) -> dict[str, Any]:
+def _card(model: TrainedModel, recommender: Recommender, dtype: Dtype) -> dict[str, Any]:
     assert model.language is not None and model.spec.prompt is not None
     tokenizer = model.language.setup.backbone.tokenizer()
     answer, frame = tokenizer.answer, getattr(tokenizer, "chat", None)
@@ -253,13 +293,8 @@ def _card(model: TrainedModel, exported: Exported, dtype: Dtype) -> dict[str, An
             "positive": {"word": answer.positive_word, "id": answer.positive},
             "negative": {"word": answer.negative_word, "id": answer.negative},
         },
-        "prompt": {"name": model.spec.prompt.name, "segments": model.language.wording(), **chat},
+        "prompt": {"name": model.spec.prompt.name, "segments": model.language.wording(), **chat, **prompt_card(model)},
         "encoder": model.spec.encoder.model_dump(mode="json") if model.spec.encoder else None,
         **({"encoders": model.spec.plain()["encoders"]} if model.spec.encoders else {}),
-        "vectors": exported.vectors,
-        "parity": {
-            "probe_rows": exported.probe_rows,
-            "largest_gap": exported.largest_gap,
-            "allowed_gap": exported.allowed_gap,
-        },
+        "mapping": mapping_card(recommender),
     }

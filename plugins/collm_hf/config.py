@@ -60,6 +60,10 @@ class Qwen2Config(ModelFolderConfig):
         files=MODEL_FILES,
     )
 
+    def licence(self) -> str:
+        """Returns the licence of both checkpoints."""
+        return "apache-2.0"
+
 
 class VicunaConfig(ModelFolderConfig):
     """Settings of `vicuna-7b`."""
@@ -75,9 +79,17 @@ class VicunaConfig(ModelFolderConfig):
         files=MODEL_FILES,
     )
 
+    def licence(self) -> str:
+        """Returns that of Llama 2 for v1.5, and `other` for v0, which LLaMA 1's terms bind."""
+        return "llama2" if self.version == "v1.5" else "other"
+
 
 class SmolLm2Config(BackboneConfig):
     """Settings of `smollm2-135m`: those of every backbone."""
+
+    def licence(self) -> str:
+        """Returns the licence of the weights."""
+        return "apache-2.0"
 
     def modules(self) -> frozenset[str]:
         """Returns the names of a decoder of the Llama kind."""

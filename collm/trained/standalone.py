@@ -1,0 +1,235 @@
+"""What an export needs to score without collm: the prompt as data, ids and titles as CSV, rows of the run, a script."""
+
+from __future__ import annotations
+
+import importlib.resources
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import polars as pl
+import torch
+
+from collm.contracts.backbone import ChatFrame
+from collm.contracts.encoder import EncoderBatch, Side
+from collm.contracts.prompt import HistoryItems, HistoryTitles, PromptTemplate, Slot, TargetTitle, Text, Variant
+from collm.data.prepared import Rows
+from collm.engine.checkpoint import save_tensors
+from collm.engine.encoder_task import EncoderBatcher
+from collm.model.encoder import EncoderModule, naming_encoder
+from collm.model.mapping import Projector
+from collm.model.recommender import Recommender
+from collm.prompt.encode import PromptEncoder
+from collm.prompt.template import clean_title
+from collm.trained.model import TrainedModel
+
+Array = np.ndarray[Any, Any]
+SCRIPT, ROWS = "score.py", "probe.jsonl"
+# Rows that `score.py` scores before an export appears; each is one forward pass.
+CHECKED_ROWS = 8
+
+
+class _Script(Protocol):
+    def score(self, row: Mapping[str, Any]) -> float: ...
+
+
+def template_text(template: PromptTemplate, variant: Variant) -> str:
+    """Returns a variant as text with named fields, as `string.Formatter` reads it; braces of its words are doubled."""
+    words: list[str] = []
+    for segment in template.segments(variant):
+        match segment:
+            case Text(text=text):
+                words.append(text.replace("{", "{{").replace("}", "}}"))
+            case HistoryTitles():
+                words.append("{history}")
+            case TargetTitle():
+                words.append("{target}")
+            case HistoryItems() | Slot():
+                words.append(f"{{{segment.field}}}")
+    return "".join(words)
+
+
+def prompt_card(model: TrainedModel) -> dict[str, Any]:
+    """Returns all that builds the prompt of a run with a language model, as plain data for `collm.json`."""
+    assert model.language is not None
+    language, setup = model.language, model.language.setup
+    template, variant = setup.template, setup.strategy.variant
+    encoder: PromptEncoder = language.source(model.data).prompt_encoder
+    tokenizer = setup.backbone.tokenizer()
+    chat: ChatFrame | None = getattr(tokenizer, "chat", None)
+    anchor, anchor_tokens = getattr(tokenizer, "anchor", ("", 0))
+    slots = template.slots() if variant == "hybrid" else ()
+    word_slots = {s.name: _word_column(s.encoder) for s in slots if language.encoders[s.encoder].gives_words}
+    return {
+        "template": template_text(template, variant),
+        "title_open": template.title_open,
+        "title_close": template.title_close,
+        "title_join": template.title_join,
+        "empty_history": template.empty_history,
+        "strip_history_titles": template.strip_history_titles,
+        "quote_target": template.quote_target,
+        "slot_join": template.slot_join,
+        "history_items": model.spec.history.max_items,
+        "max_tokens": encoder.max_tokens,
+        "before_ids": list(encoder.before_ids),
+        "after_ids": list(chat.after) if chat else [],
+        "opening": encoder.opening,
+        "anchor": anchor,
+        "anchor_tokens": anchor_tokens,
+        "words": word_slots,
+        "per_row": [slot.name for slot in slots if slot.name not in word_slots and _depends_on_row(model, slot)],
+    }
+
+
+def mapping_card(recommender: Recommender) -> dict[str, Any]:
+    """Returns the mappings' architecture by slot: tensors of `mapping.safetensors` by name, and the layers in words."""
+    card: dict[str, Any] = {}
+    for name, projector in recommender.projectors.items():
+        prefix, suffix = (f"{name}.", f".{name}") if name else ("", "")
+        for side in projector.sides:
+            modules = projector.modules_of(side, _n_vectors(recommender.encoders[name], side))
+            card[f"{side}{suffix}"] = {
+                "architecture": _architecture(projector, modules[0]),
+                "mean": f"{prefix}{side}_mean",
+                "std": f"{prefix}{side}_std",
+                "layers": [f"{prefix}mlps.{module}" for module in modules],
+                "n_tokens": projector.n_tokens,
+            }
+    return card
+
+
+def write_tables(model: TrainedModel, folder: Path) -> None:
+    """Writes `users.csv` and `items.csv`: raw ids in dense order, row 0 = unknown; titles as prompts have them."""
+    assert model.language is not None
+    template, data = model.language.setup.template, model.data
+    titles = [clean_title(title) for title in data.titles[: data.n_items + 1]]
+    marks = (template.title_open, template.title_close)
+    opening, closing = marks if template.quote_target else ("", "")
+    shown = [title.strip() if template.strip_history_titles else title for title in titles]
+    columns: dict[Side, dict[str, list[str]]] = {
+        "user": {"id": list(data.user_ids)},
+        "item": {
+            "id": list(data.item_ids),
+            "title": titles,
+            "as_target": [f"{opening}{title.strip()}{closing}" for title in titles],
+            "as_history": [f"{marks[0]}{title}{marks[1]}" for title in shown],
+        },
+    }
+    for side, table in columns.items():
+        table |= word_columns(model, side, len(table["id"]))
+        pl.DataFrame(table).write_csv(folder / f"{side}s.csv")
+
+
+def word_columns(model: TrainedModel, side: Side, n_ids: int) -> dict[str, list[str]]:
+    """Returns the words that encoders write into the slots of users or items, by column, for ids below `n_ids`."""
+    assert model.language is not None
+    sources = {name: source for name, source in model.language.encoders.items() if source.gives_words}
+    found = {name: source.traits().words for name, source in sources.items()}
+    return {_word_column(name): list(words(side, range(n_ids))) for name, words in found.items() if words is not None}
+
+
+def write_rows(
+    model: TrainedModel, recommender: Recommender, folder: Path, rows: Rows, logits: Array
+) -> list[dict[str, Any]]:
+    """Writes rows of the run with their histories and scores, and the vectors that depend on the row.
+
+    Returns:
+        The rows, as `score.py` takes them.
+    """
+    data, histories = model.data, model.data.history(rows, model.spec.history.max_items)
+    written = [
+        {
+            "user": data.user_ids[int(user)],
+            "item": data.item_ids[int(item)],
+            "history": [data.item_ids[int(each)] for each in history if each],
+            "probe": place,
+            "logit": float(logit),
+        }
+        for place, (user, item, history, logit) in enumerate(zip(rows.user, rows.item, histories, logits, strict=True))
+    ]
+    lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in written)
+    (folder / ROWS).write_text(lines, encoding="utf-8")
+    if tensors := _row_vectors(model, recommender, rows):
+        save_tensors(folder / "probe.safetensors", tensors)
+    return written
+
+
+def write_script(folder: Path) -> None:
+    """Writes `score.py`."""
+    text = importlib.resources.files("collm.trained").joinpath("templates", f"{SCRIPT}.tmpl").read_text("utf-8")
+    (folder / SCRIPT).write_text(text, encoding="utf-8")
+
+
+def script_gap(folder: Path, rows: list[dict[str, Any]]) -> tuple[int, float]:
+    """Scores some of the run's rows with `score.py`.
+
+    Returns:
+        How many, and the largest difference of probabilities to the run's.
+    """
+    spec = importlib.util.spec_from_file_location("collm_exported_score", folder / SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    script = cast(_Script, module)
+    chosen = rows[:: max(1, len(rows) // CHECKED_ROWS)][:CHECKED_ROWS]
+    found = torch.tensor([[script.score(row), row["logit"]] for row in chosen], dtype=torch.float64)
+    return len(chosen), float((torch.sigmoid(found[:, 0]) - torch.sigmoid(found[:, 1])).abs().max())
+
+
+def script_fault(model: TrainedModel) -> str:
+    """Says why `score.py` cannot build the run's prompts, empty where it can."""
+    assert model.language is not None
+    tokens = [n for source in model.language.encoders.values() for n in source.traits().tokens.values()]
+    if model.language.setup.template.slot_join and max(tokens, default=1) > 1:
+        return "the template puts words between the tokens of a slot (slot_join), which score.py does not"
+    return ""
+
+
+@torch.no_grad()
+def _row_vectors(model: TrainedModel, recommender: Recommender, rows: Rows) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = {}
+    for name, encoder in recommender.encoders.items():
+        if not _reads_the_row(encoder):
+            continue
+        batch: EncoderBatch = EncoderBatcher.of(encoder, model.data, model.device)(rows)
+        with naming_encoder(encoder, "encode"):
+            pair = encoder.encode(batch)
+        for side in ("user", "item", "context"):
+            if (vectors := getattr(pair, side)) is not None and vectors.numel():
+                tensors[f"{side}.{name}" if name else side] = vectors.float().cpu().contiguous()
+    return tensors
+
+
+def _reads_the_row(encoder: EncoderModule) -> bool:
+    """Whether vectors of users or items differ between rows."""
+    reads = (encoder.history_items, encoder.user_depends_on_item, encoder.reads_earlier_labels)
+    return any(reads) or getattr(encoder, "reads_time", False) or getattr(encoder, "context_dim", None) is not None
+
+
+def _depends_on_row(model: TrainedModel, slot: Slot) -> bool:
+    """Whether a slot's vectors are those of the row, and not of an id."""
+    assert model.language is not None
+    traits = model.language.encoders[slot.encoder].traits()
+    if slot.kind == "context":
+        return True
+    if traits.reads_earlier_labels or traits.reads_time:
+        return slot.kind != "history"
+    return slot.kind == "user" and (traits.user_depends_on_item or traits.history_items > 0)
+
+
+def _word_column(encoder: str) -> str:
+    return f"words.{encoder}" if encoder else "words"
+
+
+def _n_vectors(encoder: EncoderModule, side: str) -> int:
+    user, item = encoder.tokens_per_slot
+    return {"user": user, "item": item, "context": getattr(encoder, "context_tokens", 1)}[side]
+
+
+def _architecture(projector: Projector, module: str) -> str:
+    first, _, last = cast(torch.nn.Sequential, projector.mlps[module])
+    sizes = [(layer.in_features, layer.out_features) for layer in (first, last)]
+    return f"Linear{sizes[0]} - ReLU - Linear{sizes[1]} on (vector - mean) / std"
