@@ -259,9 +259,10 @@ def _rows_and_settings(
     data, _ = prepare(spec, state.registry(), runs_dir)
     rows = encoder_data_of(data, history_items=spec.history.max_items)
     say(f"checked on {len(rows.train.user)} training rows of dataset '{spec.dataset.name}'")
-    if spec.encoder is None or spec.encoder.name != component.name:
+    named = [config for config in spec.all_encoders.values() if config.name == component.name]
+    if not named:
         return rows, {}
-    settings = dump_config(spec.encoder, locations=True)
+    settings = dump_config(named[0], locations=True)
     return rows, {field: value for field, value in settings.items() if field != "name"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -257,7 +258,7 @@ def slot_faults(template: PromptTemplate, encoders: Collection[str]) -> list[str
     for slot in slots:
         if slot.encoder not in encoders:
             said = f"names encoder '{slot.encoder}'" if slot.encoder else "names no encoder"
-            example = next(iter(encoders), "...")
+            example = (*difflib.get_close_matches(slot.encoder, encoders, n=1), *encoders)[0]
             base = slot.field.partition(".")[0]
             faults.append(f"the slot {{{slot.field}}} {said}; `encoders` has {names}: write e.g. {{{base}.{example}}}")
     used = {slot.encoder for slot in slots}

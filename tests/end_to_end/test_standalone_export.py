@@ -195,7 +195,12 @@ class _Hub(BaseHTTPRequestHandler):
             self._answer(200, {"files": files})
         elif "/commit/" in self.path:
             self._answer(
-                200, {"success": True, "commitOid": "0" * 40, "commitUrl": "https://huggingface.co/someone/model/commit/0000"}
+                200,
+                {
+                    "success": True,
+                    "commitOid": "0" * 40,
+                    "commitUrl": "https://huggingface.co/someone/model/commit/0000",
+                },
             )
         else:
             self._answer(200, {})

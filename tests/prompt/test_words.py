@@ -105,6 +105,10 @@ def test_slots_and_encoders_name_each_other() -> None:
         "no slot takes encoder 'cf'; add e.g. {item.cf}, or remove it from `encoders`",
         "no slot takes encoder 'text'; add e.g. {item.text}, or remove it from `encoders`",
     ]
+    misspelt = slot_faults(small_template(HistoryItems(encoder="txt")), ("cf", "text"))
+    assert misspelt[0] == (
+        "the slot {history+item.txt} names encoder 'txt'; `encoders` has cf, text: write e.g. {history+item.text}"
+    )
     named = small_template(HistoryItems(encoder="cf"))
     assert slot_faults(named, ("",)) == [
         "the slot {history+item.cf} names an encoder, but the spec has one `encoder`; write {history+item}, or name "
