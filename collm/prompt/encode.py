@@ -10,7 +10,7 @@ import numpy as np
 
 from collm.contracts.backbone import ChatFrame, PromptTokenizer
 from collm.contracts.prompt import SLOTS_PER_ROW, PromptTemplate, Variant
-from collm.errors import DataError, SpecError
+from collm.errors import DataError, QuestionTooLong, SpecError
 from collm.prompt.encoded import EMPTY, EncodedPrompts, PieceStore, SlotFill, TextPieces, check_slots, joined
 from collm.prompt.template import (
     FixedPiece,
@@ -115,7 +115,8 @@ class PromptEncoder:
             The prompts, in row order.
 
         Raises:
-            DataError: If an id has no title, a history is not left-padded, or a question does not fit without history.
+            DataError: If an id has no title, or a history is not left-padded.
+            QuestionTooLong: If a question does not fit without history.
         """
         items, histories = np.asarray(items, dtype=np.int64), np.asarray(histories, dtype=np.int64)
         users = np.zeros_like(items) if users is None else np.asarray(users, dtype=np.int64)
@@ -305,7 +306,7 @@ class PromptEncoder:
         title = self._clean[item]
         shown = title if len(title) <= _SHOWN_TITLE else f"{title[:_SHOWN_TITLE]}..."
         name = f"item '{self._item_ids[item]}' " if 0 < item < len(self._item_ids) else "item "
-        raise DataError(
+        raise QuestionTooLong(
             f"prompt: the question for {name}('{shown}', {len(title):,} characters) alone has {int(lengths[row]):,} "
             f"tokens, at most {self.max_tokens:,} fit (at least {len(too_long):,} rows like this); shorten the "
             "title or the template (dataset.longest_title cuts titles where the dataset is `files`), or raise "
