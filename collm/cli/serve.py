@@ -48,7 +48,7 @@ def serve(
     """
     folder = find_run(run, runs_dir)
     token = _token(token_file)
-    _require_libraries()
+    require_libraries()
     from collm.serve.server import ServeSettings, bind, check_token, load
     from collm.serve.server import serve as answer_requests
     from collm.trained.model import open_run
@@ -66,7 +66,13 @@ def serve(
         )
         say(f"loading {folder.name}")
         load(model)
-        settings = ServeSettings(token=token, max_rows=max_rows, queue_rows=queue_rows, stop_s=stop_seconds)
+        settings = ServeSettings(
+            token=token,
+            max_rows=max_rows,
+            queue_rows=queue_rows,
+            stop_s=stop_seconds,
+            debug=state_of(context).debug,
+        )
         answer_requests(model, bound, settings, tell=say)
 
 
@@ -81,7 +87,12 @@ def _token(file: Path | None) -> str | None:
         raise UsageError(f"--token-file {file}: not UTF-8 text; write the token alone into it") from error
 
 
-def _require_libraries() -> None:
+def require_libraries() -> None:
+    """Looks for the libraries of the extra `serve`.
+
+    Raises:
+        UsageError: If one is not installed.
+    """
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401

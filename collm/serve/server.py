@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import signal
 import socket
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,12 +35,14 @@ class ServeSettings:
         max_rows: Rows of one request at most.
         queue_rows: Rows that may wait for the model.
         stop_s: Seconds after a signal in which what was taken is answered.
+        debug: Whether the operator is told the traceback of an unexpected error.
     """
 
     token: str | None
     max_rows: int
     queue_rows: int
     stop_s: int
+    debug: bool = False
 
 
 def check_token(token: str, *, source: str) -> str:
@@ -119,7 +124,7 @@ def serve(model: TrainedModel, bound: socket.socket, settings: ServeSettings, *,
         ws="none",
     )
     server = _Announcing(config, lambda at: tell(f"listening on {at}; its page is /docs; Ctrl-C ends it"))
-    with _signals_end_here():
+    with _signals_end_here(), _told(settings, tell):
         server.run(sockets=[bound])
     done = served.thread.load()
     tell(f"stopped: {done.answered:,} requests answered, {done.failed:,} failed")
@@ -150,3 +155,37 @@ def _signals_end_here() -> Iterator[None]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+class _Teller(logging.Handler):
+    """Tells the operator what uvicorn logs, in one line each."""
+
+    def __init__(self, settings: ServeSettings, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._settings, self._tell = settings, tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, asyncio.CancelledError) or "Invalid HTTP request" in record.msg:
+            return  # the first are counted in a line of their own; anybody can cause the second
+        if error is not None and self._settings.debug:
+            self._tell("".join(traceback.format_exception(error)))
+        elif error is not None:
+            self._tell(f"unexpected {type(error).__name__}: {error}; start with `collm --debug serve` to see where")
+        elif record.msg.startswith("Cancel "):
+            n_left = record.args[0] if isinstance(record.args, tuple) else "some"
+            self._tell(f"not answered within --stop-seconds {self._settings.stop_s}: {n_left} requests")
+        else:
+            self._tell(record.getMessage())
+
+
+@contextmanager
+def _told(settings: ServeSettings, tell: Callable[[str], None]) -> Iterator[None]:
+    logger, handler = logging.getLogger("uvicorn.error"), _Teller(settings, tell)
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True

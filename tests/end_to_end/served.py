@@ -14,7 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from generated import command
+from generated import command, write_data
+
+BASE = """\
+name: {name}
+dataset: {{name: movielens-small, path: data}}
+encoder: {{name: mf-bias, fit: {{epochs: 1}}}}
+evaluate: {{resamples: 0}}
+"""
+LANGUAGE = """\
+backbone: {name: tiny, dtype: float32}
+prompt: {name: movie}
+tuning: {name: default, batch_size: 16, text: {epochs: 1, warmup_steps: 2}, collaborative: {epochs: 1, warmup_steps: 2}}
+"""
 
 
 @dataclass(frozen=True)
@@ -88,3 +100,19 @@ class ServedRun:
             if line.startswith("listening on "):
                 listening.set()
         listening.set()
+
+
+def make_runs(root: Path) -> None:
+    """Makes two finished runs in a folder: an encoder alone (`mf`), and CoLLM (`hybrid`)."""
+    write_data(root / "data")
+    for name, more in (("mf", ""), ("hybrid", LANGUAGE)):
+        (root / f"{name}.yaml").write_text(BASE.format(name=name) + more, encoding="utf-8")
+        done = subprocess.run(
+            command("run", f"{name}.yaml"), cwd=root, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def run_of(folder: Path, name: str) -> Path:
+    (found,) = (folder / "runs").glob(f"{name}-[0-9a-f]*")
+    return found

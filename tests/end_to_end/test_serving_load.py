@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,18 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from generated import command, write_data
-from served import Reply, ServedRun
+from served import Reply, ServedRun, make_runs, run_of
 
-SPEC = """\
-name: hybrid
-dataset: {name: movielens-small, path: data}
-encoder: {name: mf-bias, fit: {epochs: 1}}
-evaluate: {resamples: 0}
-backbone: {name: tiny, dtype: float32}
-prompt: {name: movie}
-tuning: {name: default, text: {epochs: 1, warmup_steps: 2}, collaborative: {epochs: 1, warmup_steps: 2}}
-"""
 CLIENTS, REQUESTS_EACH = 50, 6
 
 
@@ -49,15 +38,9 @@ def shown(seconds: list[float]) -> str:
 
 @pytest.mark.slow
 def test_fifty_clients_get_their_own_answers(tmp_path: Path) -> None:
-    write_data(tmp_path / "data")
-    (tmp_path / "hybrid.yaml").write_text(SPEC, encoding="utf-8")
-    done = subprocess.run(
-        command("run", "hybrid.yaml"), cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    (run,) = (tmp_path / "runs").glob("hybrid-*")
+    make_runs(tmp_path)
     wanted = bodies()
-    with ServedRun(tmp_path, run.name) as server:
+    with ServedRun(tmp_path, run_of(tmp_path, "hybrid").name) as server:
         started = time.perf_counter()
         alone = [[server.timed("/score", body) for body in client] for client in wanted]
         alone_s = time.perf_counter() - started
