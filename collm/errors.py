@@ -71,6 +71,10 @@ class DataError(CollmError):
     """Input data that is missing, malformed, unsafe or not what its recipe expects."""
 
 
+class QuestionTooLong(DataError):
+    """A prompt that does not fit even without its history, because of the title that it asks about."""
+
+
 class RunError(CollmError):
     """A run that cannot go on: a NaN loss, a locked folder, a checkpoint of another model."""
 

@@ -27,6 +27,7 @@ from collm.cli import (
     run,
     runs,
     score,
+    serve,
     study,
     validate,
 )
@@ -53,6 +54,7 @@ app.command("report")(report.report)
 app.command("score")(score.score)
 app.command("scores")(score.scores)
 app.command("recommend")(score.recommend)
+app.command("serve")(serve.serve)
 app.command("export")(score.export)
 app.command("plugins")(plugins.plugins)
 app.add_typer(plugins.app, name="plugin")

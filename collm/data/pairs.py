@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from collm.data.columns import as_series
 from collm.data.history import HistoryIndex
 from collm.data.prepared import PreparedData, Rows
 from collm.errors import DataError
@@ -21,6 +20,48 @@ NO_TIME = (
     f"{FIRST_YEAR} and {LAST_YEAR}"
 )
 _WHOLE = r"^([+-]?\d+)(?:\.0*)?$"
+
+
+class PairHistories:
+    """Histories of pairs at any moment: the positives are sorted once, each pair is then looked up in O(log n)."""
+
+    def __init__(self, data: PreparedData) -> None:
+        """Sorts the positives of a prepared dataset by user and time."""
+        self._data = data
+        table = data.interactions()
+        visible = table.filter(pl.col("label") == 1)
+        if data.visibility == "as-of-split":
+            visible = visible.filter(pl.col("split") == "train")
+        visible = visible.sort("user", "order")
+        self._positives = visible["item"].to_numpy().astype(np.int32)
+        time = visible["timestamp"].to_numpy()
+        self._times = np.unique(time)
+        self._step = len(self._times) + 1
+        self._key = visible["user"].to_numpy().astype(np.int64) * self._step + np.searchsorted(self._times, time)
+        self._repeats = 0
+        if data.visibility != "all" and visible.height:
+            self._repeats = int(visible.group_by("user", "item").len()["len"].max() or 0)
+
+    def rows(
+        self, user: Array, item: Array, time: Array | None, *, titles: Sequence[str] | None = None
+    ) -> tuple[PreparedData, Rows]:
+        """Makes rows of pairs; see `pair_rows`."""
+        n = len(user)
+        user, item = np.asarray(user, dtype=np.int64), np.asarray(item, dtype=np.int64)
+        moment = np.full(n, LATEST) if time is None else np.asarray(time, dtype=np.int64)
+        first = np.searchsorted(self._key, user * self._step)
+        # Rows of the moment itself lie at its place, so those are not seen.
+        end = np.searchsorted(self._key, user * self._step + np.searchsorted(self._times, moment))
+        rows = Rows(
+            user=user,
+            item=item,
+            label=np.zeros(n, dtype=np.int8),
+            timestamp=moment,
+            row=np.arange(n, dtype=np.int64),
+            index=np.arange(n, dtype=np.int64),
+        )
+        index = HistoryIndex(self._positives, first, end, self._repeats)
+        return self._data.with_histories(index, self._data.titles if titles is None else titles), rows
 
 
 def pair_rows(
@@ -41,18 +82,7 @@ def pair_rows(
     Returns:
         The data with the histories of these pairs, and the rows (labels are 0 and mean nothing).
     """
-    n = len(user)
-    moment = np.full(n, LATEST) if time is None else np.asarray(time, dtype=np.int64)
-    index = _index(data, np.asarray(user, dtype=np.int64), moment)
-    rows = Rows(
-        user=np.asarray(user, dtype=np.int64),
-        item=np.asarray(item, dtype=np.int64),
-        label=np.zeros(n, dtype=np.int8),
-        timestamp=moment,
-        row=np.arange(n, dtype=np.int64),
-        index=np.arange(n, dtype=np.int64),
-    )
-    return data.with_histories(index, data.titles if titles is None else titles), rows
+    return PairHistories(data).rows(user, item, time, titles=titles)
 
 
 def asked_seconds(times: pl.Series, data: PreparedData) -> pl.Series:
@@ -100,39 +130,13 @@ def unit_of(data: PreparedData) -> str:
     return NO_TIME
 
 
-def dense_ids(raw: Sequence[str], known: Sequence[str]) -> Array:
-    """Returns int64 [n] positions of raw ids in `known`, 0 where an id is not there (index 0 is padding)."""
-    wanted = pl.DataFrame({"id": pl.Series(list(raw), dtype=pl.String)})
-    places = as_series(known, "id").to_frame().with_row_index("place").slice(1)
-    places = places.join(wanted.unique(), on="id", how="semi").unique("id", keep="last", maintain_order=True)
-    found = wanted.join(places, on="id", how="left", maintain_order="left")["place"]
-    places_found: Array = found.fill_null(0).cast(pl.Int64).to_numpy()
-    return places_found
+class IdPlaces:
+    """Places of raw ids among the known ones, looked up in O(1) each."""
 
+    def __init__(self, known: Sequence[str]) -> None:
+        """Takes raw ids by dense id; index 0 is padding."""
+        self._places = {name: place for place, name in enumerate(known) if place}
 
-def _index(data: PreparedData, user: Array, moment: Array) -> HistoryIndex:
-    table = data.interactions()
-    visible = table.filter(pl.col("label") == 1)
-    if data.visibility == "as-of-split":
-        visible = visible.filter(pl.col("split") == "train")
-    visible = visible.sort("user", "order")
-    owner, when = visible["user"].to_numpy().astype(np.int64), visible["timestamp"].to_numpy()
-    start = np.searchsorted(owner, user, side="left")
-    end = _first_not_before(owner, when, user, moment)
-    repeats = 0
-    if data.visibility != "all" and visible.height:
-        repeats = int(visible.group_by("user", "item").len()["len"].max() or 0)
-    return HistoryIndex(visible["item"].to_numpy().astype(np.int32), start, end, repeats)
-
-
-def _first_not_before(owner: Array, when: Array, user: Array, moment: Array) -> Array:
-    """Returns the place after each user's last positive before `moment`; rows are sorted by owner, then time."""
-    merged = np.concatenate([owner, user])
-    times = np.concatenate([when, moment])
-    is_query = np.concatenate([np.zeros(len(owner), dtype=bool), np.ones(len(user), dtype=bool)])
-    # Queries come before rows of their own second, so those are not seen.
-    order = np.lexsort((~is_query, times, merged))
-    rows_before = np.cumsum(~is_query[order])
-    place = np.empty(len(merged), dtype=np.int64)
-    place[order] = rows_before
-    return place[len(owner) :]
+    def of(self, raw: Sequence[str]) -> Array:
+        """Returns int64 [n] places of raw ids, 0 where an id is not known."""
+        return np.array([self._places.get(name, 0) for name in raw], dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,12 @@ class EncoderBatcher:
             # Encoders of a class of their own may be older than this member.
             time=getattr(encoder, "reads_time", False),
         )
+
+    def on(self, data: PreparedData) -> EncoderBatcher:
+        """Returns the same for other rows of the same users and items."""
+        view = copy.copy(self)
+        view._data = data
+        return view
 
     def __call__(self, rows: Rows) -> EncoderBatch:
         """Returns the batch of these rows, labels included."""

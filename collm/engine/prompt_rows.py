@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -89,6 +90,12 @@ class PromptSource:
     def prompt_encoder(self) -> PromptEncoder:
         """What encodes the prompts."""
         return self._prompt_encoder
+
+    def on(self, data: PreparedData) -> PromptSource:
+        """Returns the same for other rows of the same users, items and titles."""
+        view = copy.copy(self)
+        view._data, view._batchers = data, {name: batcher.on(data) for name, batcher in self._batchers.items()}
+        return view
 
     def encode(self, rows: Rows) -> PromptRows:
         """Returns the prompts of these rows."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from collm.contracts.backbone import ChatFrame, PromptTokenizer
 from collm.contracts.prompt import SLOTS_PER_ROW, PromptTemplate, Variant
-from collm.errors import DataError, RunError, SpecError
+from collm.errors import DataError, QuestionTooLong, RunError, SpecError
 from collm.prompt.encoded import EMPTY, EncodedPrompts, PieceStore, SlotFill, TextTables, check_slots, joined
 from collm.prompt.template import (
     FixedPiece,
@@ -119,7 +119,8 @@ class PromptEncoder:
             The prompts, in row order.
 
         Raises:
-            DataError: If an id has no title, a history is not left-padded, or a question does not fit without history.
+            DataError: If an id has no title, or a history is not left-padded.
+            QuestionTooLong: If a question does not fit without history.
         """
         items, histories = np.asarray(items, dtype=np.int64), np.asarray(histories, dtype=np.int64)
         self._check_ids(items, histories)
@@ -291,7 +292,7 @@ class PromptEncoder:
         title = self._tables.clean[item]
         shown = title if len(title) <= _SHOWN_TITLE else f"{title[:_SHOWN_TITLE]}..."
         name = f"item '{self._item_ids[item]}' " if 0 < item < len(self._item_ids) else "item "
-        raise DataError(
+        raise QuestionTooLong(
             f"prompt: the question for {name}('{shown}', {len(title):,} characters) alone has {int(lengths[row]):,} "
             f"tokens, at most {self.max_tokens:,} fit (at least {len(too_long):,} rows like this); shorten the "
             "title or the template (dataset.longest_title cuts titles where the dataset is `files`), or raise "

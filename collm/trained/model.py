@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +15,12 @@ from accelerate import Accelerator
 
 from collm.component import BuildContext
 from collm.contracts.backbone import Dtype
-from collm.data.pairs import asked_seconds, dense_ids, pair_rows, unit_of
+from collm.data.pairs import LATEST, IdPlaces, PairHistories, asked_seconds, unit_of
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import choose_device, prepare_machine
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.engine.language_task import recommender_logits
+from collm.engine.prompt_rows import PromptSource
 from collm.errors import DataError, RunError, SpecError, UnknownName
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Recommender
@@ -36,51 +36,12 @@ from collm.stages.fit_encoder import load_encoder
 from collm.stages.held_out import encoder_view, held_out_share
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage
-from collm.stages.stage import RunContext, StageResult, StageRunner, Work
+from collm.stages.stage import RunContext, StageResult
 from collm.stages.tune import tune
+from collm.trained.asked import AskedPairs, joined
+from collm.trained.recorded import RecordedStages
 
 Array = np.ndarray[Any, Any]
-
-
-class RecordedStages(StageRunner):
-    """Gives the stages that a run recorded, and never works."""
-
-    def __init__(self, runs_dir: Path, fingerprints: Mapping[str, str]) -> None:
-        """Takes the runs directory and stage -> fingerprint of `results.json`."""
-        super().__init__(runs_dir, finished=lambda _: None)
-        self._runs_dir, self._fingerprints = runs_dir, fingerprints
-
-    def run(
-        self,
-        name: str,
-        payload: Mapping[str, Any],  # noqa: ARG002
-        work: Work,  # noqa: ARG002
-        *,
-        shared: bool = False,  # noqa: ARG002
-        label: str = "",  # noqa: ARG002
-    ) -> StageResult:
-        """Returns the recorded stage.
-
-        Raises:
-            RunError: If the run did not record it, or its folder is gone.
-        """
-        return self.recorded(name)
-
-    def recorded(self, name: str) -> StageResult:
-        """Returns a recorded stage by name."""
-        digest = self._fingerprints.get(name)
-        if digest is None:
-            raise RunError(f"the run recorded no stage '{name}': it is of another version; repeat its `collm run`")
-        # The fits of several encoders are recorded as `fit_encoder.NAME`.
-        name = name.partition(".")[0]
-        if not self._store.is_done(name, digest):
-            raise RunError(
-                f"{self._store.folder(name, digest)}: missing or unfinished, and the run needs it; "
-                "repeat its `collm run`"
-            )
-        folder = self._store.folder(name, digest)
-        require_whole(folder, advice="`collm runs rm` the run, then repeat its `collm run`")
-        return self._report(name, digest, time.monotonic(), reused=True)
 
 
 class TrainedModel:
@@ -153,6 +114,27 @@ class TrainedModel:
         return model
 
     @cached_property
+    def _source(self) -> PromptSource:
+        """Encodes rows of the dataset's own titles, which are cleaned and tokenised once."""
+        assert self.language is not None
+        return self.language.source(self.data)
+
+    @cached_property
+    def histories(self) -> PairHistories:
+        """Returns what finds the histories of pairs."""
+        return PairHistories(self.data)
+
+    @cached_property
+    def user_places(self) -> IdPlaces:
+        """Returns what finds users by raw id."""
+        return IdPlaces(self.data.user_ids)
+
+    @cached_property
+    def item_places(self) -> IdPlaces:
+        """Returns what finds items by raw id."""
+        return IdPlaces(self.data.item_ids)
+
+    @cached_property
     def recommender(self) -> Recommender:
         """Returns the tuned language model.
 
@@ -198,13 +180,48 @@ class TrainedModel:
         Raises:
             DataError: If a time is none.
         """
-        known = dense_ids(items, self.data.item_ids)
-        extra = sorted({name for name, place in zip(items, known, strict=True) if place == 0})
-        item = self._with_extra(items, known, extra)
-        all_titles = [*self.data.titles, *((titles or {}).get(name, name) for name in extra)]
         moments = None if times is None else self.moments(times)
-        data, rows = pair_rows(self.data, dense_ids(users, self.data.user_ids), item, moments, titles=all_titles)
-        return self.logits(data, rows)
+        (logits,) = self.logits_of([self.asked(users, items, moments, titles=titles)])
+        return logits
+
+    def asked(
+        self,
+        users: Sequence[str],
+        items: Sequence[str],
+        moments: Array | None = None,
+        *,
+        titles: Mapping[str, str] | None = None,
+    ) -> AskedPairs:
+        """Returns pairs of raw ids in the dataset's own numbers; arguments as in `pair_logits`.
+
+        Args:
+            users: Raw user ids.
+            items: Raw item ids.
+            moments: int64 [n], as `moments` returns them; None = after everything that is known.
+            titles: Raw item id -> title.
+        """
+        known = self.item_places.of(items)
+        extra = sorted({name for name, place in zip(items, known, strict=True) if place == 0})
+        place = {name: self.data.n_items + 1 + number for number, name in enumerate(extra)}
+        return AskedPairs(
+            user=self.user_places.of(users),
+            item=np.array([found or place[name] for name, found in zip(items, known, strict=True)], dtype=np.int64),
+            moment=np.full(len(users), LATEST) if moments is None else moments,
+            extra_titles=tuple((titles or {}).get(name, name) for name in extra),
+        )
+
+    def logits_of(self, questions: Sequence[AskedPairs]) -> list[Array]:
+        """Scores the pairs of several questions together, so that those of one user and history share a prefix.
+
+        Returns:
+            float32 [n] logits of each question.
+        """
+        pairs, titles = joined(questions, self.data.n_items), None
+        if pairs.extra_titles:
+            titles = [*self.data.titles, *pairs.extra_titles]
+        data, rows = self.histories.rows(pairs.user, pairs.item, pairs.moment, titles=titles)
+        ends = np.cumsum([len(question.user) for question in questions])
+        return np.split(self.logits(data, rows), ends[:-1])
 
     def moments(self, times: Sequence[int]) -> Array:
         """Returns int64 [n]: times in the seconds that the dataset counts in.
@@ -222,7 +239,8 @@ class TrainedModel:
         """Returns float32 [n] logits of rows of `data` (see `collm.data.pairs`), by the run's final model."""
         if self.language is None:
             return self.encoder_logits(data, rows)
-        prompts = self.language.source(data).encode(rows)
+        source = self._source.on(data) if data.titles is self.data.titles else self.language.source(data)
+        prompts = source.encode(rows)
         return recommender_logits(self.recommender, prompts, max_tokens=self.language.setup.tuning.micro_batch_tokens)
 
     def encoder_logits(self, data: PreparedData, rows: Rows) -> Array:
@@ -235,11 +253,6 @@ class TrainedModel:
             raise RunError(f"{self.path}: the run has no encoder that scores")
         batcher = EncoderBatcher.of(self.encoder, data, self._device)
         return encoder_logits(self.encoder, batcher, rows)
-
-    def _with_extra(self, items: Sequence[str], known: Array, extra: Sequence[str]) -> Array:
-        """Gives items that the dataset does not know ids after its own: their titles stand there."""
-        place = {name: self.data.n_items + 1 + number for number, name in enumerate(extra)}
-        return np.array([found or place[name] for name, found in zip(items, known, strict=True)], dtype=np.int64)
 
 
 def open_run(

@@ -1,8 +1,8 @@
-"""Files of pairs to score: read with every bad row named, written with what is known of each id."""
+"""Pairs to score, of a file or of a request: every bad row named; written with what is known of each id."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,16 @@ SHOWN_FAULTS = 10
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs to score, in the order of the file.
+    """Pairs to score, in the order in which they were given.
 
     Attributes:
         users: Raw user ids.
         items: Raw item ids.
-        times: As the file has them; None where it has no column `time`.
+        times: As they were given; None where there is no column `time`.
         titles: Raw item id -> title, from the column `title`.
-        path: The file.
-        lines: int64, line of each pair in the file.
+        path: The file, or what stands for it in messages.
+        lines: int64, line of each pair in the file, or its number in the request.
+        unit: What messages call one of `lines`.
     """
 
     users: list[str]
@@ -44,6 +45,7 @@ class Pairs:
     titles: Mapping[str, str]
     path: Path
     lines: pl.Series
+    unit: str = "line"
 
     def seconds(self, data: PreparedData) -> list[int] | None:
         """Returns when each pair is asked, in seconds as the dataset counts them; None where the file has no times.
@@ -54,9 +56,26 @@ class Pairs:
         if self.times is None:
             return None
         found = asked_seconds(self.times, data)
-        faults = _faults(self.times, self.lines, found.is_null(), f"time {unit_of(data)}")
+        faults = _faults(self.times, self._places, found.is_null(), f"time {unit_of(data)}")
         _refuse(self.path, faults)
         return [int(second) for second in found]
+
+    @property
+    def _places(self) -> _Places:
+        return _Places(self.lines, self.unit)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where each row was given: its line, and what a line is called."""
+
+    lines: pl.Series
+    unit: str
+
+    def faults(self, bad: pl.Series, message: Callable[[int], str]) -> list[tuple[int, str]]:
+        """Returns (line, what is wrong there) of the rows where `bad` is true."""
+        rows = [int(row) for row in bad.arg_true()]
+        return [(int(self.lines[row]), f"{self.unit} {self.lines[row]}: {message(row)}") for row in rows]
 
 
 def read_pairs(path: Path) -> Pairs:
@@ -72,26 +91,42 @@ def read_pairs(path: Path) -> Pairs:
     types = {name: sample.schema[name] if name == "time" else _text_or_whole(sample.schema[name]) for name in names}
     bad = BadRows()
     frame = read_rows(path, WantedColumns({name: (name,) for name in names}, types, ids=REQUIRED), bad=bad)
-    lines = frame["line"]
     listed = [(int(line), f"line {line}: {reason} ({text})") for _, line, reason, text in bad.frame().iter_rows()]
-    for name in REQUIRED:
-        listed += _faults(frame[name], lines, frame[name].is_null(), f"{name} is empty")
-        reasons = frame.select(id_fault(name).alias("reason"))["reason"]
-        listed += [
-            (int(lines[place]), f"line {lines[place]}: {reasons[place]}") for place in _places(reasons.is_not_null())
-        ]
-    if "time" in names:
-        listed += _faults(frame["time"], lines, ~are_times(frame["time"]), f"time {NO_TIME}")
-    _refuse(path, listed)
-    if frame.is_empty():
+    if frame.is_empty() and not listed:
         raise DataError(f"{path}: has no rows below its header")
+    return checked_pairs(frame, path, listed=listed)
+
+
+def checked_pairs(
+    frame: pl.DataFrame, path: Path, *, unit: str = "line", listed: Sequence[tuple[int, str]] = ()
+) -> Pairs:
+    """Returns the pairs of a table.
+
+    Args:
+        frame: Columns user and item (text), optional time (numbers, text or dates) and title, and `line` int64.
+        path: The file, or what stands for it in messages.
+        unit: What messages call a `line`.
+        listed: Faults found before: (line, message).
+
+    Raises:
+        DataError: If there are faults; names the lines.
+    """
+    lines, found = frame["line"], list(listed)
+    places = _Places(lines, unit)
+    for name in REQUIRED:
+        found += _faults(frame[name], places, frame[name].is_null(), f"{name} is empty")
+        reasons = frame.select(id_fault(name).alias("reason"))["reason"]
+        found += places.faults(reasons.is_not_null(), reasons.__getitem__)
+    if "time" in frame.columns:
+        found += _faults(frame["time"], places, ~are_times(frame["time"]), f"time {NO_TIME}")
+    _refuse(path, found)
     users, items = (one_spelling(frame[name], lines, name=name, path=path) for name in REQUIRED)
     titles = {}
-    if "title" in names:
+    if "title" in frame.columns:
         named = zip(items, frame["title"].cast(pl.String), strict=True)
         titles = {item: title for item, title in named if title}
-    times = frame["time"] if "time" in names else None
-    return Pairs(users.to_list(), items.to_list(), times, titles, path, lines)
+    times = frame["time"] if "time" in frame.columns else None
+    return Pairs(users.to_list(), items.to_list(), times, titles, path, lines, unit)
 
 
 def scored_frame(pairs: Pairs, logits: np.ndarray[Any, Any], data: PreparedData) -> pl.DataFrame:
@@ -139,16 +174,12 @@ def _text_or_whole(dtype: pl.DataType) -> pl.DataType:
     return pl.Int64() if dtype.is_integer() else pl.String()
 
 
-def _places(mask: pl.Series) -> list[int]:
-    return [int(place) for place in mask.arg_true()]
+def _faults(values: pl.Series, places: _Places, bad: pl.Series, message: str) -> list[tuple[int, str]]:
+    def said(row: int) -> str:
+        value = values[row]
+        return f"{message} (got {'nothing' if value is None else repr(value)})"
 
-
-def _faults(values: pl.Series, lines: pl.Series, bad: pl.Series, message: str) -> list[tuple[int, str]]:
-    texts = ((place, values[place]) for place in _places(bad))
-    return [
-        (int(lines[place]), f"line {lines[place]}: {message} (got {'nothing' if value is None else repr(value)})")
-        for place, value in texts
-    ]
+    return places.faults(bad, said)
 
 
 def _refuse(path: Path, faults: Sequence[tuple[int, str]]) -> None:

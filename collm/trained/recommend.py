@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from collm.contracts.data import SAMPLED
-from collm.data.pairs import dense_ids, pair_rows
+from collm.data.pairs import LATEST
 from collm.errors import DataError, UsageError
 from collm.stages.evaluate import probabilities
+from collm.trained.asked import AskedPairs
 from collm.trained.model import TrainedModel
 
 Array = np.ndarray[Any, Any]
@@ -90,35 +91,94 @@ def recommend(
     """
     if k < 1:
         raise UsageError(f"k is {k}; it must be at least 1")
-    data = model.data
-    time = None if time is None else int(model.moments([time])[0])
-    (dense_user,) = dense_ids([user], data.user_ids)
+    choice = choose(model, user, candidates=candidates, time=time, include_seen=include_seen)
+    choice = shortlisted(model, choice, shortlist)
+    (logits,) = model.logits_of([choice.pairs()])
+    return best_of(model, choice, logits, k)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The items among which one user's recommendations are looked for.
+
+    Attributes:
+        user: Raw id.
+        dense_user: Its dense id, 0 = unknown.
+        items: int64 [n] dense ids.
+        moment: When it is asked, in the seconds that the dataset counts in.
+        n_candidates: Items that were considered, those that the user has rated included.
+        shortlist_by: What chose and ordered `items` among the others.
+    """
+
+    user: str
+    dense_user: int
+    items: Array
+    moment: int
+    n_candidates: int
+    shortlist_by: ShortlistBy = "none"
+
+    def pairs(self) -> AskedPairs:
+        """Returns what the final model scores."""
+        n = len(self.items)
+        return AskedPairs(np.full(n, self.dense_user), self.items, np.full(n, self.moment))
+
+
+def choose(
+    model: TrainedModel, user: str, *, candidates: Sequence[str] | None, time: int | None, include_seen: bool
+) -> Choice:
+    """Returns all items that may be recommended; arguments and errors as in `recommend`."""
+    moment = LATEST if time is None else int(model.moments([time])[0])
+    (dense_user,) = model.user_places.of([user])
     items = _candidates(model, candidates)
     n_candidates = len(items)
     if not include_seen:
-        items = items[~np.isin(items, _seen(model, int(dense_user), time))]
+        items = items[~np.isin(items, _seen(model, int(dense_user), moment))]
     if not len(items):
         raise UsageError(f"user {user}: no candidate is left; all {n_candidates} were rated before (--include-seen)")
-    items, by = _shortlist(model, int(dense_user), items, time, shortlist)
-    view, rows = pair_rows(data, *_pairs(int(dense_user), items, time))
-    logits = model.logits(view, rows)
-    probability = probabilities(logits)
+    return Choice(user, int(dense_user), items, moment, n_candidates)
+
+
+def shortlisted(model: TrainedModel, choice: Choice, size: int) -> Choice:
+    """Keeps the `size` best items, best first; an encoder that recommends alone ranks everything itself.
+
+    Args:
+        model: A finished run.
+        choice: All items.
+        size: Items that stay; 0 = all.
+    """
+    if model.language is None or size == 0 or len(choice.items) <= size:
+        return choice
+    order, by = _order(model, choice)
+    return replace(choice, items=choice.items[order[:size]], shortlist_by=by)
+
+
+def best_of(model: TrainedModel, choice: Choice, logits: Array, k: int) -> Recommendations:
+    """Returns the `k` best items of a choice.
+
+    Args:
+        model: The run that scored them.
+        choice: What was scored.
+        logits: float32 [n] of `choice.items`.
+        k: Items to return at most.
+    """
+    data, probability = model.data, probabilities(logits)
     best = np.argsort(-logits, kind="stable")[:k]  # probabilities near 0 and 1 round to ties
-    history = view.history(rows, model.spec.history.max_items)[best[0]]
+    first = choice.items[best[:1]]
+    view, rows = model.histories.rows(np.array([choice.dense_user]), first, np.array([choice.moment]))
     return Recommendations(
-        user=user,
-        user_known=bool(dense_user),
-        history=tuple(data.titles[item] for item in history if item),
-        n_candidates=n_candidates,
-        shortlist_by=by,
-        n_ranked=len(items),
+        user=choice.user,
+        user_known=bool(choice.dense_user),
+        history=tuple(data.titles[item] for item in view.history(rows, model.spec.history.max_items)[0] if item),
+        n_candidates=choice.n_candidates,
+        shortlist_by=choice.shortlist_by,
+        n_ranked=len(choice.items),
         items=tuple(
             Recommendation(
-                item=data.item_ids[items[place]],
-                title=data.titles[items[place]],
+                item=data.item_ids[choice.items[place]],
+                title=data.titles[choice.items[place]],
                 probability=float(probability[place]),
                 shortlist_rank=int(place) + 1,
-                train_rows=int(data.item_train_rows[items[place]]),
+                train_rows=int(data.item_train_rows[choice.items[place]]),
             )
             for place in best
         ),
@@ -126,40 +186,29 @@ def recommend(
 
 
 def _candidates(model: TrainedModel, candidates: Sequence[str] | None) -> Array:
-    data = model.data
     if candidates is None:
-        return np.arange(1, data.n_items + 1)
-    found = dense_ids(candidates, data.item_ids)
+        return np.arange(1, model.data.n_items + 1)
+    found = model.item_places.of(candidates)
     unknown = [name for name, place in zip(candidates, found, strict=True) if place == 0]
     if unknown:
         raise DataError(f"candidates: {len(unknown)} items are not in the dataset: {', '.join(unknown[:8])}")
     return np.unique(found)
 
 
-def _seen(model: TrainedModel, user: int, time: int | None) -> Array:
-    rows = model.data.interactions().filter(pl.col("user") == user)
+def _seen(model: TrainedModel, user: int, moment: int) -> Array:
+    rows = model.data.interactions().filter((pl.col("user") == user) & (pl.col("timestamp") < moment))
     if SAMPLED in rows.columns:
         rows = rows.filter(~pl.col(SAMPLED))
-    if time is not None:
-        rows = rows.filter(pl.col("timestamp") < time)
     seen: Array = rows["item"].to_numpy().astype(np.int64)
     return seen
 
 
-def _shortlist(model: TrainedModel, user: int, items: Array, time: int | None, size: int) -> tuple[Array, ShortlistBy]:
-    """Returns the best items first; an encoder that recommends alone ranks everything itself."""
-    if model.language is None or size == 0 or len(items) <= size:
-        return items, "none"
-    encoder = model.encoder
+def _order(model: TrainedModel, choice: Choice) -> tuple[Array, ShortlistBy]:
+    """Returns the places of a choice's items, best first, and what says so."""
+    encoder, pairs = model.encoder, choice.pairs()
     if encoder is not None and "scores" in encoder.gives:
-        view, rows = pair_rows(model.data, *_pairs(user, items, time))
-        order, by = np.argsort(-model.encoder_logits(view, rows), kind="stable"), "encoder"
-    else:
-        train = model.data.interactions().filter((pl.col("split") == "train") & (pl.col("label") == 1))
-        counts = np.bincount(train["item"].to_numpy(), minlength=model.data.n_items + 1)
-        order, by = np.argsort(-counts[items], kind="stable"), "popularity"
-    return items[order[:size]], by  # type: ignore[return-value]
-
-
-def _pairs(user: int, items: Array, time: int | None) -> tuple[Array, Array, Array | None]:
-    return np.full(len(items), user), items, None if time is None else np.full(len(items), time)
+        view, rows = model.histories.rows(pairs.user, pairs.item, pairs.moment)
+        return np.argsort(-model.encoder_logits(view, rows), kind="stable"), "encoder"
+    train = model.data.interactions().filter((pl.col("split") == "train") & (pl.col("label") == 1))
+    counts = np.bincount(train["item"].to_numpy(), minlength=model.data.n_items + 1)
+    return np.argsort(-counts[choice.items], kind="stable"), "popularity"
