@@ -259,12 +259,25 @@ class LanguageModelRun:
         shortened = shortened_note(trained, scoring, max_tokens=self.setup.max_tokens)
         return [*self._tuning_notes(), *filter(None, [proof]), *shortened]
 
+    def _unused_mapping(self) -> Iterator[str]:
+        """Says so where settings of the mapping are given and nothing is mapped."""
+        given = sorted(
+            path
+            for path, source in self.run.spec.sources.items()
+            if path.startswith("mapping.") and source in ("user", "--set")
+        )
+        gives = [self.run.registry.get("encoder", each.config.name).gives for each in self.encoders.values()]
+        if given and not any("vectors" in each for each in gives):
+            names = ", ".join(source.config.name for source in self.encoders.values()) or "no encoder"
+            yield f"Nothing is mapped ({names} gives no vectors), so {', '.join(given)} has no effect."
+
     def _tuning_notes(self) -> Iterator[str]:
         if not self.steps:
             n = self.setup.n_examples
             shown = f", but shown {n} answered training rows before every question" if n else ""
             yield f"The language model was not tuned{shown}."
             return
+        yield from self._unused_mapping()
         if any(getattr(settings, "start", None) for step in self.steps for settings in step.optimiser.values()):
             yield FROM_ADAPTER
         data, seed = self.prepared.data, self.run.spec.seed

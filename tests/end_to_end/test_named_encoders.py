@@ -51,6 +51,7 @@ runs:
     tuning: {name: words, batch_size: 4, max_rows: 16, text: *step, collaborative: *step}
   eight-bits:
     encoders: null
+    mapping.tokens: 2
     encoder: {name: binllm, bits: 8, encoder: {name: mf-bias, embedding_size: 4, fit: {epochs: 2}}, fit: {epochs: 2}}
     prompt.template: "Liked: {history}.[[ Taste {user}.]] New: {target}[[ with {item}]]? #Answer:"
     tuning: {name: words, batch_size: 4, max_rows: 16, text: *step, collaborative: *step}
@@ -97,6 +98,13 @@ def test_the_text_step_and_the_fitted_encoder_are_those_of_one_encoder(finished:
     assert two["tune_1"] == one["tune_1"] == runs["words"]["stages"]["tune_1"]
     assert len({each["stages"]["tune_2"] for name, each in runs.items() if "tune_2" in each["stages"]}) == 7
     assert set(runs["two"]["facts"]) >= {"encoder.cf", "encoder.genre"}
+
+
+def test_settings_of_a_mapping_that_is_not_there_are_named(finished: Finished) -> None:
+    _, runs = finished
+    said = "Nothing is mapped (binllm gives no vectors), so mapping.tokens has no effect."
+    assert said in runs["eight-bits"]["notes"]
+    assert not any("Nothing is mapped" in note for name in ("two", "words") for note in runs[name]["notes"])
 
 
 def test_every_strategy_scores_every_row(finished: Finished) -> None:
