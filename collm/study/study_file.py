@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from collm.contracts.search import PrunerConfig, SamplerConfig
 from collm.errors import Problem, SpecError
 from collm.registry import Registry
 from collm.runs.records import TRAINING, RunResults
 from collm.spec.component_config import ConfigReader
 from collm.spec.model import ResolvedSpec
-from collm.spec.node import Node, Place
+from collm.spec.node import Node, Place, from_plain
 from collm.spec.override import apply_overrides
 from collm.spec.problems import nearest
 from collm.spec.read import read_file
 from collm.spec.resolve import in_file_order
-from collm.spec.study_section import Direction, StudySection
+from collm.spec.study_section import DEFAULT_PRUNER, DEFAULT_SAMPLER, Direction, StudySection
 from collm.spec.suite_file import HeadReader
 from collm.study.space import Space
 from collm.study.space_file import read_search
@@ -77,6 +78,9 @@ class StudyFile:
         base: The base spec, overrides applied.
         node: The `study` section as written.
         section: Its plain fields.
+        sampler: Settings of the sampler, whichever component that is.
+        pruner: Settings of the pruner.
+        needs: What the sampler asks of the study.
         objectives: At least one.
         space: What is searched.
         storage: Where trials are kept.
@@ -87,6 +91,9 @@ class StudyFile:
     base: Node
     node: Node
     section: StudySection
+    sampler: SamplerConfig
+    pruner: PrunerConfig
+    needs: frozenset[str]
     objectives: tuple[Objective, ...]
     space: Space
     storage: StorageAddress
@@ -119,6 +126,7 @@ def read_study(path: Path, overrides: Sequence[str], registry: Registry, *, cwd:
     if not isinstance(node.value, Mapping):
         problems.append(node.place.problem(f"got {node.shown()}, must be a mapping with `objective`, `search`, ..."))
         raise SpecError(in_file_order(problems))
+    node = _with_default_names(node)
     reader = ConfigReader(registry)
     section: StudySection | None = reader.read(StudySection, node, ("study",))
     problems.extend(reader.problems)
@@ -128,9 +136,21 @@ def read_study(path: Path, overrides: Sequence[str], registry: Registry, *, cwd:
     parameters = read_search(search, problems) if search is not None and isinstance(search.value, Mapping) else ()
     search_is_read = len(problems) == n_before
     objectives = read_objectives(node, registry, problems)
-    if section is None:
+    if section is None or section.sampler is None or section.pruner is None:
         raise SpecError(in_file_order(problems))
-    file = StudyFile(name, document.place, base, node, section, objectives, Space(parameters), storage)
+    file = StudyFile(
+        name=name,
+        place=document.place,
+        base=base,
+        node=node,
+        section=section,
+        sampler=section.sampler,
+        pruner=section.pruner,
+        needs=registry.get("sampler", section.sampler.name).needs,
+        objectives=objectives,
+        space=Space(parameters),
+        storage=storage,
+    )
     problems += [*_sampler_problems(file), *_pruner_problems(file)]
     # Skipped where the search failed to parse.
     if search_is_read and parameters and all(parameter.fixed for parameter in file.space.all()):
@@ -138,6 +158,18 @@ def read_study(path: Path, overrides: Sequence[str], registry: Registry, *, cwd:
     if problems:
         raise SpecError(in_file_order(problems))
     return file
+
+
+def _with_default_names(node: Node) -> Node:
+    """Names the sampler and the pruner where the file does not."""
+    for kind, name in (("sampler", DEFAULT_SAMPLER), ("pruner", DEFAULT_PRUNER)):
+        written = node.fields.get(kind)
+        if written is None or written.value is None:
+            node = node.with_fields({**node.fields, kind: from_plain({"name": name}, node.place)})
+        elif isinstance(written.value, Mapping) and "name" not in written.value:
+            named = written.with_fields({"name": from_plain(name, written.place), **written.fields})
+            node = node.with_fields({**node.fields, kind: named})
+    return node
 
 
 def read_objectives(node: Node, registry: Registry, problems: list[Problem]) -> tuple[Objective, ...]:
@@ -222,30 +254,52 @@ def _items(node: Node) -> tuple[Node, ...]:
 
 
 def _sampler_problems(file: StudyFile) -> list[Problem]:
-    section, found = file.section, []
-    if section.sampler.name == "grid":
-        if file.space.conditional:
-            message = "grid cannot search conditional groups: use tpe or random, or one study per group"
-            found.append(_problem(file, "sampler.name", message))
-        for parameter in file.space.all():
-            if parameter.n_values() is None:
-                message = f"grid needs every value: give '{parameter.path}' a step without log, or choices"
-                found.append(parameter.place.problem(message, f"study.search.{parameter.path}"))
-        points = math.prod(parameter.n_values() or 1 for parameter in file.space.all())
-        if points > MAX_GRID:
-            message = f"the grid has {points:,} points, at most {MAX_GRID:,}: use tpe or random"
-            found.append(_problem(file, "sampler.name", message))
-    elif section.trials is None:
+    name, needs, found = file.sampler.name, file.needs, []
+    if "every-point" in needs:
+        found += _grid_problems(file)
+    elif file.section.trials is None:
         message = "required field is missing: trials in total; only a grid ends by itself"
         found.append(_problem(file, "trials", message))
-    if section.sampler.name == "nsga2" and len(file.objectives) == 1:
-        message = "nsga2 is for several objectives; use tpe, gp or random for one"
+    if "several-objectives" in needs and len(file.objectives) == 1:
+        message = f"{name} is for several objectives; use tpe, gp or random for one"
+        found.append(_problem(file, "sampler.name", message))
+    if "one-objective" in needs and len(file.objectives) > 1:
+        message = f"{name} is for one objective; use tpe, nsga2 or random for several"
+        found.append(_problem(file, "sampler.name", message))
+    n_ranges = len(file.space.ranges())
+    if "ranges" in needs and file.space.parameters and n_ranges < 2:
+        message = f"{name} searches ranges (low, high) outside of groups, at least two; here are {n_ranges}: use tpe"
+        found.append(_problem(file, "sampler.name", message))
+    return found
+
+
+def drawn_at_random(file: StudyFile) -> str:
+    """Returns which fields the sampler does not model, one sentence; empty where it models all."""
+    names = {each.name for each in file.space.ranges()}
+    others = [each.name for each in file.space.all() if each.name not in names and not each.fixed]
+    if "ranges" not in file.needs or not others:
+        return ""
+    return f"{file.sampler.name} models {', '.join(sorted(names))}; drawn at random: {', '.join(others)}"
+
+
+def _grid_problems(file: StudyFile) -> list[Problem]:
+    found = []
+    if file.space.conditional:
+        message = "grid cannot search conditional groups: use tpe or random, or one study per group"
+        found.append(_problem(file, "sampler.name", message))
+    for parameter in file.space.all():
+        if parameter.n_values() is None:
+            message = f"grid needs every value: give '{parameter.path}' a step without log, or choices"
+            found.append(parameter.place.problem(message, f"study.search.{parameter.path}"))
+    points = math.prod(parameter.n_values() or 1 for parameter in file.space.all())
+    if points > MAX_GRID:
+        message = f"the grid has {points:,} points, at most {MAX_GRID:,}: use tpe or random"
         found.append(_problem(file, "sampler.name", message))
     return found
 
 
 def _pruner_problems(file: StudyFile) -> list[Problem]:
-    if file.section.pruner.name == "none" or not file.objectives:
+    if file.pruner.name == DEFAULT_PRUNER or not file.objectives:
         return []
     if len(file.objectives) > 1:
         message = "several objectives cannot be pruned: a validation AUC does not rank them; use none"
