@@ -153,6 +153,9 @@ def _carry_over(checked: CheckedStudy, storage: StudyStorage, old: Study, wanted
             )
         )
         numbers[trial.number] = len(numbers)
+    searches = old.user_attrs.get(records.SEARCHES, ())
+    moved = [{**each, "from_trial": sum(number < each["from_trial"] for number in numbers)} for each in searches]
+    study.set_user_attr(records.SEARCHES, moved)
     study.set_user_attr(_UNFINISHED, None)
     return len(numbers), len(finished) - len(numbers)
 

@@ -55,7 +55,10 @@ class TakenIn:
         head = f"{len(self.taken)} finished runs taken in as trials"
         if self.known:
             head += f", {len(self.known)} are trials already"
-        return [head, *(f"not taken in: {folder}: {reason}" for folder, reason in self.refused.items())]
+        by_reason: dict[str, list[str]] = {}
+        for folder, reason in self.refused.items():
+            by_reason.setdefault(reason, []).append(folder.name)
+        return [head, *(f"not taken in: {', '.join(names)}: {reason}" for reason, names in by_reason.items())]
 
 
 def run_folders(checked: CheckedStudy) -> list[Path]:

@@ -21,11 +21,12 @@ from collm.study import records
 from collm.study.carry_over import continue_where_it_fits
 from collm.study.check import CheckedStudy, check_study, probed_specs
 from collm.study.definition import open_study
-from collm.study.finished_runs import take_in
+from collm.study.finished_runs import run_folders, take_in
 from collm.study.progress import StudyProgress, say_lines
 from collm.study.records import ClaimedTrial, Outcome
+from collm.study.search_rules import drawn_at_random
 from collm.study.storage import StudyStorage
-from collm.study.study_file import Objective, drawn_at_random, read_study
+from collm.study.study_file import Objective, read_study
 from collm.study.trial_process import (
     FAILED,
     PRUNED,
@@ -102,6 +103,7 @@ def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) 
     specs = list(probed_specs(checked))
     if problems := look_around(specs, registry, checked.context):
         raise SpecError(problems)
+    run_folders(checked)
     storage = StudyStorage(checked.file.storage)
     continued = continue_where_it_fits(checked, storage)
     queue = TrialQueue(checked, storage, open_study(checked, storage))

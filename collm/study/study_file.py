@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +20,13 @@ from collm.spec.read import read_file
 from collm.spec.resolve import in_file_order
 from collm.spec.study_section import DEFAULT_PRUNER, DEFAULT_SAMPLER, Direction, StudySection
 from collm.spec.suite_file import HeadReader
+from collm.study.search_rules import problem_at, pruner_problems, sampler_problems
 from collm.study.space import Space
 from collm.study.space_file import read_search
 from collm.study.storage import StorageAddress, read_address
 
 KEYS = ("name", "base", "study")
 DEFAULT_JOURNAL = "studies.log"
-MAX_GRID = 100_000
 COSTS: Mapping[str, str] = {
     "cost.seconds_per_sample": "seconds of scoring per row, loading included",
     "cost.fit_seconds": "seconds of fitting and tuning, counted in full where a stage was reused",
@@ -151,10 +150,10 @@ def read_study(path: Path, overrides: Sequence[str], registry: Registry, *, cwd:
         space=Space(parameters),
         storage=storage,
     )
-    problems += [*_sampler_problems(file), *_pruner_problems(file)]
+    problems += [*sampler_problems(file), *pruner_problems(file)]
     # Skipped where the search failed to parse.
     if search_is_read and parameters and all(parameter.fixed for parameter in file.space.all()):
-        problems.append(_problem(file, "search", "every field has one value: there is nothing to search"))
+        problems.append(problem_at(file, "search", "every field has one value: there is nothing to search"))
     if problems:
         raise SpecError(in_file_order(problems))
     return file
@@ -251,64 +250,3 @@ def unproduced(file: StudyFile, spec: ResolvedSpec) -> list[Problem]:
 
 def _items(node: Node) -> tuple[Node, ...]:
     return node.value if isinstance(node.value, tuple) else (node,)
-
-
-def _sampler_problems(file: StudyFile) -> list[Problem]:
-    name, needs, found = file.sampler.name, file.needs, []
-    if "every-point" in needs:
-        found += _grid_problems(file)
-    elif file.section.trials is None:
-        message = "required field is missing: trials in total; only a grid ends by itself"
-        found.append(_problem(file, "trials", message))
-    if "several-objectives" in needs and len(file.objectives) == 1:
-        message = f"{name} is for several objectives; use tpe, gp or random for one"
-        found.append(_problem(file, "sampler.name", message))
-    if "one-objective" in needs and len(file.objectives) > 1:
-        message = f"{name} is for one objective; use tpe, nsga2 or random for several"
-        found.append(_problem(file, "sampler.name", message))
-    n_ranges = len(file.space.ranges())
-    if "ranges" in needs and file.space.parameters and n_ranges < 2:
-        message = f"{name} searches ranges (low, high) outside of groups, at least two; here are {n_ranges}: use tpe"
-        found.append(_problem(file, "sampler.name", message))
-    return found
-
-
-def drawn_at_random(file: StudyFile) -> str:
-    """Returns which fields the sampler does not model, one sentence; empty where it models all."""
-    names = {each.name for each in file.space.ranges()}
-    others = [each.name for each in file.space.all() if each.name not in names and not each.fixed]
-    if "ranges" not in file.needs or not others:
-        return ""
-    return f"{file.sampler.name} models {', '.join(sorted(names))}; drawn at random: {', '.join(others)}"
-
-
-def _grid_problems(file: StudyFile) -> list[Problem]:
-    found = []
-    if file.space.conditional:
-        message = "grid cannot search conditional groups: use tpe or random, or one study per group"
-        found.append(_problem(file, "sampler.name", message))
-    for parameter in file.space.all():
-        if parameter.n_values() is None:
-            message = f"grid needs every value: give '{parameter.path}' a step without log, or choices"
-            found.append(parameter.place.problem(message, f"study.search.{parameter.path}"))
-    points = math.prod(parameter.n_values() or 1 for parameter in file.space.all())
-    if points > MAX_GRID:
-        message = f"the grid has {points:,} points, at most {MAX_GRID:,}: use tpe or random"
-        found.append(_problem(file, "sampler.name", message))
-    return found
-
-
-def _pruner_problems(file: StudyFile) -> list[Problem]:
-    if file.pruner.name == DEFAULT_PRUNER or not file.objectives:
-        return []
-    if len(file.objectives) > 1:
-        message = "several objectives cannot be pruned: a validation AUC does not rank them; use none"
-        return [_problem(file, "pruner.name", message)]
-    if file.objectives[0].direction == "minimize":
-        message = f"pruning goes by validation AUC, which does not rank {file.objectives[0].text}"
-        return [_problem(file, "pruner.name", message)]
-    return []
-
-
-def _problem(file: StudyFile, key: str, message: str) -> Problem:
-    return file.node.nearest(tuple(key.split("."))).place.problem(message, f"study.{key}")

@@ -60,6 +60,19 @@ def test_a_narrower_range_around_every_trial_goes_on(studies: Studies) -> None:
     assert "6 finished trials carried over" in goes_on(studies, text)
 
 
+def test_what_trials_came_from_is_carried_over_under_their_new_numbers(studies: Studies) -> None:
+    studies.queue().record_search()
+    work_off(studies, fails=1)
+    studies.queue(STUDY.replace("random", "tpe")).record_search()
+    goes_on(studies, WIDER)
+    searches = studies.queue(WIDER).study.user_attrs[records.SEARCHES]
+    # Of six trials one failed and stays behind.
+    assert [(each["from_trial"], each["sampler"]["settings"]["name"]) for each in searches] == [
+        (0, "random"),
+        (5, "tpe"),
+    ]
+
+
 def test_running_trials_are_not_cut_off(studies: Studies) -> None:
     queue = studies.queue()
     assert isinstance(queue.claim(), ClaimedTrial)

@@ -75,6 +75,7 @@ def test_a_point_that_is_added_later_is_the_next(studies: Studies) -> None:
     again = f"[{{encoder.embedding_size: {tried['encoder.embedding_size']}, encoder.fit.learning_rate: "
     queue = studies.queue(with_points(f"{again}{tried['encoder.fit.learning_rate']!r}}}]"))
     assert work_off(queue, 1) != [tried]
+    assert not any(records.DUPLICATE_OF in trial.user_attrs for trial in queue.trials())
 
 
 def test_a_grid_begins_with_its_known_points(studies: Studies) -> None:

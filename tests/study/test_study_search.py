@@ -14,8 +14,8 @@ from collm.errors import RunError, SpecError
 from collm.registry import Registry, registry_of
 from collm.study import records
 from collm.study.records import ClaimedTrial, Outcome
+from collm.study.search_rules import drawn_at_random
 from collm.study.show import study_data
-from collm.study.study_file import drawn_at_random
 
 RANGES = """\
     encoder.embedding_size: {low: 2, high: 8}
