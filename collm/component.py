@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from collm.errors import PluginError
 
-Kind = Literal["dataset", "encoder", "backbone", "tuning", "prompt", "metric"]
+Kind = Literal["dataset", "encoder", "backbone", "tuning", "prompt", "metric", "sampler", "pruner"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ADDED = "x-collm-added"
 _ADDRESSES = "x-collm-addresses"
@@ -262,7 +262,7 @@ class Component:
             `collm.contracts`.
         config: Settings class; importing it must not import torch.
         summary: One line for lists and schema.
-        needs: What it reads beyond (user, item, label): `history`, `graph`, `text`, ...
+        needs: What it reads beyond (user, item, label): `history`, `graph`, `text`, ...; of samplers: what a study has.
         gives: Encoders only: a subset of `scores`, `vectors`, `llm-tokens`.
         floor: Encoders only: shown as a floor in every results table.
         profiles: Profile name -> dotted field of `config` -> value, used where the user gives none. The config class's

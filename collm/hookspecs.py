@@ -48,6 +48,16 @@ def register_metrics() -> Sequence[Component]:  # type: ignore[empty-body]
 
 
 @hookspec
+def register_samplers() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Returns the samplers of this plugin, which choose the next point of a study."""
+
+
+@hookspec
+def register_pruners() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Returns the pruners of this plugin, which stop hopeless trials of a study."""
+
+
+@hookspec
 def run_started(run_dir: Path, spec: Mapping[str, Any]) -> None:
     """Called once when a run begins or continues.
 
@@ -98,4 +108,6 @@ REGISTER_HOOKS: Mapping[str, str] = {
     "tuning": "register_tuning_strategies",
     "prompt": "register_prompts",
     "metric": "register_metrics",
+    "sampler": "register_samplers",
+    "pruner": "register_pruners",
 }

@@ -174,7 +174,7 @@ def _stored(checked: CheckedStudy) -> TrialQueue:
 
 
 def _migrate(checked: CheckedStudy) -> None:
-    from collm.study.definition import migrate
+    from collm.study.carry_over import migrate
     from collm.study.storage import StudyStorage
 
     carried, left, archive = migrate(checked, StudyStorage(checked.file.storage))

@@ -13,6 +13,7 @@ from collm.contracts.data import DatasetConfig
 from collm.contracts.encoder import GIVES, NEEDS, EncoderConfig
 from collm.contracts.metric import MetricConfig
 from collm.contracts.prompt import PromptConfig
+from collm.contracts.search import SAMPLER_NEEDS, PrunerConfig, SamplerConfig
 from collm.contracts.tuning import TuningConfig
 
 # A point stands between digits alone, as in qwen2-1.5b.
@@ -26,6 +27,8 @@ CONFIG_BASES: Mapping[str, type[ComponentConfig]] = {
     "tuning": TuningConfig,
     "prompt": PromptConfig,
     "metric": MetricConfig,
+    "sampler": SamplerConfig,
+    "pruner": PrunerConfig,
 }
 
 
@@ -75,6 +78,8 @@ def _fact_faults(component: Component) -> Iterator[str]:
     if component.kind != "encoder":
         if component.gives or component.floor:
             yield "`gives` and `floor` belong to encoders only"
+        if component.kind == "sampler" and not component.needs <= set(SAMPLER_NEEDS):
+            yield f"needs must be a subset of {sorted(SAMPLER_NEEDS)}, got {sorted(component.needs)}"
         return
     if not component.gives or not component.gives <= GIVES:
         yield f"gives must be a non-empty subset of {sorted(GIVES)}, got {sorted(component.gives)}"

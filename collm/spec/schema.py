@@ -88,6 +88,9 @@ def _component_schema(component: Component, body: Schema) -> Schema:
 def _choice(kind: str, registry: Registry) -> Schema:
     """A section that may hold any component of a kind: the name decides which fields there are."""
     components = [component for component in registry.components() if component.kind == kind]
+    if not components:
+        # The standard asks for at least one entry of `enum` and `allOf`.
+        return {"not": {}, "description": f"No {kind} is installed."}
     return {
         "type": "object",
         "required": ["name"],

@@ -2,77 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from collm.component import Kind, location_field
+from collm.contracts.search import PrunerConfig, SamplerConfig
 from collm.spec.model import Section
 
 Direction = Literal["maximize", "minimize"]
-SamplerName = Literal["tpe", "random", "grid", "gp", "nsga2"]
-PrunerName = Literal["none", "median", "hyperband"]
-
-_STARTUP: tuple[SamplerName, ...] = ("tpe", "gp")
-
-
-class SamplerConfig(Section):
-    """How the next point is chosen."""
-
-    name: SamplerName = Field(
-        default="tpe",
-        description="`tpe`: tree of Parzen estimators; `gp`: Gaussian process; `nsga2`: genetic, for several "
-        "objectives; `random`; `grid`: every point once.",
-    )
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed; the same history gives the same next point.")
-    startup_trials: int | None = Field(
-        default=None, ge=1, description="Random trials before `tpe` or `gp` model anything; null = 10."
-    )
-    population_size: int | None = Field(default=None, ge=2, description="Trials per generation of `nsga2`; null = 50.")
-
-    @model_validator(mode="after")
-    def settings_belong_to_the_sampler(self) -> SamplerConfig:
-        """Refuses a setting that the named sampler does not read."""
-        if self.startup_trials is not None and self.name not in _STARTUP:
-            raise ValueError(f"startup_trials is read by {' and '.join(_STARTUP)} only, the sampler is {self.name}")
-        if self.population_size is not None and self.name != "nsga2":
-            raise ValueError(f"population_size is read by nsga2 only, the sampler is {self.name}")
-        return self
+# What stands where a study file names none.
+DEFAULT_SAMPLER = "tpe"
+DEFAULT_PRUNER = "none"
 
 
-class PrunerConfig(Section):
-    """When a hopeless trial is stopped, at the validation points of its last training stage."""
-
-    name: PrunerName = Field(
-        default="none",
-        description="`median`: worse than the median of earlier trials at the same validation; `hyperband`: successive "
-        "halving in brackets; `none`.",
-    )
-    startup_trials: int | None = Field(
-        default=None, ge=0, description="Finished trials before `median` stops anything; null = 5."
-    )
-    warmup: int | None = Field(default=None, ge=0, description="Validations that `median` always grants; null = 0.")
-    min_resource: int | None = Field(
-        default=None, ge=1, description="Validations that `hyperband` always grants; null = 1."
-    )
-    max_resource: int | None = Field(
-        default=None, ge=1, description="Validations of a full trial for `hyperband`; null = those of the first one."
-    )
-    reduction_factor: int | None = Field(
-        default=None, ge=2, description="`hyperband` keeps one trial in this many at each rung; null = 3."
-    )
-
-    @model_validator(mode="after")
-    def settings_belong_to_the_pruner(self) -> PrunerConfig:
-        """Refuses a setting that the named pruner does not read."""
-        readers: dict[str, tuple[str, ...]] = {
-            "median": ("startup_trials", "warmup"),
-            "hyperband": ("min_resource", "max_resource", "reduction_factor"),
-        }
-        for pruner, fields in readers.items():
-            given = [field for field in fields if getattr(self, field) is not None]
-            if given and self.name != pruner:
-                raise ValueError(f"{', '.join(given)} is read by {pruner} only, the pruner is {self.name}")
-        return self
+def _named_by_default(kind: Kind, description: str) -> Any:
+    """A component whose name may be left out: the reader of studies fills it in."""
+    extra: dict[str, Any] = {"x-collm-component": kind, "x-collm-name-filled": True}
+    return Field(default=None, description=description, json_schema_extra=extra)
 
 
 class StudySection(Section):
@@ -88,20 +36,41 @@ class StudySection(Section):
     trials: int | None = Field(
         default=None,
         ge=1,
-        description="Trials in total, over all workers and repeated commands; null = all points of a grid.",
+        description="Trials in total, over all workers and repeated commands, `from_runs` aside; null = all points of "
+        "a grid.",
     )
     hours: float | None = Field(
         default=None, gt=0, description="Hours after which a command starts no further trial; null = no limit."
     )
+    trial_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Minutes after which an attempt at a trial is ended and the trial failed; null = no limit.",
+    )
     attempts: int = Field(
         default=3, ge=1, description="Times that a trial is begun, where its processes are killed from outside."
     )
-    sampler: SamplerConfig = Field(default=SamplerConfig(), description="How the next point is chosen.")
-    pruner: PrunerConfig = Field(default=PrunerConfig(), description="When a hopeless trial is stopped.")
+    sampler: SamplerConfig | None = _named_by_default(
+        "sampler", f"How the next point is chosen; without a name: {DEFAULT_SAMPLER}."
+    )
+    pruner: PrunerConfig | None = _named_by_default(
+        "pruner",
+        "When a hopeless trial is stopped, at the validation points of its last training stage; without a name: "
+        f"{DEFAULT_PRUNER}.",
+    )
     storage: str | None = Field(
         default=None,
         description="`journal:PATH`, `sqlite:///PATH` or `postgresql://USER@HOST/DATABASE`; relative paths start at "
         "the study file's folder; null = `studies.log` in the runs directory.",
+    )
+    enqueue: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        description="Points that are tried first, each once: searched path -> value; what is left out is sampled.",
+    )
+    from_runs: tuple[Path, ...] = location_field(
+        (),
+        description="Run folders, or folders of them, whose finished runs are taken in as trials where they are points "
+        "of this study.",
     )
     search: dict[str, Any] = Field(
         description="Dotted path of a spec's field -> `{choices: [...]}`, `{low, high, log, step}`, or a fixed value; "

@@ -16,6 +16,7 @@ from collm.spec.model import ResolvedSpec
 from collm.spec.node import Node, from_plain
 from collm.spec.override import merge, set_at
 from collm.spec.resolve import in_file_order, resolve_document
+from collm.study.known_points import KnownPoint, read_known_points
 from collm.study.space import Label, Parameter, Point, Space
 from collm.study.study_file import SPLIT, StudyFile, unproduced
 
@@ -33,11 +34,13 @@ class CheckedStudy:
         file: The study file, ranges typed like the fields that they fill.
         registry: Where components come from.
         context: What components are built with; the contents of their files are a part of a trial.
+        known_points: What is tried first.
     """
 
     file: StudyFile
     registry: Registry
     context: BuildContext
+    known_points: tuple[KnownPoint, ...] = ()
 
     def trial(self, point: Point) -> ResolvedSpec:
         """Returns what a trial runs: validation rows only, without intervals. Test rows are never scored in a search.
@@ -86,8 +89,8 @@ def check_study(file: StudyFile, registry: Registry, context: BuildContext | Non
         context: What components are built with; None = without a cache.
 
     Raises:
-        SpecError: With every unknown path, value out of bounds, choice that cannot validate, and objective that the run
-            does not produce, placed in the study file or its base.
+        SpecError: With every unknown path, value out of bounds, choice or enqueued point that cannot validate, and
+            objective that the run does not produce, placed in the study file or its base.
     """
     study = CheckedStudy(file, registry, context or BuildContext(cache_dir=file.base.place.folder, find=registry.get))
     problems: list[Problem] = []
@@ -106,7 +109,12 @@ def check_study(file: StudyFile, registry: Registry, context: BuildContext | Non
         problems = _objective_problems(study)
     if problems:
         raise SpecError(in_file_order(problems))
-    return replace(study, file=replace(file, space=file.space.with_numbers(frozenset(decimal))))
+    study = replace(study, file=replace(file, space=file.space.with_numbers(frozenset(decimal))))
+    known = read_known_points(study.file, problems)
+    problems += [problem for each in known for problem in _known_point_problems(study, each)]
+    if problems:
+        raise SpecError(in_file_order(problems))
+    return replace(study, known_points=known)
 
 
 def probed_specs(study: CheckedStudy) -> Iterator[ResolvedSpec]:
@@ -159,6 +167,16 @@ def _drawn(space: Space, generator: random.Random) -> dict[str, Any]:
         else generator.choice([choice.label for choice in each.choices])
         for each in space.all()
     }
+
+
+def _known_point_problems(study: CheckedStudy, known: KnownPoint) -> list[Problem]:
+    try:
+        study.trial(study.file.space.first(known.point))
+    except SpecError as error:
+        if known.whole or not _fits_elsewhere(study, known.point):
+            message = f"the point does not validate: {str(error).splitlines()[0]}"
+            return [known.node.place.problem(message, known.at)]
+    return []
 
 
 def _own(error: SpecError, file: StudyFile) -> list[Problem]:

@@ -1,33 +1,26 @@
 """What must stay the same for trials to be comparable: kept in the storage, compared at every start.
 
-After a change of the search space alone, `migrate` carries over the trials that lie in the new space.
+After a change of the search space alone, `carry_over` takes over the trials that lie in the new space.
 """
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from optuna import create_study, delete_study, load_study
+from optuna import create_study, load_study
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from collm.component import Location
-from collm.errors import DataError, SpecError, UsageError
-from collm.spec.contents import hash_with, spec_locations
+from collm.errors import SpecError, UsageError
+from collm.spec.contents import spec_locations
 from collm.study import records
 from collm.study.check import CheckedStudy, flat, probed_specs
-from collm.study.space import label_of
 from collm.study.storage import StudyStorage
 
 _SHOWN = 6
-_KEPT = (TrialState.COMPLETE, TrialState.PRUNED)
-_UNFINISHED = "migrating_from"
-# Set once every trial is copied: only then the study itself may be deleted.
-_ARCHIVED = "archived"
 
 
 def definition(checked: CheckedStudy) -> dict[str, Any]:
@@ -80,9 +73,9 @@ def open_study(checked: CheckedStudy, storage: StudyStorage) -> Study:
     """
     file, wanted = checked.file, definition(checked)
     with storage.lock(file.name):
-        study = _find_study(file.name, storage)
+        study = find_study(file.name, storage)
         if study is None:
-            study = _new_study(checked, storage, file.name, wanted)
+            study = new_study(checked, storage, file.name, wanted)
         stored = study.user_attrs.get(records.DEFINITION)
     differences = compare(stored, wanted)
     if differences:
@@ -90,7 +83,7 @@ def open_study(checked: CheckedStudy, storage: StudyStorage) -> Study:
     return study
 
 
-def _find_study(name: str, storage: StudyStorage) -> Study | None:
+def find_study(name: str, storage: StudyStorage) -> Study | None:
     """Returns a stored study, None where there is none of that name."""
     with storage.guard():
         try:
@@ -105,7 +98,7 @@ def existing_study(name: str, storage: StudyStorage) -> Study:
     Raises:
         UsageError: If the storage has none of that name.
     """
-    study = _find_study(name, storage)
+    study = find_study(name, storage)
     if study is None:
         raise UsageError(f"{storage.address} has no study '{name}' yet: start it with `collm study run FILE`")
     return study
@@ -114,7 +107,7 @@ def existing_study(name: str, storage: StudyStorage) -> Study:
 def compare(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list[str]:
     """Returns one sentence per difference; a study without a definition was not made by `collm study`."""
     if stored is None:
-        return ["it was not made by `collm study`"]
+        return ["it was not made by `collm study`, so what its values measure is unknown"]
     found = []
     if stored["objectives"] != wanted["objectives"]:
         found.append(f"objectives: {_objectives(stored)} there, {_objectives(wanted)} here")
@@ -137,7 +130,7 @@ def compare(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list
     return found
 
 
-def _is_space_change(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+def is_space_change(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
     """Whether two definitions differ in the search space alone, so that trials can be carried over."""
     if stored is None or stored["objectives"] != wanted["objectives"]:
         return False
@@ -147,112 +140,7 @@ def _is_space_change(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]
     return all(stored["fixed"][path] == wanted["fixed"][path] for path in common)
 
 
-def migrate(checked: CheckedStudy, storage: StudyStorage) -> tuple[int, int, str]:
-    """Starts the study anew under its name, with the trials that lie in the new space.
-
-    The old study stays in the storage as `NAME@TIME`. A migration that was interrupted is done again from there.
-
-    Returns:
-        Trials carried over, trials left behind, and the old study's new name; (0, 0, "") where nothing differs.
-
-    Raises:
-        UsageError: If there is nothing to carry over, a trial is running, or more than the search space changed.
-    """
-    file, wanted = checked.file, definition(checked)
-    with storage.lock(file.name):
-        study = _find_study(file.name, storage)
-        archive = _interrupted(file.name, storage) if study is None else study.user_attrs.get(_UNFINISHED)
-        if archive is None:
-            if study is None:
-                raise UsageError(f"{storage.address} has no study '{file.name}': there is nothing to migrate")
-            stored = study.user_attrs.get(records.DEFINITION)
-            if not compare(stored, wanted):
-                return 0, 0, ""
-            if not _is_space_change(stored, wanted):
-                differences = "; ".join(compare(stored, wanted)[:_SHOWN])
-                message = f"more than the search space changed, so no trial can be carried over: {differences}"
-                raise SpecError([file.place.problem(message)])
-            if running := sum(trial.state == TrialState.RUNNING for trial in study.get_trials(deepcopy=False)):
-                raise UsageError(f"{running} trials of '{file.name}' are running: stop their commands first")
-            archive = _archive(study, storage)
-        if _find_study(file.name, storage) is not None:
-            delete_study(study_name=file.name, storage=storage.optuna)
-        old = load_study(study_name=archive, storage=storage.optuna)
-        return (*_carry_over(checked, storage, old, wanted), archive)
-
-
-def _archive(study: Study, storage: StudyStorage) -> str:
-    """Copies the study under another name."""
-    name = f"{study.study_name}@{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-    copy = create_study(study_name=name, storage=storage.optuna, directions=study.directions)
-    for key, value in study.user_attrs.items():
-        copy.set_user_attr(key, value)
-    copy.add_trials(study.get_trials(deepcopy=False))
-    copy.set_user_attr(_ARCHIVED, True)
-    return name
-
-
-def _interrupted(name: str, storage: StudyStorage) -> str | None:
-    """Returns the newest archive of a study that is missing itself."""
-    names = [each.study_name for each in storage.optuna.get_all_studies() if each.user_attrs.get(_ARCHIVED)]
-    found = sorted(each for each in names if each.startswith(f"{name}@"))
-    return found[-1] if found else None
-
-
-def _carry_over(checked: CheckedStudy, storage: StudyStorage, old: Study, wanted: dict[str, Any]) -> tuple[int, int]:
-    study = _new_study(checked, storage, checked.file.name, wanted)
-    study.set_user_attr(_UNFINISHED, old.study_name)
-    finished = [trial for trial in old.get_trials(deepcopy=False) if trial.state in _KEPT]
-    numbers: dict[int, int] = {}
-    for trial in finished:
-        point = _point_of(checked, old, trial)
-        if point is None:
-            continue
-        distributions = {
-            parameter.name: parameter.distribution()
-            for parameter, _ in checked.file.space.active(point)
-            if not parameter.fixed
-        }
-        attributes = {**trial.user_attrs, records.MIGRATED_FROM: f"{old.study_name} trial {trial.number}"}
-        twin = numbers.get(attributes.pop(records.DUPLICATE_OF, -1))
-        if twin is not None:
-            attributes[records.DUPLICATE_OF] = twin
-        study.add_trial(
-            create_trial(
-                state=trial.state,
-                values=trial.values,
-                params=point,
-                distributions=distributions,
-                user_attrs=attributes,
-                intermediate_values=trial.intermediate_values,
-            )
-        )
-        numbers[trial.number] = len(numbers)
-    study.set_user_attr(_UNFINISHED, None)
-    return len(numbers), len(finished) - len(numbers)
-
-
-def _point_of(checked: CheckedStudy, old: Study, trial: FrozenTrial) -> dict[str, Any] | None:
-    """Returns the trial as a point of the new space; None where it does not belong to it. The spec's hash decides."""
-    space = checked.file.space
-    searched = {name.partition("@")[0]: value for name, value in trial.params.items()}
-    values = {**old.user_attrs[records.DEFINITION]["fixed"], **searched}
-    known = {each.name: label_of(values[each.path]) for each in space.all() if each.path in values}
-    try:
-        point = space.first({**known, **trial.params})
-    except KeyError:
-        return None
-    if not space.contains(point):
-        return None
-    try:
-        spec = checked.trial(point)
-        identity = hash_with(spec, checked.contents(spec))
-    except (SpecError, DataError):
-        return None
-    return point if identity == trial.user_attrs.get(records.SPEC_HASH) else None
-
-
-def _new_study(checked: CheckedStudy, storage: StudyStorage, name: str, wanted: Mapping[str, Any]) -> Study:
+def new_study(checked: CheckedStudy, storage: StudyStorage, name: str, wanted: Mapping[str, Any]) -> Study:
     """Makes a study with its definition; call it under the study's lock."""
     directions = [objective.direction for objective in checked.file.objectives]
     study = create_study(study_name=name, storage=storage.optuna, directions=directions)
@@ -274,7 +162,9 @@ def _refusal(
     if len(differences) > _SHOWN:
         shown += f"; and {len(differences) - _SHOWN} more"
     advice = "give this one another `name`"
-    if _is_space_change(stored, wanted):
+    if stored is None:
+        advice += "; its best points may be tried first: study.enqueue"
+    if is_space_change(stored, wanted):
         advice += ", or carry over the finished trials that lie in the new space: collm study run FILE --migrate"
     return (
         f"{storage.address} already has a study '{name}' with a different definition; its trials cannot be combined "

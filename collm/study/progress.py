@@ -111,6 +111,12 @@ class StudyProgress:
         return table
 
 
+def say_lines(study: str, lines: Sequence[str]) -> None:
+    """Says something about a study on stderr, one line each."""
+    for line in lines:
+        sys.stderr.write(f"{study}: {line}\n")
+
+
 def shown_values(trial: FrozenTrial) -> str:
     """Returns a trial's values for a line of text."""
     return " ".join(map(shown_value, trial.values or ()))

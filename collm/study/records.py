@@ -23,7 +23,11 @@ SECONDS = "seconds"
 STAGES = "stages"
 RUN_DIR = "run_dir"
 MIGRATED_FROM = "migrated_from"
+ENQUEUED = "enqueued"
+TAKEN_FROM = "taken_from"
+# Attributes of the study.
 DEFINITION = "collm"
+SEARCHES = "searches"
 
 OutcomeKind = Literal["complete", "pruned", "failed", "killed"]
 # A traceback longer than this keeps its end, where the cause is.
@@ -89,6 +93,14 @@ def owner_in(attributes: Mapping[str, Any]) -> Owner | None:
     if not content:
         return None
     return Owner(Holder(int(content["pid"]), str(content["host"]), float(content["start"])), int(content["beat"]))
+
+
+def is_held(trial: FrozenTrial) -> bool:
+    """Whether a process works on a trial, as far as this host can tell: one on another host is taken to live."""
+    owner = owner_in(trial.user_attrs)
+    if trial.state != TrialState.RUNNING or owner is None:
+        return False
+    return owner.holder.host != Holder.this_process().host or owner.holder.is_alive()
 
 
 def attempts_of(trial: FrozenTrial) -> int:

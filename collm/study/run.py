@@ -18,10 +18,13 @@ from collm.runs.provenance import UNRECORDED, Provenance
 from collm.runs.records import RunOutcome
 from collm.spec.model import ResolvedSpec
 from collm.study import records
+from collm.study.carry_over import continue_where_it_fits
 from collm.study.check import CheckedStudy, check_study, probed_specs
 from collm.study.definition import open_study
-from collm.study.progress import StudyProgress
+from collm.study.finished_runs import run_folders, take_in
+from collm.study.progress import StudyProgress, say_lines
 from collm.study.records import ClaimedTrial, Outcome
+from collm.study.search_rules import drawn_at_random
 from collm.study.storage import StudyStorage
 from collm.study.study_file import Objective, read_study
 from collm.study.trial_process import (
@@ -92,15 +95,21 @@ def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) 
         The study's queue, all of whose trials are finished, or whose time is up.
 
     Raises:
-        SpecError: If files that a trial names are missing, or the storage holds another study of this name.
+        SpecError: If files that a trial names are missing, the storage holds another study of this name, or the sampler
+            or pruner cannot be built.
         RunError: If the storage cannot be reached, or files change meanwhile.
     """
     # Showing a study needs no data; running one does.
     specs = list(probed_specs(checked))
     if problems := look_around(specs, registry, checked.context):
         raise SpecError(problems)
+    run_folders(checked)
     storage = StudyStorage(checked.file.storage)
+    continued = continue_where_it_fits(checked, storage)
     queue = TrialQueue(checked, storage, open_study(checked, storage))
+    queue.record_search()
+    say_lines(checked.file.name, [line for line in (continued, drawn_at_random(checked.file)) if line])
+    say_lines(checked.file.name, take_in(checked, storage, queue.study).lines())
     hours = checked.file.section.hours
     deadline = None if hours is None else time.monotonic() + hours * 3600
     progress = StudyProgress(queue, workers=options.workers)
@@ -216,9 +225,31 @@ class StudyRunner:
         for slot, trial in list(self._running.items()):
             if trial.connection in ready:
                 ended = self._handle(slot, trial) or ended
+        ended = self._end_late_trials() or ended
         if time.monotonic() - self._beaten > BEAT_S:
             self._beaten = time.monotonic()
             self._queue.beat(trial.number for trial in self._running.values())
+        return ended
+
+    def _end_late_trials(self) -> bool:
+        """Ends trials that are over `study.trial_minutes`; whether there was one."""
+        minutes = self._queue.trial_minutes
+        if minutes is None:
+            return False
+        late = {slot for slot, each in self._running.items() if time.monotonic() - each.started > minutes * 60}
+        ended = False
+        for slot in late:
+            trial = self._running[slot]
+            # Its result may have come meanwhile: a trial that made it counts.
+            if trial.connection.poll():
+                continue
+            trial.terminate()
+            trial.join(0)
+            del self._running[slot]
+            seconds = round(time.monotonic() - trial.started, 3)
+            cause = f"over its time: ended after {minutes:g} minutes (study.trial_minutes); its stages are kept"
+            self._queue.finish(trial.number, Outcome("failed", cause=cause, facts={records.SECONDS: seconds}))
+            ended = True
         return ended
 
     def _handle(self, slot: int, trial: TrialProcess) -> bool:

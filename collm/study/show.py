@@ -35,6 +35,7 @@ def study_data(queue: TrialQueue) -> dict[str, Any]:
         "study": study.study_name,
         "objectives": [{"name": each.text, "direction": each.direction} for each in objectives],
         "counts": count_states(trials),
+        "searches": study.user_attrs.get(records.SEARCHES, []),
         "best": best if len(objectives) > 1 else (best[0] if best else None),
         "importances": importances(queue),
         "trials": [trial_data(trial) for trial in trials],
@@ -168,6 +169,10 @@ def trial_note(trial: FrozenTrial) -> str:
         notes.append(f"at validation {last}, AUC {trial.intermediate_values[last]:.4f}")
     if records.attempts_of(trial) > 1:
         notes.append(f"begun {records.attempts_of(trial)} times")
+    if records.ENQUEUED in trial.user_attrs:
+        notes.append("enqueued")
+    if records.TAKEN_FROM in trial.user_attrs:
+        notes.append(f"finished run {trial.user_attrs[records.TAKEN_FROM]}")
     if records.MIGRATED_FROM in trial.user_attrs:
         notes.append(f"carried over from {trial.user_attrs[records.MIGRATED_FROM]}")
     return "; ".join(notes)

@@ -178,6 +178,10 @@ class Space:
         """Yields every parameter, those of groups included."""
         yield from _below(self.parameters)
 
+    def ranges(self) -> list[Parameter]:
+        """Returns the ranges outside of conditional groups."""
+        return [parameter for parameter in self.parameters if parameter.span is not None]
+
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """Lets a running trial choose a value of every parameter that exists for it; returns the point."""
         return self._point(lambda parameter: parameter.suggest(trial))

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from collm.contracts.search import PrunerConfig, SamplerConfig
 from collm.errors import Problem, SpecError
 from collm.registry import Registry
 from collm.runs.records import TRAINING, RunResults
 from collm.spec.component_config import ConfigReader
 from collm.spec.model import ResolvedSpec
-from collm.spec.node import Node, Place
+from collm.spec.node import Node, Place, from_plain
 from collm.spec.override import apply_overrides
 from collm.spec.problems import nearest
 from collm.spec.read import read_file
 from collm.spec.resolve import in_file_order
-from collm.spec.study_section import Direction, StudySection
+from collm.spec.study_section import DEFAULT_PRUNER, DEFAULT_SAMPLER, Direction, StudySection
 from collm.spec.suite_file import HeadReader
+from collm.study.search_rules import problem_at, pruner_problems, sampler_problems
 from collm.study.space import Space
 from collm.study.space_file import read_search
 from collm.study.storage import StorageAddress, read_address
 
 KEYS = ("name", "base", "study")
 DEFAULT_JOURNAL = "studies.log"
-MAX_GRID = 100_000
 COSTS: Mapping[str, str] = {
     "cost.seconds_per_sample": "seconds of scoring per row, loading included",
     "cost.fit_seconds": "seconds of fitting and tuning, counted in full where a stage was reused",
@@ -77,6 +77,9 @@ class StudyFile:
         base: The base spec, overrides applied.
         node: The `study` section as written.
         section: Its plain fields.
+        sampler: Settings of the sampler, whichever component that is.
+        pruner: Settings of the pruner.
+        needs: What the sampler asks of the study.
         objectives: At least one.
         space: What is searched.
         storage: Where trials are kept.
@@ -87,6 +90,9 @@ class StudyFile:
     base: Node
     node: Node
     section: StudySection
+    sampler: SamplerConfig
+    pruner: PrunerConfig
+    needs: frozenset[str]
     objectives: tuple[Objective, ...]
     space: Space
     storage: StorageAddress
@@ -119,6 +125,7 @@ def read_study(path: Path, overrides: Sequence[str], registry: Registry, *, cwd:
     if not isinstance(node.value, Mapping):
         problems.append(node.place.problem(f"got {node.shown()}, must be a mapping with `objective`, `search`, ..."))
         raise SpecError(in_file_order(problems))
+    node = _with_default_names(node)
     reader = ConfigReader(registry)
     section: StudySection | None = reader.read(StudySection, node, ("study",))
     problems.extend(reader.problems)
@@ -128,16 +135,40 @@ def read_study(path: Path, overrides: Sequence[str], registry: Registry, *, cwd:
     parameters = read_search(search, problems) if search is not None and isinstance(search.value, Mapping) else ()
     search_is_read = len(problems) == n_before
     objectives = read_objectives(node, registry, problems)
-    if section is None:
+    if section is None or section.sampler is None or section.pruner is None:
         raise SpecError(in_file_order(problems))
-    file = StudyFile(name, document.place, base, node, section, objectives, Space(parameters), storage)
-    problems += [*_sampler_problems(file), *_pruner_problems(file)]
+    file = StudyFile(
+        name=name,
+        place=document.place,
+        base=base,
+        node=node,
+        section=section,
+        sampler=section.sampler,
+        pruner=section.pruner,
+        needs=registry.get("sampler", section.sampler.name).needs,
+        objectives=objectives,
+        space=Space(parameters),
+        storage=storage,
+    )
+    problems += [*sampler_problems(file), *pruner_problems(file)]
     # Skipped where the search failed to parse.
     if search_is_read and parameters and all(parameter.fixed for parameter in file.space.all()):
-        problems.append(_problem(file, "search", "every field has one value: there is nothing to search"))
+        problems.append(problem_at(file, "search", "every field has one value: there is nothing to search"))
     if problems:
         raise SpecError(in_file_order(problems))
     return file
+
+
+def _with_default_names(node: Node) -> Node:
+    """Names the sampler and the pruner where the file does not."""
+    for kind, name in (("sampler", DEFAULT_SAMPLER), ("pruner", DEFAULT_PRUNER)):
+        written = node.fields.get(kind)
+        if written is None or written.value is None:
+            node = node.with_fields({**node.fields, kind: from_plain({"name": name}, node.place)})
+        elif isinstance(written.value, Mapping) and "name" not in written.value:
+            named = written.with_fields({"name": from_plain(name, written.place), **written.fields})
+            node = node.with_fields({**node.fields, kind: named})
+    return node
 
 
 def read_objectives(node: Node, registry: Registry, problems: list[Problem]) -> tuple[Objective, ...]:
@@ -219,42 +250,3 @@ def unproduced(file: StudyFile, spec: ResolvedSpec) -> list[Problem]:
 
 def _items(node: Node) -> tuple[Node, ...]:
     return node.value if isinstance(node.value, tuple) else (node,)
-
-
-def _sampler_problems(file: StudyFile) -> list[Problem]:
-    section, found = file.section, []
-    if section.sampler.name == "grid":
-        if file.space.conditional:
-            message = "grid cannot search conditional groups: use tpe or random, or one study per group"
-            found.append(_problem(file, "sampler.name", message))
-        for parameter in file.space.all():
-            if parameter.n_values() is None:
-                message = f"grid needs every value: give '{parameter.path}' a step without log, or choices"
-                found.append(parameter.place.problem(message, f"study.search.{parameter.path}"))
-        points = math.prod(parameter.n_values() or 1 for parameter in file.space.all())
-        if points > MAX_GRID:
-            message = f"the grid has {points:,} points, at most {MAX_GRID:,}: use tpe or random"
-            found.append(_problem(file, "sampler.name", message))
-    elif section.trials is None:
-        message = "required field is missing: trials in total; only a grid ends by itself"
-        found.append(_problem(file, "trials", message))
-    if section.sampler.name == "nsga2" and len(file.objectives) == 1:
-        message = "nsga2 is for several objectives; use tpe, gp or random for one"
-        found.append(_problem(file, "sampler.name", message))
-    return found
-
-
-def _pruner_problems(file: StudyFile) -> list[Problem]:
-    if file.section.pruner.name == "none" or not file.objectives:
-        return []
-    if len(file.objectives) > 1:
-        message = "several objectives cannot be pruned: a validation AUC does not rank them; use none"
-        return [_problem(file, "pruner.name", message)]
-    if file.objectives[0].direction == "minimize":
-        message = f"pruning goes by validation AUC, which does not rank {file.objectives[0].text}"
-        return [_problem(file, "pruner.name", message)]
-    return []
-
-
-def _problem(file: StudyFile, key: str, message: str) -> Problem:
-    return file.node.nearest(tuple(key.split("."))).place.problem(message, f"study.{key}")

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from collm.errors import DataError, RunError, SpecError
 from collm.locks import Holder
 from collm.spec.contents import hash_with
-from collm.spec.study_section import PrunerConfig, SamplerConfig
 from collm.study import records
 from collm.study.check import CheckedStudy
 from collm.study.definition import changed_files
 from collm.study.records import ClaimedTrial, Outcome, Owner, attempts_of, is_waiting_for, same_spec
+from collm.study.search import Search
 from collm.study.storage import StudyStorage
 from collm.study.study_file import Objective
 
 BEAT_S = 20.0
 # An owner on another host whose beat does not change this long, as seen from here, is taken for dead.
 STALE_S = 180.0
-_STARTUP_TRIALS = 10
-_POPULATION_SIZE = 50
 
 
 @dataclass(frozen=True)
@@ -51,10 +44,11 @@ class TrialQueue:
         """Takes the checked study, its open storage and Optuna's study in it."""
         self.checked, self._file, self._storage = checked, checked.file, storage
         self.study = study
-        self.study.pruner = make_pruner(self._file.section.pruner)
+        self._search = Search(checked)
+        self._has_pruner = False
         self._me = Owner(Holder.this_process())
         self._seen_beats: dict[int, tuple[int, float]] = {}
-        self._grid = list(self._file.space.grid()) if self._file.section.sampler.name == "grid" else []
+        self._grid = list(self._file.space.grid()) if "every-point" in self._file.needs else []
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -63,10 +57,20 @@ class TrialQueue:
 
     @property
     def total(self) -> int:
-        """Trials in total."""
+        """Trials in total, finished runs that were taken in among them."""
+        return self._total(self.trials())
+
+    def _total(self, trials: Sequence[FrozenTrial]) -> int:
         limits = [len(self._grid)] if self._grid else []
-        limits += [self._file.section.trials] if self._file.section.trials is not None else []
+        if self._file.section.trials is not None:
+            n_taken = sum(records.TAKEN_FROM in trial.user_attrs for trial in trials)
+            limits.append(self._file.section.trials + n_taken)
         return min(limits)
+
+    @property
+    def trial_minutes(self) -> float | None:
+        """Minutes that an attempt at a trial may take; None = no limit."""
+        return self._file.section.trial_minutes
 
     def trials(self) -> list[FrozenTrial]:
         """Returns all trials, by number."""
@@ -83,7 +87,7 @@ class TrialQueue:
                     if claimed := self._take_over(trial, trials):
                         return claimed
                     trials = self.trials()
-            while start_new and sum(trial.state != TrialState.WAITING for trial in trials) < self.total:
+            while start_new and sum(trial.state != TrialState.WAITING for trial in trials) < self._total(trials):
                 if claimed := self._begin(trials):
                     return claimed
                 trials = self.trials()
@@ -113,7 +117,10 @@ class TrialQueue:
                 return False
             running = self._running(trial)
             running.report(value, index)
-            return bool(running.should_prune())
+            if not self._has_pruner:
+                self.study.pruner, self._has_pruner = self._search.pruner(), True
+            with self._search.naming("pruner", self._storage):
+                return bool(running.should_prune())
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Shows other hosts that this command still works on its trials."""
@@ -152,18 +159,31 @@ class TrialQueue:
 
     def _begin(self, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
         """Starts a new trial; None where it is answered at once and another may follow."""
-        if self._grid and not any(trial.state == TrialState.WAITING for trial in trials):
+        if not any(trial.state == TrialState.WAITING for trial in trials):
+            self._enqueue(trials)
+        self.study.sampler = self._search.sampler(len(trials))
+        with self._search.naming("sampler", self._storage):
+            trial = self.study.ask()
+        return self._prepare(trial, {}, trials)
+
+    def _enqueue(self, trials: Sequence[FrozenTrial]) -> None:
+        """Decides the next point where that is not the sampler's to choose: a known one, else the next of a grid."""
+        begun = {trial.user_attrs.get(records.ENQUEUED) for trial in trials}
+        complete = [trial.params for trial in trials if trial.state == TrialState.COMPLETE]
+        for known in self.checked.known_points:
+            if known.key not in begun and known.point not in complete:
+                self.study.enqueue_trial(dict(known.point), user_attrs={records.ENQUEUED: known.key})
+                return
+        if self._grid:
             tried = [{name: trial.params.get(name) for name in self._grid[0]} for trial in trials]
             self.study.enqueue_trial(next(point for point in self._grid if point not in tried))
-        self.study.sampler = make_sampler(self._file.section.sampler, len(trials))
-        return self._prepare(self.study.ask(), {}, trials)
 
     def _take_over(self, frozen: FrozenTrial, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
         if attempts_of(frozen) >= self._file.section.attempts:
             cause = frozen.user_attrs.get(records.CAUSE) or "its command was killed"
             self._tell(frozen, Outcome("failed", cause=f"begun {attempts_of(frozen)} times: {cause}"))
             return None
-        self.study.sampler = make_sampler(self._file.section.sampler, frozen.number)
+        self.study.sampler = self._search.sampler(frozen.number)
         return self._prepare(self._running(frozen), frozen.user_attrs, trials)
 
     def _prepare(
@@ -171,7 +191,9 @@ class TrialQueue:
     ) -> ClaimedTrial | None:
         """Samples what is not sampled yet and resolves it; answers repeats and points that do not validate."""
         try:
-            spec = self.checked.trial(self._file.space.suggest(trial))
+            with self._search.naming("sampler", self._storage):
+                point = self._file.space.suggest(trial)
+            spec = self.checked.trial(point)
             contents = self.checked.contents(spec)
         except (SpecError, DataError) as error:
             cause = f"does not validate: {str(error).splitlines()[0]}"
@@ -237,7 +259,24 @@ class TrialQueue:
             self._set(trial, key, value)
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
         values: Sequence[float] | None = outcome.values or None
-        return self.study.tell(trial.number, values, state=states.get(outcome.kind, TrialState.FAIL))
+        # Optuna tells the sampler, too.
+        self.study.sampler = self._search.sampler(trial.number)
+        with self._search.naming("sampler", self._storage):
+            return self.study.tell(trial.number, values, state=states.get(outcome.kind, TrialState.FAIL))
+
+    def record_search(self) -> None:
+        """Keeps with the study which sampler and pruner its next trials come from; builds both once.
+
+        Raises:
+            SpecError: If one cannot be built.
+        """
+        with self._storage.lock(self._file.name):
+            trials = self.trials()
+            self._search.sampler(len(trials))
+            self._search.pruner()
+            known, used = list(self.study.user_attrs.get(records.SEARCHES, ())), self._search.described()
+            if not known or {**known[-1], "from_trial": 0} != {**used, "from_trial": 0}:
+                self.study.set_user_attr(records.SEARCHES, [*known, {"from_trial": len(trials), **used}])
 
     def _is_free(self, trial: FrozenTrial) -> bool:
         """Whether no live process works on a running trial."""
@@ -265,39 +304,3 @@ class TrialQueue:
 
     def _set(self, trial: Trial | FrozenTrial, key: str, value: Any) -> None:
         self._storage.optuna.set_trial_user_attr(trial._trial_id, key, value)
-
-
-def make_sampler(config: SamplerConfig, number: int) -> BaseSampler:
-    """Returns the sampler for one trial.
-
-    Each trial number has a seed of its own, so that commands which start together do not draw the same points, and the
-    same history gives the same next point everywhere.
-    """
-    digest = hashlib.sha256(f"{config.seed} {number}".encode()).digest()
-    seed = int.from_bytes(digest[:4], "big")
-    startup = config.startup_trials or _STARTUP_TRIALS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        if config.name == "tpe":
-            # Running trials count as bad ones, so that parallel trials spread out.
-            return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
-        if config.name == "gp":
-            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-        if config.name == "nsga2":
-            return NSGAIISampler(seed=seed, population_size=config.population_size or _POPULATION_SIZE)
-    # A grid's points are put into the queue one by one; its sampler is never used.
-    return RandomSampler(seed=seed)
-
-
-def make_pruner(config: PrunerConfig) -> BasePruner:
-    """Returns the pruner; steps are the numbers of validations."""
-    if config.name == "median":
-        startup = 5 if config.startup_trials is None else config.startup_trials
-        return MedianPruner(n_startup_trials=startup, n_warmup_steps=config.warmup or 0)
-    if config.name == "hyperband":
-        return HyperbandPruner(
-            min_resource=config.min_resource or 1,
-            max_resource=config.max_resource or "auto",
-            reduction_factor=config.reduction_factor or 3,
-        )
-    return NopPruner()

@@ -19,6 +19,7 @@ from collm.testing.dataset_suite import DatasetContract
 from collm.testing.encoder_suite import EncoderContract
 from collm.testing.metric_suite import MetricContract
 from collm.testing.prompt_suite import PromptContract
+from collm.testing.search_suite import PrunerContract, SamplerContract
 from collm.testing.tuning_suite import TuningContract
 
 CONTRACTS: Mapping[Kind, type[ComponentContract]] = {
@@ -28,6 +29,8 @@ CONTRACTS: Mapping[Kind, type[ComponentContract]] = {
     "tuning": TuningContract,
     "prompt": PromptContract,
     "metric": MetricContract,
+    "sampler": SamplerContract,
+    "pruner": PrunerContract,
 }
 _PREFIX = "test_"
 

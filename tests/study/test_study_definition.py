@@ -5,7 +5,8 @@ from study_fakes import BASE, STUDY, Studies
 
 from collm.errors import SpecError, UsageError
 from collm.study import records
-from collm.study.definition import migrate, open_study
+from collm.study.carry_over import migrate
+from collm.study.definition import open_study
 from collm.study.records import ClaimedTrial, Outcome
 from collm.study.storage import StudyStorage
 
@@ -111,7 +112,7 @@ def test_an_interrupted_migration_is_done_again(studies: Studies, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("collm.study.definition._carry_over", killed)
+        patch.setattr("collm.study.carry_over._carry_over", killed)
         with pytest.raises(KeyboardInterrupt):
             migrate(smaller, storage)
     carried, left, _ = migrate(smaller, storage)
@@ -132,7 +133,7 @@ def test_a_torn_archive_is_not_taken_for_the_study(studies: Studies, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             migrate(smaller, storage)
     assert len(studies.queue().trials()) == 6
-    monkeypatch.setattr("collm.study.definition.time.strftime", lambda *_: "later")
+    monkeypatch.setattr("collm.study.carry_over.time.strftime", lambda *_: "later")
     carried, left, archive = migrate(smaller, storage)
     assert carried + left == 6
     assert archive == "search@later"

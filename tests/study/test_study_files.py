@@ -10,7 +10,8 @@ from study_fakes import STUDY, Studies
 
 from collm.component import BuildContext
 from collm.errors import DataError, RunError, SpecError
-from collm.study.definition import changed_files, migrate
+from collm.study.carry_over import migrate
+from collm.study.definition import changed_files
 from collm.study.records import ClaimedTrial, Outcome
 from collm.study.run import StudyOptions, load_study, run_study
 from collm.study.storage import StudyStorage, journal_fault

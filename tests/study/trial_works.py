@@ -72,3 +72,17 @@ def sleep(job: Job, connection: Connection) -> RunOutcome:
 def take_a_moment(job: Job, connection: Connection) -> RunOutcome:
     time.sleep(1)
     return outcome(0.75)
+
+
+def first_one_hangs(job: Job, connection: Connection) -> RunOutcome:
+    sys.stderr.write(f"{os.getpid()}\n")
+    if job.trial.number == 0:
+        time.sleep(600)
+    return outcome(0.75)
+
+
+def ignore_the_end(job: Job, connection: Connection) -> RunOutcome:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.stderr.write(f"{os.getpid()}\n")
+    time.sleep(600)
+    return outcome(None)
