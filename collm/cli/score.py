@@ -66,7 +66,7 @@ def score(
 
     found = read_pairs(pairs)
     folder = find_run(run, runs_dir)
-    from collm.trained.model import open_run
+    from collm.trained.opened import open_run
     from collm.trained.pairs_file import scored_frame
 
     model = open_run(
@@ -177,7 +177,7 @@ def recommend(
     """
     chosen = None if candidates == "all" else _read_candidates(Path(candidates))
     folder = find_run(run, runs_dir)
-    from collm.trained.model import open_run
+    from collm.trained.opened import open_run
     from collm.trained.recommend import recommend as find_items
 
     model = open_run(folder, cache_dir=cache_dir(), registry=state_of(context).registry(), device=device)
@@ -226,7 +226,7 @@ def export(
         raise UsageError("--public: belongs to --push-to-hub OWNER/NAME, which is not given")
     from collm.model.hub import check_repository, push_folder
     from collm.trained.export import export_run
-    from collm.trained.model import open_run
+    from collm.trained.opened import open_run
 
     if push_to_hub is not None:
         check_repository(push_to_hub)

@@ -51,7 +51,7 @@ def serve(
     require_libraries()
     from collm.serve.server import ServeSettings, bind, check_token, load
     from collm.serve.server import serve as answer_requests
-    from collm.trained.model import open_run
+    from collm.trained.opened import open_run
 
     if token is not None:
         token = check_token(token, source=f"--token-file {token_file}" if token_file else TOKEN_VARIABLE)

@@ -20,7 +20,8 @@ from collm.contracts.backbone import PromptTokenizer
 from collm.errors import CollmError, RunError
 from collm.model.prefix.batch import Share, build_batch
 from collm.model.prefix.run import sharing_fault
-from collm.model.recommender import Probe, Recommender
+from collm.model.probe_record import Probe
+from collm.model.recommender import Recommender
 from collm.prompt.encoded import EncodedPrompts
 
 # Two prefixes, two prompts each, of lengths that differ.

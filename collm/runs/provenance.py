@@ -39,7 +39,7 @@ class GitState:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a command knows of how it was started.
+    """How a command was started.
 
     Attributes:
         command: Its words, passwords and tokens left out; empty where it was not started from the command line.
@@ -70,7 +70,7 @@ class Provenance:
         return {key: value for key, value in (("command", list(self.command)), ("git", git)) if value}
 
 
-# Where nobody said how a run was started, e.g. from Python.
+# Of runs whose start is not known, e.g. from Python.
 UNRECORDED = Provenance()
 
 

@@ -90,8 +90,8 @@ class BinLlm(EncoderModule):
         words: list[str] = []
         for start in range(0, len(ids), IDS_AT_ONCE):
             asked = torch.tensor(ids[start : start + IDS_AT_ONCE], dtype=torch.int64, device=device)
-            nobody = torch.zeros_like(asked)
-            user, item = (asked, nobody) if side == "user" else (nobody, asked)
+            unknown = torch.zeros_like(asked)
+            user, item = (asked, unknown) if side == "user" else (unknown, asked)
             codes = self.codes(EncoderBatch(user=user, item=item))[0 if side == "user" else 1]
             words += code_texts((codes > 0).cpu().numpy(), self.text)
         return words

@@ -70,7 +70,7 @@ def build_cmaes(config: CmaesConfig, *, seed: int, context: BuildContext) -> Bas
 class ReplayedCma(CmaEsSampler):  # type: ignore[misc]
     """CMA-ES whose state is computed from the finished trials.
 
-    Optuna's own keeps its state as a pickle in the storage, which would run whatever somebody else wrote there.
+    Optuna's own keeps its state as a pickle in the storage, which would run code that others wrote there.
     """
 
     def sample_relative(

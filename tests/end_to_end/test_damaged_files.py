@@ -20,7 +20,7 @@ from collm.runs.usage import faults_of
 from collm.spec.node import Place
 from collm.spec.read import read_text
 from collm.spec.resolve import resolve_document
-from collm.trained.model import open_run
+from collm.trained.opened import open_run
 
 FLIPS = 20
 # One of each kind for the fast tests; the slow ones go over every file of every stage, and flip 20 places.

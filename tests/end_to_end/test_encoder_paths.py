@@ -25,7 +25,7 @@ from collm.runner import RunOptions, run_spec
 from collm.runs.records import RunOutcome
 from collm.spec.expand import load_any
 from collm.trained.export import export_run
-from collm.trained.model import open_run
+from collm.trained.opened import open_run
 from collm.trained.recommend import recommend
 from collm_vectors import encoder as vectors_encoder
 
