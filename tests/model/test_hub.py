@@ -60,7 +60,7 @@ def test_fetches_once_and_no_code(connect: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"backbone 'small'.*run 'collm fetch small' \(about 0\.1 GB.*path: FOLDER"):
         model_folder(MODEL, None, context)
     folder = fetch_model(MODEL, context)
-    assert made.wanted == ["config.json", "tokenizer.json", "model.safetensors"]
+    assert sorted(made.wanted) == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
     assert fetch_model(MODEL, context) == folder == model_folder(MODEL, None, context)
     assert made.calls == 1
     assert model_folder(MODEL, tmp_path / "own", context) == tmp_path / "own"

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from collm.component import BuildContext
 from collm.contracts.data import Limit, Visibility
+from collm.data.pairs import LATEST
 from collm.data.prepare import prepare
 from collm.data.prepared import PreparedData
 from collm.data.prepared_files import read_manifest, write_manifest
@@ -104,7 +105,7 @@ def test_drawn_rows_are_no_training_rows_of_users_and_items(log: Path, tmp_path:
 
 def test_drawn_items_may_be_recommended(log: Path, tmp_path: Path) -> None:
     data = prepared(log, tmp_path / "data")
-    seen = _seen(SimpleNamespace(data=data), 1, None)  # type: ignore[arg-type]
+    seen = _seen(SimpleNamespace(data=data), 1, LATEST)  # type: ignore[arg-type]
     assert {data.item_ids[item] for item in seen} == {
         str(item) for user, item, _ in clicks() if user == data.user_ids[1]
     }
