@@ -221,7 +221,7 @@ def _vectors_of(
             assert batch.history_items is not None
             # Each distinct item is computed once.
             ids, places = torch.unique(batch.history_items, return_inverse=True)
-            items = mapped(_items_alone(ids, encoder), "item")
+            items = mapped(items_alone(ids, encoder), "item")
             yield side, items[places.reshape(-1)].flatten(0, 1)
             continue
         vectors = mapped(batch.encoders[name], side, pair)
@@ -245,7 +245,7 @@ def side_of(pair: EncodedPair, side: str) -> torch.Tensor:
     return vectors
 
 
-def _items_alone(ids: torch.Tensor, encoder: EncoderModule) -> EncoderBatch:
+def items_alone(ids: torch.Tensor, encoder: EncoderModule) -> EncoderBatch:
     """Returns items without user, history and earlier labels as an encoder's input; int64 ids [n]."""
     n = len(ids)
     return EncoderBatch(

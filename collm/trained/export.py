@@ -35,6 +35,7 @@ from collm.trained.model import TrainedModel
 from collm.trained.model_card import ScriptCheck, model_card
 from collm.trained.standalone import (
     SCRIPT,
+    history_vectors,
     mapping_card,
     prompt_card,
     script_fault,
@@ -197,6 +198,7 @@ def _save_parts(model: TrainedModel, recommender: Recommender, folder: Path) -> 
         found, said = _vectors(model, encoder, f".{name}" if name else "")
         tensors |= found
         notes |= said
+    tensors |= history_vectors(model, recommender)
     save_tensors(folder / "vectors.safetensors", tensors)
     return notes
 

@@ -19,8 +19,9 @@ from collm.contracts.prompt import HistoryItems, HistoryTitles, PromptTemplate, 
 from collm.data.prepared import Rows
 from collm.engine.checkpoint import save_tensors
 from collm.engine.encoder_task import EncoderBatcher
+from collm.errors import RunError
 from collm.model.encoder import EncoderModule, naming_encoder
-from collm.model.mapping import Projector
+from collm.model.mapping import Projector, items_alone
 from collm.model.recommender import Recommender
 from collm.prompt.encode import PromptEncoder
 from collm.prompt.template import clean_title
@@ -175,7 +176,10 @@ def script_gap(folder: Path, rows: list[dict[str, Any]]) -> tuple[int, float]:
     spec.loader.exec_module(module)
     script = cast(_Script, module)
     chosen = rows[:: max(1, len(rows) // CHECKED_ROWS)][:CHECKED_ROWS]
-    found = torch.tensor([[script.score(row), row["logit"]] for row in chosen], dtype=torch.float64)
+    try:
+        found = torch.tensor([[script.score(row), row["logit"]] for row in chosen], dtype=torch.float64)
+    except SystemExit as stopped:
+        raise RunError(f"score.py stops at a row of the run: {stopped}") from stopped
     return len(chosen), float((torch.sigmoid(found[:, 0]) - torch.sigmoid(found[:, 1])).abs().max())
 
 
@@ -189,10 +193,24 @@ def script_fault(model: TrainedModel) -> str:
 
 
 @torch.no_grad()
+def history_vectors(model: TrainedModel, recommender: Recommender) -> dict[str, torch.Tensor]:
+    """Returns the vectors of history items by dense id, where those of target items depend on the row."""
+    assert model.language is not None
+    found: dict[str, torch.Tensor] = {}
+    for slot in model.language.setup.template.slots():
+        encoder = recommender.encoders.get(slot.encoder)
+        if slot.kind == "history" and encoder is not None and reads_the_row(encoder):
+            ids = torch.arange(model.data.n_items + 1, device=model.device)
+            with naming_encoder(encoder, "encode"):
+                found[slot.name] = encoder.encode(items_alone(ids, encoder)).item.float().cpu().contiguous()
+    return found
+
+
+@torch.no_grad()
 def _row_vectors(model: TrainedModel, recommender: Recommender, rows: Rows) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = {}
     for name, encoder in recommender.encoders.items():
-        if not _reads_the_row(encoder):
+        if not reads_the_row(encoder):
             continue
         batch: EncoderBatch = EncoderBatcher.of(encoder, model.data, model.device)(rows)
         with naming_encoder(encoder, "encode"):
@@ -203,7 +221,7 @@ def _row_vectors(model: TrainedModel, recommender: Recommender, rows: Rows) -> d
     return tensors
 
 
-def _reads_the_row(encoder: EncoderModule) -> bool:
+def reads_the_row(encoder: EncoderModule) -> bool:
     """Whether vectors of users or items differ between rows."""
     reads = (encoder.history_items, encoder.user_depends_on_item, encoder.reads_earlier_labels)
     return any(reads) or getattr(encoder, "reads_time", False) or getattr(encoder, "context_dim", None) is not None

@@ -19,6 +19,7 @@ from collm.runner import RunOptions, run_spec
 from collm.spec.resolve import load_spec
 from collm.testing.encoder_suite import EncoderContract
 from collm.trained import open_run
+from collm.trained.export import export_run
 
 SPEC = """\
 name: many
@@ -108,4 +109,8 @@ def test_a_run_maps_every_vector(tmp_path: Path, registry: Registry, vectors: st
     late = int(rows.timestamp.max())
     one, two = model.pair_logits(users, items, [late, late + 5 * 3600])
     assert one != two
+    # Items of the history have no time; score.py knows their vectors apart from those of target items.
+    exported = export_run(model, tmp_path / "exported")
+    assert (exported.script.fault, exported.script.rows) == ("", 8)
+    assert {"history", "item", "user"} <= set(load_file(tmp_path / "exported" / "vectors.safetensors"))
     assert yaml.safe_load((outcome.folder / "spec.yaml").read_text(encoding="utf-8"))["mapping"]["vectors"] == vectors
