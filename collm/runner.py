@@ -23,8 +23,7 @@ from collm.metrics.score_notes import score_notes
 from collm.plugins import Observers
 from collm.process_group import SINGLE, ProcessGroup
 from collm.registry import Registry
-from collm.runs.environment import describe_environment
-from collm.runs.provenance import UNRECORDED, Provenance
+from collm.runs.environment import UNRECORDED, Provenance, describe_environment
 from collm.runs.records import RunOutcome, RunResults
 from collm.runs.store import RunFolder, write_json
 from collm.spec.contents import run_hash

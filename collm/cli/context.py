@@ -21,7 +21,7 @@ from collm.visible import ShownFormatter
 if TYPE_CHECKING:
     from collm.component import BuildContext
     from collm.registry import Registry
-    from collm.runs.provenance import Provenance
+    from collm.runs.environment import Provenance
     from collm.spec.expand import Suite
     from collm.spec.model import ResolvedSpec
 
@@ -110,7 +110,7 @@ class CliState:
 
     def provenance(self, file: Path) -> Provenance:
         """Returns how this command was started, and the commits of the working directory and of a spec's folder."""
-        from collm.runs.provenance import Provenance
+        from collm.runs.environment import Provenance
 
         places = {"working directory": Path.cwd(), "spec": file.parent}
         return Provenance.of(("collm", *self.command), places)

@@ -28,7 +28,7 @@ from collm.cli.processes import meet, started_less_than_asked
 from collm.errors import RunError
 from collm.finished import run_folder, stored_outcome
 from collm.process_group import ProcessGroup
-from collm.runs.provenance import UNRECORDED, Provenance
+from collm.runs.environment import UNRECORDED, Provenance
 from collm.runs.records import RunOutcome, SuiteOutcome
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from torch import nn
 from collm.contracts.backbone import PromptTokenizer
 from collm.errors import CollmError, RunError
 from collm.model.prefix.batch import Share, build_batch
-from collm.model.prefix.run import sharing_fault
-from collm.model.probe_record import Probe
+from collm.model.prefix.run import Probe, sharing_fault
 from collm.model.recommender import Recommender
 from collm.prompt.encoded import EncodedPrompts
 

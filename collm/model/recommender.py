@@ -23,8 +23,13 @@ from collm.model.parameters import is_lora_dropout, load_strictly, lora_paramete
 from collm.model.prefix.batch import PromptBatch, build_batch
 from collm.model.prefix.cache import PrefixCache, weights_version
 from collm.model.prefix.levels import PrefixLevel
-from collm.model.prefix.run import attention_window, disable_prefix_sharing, enable_prefix_sharing, run_prefix_tree
-from collm.model.probe_record import Probe
+from collm.model.prefix.run import (
+    Probe,
+    attention_window,
+    disable_prefix_sharing,
+    enable_prefix_sharing,
+    run_prefix_tree,
+)
 
 Readout = Literal["yes_logit", "yes_minus_no"]
 

@@ -1,15 +1,23 @@
-"""What a run was made with: versions, processor, memory, devices. No user name, no environment variable, no token."""
+"""What a run was made with: versions, processor, memory, devices, the command, commits of git repositories.
+
+No user name, path, address, environment variable, password or token is kept.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from collm.visible import visible, without_secrets
 
 _DISTRIBUTIONS = (
     "collm",
@@ -76,3 +84,104 @@ def _torch_facts(torch: Any) -> dict[str, Any]:
         "devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if cuda else [],
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+_LIMIT_S = 20.0
+# A repository's own settings must not start programs here, nor is its index written.
+_GIT = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false")
+
+
+@dataclass(frozen=True)
+class GitState:
+    """The state of one repository.
+
+    Attributes:
+        of: What lies in it: `working directory`, `spec`.
+        commit: Hex name of the checked-out commit; None before the first one, or where it is not known.
+        dirty: Whether files that git follows differ from the commit; None where that is not known.
+        untracked: Files and folders that git neither follows nor ignores; None where that is not known.
+        unknown: Why something is not known; empty where all is.
+    """
+
+    of: tuple[str, ...]
+    commit: str | None
+    dirty: bool | None
+    untracked: int | None
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a command was started.
+
+    Attributes:
+        command: Its words, passwords and tokens left out; empty where it was not started from the command line.
+        git: The repositories around it.
+    """
+
+    command: tuple[str, ...] = ()
+    git: tuple[GitState, ...] = ()
+
+    @classmethod
+    def of(cls, command: Sequence[str], places: Mapping[str, Path]) -> Provenance:
+        """Looks at the repositories of some folders.
+
+        Args:
+            command: The words of the command line.
+            places: What a folder is -> the folder.
+        """
+        roots: dict[Path, list[str]] = {}
+        for name, folder in places.items():
+            if (root := _repository(folder)) is not None:
+                roots.setdefault(root, []).append(name)
+        words = tuple(visible(without_secrets(word), keep="") for word in command)
+        return cls(words, tuple(_state(root, tuple(names)) for root, names in roots.items()))
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the parts that are known as plain data: `command`, `git`."""
+        git = [{key: value for key, value in asdict(each).items() if key != "unknown" or value} for each in self.git]
+        return {key: value for key, value in (("command", list(self.command)), ("git", git)) if value}
+
+
+# Of runs whose start is not known, e.g. from Python.
+UNRECORDED = Provenance()
+
+
+def _repository(folder: Path) -> Path | None:
+    folder = folder.resolve()
+    return next((each for each in (folder, *folder.parents) if (each / ".git").exists()), None)
+
+
+def _state(root: Path, of: tuple[str, ...]) -> GitState:
+    try:
+        head = _ask(root, "rev-parse", "--verify", "--quiet", "HEAD")
+        commit = head.stdout.strip() or None
+        # With code 1 there is no commit yet; other codes mean that git refuses the repository.
+        if head.returncode not in (0, 1):
+            return GitState(of, None, None, None, f"git could not read the repository (exit code {head.returncode})")
+    except FileNotFoundError:
+        return GitState(of, None, None, None, "git is not installed")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return GitState(of, None, None, None, f"git could not be asked ({type(error).__name__})")
+    try:
+        changes = _ask(root, "status", "--porcelain", "--untracked-files=normal")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return GitState(of, commit, None, None, f"git could not compare the files ({type(error).__name__})")
+    if changes.returncode != 0:
+        return GitState(of, commit, None, None, f"git could not compare the files (exit code {changes.returncode})")
+    lines = [line for line in changes.stdout.split("\n") if line]
+    untracked = sum(line.startswith("?? ") for line in lines)
+    return GitState(of, commit, dirty=len(lines) > untracked, untracked=untracked)
+
+
+def _ask(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*_GIT, *words],
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=_LIMIT_S,
+        check=False,
+    )

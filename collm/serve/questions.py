@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from collm.data.pairs import AskedPairs
 from collm.errors import UsageError
 from collm.serve.bodies import RecommendAnswer, RecommendBody, RecommendedItem, ScoreAnswer, ScoreBody, ScoredPair
 from collm.stages.evaluate import probabilities
-from collm.trained.asked import AskedPairs
 from collm.trained.model import TrainedModel
 from collm.trained.pairs_file import Pairs, checked_pairs
 from collm.trained.recommend import best_of, choose, shortlisted

@@ -21,7 +21,7 @@ from collm.engine.prompt_rows import PromptSource
 from collm.errors import RunError
 from collm.model.adapter import save_adapter
 from collm.model.encoder import EncoderModule, EncoderTraits
-from collm.model.probe_record import Probe
+from collm.model.prefix.run import Probe
 from collm.model.recommender import Recommender
 from collm.spec.contents import config_contents, section_contents
 from collm.spec.fingerprint import config_payload

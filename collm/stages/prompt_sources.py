@@ -17,7 +17,7 @@ from collm.data.prepared import PreparedData, Rows
 from collm.engine.prompt_rows import PromptRows, PromptSource
 from collm.errors import RunError, SpecError
 from collm.model.encoder import EncoderTraits
-from collm.model.probe_record import Probe
+from collm.model.prefix.run import Probe
 from collm.prompt.show import prompt_text
 from collm.prompt.template import slot_faults
 from collm.registry import Registry

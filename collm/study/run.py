@@ -14,7 +14,7 @@ from collm.component import BuildContext
 from collm.errors import CollmError, RunError, SpecError
 from collm.look import look_around
 from collm.registry import Registry
-from collm.runs.provenance import UNRECORDED, Provenance
+from collm.runs.environment import UNRECORDED, Provenance
 from collm.runs.records import RunOutcome
 from collm.spec.model import ResolvedSpec
 from collm.study import records

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from collm.component import BuildContext
 from collm.contracts.backbone import Dtype
-from collm.data.pairs import LATEST, IdPlaces, PairHistories, asked_seconds, unit_of
+from collm.data.pairs import LATEST, AskedPairs, IdPlaces, PairHistories, asked_seconds, joined_pairs, unit_of
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.engine.language_task import recommender_logits
@@ -30,10 +30,8 @@ from collm.stages.fit_encoder import load_encoder
 from collm.stages.held_out import encoder_view, held_out_share
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage
-from collm.stages.stage import RunContext, StageResult
+from collm.stages.stage import RecordedStages, RunContext, StageResult
 from collm.stages.tune import tune
-from collm.trained.asked import AskedPairs, joined
-from collm.trained.recorded import RecordedStages
 
 Array = np.ndarray[Any, Any]
 
@@ -210,7 +208,7 @@ class TrainedModel:
         Returns:
             float32 [n] logits of each question.
         """
-        pairs, titles = joined(questions, self.data.n_items), None
+        pairs, titles = joined_pairs(questions, self.data.n_items), None
         if pairs.extra_titles:
             titles = [*self.data.titles, *pairs.extra_titles]
         data, rows = self.histories.rows(pairs.user, pairs.item, pairs.moment, titles=titles)

@@ -10,10 +10,9 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.data import SAMPLED
-from collm.data.pairs import LATEST
+from collm.data.pairs import LATEST, AskedPairs
 from collm.errors import DataError, UsageError
 from collm.stages.evaluate import probabilities
-from collm.trained.asked import AskedPairs
 from collm.trained.model import TrainedModel
 
 Array = np.ndarray[Any, Any]

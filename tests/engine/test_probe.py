@@ -16,7 +16,7 @@ from collm.contracts.backbone import AnswerIds
 from collm.engine.probe import OwnLogits, in_float32, probe_prompts
 from collm.errors import RunError
 from collm.model.prefix.batch import build_batch
-from collm.model.probe_record import Probe
+from collm.model.prefix.run import Probe
 from collm.model.recommender import Recommender
 from collm.prompt.encoded import EncodedPrompts
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from collm.runs import provenance
-from collm.runs.provenance import UNRECORDED, Provenance
+from collm.runs import environment as provenance
+from collm.runs.environment import UNRECORDED, Provenance
 
 
 def git(folder: Path, *words: str) -> str:

@@ -10,10 +10,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from collm.data.pairs import AskedPairs
 from collm.errors import DataError, QuestionTooLong, RunError, UsageError
 from collm.serve.questions import Answer, Prepared, Question
 from collm.serve.worker import Busy, ClientFault, ModelThread, Room, ServerFault
-from collm.trained.asked import AskedPairs
 from collm.trained.model import TrainedModel
 
 Array = np.ndarray[Any, Any]

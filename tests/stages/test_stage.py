@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from collm.runs.environment import UNRECORDED, GitState, Provenance
 from collm.runs.files import finish_folder
-from collm.runs.provenance import UNRECORDED, GitState, Provenance
 from collm.stages.stage import StageResult, StageRunner
 
 
