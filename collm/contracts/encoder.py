@@ -58,7 +58,8 @@ class EncoderBatch:
             component `needs` history. Length 0 is possible.
         earlier: float32 [batch, 4] of labels strictly earlier in time: positives and rows of the user, positives and
             rows of the item; None unless the encoder `reads_earlier_labels`.
-        timestamp: int64 [batch] seconds since 1970 UTC of the rows; None unless the encoder `reads_time`.
+        timestamp: int64 [batch] seconds since 1970 UTC of the rows; None unless the encoder `reads_time`. A pair
+            asked without a time has the second after the last interaction; an item of the history, encoded alone, 0.
     """
 
     user: torch.Tensor
@@ -161,9 +162,8 @@ class EncodedPair:
     Attributes:
         user: float [batch, d_u] for `vectors`, [batch, k_u, d_u] where a slot takes several; [batch, n_tokens, hidden]
             for `llm-tokens`.
-        item: float [batch, d_i], [batch, k_i, d_i] or [batch, n_tokens, hidden] likewise.
-        context: float [batch, d_c], [batch, k_c, d_c] or [batch, n_tokens, hidden] likewise, of what is neither the
-            user's nor the item's alone (time of day, place); None where the encoder gives none.
+        item: The same shapes for the item.
+        context: The same shapes for the situation (time of day, place); None where the encoder gives none.
     """
 
     user: torch.Tensor

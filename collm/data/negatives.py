@@ -262,8 +262,6 @@ def notes_of(
         lacking = ", ".join(f"{name} {n:,}" for name, n in short.items())
         notes.append(f"negatives that could not be drawn, since their user has met every candidate: {lacking}")
     if has_times and (early := {name: draw.early for name, draw in each if draw.early}):
-        told = ", ".join(f"{name} {n:,}" for name, n in early.items())
-        notes.append(
-            f"negatives earlier than the first interaction with their item, which may not have existed: {told}"
-        )
+        counts = ", ".join(f"{name} {n:,}" for name, n in early.items())
+        notes.append(f"negatives drawn at a time before anyone met their item, which may not have existed: {counts}")
     return tuple(notes)

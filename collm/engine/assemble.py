@@ -78,9 +78,9 @@ def assemble(
     if parts.lora is not None:
         seed_torch(derive_seed(parts.seed, "lora"))
         add_lora(lm, parts.lora, backbone.lora_targets)
-    seed_torch(derive_seed(parts.seed, "projector"))
     projectors = {}
     for name, encoder in parts.encoders.items():
+        seed_torch(derive_seed(parts.seed, "projector", *([name] if name else [])))
         encoder.bind_backbone(backbone.hidden_size, embedding_rms(lm.get_input_embeddings()))  # type: ignore[operator]
         if parts.mapping is not None and "vectors" in encoder.gives:
             projectors[name] = _projector(encoder, backbone.hidden_size, parts.mapping)
@@ -206,7 +206,7 @@ def _projector(encoder: EncoderModule, hidden_size: int, mapping: MappingConfig)
         width_factor=mapping.width_factor,
         init=mapping.init,
         standardise=mapping.standardise,
-        n_vectors={side: counts[side] for side in given} if mapping.vectors == "own" else None,
+        n_vectors={side: counts[side] for side in given} if mapping.vectors == "own" else {},
     )
 
 

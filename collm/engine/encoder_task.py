@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from collm.contracts.encoder import EncoderBatch, FitPhase
 from collm.data.earlier import EarlierLabels
+from collm.data.pairs import LATEST
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
 from collm.errors import PluginError, RunError
@@ -43,6 +44,7 @@ class EncoderBatcher:
         """
         self._data, self._history_items, self._device = data, history_items, device
         self._time = time
+        self._after_all: int | None = None
         self._earlier = EarlierLabels(data) if earlier_labels else None
 
     @classmethod
@@ -78,8 +80,18 @@ class EncoderBatcher:
             label=self._tensor(rows.label, np.float32),
             history=history,
             earlier=earlier,
-            timestamp=self._tensor(rows.timestamp, np.int64) if self._time else None,
+            timestamp=self._tensor(self._times(rows), np.int64) if self._time else None,
         )
+
+    def _times(self, rows: Rows) -> np.ndarray[Any, Any]:
+        """Returns the rows' times; one second after the last interaction for pairs that are asked without a time."""
+        if not (rows.timestamp == LATEST).any():
+            return rows.timestamp
+        if self._after_all is None:
+            last = self._data.interactions()["timestamp"].max()
+            assert isinstance(last, int)  # prepared data has rows
+            self._after_all = last + 1
+        return np.where(rows.timestamp == LATEST, self._after_all, rows.timestamp)
 
     def _tensor(self, values: np.ndarray[Any, Any], dtype: type) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=dtype)).to(self._device)

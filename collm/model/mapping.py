@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -42,7 +43,7 @@ class Projector(nn.Module):
         width_factor: int = 10,
         init: ProjectorInit = "token-norm",
         standardise: bool = True,
-        n_vectors: Mapping[str, int] | None = None,
+        n_vectors: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Builds the layers from torch's global generator.
 
@@ -53,16 +54,17 @@ class Projector(nn.Module):
             width_factor: Width of the hidden layer over the input's.
             init: See the class.
             standardise: See the class.
-            n_vectors: Side -> vectors per slot, where each is mapped by a module of its own; None = one for all.
+            n_vectors: Side -> vectors per slot, where several are to be mapped by a module each; of other sides one
+                module maps all.
         """
         super().__init__()
         self.n_tokens, self.hidden_size, self.init, self.standardise = n_tokens, hidden_size, init, standardise
         self.sides = tuple(dims)
-        self.shared = n_vectors is None and dims.get("user") == dims.get("item")
-        self._own = n_vectors is not None
+        self._own = frozenset(side for side, count in n_vectors.items() if count > 1)
+        self.shared = dims.get("user") == dims.get("item") and not self._own & {"user", "item"}
         widths: dict[str, int] = {}
         for side, dim in dims.items():
-            widths |= {self._module_name(side, place): dim for place in range((n_vectors or {}).get(side, 1))}
+            widths |= {self._module_name(side, place): dim for place in range(n_vectors.get(side, 1))}
         self.mlps = nn.ModuleDict(
             {
                 name: nn.Sequential(
@@ -87,7 +89,7 @@ class Projector(nn.Module):
         """
         several = vectors if vectors.dim() == 3 else vectors[:, None]
         standard = (several.float() - getattr(self, f"{side}_mean")) / getattr(self, f"{side}_std")
-        if self._own:
+        if side in self._own:
             mapped = [self.mlps[self._module_name(side, place)](each) for place, each in enumerate(standard.unbind(1))]
             output = torch.stack(mapped, dim=1)
         else:
@@ -134,7 +136,7 @@ class Projector(nn.Module):
         return [self._module_name(side, place) for place in range(n_vectors)]
 
     def _module_name(self, side: str, place: int) -> str:
-        if self._own:
+        if side in self._own:
             return f"{side}-{place}"
         return "both" if self.shared and side != "context" else side
 

@@ -189,8 +189,8 @@ class ResolvedSpec:
 
     @property
     def all_encoders(self) -> dict[str, EncoderConfig]:
-        """Name -> settings of every encoder: the empty name for that of `encoder`, else those of `encoders`."""
-        return dict(self.encoders) if self.encoder is None else {"": self.encoder}
+        """Name -> settings of every encoder, sorted: the empty name for that of `encoder`, else those of `encoders`."""
+        return dict(sorted(self.encoders.items())) if self.encoder is None else {"": self.encoder}
 
     def components(self) -> Iterator[tuple[str, Kind, ComponentConfig]]:
         """Yields dotted path, kind and settings of every component that the spec names."""

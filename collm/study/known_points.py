@@ -14,6 +14,7 @@ from collm.study.space import Label, Parameter, Space, label_of
 from collm.study.study_file import StudyFile
 
 _MOST_SHOWN = 12
+_KIND = {"str": "text", "int": "a number", "float": "a number", "bool": "true or false", "NoneType": "null"}
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,11 @@ def _label(parameter: Parameter, node: Node) -> tuple[str, Label]:
             return "", parameter.choice(label_of(value)).label
         except KeyError:
             known = [str(choice.label) for choice in parameter.choices]
+            if str(value) in known:
+                labels = {
+                    type(choice.label).__name__ for choice in parameter.choices if str(choice.label) == str(value)
+                }
+                return f"must be {_KIND[labels.pop()]}, not {_KIND[type(value).__name__]}", None
             shown = ", ".join(known[:_MOST_SHOWN]) + (", ..." if len(known) > _MOST_SHOWN else "")
             return f"must be one of: {shown}{nearest(str(value), known).rstrip('?') if known else ''}", None
     low, high = parameter.span.ends

@@ -117,6 +117,7 @@ def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) 
     with progress:
         StudyRunner(queue, options, modules=_modules(specs, registry), tick=progress.tick).run(deadline)
         progress.show()
+    say_lines(checked.file.name, [line for line in (queue.untried_note(),) if line])
     return queue
 
 

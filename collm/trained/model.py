@@ -80,7 +80,7 @@ class TrainedModel:
 
     @cached_property
     def encoder(self) -> EncoderModule | None:
-        """Returns the fitted encoder that scores, of several the first; None where none was fitted."""
+        """Returns the fitted encoder that scores, of several the first by name; None where none was fitted."""
         registry = self._run.registry
         for name, stage in self._fitted.items():
             config = self.spec.all_encoders[name]

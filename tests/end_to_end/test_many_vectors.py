@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_a_run_maps_every_vector(tmp_path: Path, registry: Registry, vectors: st
     stage = tmp_path / "runs" / "stages" / f"tune_2-{results['stages']['tune_2']}"
     names = {name.split(".")[1] for name in load_file(stage / "projector.safetensors") if name.startswith("mlps.")}
     shared = {"both", "context"}
-    assert names == (shared if vectors == "shared" else {"user-0", "user-1", "user-2", "item-0", "context-0"})
+    assert names == (shared if vectors == "shared" else {"user-0", "user-1", "user-2", "item", "context"})
     assert {"user.weight", "item.weight", "hour.weight"} <= set(load_file(stage / "encoder.safetensors"))
     model = open_run(outcome.folder, cache_dir=tmp_path / "cache", registry=registry, threads=1)
     scores = pl.read_parquet(outcome.folder / "scores.parquet").filter(pl.col("split") == "test")
@@ -109,6 +110,9 @@ def test_a_run_maps_every_vector(tmp_path: Path, registry: Registry, vectors: st
     late = int(rows.timestamp.max())
     one, two = model.pair_logits(users, items, [late, late + 5 * 3600])
     assert one != two
+    # Without a time a pair is asked one second after everything that is known.
+    last = int(data.interactions()["timestamp"].max())
+    assert np.array_equal(model.pair_logits(users, items), model.pair_logits(users, items, [last + 1] * 2))
     # Items of the history have no time; score.py knows their vectors apart from those of target items.
     exported = export_run(model, tmp_path / "exported")
     assert (exported.script.fault, exported.script.rows) == ("", 8)

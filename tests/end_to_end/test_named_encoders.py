@@ -197,3 +197,20 @@ def test_mistakes_are_sentences(finished: Finished, tmp_path: Path, key: str, ov
     done = run(root, "run", str(spec), "--set", override, "--runs-dir", str(tmp_path))
     assert done.returncode in (1, 2), done.stdout
     assert said in " ".join(done.stderr.split())
+
+
+def test_the_order_of_encoders_changes_nothing(tmp_path: Path) -> None:
+    """Settings that differ in the order of names alone have one fingerprint, so they must have one result."""
+    write_data(tmp_path / "data")
+    lines = ["    cf: {name: mf-bias, embedding_size: 4, fit: {epochs: 2, batch_size: 64}}"]
+    lines += ["    also: {name: mf, embedding_size: 4, fit: {epochs: 1, batch_size: 64}}"]
+    genre = "    genre: {name: attribute-tokens, item: genres}"
+    text = SUITE.replace("[[ {item.cf} of", "[[ {item.cf} {item.also} of")
+    found = []
+    for name, block in (("one", [*lines, genre]), ("two", [genre, *reversed(lines)])):
+        head, _, rest = text.partition(lines[0])
+        (tmp_path / f"{name}.yaml").write_text(head + "\n".join(block) + rest.partition(genre)[2], encoding="utf-8")
+        arguments = ("run", f"{name}.yaml", "--only", "t1", "--runs-dir", name, "--threads", "1", "--json")
+        run_dir = Path(json.loads(collm(tmp_path, *arguments))["runs"][0]["run_dir"])
+        found.append((run_dir.name, pl.read_parquet(tmp_path / run_dir / "scores.parquet")["logit"].to_list()))
+    assert found[0] == found[1]

@@ -103,7 +103,7 @@ def recommender(*, own: bool = False) -> Recommender:
     torch.manual_seed(3)
     projectors = {
         "cf": Projector({"user": 6, "item": 6}, HIDDEN, init="torch-default"),
-        "many": Projector(dims, HIDDEN, init="torch-default", n_vectors=counts if own else None),
+        "many": Projector(dims, HIDDEN, init="torch-default", n_vectors=counts if own else {}),
     }
     return Recommender(
         lm, answer=FakeTokenizer().answer, readout="yes_minus_no", encoders=encoders(), projectors=projectors
@@ -115,7 +115,7 @@ def mapped(projector: Projector, side: str, vectors: torch.Tensor, *, own: bool)
     tokens = []
     for place, vector in enumerate(vectors):
         shared = "both" if projector.shared and side != "context" else side
-        first, _, last = projector.mlps[f"{side}-{place}" if own else shared]
+        first, _, last = projector.mlps[f"{side}-{place}" if own and len(vectors) > 1 else shared]
         tokens.append(last.weight @ torch.relu(first.weight @ vector + first.bias) + last.bias)
     return torch.stack(tokens)
 
@@ -199,7 +199,7 @@ def test_groups_name_their_encoder_and_load_again() -> None:
 
 def test_each_side_is_calibrated_for_each_of_its_vectors() -> None:
     projector = Projector({"user": 5, "item": 7}, HIDDEN, n_vectors={"user": 3, "item": 1})
-    assert set(projector.mlps) == {"user-0", "user-1", "user-2", "item-0"}
+    assert set(projector.mlps) == {"user-0", "user-1", "user-2", "item"}
     torch.manual_seed(0)
     user, item = torch.randn(50, 3, 5) * torch.tensor([1.0, 5.0, 9.0])[None, :, None] + 2, torch.randn(50, 7)
     projector.calibrate({"user": user, "item": item}, target_rms=0.1)

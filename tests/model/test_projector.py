@@ -105,3 +105,15 @@ def test_context_has_a_module_of_its_own_where_user_and_item_share_one():
     vectors = torch.randn(3, 4)
     torch.testing.assert_close(projector("context", vectors)[:, 0], projector.mlps["context"](vectors))
     assert not torch.allclose(projector("context", vectors), projector("user", vectors))
+
+
+def test_single_vectors_share_their_mapping_whatever_several_have() -> None:
+    """`mapping.vectors: own` changes sides with several vectors per slot only."""
+    torch.manual_seed(0)
+    shared = Projector({"user": 4, "item": 4}, 8)
+    torch.manual_seed(0)
+    own = Projector({"user": 4, "item": 4}, 8, n_vectors={"user": 1, "item": 1})
+    assert own.shared
+    assert all(torch.equal(tensor, own.state_dict()[name]) for name, tensor in shared.state_dict().items())
+    several = Projector({"user": 4, "item": 4, "context": 4}, 8, n_vectors={"user": 1, "item": 2, "context": 1})
+    assert set(several.mlps) == {"user", "item-0", "item-1", "context"}

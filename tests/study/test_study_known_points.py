@@ -78,6 +78,23 @@ def test_a_point_that_is_added_later_is_the_next(studies: Studies) -> None:
     assert not any(records.DUPLICATE_OF in trial.user_attrs for trial in queue.trials())
 
 
+def test_a_point_that_no_trial_is_left_for_is_said(studies: Studies) -> None:
+    work_off(studies.queue())
+    tried = studies.queue().trials()[0].params
+    known = f"[{{encoder.embedding_size: {tried['encoder.embedding_size']}, encoder.fit.learning_rate: "
+    known += f"{tried['encoder.fit.learning_rate']!r}}}, {{encoder.embedding_size: 4}}]"
+    queue = studies.queue(with_points(known))
+    assert work_off(queue) == []
+    assert queue.untried_note() == (
+        "1 of 2 points of study.enqueue are not tried, since all 6 trials are begun: study.enqueue[1]; "
+        "to try them, set study.trials to 7"
+    )
+    raised = studies.queue(with_points(known).replace("trials: 6", "trials: 7"))
+    assert raised.untried_note() == ""
+    assert work_off(raised)[0]["encoder.embedding_size"] == 4
+    assert raised.untried_note() == ""
+
+
 def test_a_grid_begins_with_its_known_points(studies: Studies) -> None:
     text = STUDY.replace("random, seed: 1", "grid").replace("  trials: 6\n", "")
     text = text.replace("{low: 1.0e-4, high: 1.0e-2, log: true}", "[0.001, 0.01]")
@@ -121,6 +138,11 @@ def test_mistakes_are_located(studies: Studies, entry: str, message: str) -> Non
     text = studies.only_problem(GROUPS.replace("ENQUEUE", entry))
     assert text.startswith("study.yaml:8:")
     assert message in text
+
+
+def test_a_number_as_text_is_named_as_such(studies: Studies) -> None:
+    message = studies.only_problem(with_points('[{encoder.embedding_size: "8"}]'))
+    assert "got '8', must be a number, not text" in message
 
 
 def test_a_point_that_cannot_validate_is_located(studies: Studies) -> None:
