@@ -14,6 +14,7 @@ from collm.runs.records import RunOutcome
 from collm.runs.store import RunFolder
 from collm.spec.contents import run_hash, spec_contents
 from collm.spec.fingerprint import fingerprint
+from collm.spec.metric_entries import entry_name
 from collm.spec.model import ResolvedSpec
 from collm.stages.versions import all_versions
 
@@ -63,7 +64,7 @@ def used_components(spec: ResolvedSpec, registry: Registry) -> list[tuple[Kind, 
     return [
         *((kind, config.name) for kind, config in used),
         *((kind, inner.name) for _, config in used for kind, inner in inner_components(config)),
-        *(("metric", name) for name in spec.evaluate.metrics),
+        *(("metric", entry_name(entry)) for entry in spec.evaluate.metrics),
         *(("encoder", floor.name) for floor in registry.floors()),
     ]
 

@@ -55,6 +55,9 @@ class _Eyes:
             faults["backbone.checkpoint"] = str(error)
         for path, _, config in spec.components():
             faults |= dict(self._once(f"{path} {config!r}", functools.partial(_own_look, config, path)))
+        for number, entry in enumerate(spec.evaluate.metrics):
+            if not isinstance(entry, str):
+                faults |= dict(_own_look(entry, f"evaluate.metrics[{number}]"))
         for each in spec_locations(spec, self._registry):
             if each.is_own:
                 continue

@@ -14,7 +14,8 @@ from collm.contracts.metric import Metric
 from collm.data.slices import slice_masks
 from collm.errors import RunError
 from collm.metrics.evaluate import evaluate
-from collm.stages.evaluate import RESAMPLING_SEED, scored_rows
+from collm.metrics.scored_rows import scored_rows
+from collm.stages.evaluate import RESAMPLING_SEED
 
 SCORES = "scores.parquet"
 FLOORS = "floors.parquet"

@@ -133,6 +133,32 @@ def test_documented_metric_agrees_with_a_count_by_hand(tmp_path: Path, monkeypat
     assert metric.resample(rows, np.array([[2, 0], [0, 2]])).tolist() == [0.0, 1.0]
 
 
+def test_documented_metric_with_a_setting_agrees_with_a_count_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from collm.contracts.metric import ScoredRows
+    from collm.stages.evaluate import build_metrics
+
+    (tmp_path / "collm_mean_popularity.py").write_text(dict(PLUGINS)["metrics.md-1"], encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = build_registry(load_plugins([EntryPoint("m", "collm_mean_popularity", "collm")], strict=True))
+    metrics = build_metrics(["mean-popularity", "mean-popularity@1", "mean-popularity(k=2)"], registry)
+    assert list(metrics) == ["mean-popularity", "mean-popularity@1", "mean-popularity@2"]
+    rows = ScoredRows(
+        user=np.array([7, 7, 7, 3]),
+        label=np.array([0, 1, 0, 1], np.int8),
+        score=np.array([0.9, 0.5, 0.5, 0.2]),
+        item_train_rows=np.array([0, 1, 7, 3]),
+    )
+    # user 7: log2 of 1, 2, 8; the last two are tied. user 3: log2 of 4.
+    values = {label: metric.compute(rows).value for label, metric in metrics.items()}
+    assert values == {"mean-popularity": (4 / 3 + 2) / 2, "mean-popularity@1": 1.0, "mean-popularity@2": (1 + 2) / 2}
+    unknown = ScoredRows(rows.user, rows.label, rows.score)
+    assert metrics["mean-popularity@1"].compute(unknown).reason == "training rows of items are not known"
+
+
 def test_documented_encoder_around_another_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

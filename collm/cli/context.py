@@ -124,6 +124,8 @@ def _warnings(loaded: ResolvedSpec | Suite) -> Iterator[str]:
     for spec in _specs(loaded):
         for _, _, config in spec.components():
             yield from config.warnings()
+        for entry in spec.evaluate.metrics:
+            yield from () if isinstance(entry, str) else entry.warnings()
 
 
 def state_of(context: typer.Context) -> CliState:

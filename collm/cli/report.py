@@ -47,7 +47,10 @@ def report(
         typer.Option(help="Measure the stored scores again under this profile's warm/cold rule; no model is loaded."),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Metrics, separated by commas. Default: those of the runs.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Metrics, separated by commas, e.g. auc,ndcg@10. Default: those of the runs.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Show finished runs side by side: floors, intervals, tests, the paper's numbers, time.
@@ -62,13 +65,14 @@ def report(
     from collm.report.render import terminal_tables
     from collm.report.summary import summarise
     from collm.runs.store import write_atomically
+    from collm.spec.metric_entries import split_metrics
 
     reading = Reading(
         runs_dir, state.registry(), state.build_context(), overrides=overrides or [], only=only or [], cwd=Path.cwd()
     )
     with tempfile.TemporaryDirectory(prefix="collm-report-") as scratch:
         collected = collect(targets, replace(reading, scratch=Path(scratch)))
-        names = [name.strip() for name in metrics.split(",")] if metrics else None
+        names = split_metrics(metrics) if metrics else None
         measure = measure_of(collected, state.registry(), profile=protocol.value if protocol else None, metrics=names)
         summary = summarise(collected, measure, split=split)
         files = {"html": html, "latex": latex, "markdown": markdown, "csv": csv}

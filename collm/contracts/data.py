@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from collm.component import ComponentConfig, location_field
+from collm.component import ComponentConfig, added_field, location_field
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,6 +18,10 @@ SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 Visibility = Literal["all", "strictly-earlier", "as-of-split"]
 SelectedRows = Literal["full", "half", "quarter", "published"]
+# The split by each user's last rows, under one name in every dataset, and what `collm validate` says of it.
+LAST_OUT = "leave-last-out"
+LAST_OUT_LEAKS = "dataset.split leave-last-out lets training rows of some users be later than test rows of others"
+CountedRows = Literal["rows", "positives"]
 # A boolean column that a dataset may add to its table: validation rows that its publishers selected models on.
 PUBLISHED_SELECTION = "published_selection"
 # A boolean column that a dataset may add to its table: rows that never happened, drawn as negatives. They are no
@@ -69,6 +73,60 @@ class RawRowsConfig(DatasetConfig):
         description="Unusable rows (wrong types, missing fields, broken text) that the run accepts and leaves out; "
         "with more it stops. They are listed in `quarantine.csv` with file, line and reason either way.",
     )
+
+
+@dataclass(frozen=True)
+class LastOut:
+    """How leave-last-out splits.
+
+    Attributes:
+        n: Rows per user in test, and as many in validation.
+        of: Which rows are counted: all `rows`, or `positives` (label 1) alone.
+    """
+
+    n: int = 1
+    of: CountedRows = "rows"
+
+
+class LastOutFields(BaseModel):
+    """Fields of settings that offer the split `leave-last-out` (`collm.data.split.split_last_out`)."""
+
+    last_rows: int | None = added_field(
+        None,
+        ge=1,
+        description="leave-last-out: how many of each user's last rows are for test, and as many before them for "
+        "validation; 1 where not given.",
+    )
+    last_of: CountedRows | None = added_field(
+        None,
+        description="leave-last-out: what `last_rows` counts. rows: all; positives: rows of label 1, and rows of label "
+        "0 lie in the split of their time; `rows` where not given.",
+    )
+
+    @property
+    def last_out(self) -> LastOut:
+        """What the fields say, with what is not given filled in."""
+        return LastOut(self.last_rows or 1, self.last_of or "rows")
+
+    def check_last_out(self, split: str, shares: Sequence[str] = ()) -> None:
+        """Refuses fields that the split does not read; for a validator of the settings.
+
+        Args:
+            split: Name of the split that is chosen.
+            shares: Fields of other splits, whose values must be their defaults under leave-last-out.
+
+        Raises:
+            ValueError: Names the field.
+        """
+        own = ("last_rows", "last_of")
+        if split != LAST_OUT and (given := [name for name in own if getattr(self, name) is not None]):
+            raise ValueError(f"{given[0]} belongs to split {LAST_OUT}; with split {split} remove it")
+        fields = type(self).model_fields
+        changed = [name for name in shares if split == LAST_OUT and getattr(self, name) != fields[name].default]
+        if changed:
+            raise ValueError(
+                f"{changed[0]} is not read with split {LAST_OUT}, which takes {' and '.join(own)}; remove it"
+            )
 
 
 @dataclass(frozen=True)

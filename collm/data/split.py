@@ -8,23 +8,17 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 
-from collm.contracts.data import SPLITS
+from collm.contracts.data import SPLITS, LastOut
 from collm.errors import DataError
 
 # Guards the floor against 0.1 * 30 = 3.0000000000000004 and 0.29 * 100 = 28.999999999999996.
 _SHARE_DIGITS = 9
-# Of leave-last-out: one row for test, one for validation, one to learn from.
-_FEWEST_ROWS = 3
 
 PER_USER_NOTE = (
     "split per-user-time: test is each user's last rows, so training rows of some users are later in time than test "
     "rows of others (leakage across users); split global-time has none"
 )
 
-LAST_OUT_NOTE = (
-    "split leave-last-out: test is each user's last row and validation the one before, so training rows of some users "
-    "are later in time than test rows of others (leakage across users); split by quantiles or dates has none"
-)
 RANDOM_NOTE = (
     "split random: rows are drawn without regard to time, so training holds rows later than those of validation and "
     "test (leakage from the future)"
@@ -120,28 +114,70 @@ def split_by_user_time(user: pl.Series, order: pl.Series, *, valid: float, test:
     return frame.select(name.alias("split"))["split"]
 
 
-def split_last_out(user: pl.Series, order: pl.Series) -> pl.Series:
-    """Puts each user's last row into test and the one before it into validation.
+def split_last_out(frame: pl.DataFrame, rule: LastOut) -> tuple[pl.Series, tuple[str, ...]]:
+    """Puts each user's last n rows, or positives, into test and the n before them into validation.
 
-    A user with fewer than 3 rows is in training alone: nothing would be left to learn from.
+    Where positives are counted, rows with label 0 lie in the split of their time: those behind the first positive of
+    test are test rows, those between the first positive of validation and it are validation rows. A user with fewer
+    than 2 n + 1 of what is counted is in training alone: nothing would be left to learn from.
 
     Args:
-        user: User of each row.
-        order: int64 position of the row in its user's history; unique per user.
+        frame: Columns `user`, `order` (place of the row in its user's history, unique per user) and `label` (0 or 1).
+        rule: What is counted, and how many.
 
     Returns:
-        Text column: `train`, `valid` or `test`.
+        Text column `train`, `valid` or `test`, and what every results table must state.
+
+    Raises:
+        DataError: If no user has enough rows.
     """
-    n_rows = pl.len().over("user")
-    from_end = n_rows - pl.col("order").rank("ordinal").over("user")
+    is_counted = pl.lit(True) if rule.of == "rows" else pl.col("label") == 1
+    counted = frame.select("user", "order", is_counted.alias("counted").cast(pl.Int64))
+    later = pl.col("counted").cum_sum(reverse=True).over("user", order_by="order") - pl.col("counted")
+    fewest = 2 * rule.n + 1
     name = (
-        pl.when((n_rows < _FEWEST_ROWS) | (from_end > 1))
+        pl.when((pl.col("counted").sum().over("user") < fewest) | (later >= 2 * rule.n))
         .then(pl.lit("train"))
-        .when(from_end == 0)
-        .then(pl.lit("test"))
-        .otherwise(pl.lit("valid"))
+        .when(later >= rule.n)
+        .then(pl.lit("valid"))
+        .otherwise(pl.lit("test"))
     )
-    return pl.DataFrame({"user": user, "order": order}).select(name.alias("split"))["split"]
+    split = counted.select(name.alias("split"))["split"]
+    of_user = counted.group_by("user").agg(pl.col("counted").sum())["counted"]
+    n_users, n_few = len(of_user), int((of_user < fewest).sum())
+    if n_few == n_users:
+        raise DataError(
+            f"split leave-last-out: none of {n_users} users has {fewest} {rule.of}: {rule.n} for test, {rule.n} for "
+            f"validation and one to learn from; the most are {of_user.max() or 0}: lower last_rows"
+            f"{', count all rows (last_of: rows)' if rule.of == 'positives' else ''} or choose another split"
+        )
+    return split, (_last_out_note(rule), *([_few_rows_note(n_few, n_users, fewest, rule)] if n_few else []))
+
+
+def _last_out_note(rule: LastOut) -> str:
+    several, n = rule.n > 1, rule.n
+    if rule.of == "rows":
+        held = (
+            f"each user's last {f'{n} rows' if several else 'row'} and validation the {n if several else 'one'} before"
+        )
+    else:
+        last = f"last {n} positives" if several else "last positive"
+        before = f"the {n} positives before" if several else "the positive before"
+        held = (
+            f"each user's {last} and the rows with label 0 behind {'the first of them' if several else 'it'}, "
+            f"validation {before} and the rows with label 0 from there up to test"
+        )
+    return (
+        f"split leave-last-out: test is {held}, so training rows of some users can be later in time than test rows of "
+        "others (leakage across users); a split at one moment for all users has none"
+    )
+
+
+def _few_rows_note(n_few: int, n_users: int, fewest: int, rule: LastOut) -> str:
+    return (
+        f"split leave-last-out: {n_few:,} of {n_users:,} users have fewer than {fewest} {rule.of} and are in training "
+        "alone"
+    )
 
 
 def split_at_random(n_rows: int, *, valid: float, test: float, seed: int) -> pl.Series:

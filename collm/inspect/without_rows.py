@@ -12,7 +12,7 @@ import torch
 
 from collm.component import BuildContext, Component
 from collm.contracts.metric import Metric, ScoredRows
-from collm.data.prepared import PreparedData
+from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.errors import RunError
 from collm.inspect.leak_checks import Finding
@@ -115,7 +115,7 @@ def without_rows(
                 "rows": int(mask.sum()),
                 "metrics": evaluate(
                     metrics,
-                    ScoredRows(rows.user[mask], rows.label[mask], score[mask], logit[mask].astype(np.float64)),
+                    _scored(data, rows.take(mask), score[mask], logit[mask]),
                     n_resamples=resamples,
                     seed=RESAMPLING_SEED,
                 ),
@@ -123,3 +123,16 @@ def without_rows(
             for name, mask in kept.items()
         }
     return measured
+
+
+def _scored(data: PreparedData, rows: Rows, score: Array, logit: Array) -> ScoredRows:
+    return ScoredRows(
+        user=rows.user,
+        label=rows.label,
+        score=score,
+        logit=logit.astype(np.float64),
+        item=rows.item,
+        timestamp=rows.timestamp if data.has_times else None,
+        user_train_rows=data.user_train_rows[rows.user],
+        item_train_rows=data.item_train_rows[rows.item],
+    )

@@ -63,23 +63,26 @@ def user_areas(rows: ScoredRows) -> UserValues:
     return UserValues(value=value, usable=usable, n_rows=ties.n_rows, skipped=skipped)
 
 
-def user_gains(rows: ScoredRows) -> UserValues:
-    """NDCG of each user's whole list: binary gains, discount 1 / log2(1 + rank), no cut-off.
+def user_gains(rows: ScoredRows, k: int | None = None) -> UserValues:
+    """NDCG of each user's list: binary gains, discount 1 / log2(1 + rank), 0 behind place k.
 
     Rows with equal scores get the value expected under a random order of them: each place of the tie gains the tie's
     mean label (scikit-learn's `ndcg_score` with `ignore_ties=False`). Users are those of uAUC: two rows, both labels.
 
     Args:
         rows: Checked rows.
+        k: Places that count, of the list and of the best order; None = all.
 
     Returns:
-        The values, in (0, 1] for usable users.
+        The values, in (0, 1] for usable users; in [0, 1] with `k`.
     """
     ties = group_ties(rows)
     usable, skipped = usable_users(ties)
     longest = int(ties.n_rows.max(initial=0))
     # cumulative[k] = sum of the discounts of ranks 1..k
     cumulative = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(longest) + 2.0))])
+    if k is not None:
+        cumulative = cumulative[np.minimum(np.arange(longest + 1), k)]
     best_rank = ties.n_rows[ties.tie_user] - ties.tie_start - ties.tie_rows  # rows above the tie
     discounts = cumulative[best_rank + ties.tie_rows] - cumulative[best_rank]
     gain = np.bincount(

@@ -17,6 +17,7 @@ from collm.report.compare import compare_all
 from collm.report.grid import metric_title
 from collm.report.methods import Method, measured_cells
 from collm.rescore import Measure, same_rows
+from collm.spec.metric_entries import chosen_entries
 from collm.stages.evaluate import build_metrics
 
 ABSENT = "-"
@@ -64,7 +65,7 @@ def difference_table(found: Mapping[str, Any]) -> list[RenderableType]:
         for name, record in records.items():
             gap = f"{record['difference']:+.4f} [{record['low']:+.4f}, {record['high']:+.4f}]"
             values = (f"{record['first']:.4f}", f"{record['second']:.4f}")
-            metrics.add_row(split, metric_title(name), *values, gap)
+            metrics.add_row(split, Text(metric_title(name)), *values, Text(gap))
     head = [Text(f"first:  {found['first']}"), Text(f"second: {found['second']}")]
     return [*head, settings if found["settings"] else Text("the same settings"), metrics, Text(found["note"])]
 
@@ -73,7 +74,9 @@ def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) 
     slices = runs[0].results.metrics[split]
     slice_name = "all" if "all" in slices else next(iter(slices))
     rules = next((run.spec["slices"] for run in runs if "slices" in run.spec), {"warm": "at-least-3", "cold": "rest"})
-    measure = Measure(rules["warm"], rules["cold"], (slice_name,), build_metrics(list(slices[slice_name]), registry))
+    written = [entry for run in runs for entry in run.spec.get("evaluate", {}).get("metrics", ())]
+    metrics = build_metrics(chosen_entries(slices[slice_name], written, registry), registry)
+    measure = Measure(rules["warm"], rules["cold"], (slice_name,), metrics)
     draws: dict[str, dict[str, Any]] = {}
     # The second comes first, so that a positive difference says that it is the higher one.
     for name, run in (("second", runs[1]), ("first", runs[0])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -73,8 +74,9 @@ class Grid:
 
 
 def metric_title(name: str) -> str:
-    """Returns how a metric is written in tables."""
-    return METRIC_TITLES.get(name, name)
+    """Returns how a metric is written in tables: its label with the usual spelling of the name."""
+    base = re.split(r"[@(]", name, maxsplit=1)[0]
+    return METRIC_TITLES.get(base, base) + name.removeprefix(base)
 
 
 def cell_text(cell: Cell) -> str:

@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.metric import Metric
+from collm.metrics.scored_rows import scored_rows
 from collm.metrics.uncertainty import count_units, user_draws, within_bounds
 from collm.report.collect import ReportRun
 from collm.report.compare import Draws, mean_over_seeds
 from collm.report.grid import Cell
 from collm.rescore import Measure, slice_columns
-from collm.stages.evaluate import RESAMPLING_SEED, scored_rows
+from collm.stages.evaluate import RESAMPLING_SEED
 
 # Rows are the same where these are; the counts decide which of them are warm and cold.
 ROW_KEYS = ("split", "row", "user", "item", "label", "user_train_rows", "item_train_rows")

@@ -14,6 +14,7 @@ from collm.report.render import to_html, to_latex, to_markdown
 from collm.report.summary import summarise
 from collm.report.tables import to_csv
 from collm.rescore import Measure
+from collm.spec.metric_entries import chosen_entries, entry_config
 from collm.spec.model import Profile
 from collm.spec.profiles import CHOICES
 from collm.stages.evaluate import build_metrics
@@ -28,7 +29,7 @@ def measure_of(
         collected: The runs.
         registry: Where metrics come from.
         profile: Profile whose warm/cold rule is used; None = the rule of the runs.
-        metrics: Names of metrics; None = those of the first run.
+        metrics: Labels of metrics; None = those of the first run.
 
     Raises:
         UsageError: If no run has rules, or the runs have different ones and no profile decides.
@@ -40,11 +41,17 @@ def measure_of(
     rules = {(run.spec["slices"]["warm"], run.spec["slices"]["cold"]) for run in collected.runs if "slices" in run.spec}
     if profile is None and len(rules) > 1:
         raise UsageError("the runs have different warm/cold rules; choose one for all with --protocol")
+    written = [entry for run in collected.runs for entry in run.spec.get("evaluate", {}).get("metrics", ())]
+    chosen = (
+        chosen_entries(metrics, written, registry)
+        if metrics
+        else [entry_config(entry, registry) for entry in evaluate["metrics"]]
+    )
     return Measure(
         warm=CHOICES["slices.warm"].of(profile) if profile else slices["warm"],
         cold=CHOICES["slices.cold"].of(profile) if profile else slices["cold"],
         slices=tuple(sorted(evaluate["slices"], key=lambda name: name != "all")),
-        metrics=build_metrics(list(metrics) if metrics else evaluate["metrics"], registry),
+        metrics=build_metrics(chosen, registry),
         resamples=evaluate["resamples"],
     )
 

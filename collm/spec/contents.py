@@ -10,6 +10,7 @@ from collm.component import KINDS, BuildContext, Kind, Location, locations
 from collm.files import place_digest
 from collm.registry import Registry
 from collm.spec.fingerprint import fingerprint
+from collm.spec.metric_entries import entry_config, entry_label
 from collm.spec.model import ResolvedSpec
 
 # The dataset hashes it itself: a folder and the zip of the same files are one dataset.
@@ -19,13 +20,12 @@ _HASHED_BY_DATASET = "path"
 def spec_locations(spec: ResolvedSpec, registry: Registry) -> Iterator[Location]:
     """Yields every place that a spec names, fields as dotted paths of the spec.
 
-    Metrics have the settings that the registry gives as their defaults.
+    Those of metrics stand under the metric's label: `evaluate.metrics.LABEL.FIELD`.
     """
     for path, kind, config in spec.components():
         yield from locations(config, kind, f"{path}.")
-    for name in spec.evaluate.metrics:
-        metric = registry.get("metric", name).config(name=name)
-        yield from locations(metric, "metric", f"evaluate.metrics.{name}.")
+    for entry in spec.evaluate.metrics:
+        yield from locations(entry_config(entry, registry), "metric", f"evaluate.metrics.{entry_label(entry)}.")
 
 
 def config_contents(

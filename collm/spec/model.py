@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from collm.component import ComponentConfig, Kind, added_field
 from collm.contracts.backbone import BackboneConfig
 from collm.contracts.data import DatasetConfig, SelectedRows, Visibility
 from collm.contracts.encoder import EncoderConfig
+from collm.contracts.metric import MetricConfig
 from collm.contracts.prompt import PromptConfig
 from collm.contracts.tuning import TuningConfig
 from collm.spec.fingerprint import dump_config, fingerprint
@@ -103,8 +104,11 @@ class EvaluateConfig(Section):
     slices: tuple[Slice, ...] = Field(
         default=("all", "warm", "cold"), min_length=1, description="Parts of each split that are measured."
     )
-    metrics: tuple[str, ...] = Field(
-        default=("auc", "uauc", "ndcg"), min_length=1, description="Names of metric components."
+    metrics: tuple[str | SerializeAsAny[MetricConfig], ...] = Field(
+        default=("auc", "uauc", "ndcg"),
+        min_length=1,
+        description="Metrics: names, `name@k`, or mappings of `name` and the metric's fields, e.g. "
+        "[auc, ndcg@10, {name: ndcg, k: 5}].",
     )
     resamples: int = Field(
         default=1000, ge=0, description="User-clustered bootstrap resamples behind each 95% interval; 0 = no interval."

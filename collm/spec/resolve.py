@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from collm.component import Component, Kind
-from collm.errors import Problem, SpecError, UnknownName
+from collm.errors import Problem, SpecError
 from collm.registry import Registry
 from collm.spec.component_config import ConfigReader, fill_component, fill_section, find_component, section_names
+from collm.spec.metric_entries import read_entries, with_names_alone
 from collm.spec.model import (
     COMPONENT_SECTIONS,
     CORE_SECTIONS,
@@ -84,11 +85,11 @@ class _Resolution:
             if isinstance(node.value, Mapping):
                 node = fill_section(section, model, node, profile, names)
             self._put((section,), node)
-            self.configs[section] = self.reader.read(model, node, (section,))
+            self.configs[section] = self.reader.read(model, with_names_alone(node), (section,))
         for section in COMPONENT_SECTIONS:
             self._read_component(cast(Kind, section), profile, names)
         self.configs[ENCODERS] = self._read_encoders(profile, names)
-        self._check_metrics()
+        self._read_metrics()
         self._check_rules()
         if self.problems:
             raise SpecError(in_file_order(self.problems))
@@ -167,22 +168,16 @@ class _Resolution:
         self._put(path, node)
         return self.reader.read(component.config, node, path)
 
-    def _check_metrics(self) -> None:
+    def _read_metrics(self) -> None:
+        """Puts the metrics' own settings where the section's check had text alone."""
         evaluate: EvaluateConfig | None = self.configs["evaluate"]
-        names: Sequence[object] = () if evaluate is None else evaluate.metrics
         written = self.root.find(("evaluate", "metrics"))
-        if evaluate is None and written is not None and isinstance(written.value, tuple):
-            # A mistake in another field of the section must not hide a misspelled metric.
-            names = [node.value for node in written.value]
-        for index, name in enumerate(names):
-            if not isinstance(name, str):
-                continue
-            try:
-                self.registry.get("metric", name)
-            except UnknownName as error:
-                path = ("evaluate", "metrics", index)
-                place = self.root.nearest(path).place
-                self.problems.append(place.problem(error.problems[0].message, dotted(path)))
+        if written is None:
+            written = from_plain(EvaluateConfig.model_fields["metrics"].default, self.root.place)
+        # Read even where another field of the section has a mistake, which must not hide a misspelled metric.
+        entries = read_entries(written, self.reader, ("evaluate", "metrics"))
+        if evaluate is not None:
+            self.configs["evaluate"] = evaluate.model_copy(update={"metrics": entries})
 
     def _check_rules(self) -> None:
         given = frozenset(key for key in (*COMPONENT_SECTIONS, ENCODERS) if key in self.root.fields)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from collm.component import Component
 from collm.errors import Problem
 from collm.registry import Registry
+from collm.spec.metric_entries import entry_label
 from collm.spec.model import ENCODERS, EvaluateConfig
 from collm.spec.node import Node
 
@@ -161,7 +162,8 @@ def nothing_is_evaluated_twice(draft: Draft) -> Iterator[Problem]:
         return
     for field in ("splits", "slices", "metrics"):
         seen: set[str] = set()
-        for index, name in enumerate(getattr(draft.evaluate, field)):
+        for index, entry in enumerate(getattr(draft.evaluate, field)):
+            name = entry_label(entry)
             if name in seen:
                 place = draft.root.nearest(("evaluate", field, index)).place
                 yield place.problem(f"'{name}' is given twice", f"evaluate.{field}[{index}]")

@@ -31,7 +31,7 @@ NAME_FILLED = "x-collm-name-filled"
 
 def json_schema(registry: Registry) -> Schema:
     """Returns the schema of a spec or, where the file has `base`, of a suite, with `study` too of a study."""
-    components = [component for component in registry.components() if component.kind != "metric"]
+    components = list(registry.components())
     models: list[type[BaseModel]] = [Head, *CORE_SECTIONS.values(), StudySection]
     models += [component.config for component in components]
     unique = list(dict.fromkeys(models))
@@ -39,8 +39,7 @@ def json_schema(registry: Registry) -> Schema:
     bodies = {model: _body(references[(model, "validation")], shared["$defs"]) for model in unique}
     defs: Schema = dict(shared["$defs"])
     defs |= {_key(component): _component_schema(component, bodies[component.config]) for component in components}
-    kinds = [kind for kind in KINDS if kind != "metric"]
-    defs |= {f"section.{kind}": _choice(kind, registry) for kind in kinds}
+    defs |= {f"section.{kind}": _choice(kind, registry) for kind in KINDS}
     defs["spec"] = _spec_schema(bodies, registry)
     defs["suite"] = _suite_schema(registry)
     defs["study"] = _study_schema(bodies[StudySection])
@@ -132,7 +131,12 @@ def _spec_schema(bodies: Mapping[type[BaseModel], Schema], registry: Registry) -
 def _with_metrics(body: Schema, registry: Registry) -> Schema:
     if "metrics" not in body["properties"]:
         return body
-    items = {"items": {"enum": list(registry.names("metric"))}}
+    metrics = registry.components("metric")
+    texts = [{"const": each.name, "description": each.summary} for each in metrics]
+    # Names are lower-case letters, digits and hyphens, which mean nothing else in a pattern.
+    forms = [(each, r"(@.+|\(.*\))" if "k" in each.config.model_fields else r"\(.*\)") for each in metrics]
+    with_settings = [{"type": "string", "pattern": f"^{each.name}{form}$"} for each, form in forms]
+    items = {"items": {"anyOf": [*texts, *with_settings, {"$ref": "#/$defs/section.metric"}]}}
     return {**body, "properties": {**body["properties"], "metrics": {**body["properties"]["metrics"], **items}}}
 
 

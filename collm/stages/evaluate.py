@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from collm.contracts.metric import Metric, ScoredRows
+from collm.contracts.metric import Metric, metric_label
 from collm.data.columns import as_series
 from collm.data.prepared import PreparedData, Rows
 from collm.data.slices import slice_masks
@@ -19,8 +19,11 @@ from collm.errors import RunError
 from collm.files import replacing, write_atomically
 from collm.metrics.evaluate import evaluate
 from collm.metrics.score_notes import rounded_logits
+from collm.metrics.scored_rows import scored_rows
 from collm.registry import Registry
 from collm.spec.contents import config_contents
+from collm.spec.fingerprint import config_payload
+from collm.spec.metric_entries import MetricEntry, entry_config
 from collm.spec.model import ResolvedSpec
 from collm.stages.stage import RunContext, StageResult
 from collm.stages.versions import version_of
@@ -116,11 +119,11 @@ def evaluate_model(
 
 def _metrics_payload(run: RunContext, scoring: StageResult) -> dict[str, Any]:
     spec = run.spec
-    configs = [run.registry.get("metric", name).config(name=name) for name in spec.evaluate.metrics]
+    configs = [entry_config(entry, run.registry) for entry in spec.evaluate.metrics]
     return {
         "scores": scoring.fingerprint,
         "slices": spec.slices.model_dump(mode="json"),
-        "evaluate": spec.evaluate.model_dump(mode="json"),
+        "evaluate": config_payload(spec.evaluate),
         "plugins": [run.code("metric", config) for config in configs],
         "files": [config_contents(config, "metric") for config in configs],
         "version": version_of("metrics"),
@@ -160,6 +163,7 @@ def scores_frame(spec: ResolvedSpec, data: PreparedData, logits: Mapping[str, Ar
                     "user_train_rows": data.user_train_rows[rows.user],
                     "item_train_rows": data.item_train_rows[rows.item],
                     **masks,
+                    "timestamp": pl.Series(rows.timestamp if data.has_times else [None] * len(rows), dtype=pl.Int64),
                 }
             )
         )
@@ -191,13 +195,21 @@ def floor_notes(floors: Mapping[str, Evaluated]) -> list[str]:
     return notes
 
 
-def build_metrics(names: Sequence[str], registry: Registry) -> dict[str, Metric]:
-    """Builds metrics by name, with their default settings."""
-    metrics = {}
-    for name in names:
-        component = registry.get("metric", name)
-        metrics[name] = component.load_factory()(component.config(name=name))
-    return metrics
+def build_metrics(entries: Iterable[MetricEntry], registry: Registry) -> dict[str, Metric]:
+    """Builds metrics.
+
+    Args:
+        entries: Those of a resolved spec, or texts as a user writes them.
+        registry: Where they are looked up.
+
+    Returns:
+        Label -> metric.
+
+    Raises:
+        SpecError: If there is no such metric, or it does not take the settings.
+    """
+    configs = [entry_config(entry, registry) for entry in entries]
+    return {metric_label(each): registry.get("metric", each.name).load_factory()(each) for each in configs}
 
 
 def _score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:
@@ -228,26 +240,6 @@ def _read_logits(path: Path, splits: Sequence[str], data: PreparedData) -> dict[
 def _slices(spec: ResolvedSpec, data: PreparedData, rows: Rows) -> dict[str, Array]:
     masks = slice_masks(rows, data.user_train_rows, data.item_train_rows, warm=spec.slices.warm, cold=spec.slices.cold)
     return {name: masks[name] for name in spec.evaluate.slices}
-
-
-def scored_rows(frame: pl.DataFrame) -> ScoredRows:
-    """Returns users, labels, scores and logits of rows of `scores.parquet` as arrays.
-
-    Users are numbered by length of the raw id, then the id itself, so that a report resamples the same users as the
-    run that wrote the scores did, whatever their dense ids were.
-
-    Args:
-        frame: Rows with the columns `user`, `label`, `score`, `logit`.
-    """
-    users = frame["user"].unique()
-    order = users.to_frame("user").sort(pl.col("user").str.len_chars(), "user").with_row_index("code")
-    codes = frame.select("user").join(order, on="user", how="left", maintain_order="left")["code"]
-    return ScoredRows(
-        user=codes.to_numpy().astype(np.int64),
-        label=frame["label"].to_numpy(),
-        score=frame["score"].to_numpy(),
-        logit=None if frame["logit"].null_count() else frame["logit"].cast(pl.Float64).to_numpy(),
-    )
 
 
 def _metrics(spec: ResolvedSpec, data: PreparedData, split: str, logits: Array, registry: Registry) -> dict[str, Any]:

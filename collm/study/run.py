@@ -16,6 +16,7 @@ from collm.look import look_around
 from collm.registry import Registry
 from collm.runs.environment import UNRECORDED, Provenance
 from collm.runs.records import RunOutcome
+from collm.spec.metric_entries import entry_name
 from collm.spec.model import ResolvedSpec
 from collm.study import records
 from collm.study.carry_over import continue_where_it_fits
@@ -124,7 +125,7 @@ def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) 
 def _modules(specs: Sequence[ResolvedSpec], registry: Registry) -> tuple[str, ...]:
     """Returns what the fork server loads once for all trials: runner, plugins, the components that are used."""
     used = {(kind, config.name) for spec in specs for _, kind, config in spec.components()}
-    used |= {("metric", name) for spec in specs for name in spec.evaluate.metrics}
+    used |= {("metric", entry_name(entry)) for spec in specs for entry in spec.evaluate.metrics}
     used |= {("encoder", floor.name) for floor in registry.floors()}
     factories = {registry.get(kind, name).factory.partition(":")[0] for kind, name in used}
     plugins = {registry.origin(each.kind, each.name).module for each in registry.components()}

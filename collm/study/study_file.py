@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from collm.contracts.metric import metric_label
 from collm.contracts.search import PrunerConfig, SamplerConfig
 from collm.errors import Problem, SpecError
 from collm.registry import Registry
 from collm.runs.records import TRAINING, RunResults
 from collm.spec.component_config import ConfigReader
+from collm.spec.metric_entries import entry_config, entry_label
 from collm.spec.model import ResolvedSpec
 from collm.spec.node import Node, Place, from_plain
 from collm.spec.override import apply_overrides
@@ -42,7 +45,7 @@ class Objective:
     Attributes:
         text: As written, e.g. `valid.warm.auc`.
         slice_name: E.g. `all`; empty for a cost.
-        metric: Metric name; empty for a cost.
+        metric: Label of the metric; empty for a cost.
         direction: Whether more or less is better.
     """
 
@@ -212,7 +215,9 @@ def _objective(text: str, direction: Direction | None, registry: Registry) -> Ob
             raise ValueError(f"'{text}' is a cost: its direction is minimize")
         return Objective(text, "", "", "minimize")
     split, _, rest = text.partition(".")
-    slice_name, _, metric = rest.rpartition(".")
+    # Settings of a metric may hold points: valid.all.fbeta(beta=0.5).
+    slice_name = re.split(r"[@(]", rest, maxsplit=1)[0].rpartition(".")[0]
+    metric = rest.removeprefix(f"{slice_name}.") if slice_name else rest
     if split in ("test", "train"):
         why = "the test split is for the final number only" if split == "test" else "training rows say nothing"
         raise ValueError(f"'{text}': {why}; search on validation rows: {SPLIT}.{rest or 'auc'}")
@@ -222,10 +227,11 @@ def _objective(text: str, direction: Direction | None, registry: Registry) -> Ob
     if slice_name and slice_name not in _SLICES:
         raise ValueError(f"'{text}': unknown slice '{slice_name}'; slices: {', '.join(_SLICES)}")
     try:
-        component = registry.get("metric", metric)
+        config = entry_config(metric, registry)
     except SpecError as error:
         raise ValueError(f"'{text}': {error.problems[0].message}") from error
-    better = component.load_factory()(component.config(name=metric)).higher_is_better
+    metric = metric_label(config)
+    better = registry.get("metric", config.name).load_factory()(config).higher_is_better
     natural: Direction = "maximize" if better else "minimize"
     if direction not in (None, natural):
         word = "larger" if better else "smaller"
@@ -238,7 +244,7 @@ def unproduced(file: StudyFile, spec: ResolvedSpec) -> list[Problem]:
     found = []
     for objective, each in zip(file.objectives, _items(file.node.fields["objective"]), strict=True):
         for field, name in (("slices", objective.slice_name), ("metrics", objective.metric)):
-            known = getattr(spec.evaluate, field)
+            known = [entry_label(entry) for entry in getattr(spec.evaluate, field)]
             if name and name not in known:
                 message = (
                     f"'{objective.text}': the base does not measure '{name}'; its evaluate.{field} are "

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from collm.contracts.metric import Metric, MetricValue, ScoredRows
+from collm.component import locations
+from collm.contracts.metric import Metric, MetricConfig, MetricValue, ScoredRows, metric_label
 from collm.errors import DataError
+from collm.spec.component_config import component_config
+from collm.spec.metric_entries import parse_metric
 from collm.testing.component_suite import ComponentContract, expect
 
 TOLERANCE = 1e-9
+OPTIONAL = ("item", "timestamp", "user_train_rows", "item_train_rows")
 
 
 class MetricContract(ComponentContract):
@@ -23,21 +27,37 @@ class MetricContract(ComponentContract):
         return metric
 
     def rows(self, seed: int = 0) -> ScoredRows:
-        """Returns 120 rows of 15 users with tied scores in (0, 1); user ids are neither dense nor sorted."""
+        """Returns 120 rows of 15 users and 40 items with tied scores in (0, 1); ids are neither dense nor sorted."""
         generator = np.random.default_rng(seed)
         user = generator.choice(np.arange(100, 1600, 100), size=120)
         label = generator.integers(0, 2, size=120).astype(np.int8)
         score = np.clip(np.round(0.3 * label + generator.random(120), 1), 0.05, 0.95)
-        return ScoredRows(user=user, label=label, score=score)
+        item = generator.choice(np.arange(5, 405, 10), size=120)
+        return ScoredRows(
+            user=user,
+            label=label,
+            score=score,
+            item=item,
+            timestamp=1_500_000_000 + generator.integers(0, 10**7, size=120),
+            user_train_rows=user // 100 % 6,
+            item_train_rows=7 * item % 23,
+        )
 
     def test_value_counts_and_direction(self) -> None:
-        """A value is finite and counts what it averages over; better scores give the better value."""
+        """A value is finite and counts what it averages over; better scores give the better value.
+
+        Of a metric with `reads_labels = False`, other labels give the same value.
+        """
         metric, rows = self.build(), self.rows()
         expect(metric.unit in ("rows", "users"), f"unit '{metric.unit}' must be 'rows' or 'users'")
         value = self._value(metric, rows)
         limit = len(rows.user) if metric.unit == "rows" else len(np.unique(rows.user))
         n_used = metric.compute(rows).n
         expect(0 < n_used <= limit, f"n={n_used} of {limit} {metric.unit}")
+        if not getattr(metric, "reads_labels", True):
+            other = self._value(metric, replace(rows, label=1 - rows.label))
+            expect(abs(other - value) <= TOLERANCE, f"reads_labels=False, but other labels turn {value} into {other}")
+            return
         perfect = self._value(metric, replace(rows, score=0.05 + 0.9 * rows.label))
         wrong = self._value(metric, replace(rows, score=0.95 - 0.9 * rows.label))
         best, worst = (perfect, wrong) if metric.higher_is_better else (wrong, perfect)
@@ -51,9 +71,39 @@ class MetricContract(ComponentContract):
         """Shuffled rows and renamed users give the same value."""
         metric, rows = self.build(), self.rows()
         order = np.random.default_rng(1).permutation(len(rows.user))
-        shuffled = ScoredRows(user=-7 * rows.user[order], label=rows.label[order], score=rows.score[order])
+        shuffled = _take(rows, order, user=-7 * rows.user[order])
         one, two = self._value(metric, rows), self._value(metric, shuffled)
         expect(abs(one - two) <= TOLERANCE, f"value {one} became {two} after shuffling rows and renaming users")
+
+    def test_names_of_items_do_not_matter(self) -> None:
+        """Renamed items give the same value."""
+        metric, rows = self.build(), self.rows()
+        assert rows.item is not None
+        one, two = self._value(metric, rows), self._value(metric, replace(rows, item=3 - 2 * rows.item))
+        expect(abs(one - two) <= TOLERANCE, f"value {one} became {two} after renaming items")
+
+    def test_what_is_not_known_is_no_crash(self) -> None:
+        """Without items, times or training counts there is a value, or none with a reason and NaN resamples."""
+        metric, rows = self.build(), self.rows()
+        weights = np.ones((2, len(np.unique(rows.user))), dtype=np.int64)
+        for name in OPTIONAL:
+            absent: dict[str, Any] = {name: None}
+            found = metric.compute(replace(rows, **absent))
+            _check_null_or_number(found, f"without {name}")
+            if found.value is None:
+                resampled = metric.resample(replace(rows, **absent), weights)
+                expect(bool(np.isnan(resampled).all()), f"without {name}: no value, but resamples {resampled}, not NaN")
+
+    def test_label_reads_back(self) -> None:
+        """The name in results, e.g. `ndcg@10`, read as an entry of `evaluate.metrics` gives the settings again."""
+        config = self.make_config()
+        assert isinstance(config, MetricConfig)
+        if any(locations(config, "metric")):
+            return  # a label does not tell where a file lies
+        label = metric_label(config)
+        name, settings = parse_metric(label)
+        read = component_config(self.component, settings, self.known_components())
+        expect(name == config.name and read == config, f"label {label} reads as {read}, which is not {config}")
 
     def test_nan_and_infinite_scores_are_errors(self) -> None:
         """A score that is no number raises DataError, in `compute` and in `resample`."""
@@ -69,7 +119,7 @@ class MetricContract(ComponentContract):
     def test_no_usable_rows_is_null_with_a_reason(self) -> None:
         """No rows give value None, n = 0 and a reason; one class gives a number or a reason, never NaN."""
         metric, rows = self.build(), self.rows()
-        nothing = ScoredRows(user=rows.user[:0], label=rows.label[:0], score=rows.score[:0])
+        nothing = _take(rows, np.arange(0), user=rows.user[:0])
         found = metric.compute(nothing)
         expect(
             found.value is None and found.n == 0 and bool(found.reason),
@@ -93,7 +143,7 @@ class MetricContract(ComponentContract):
             copies = [(copy, np.flatnonzero(weight[index] > copy)) for copy in range(4)]
             taken = np.concatenate([positions for _, positions in copies])
             names = np.concatenate([rows.user[positions] + 10_000 * copy for copy, positions in copies])
-            wanted = self._value(metric, ScoredRows(user=names, label=rows.label[taken], score=rows.score[taken]))
+            wanted = self._value(metric, _take(rows, taken, user=names))
             fault = f"resample {place} gave {found[place]}, repeating the drawn users' rows gives {wanted}"
             expect(abs(found[place] - wanted) <= TOLERANCE, fault)
 
@@ -101,6 +151,11 @@ class MetricContract(ComponentContract):
         found = metric.compute(rows)
         expect(found.value is not None, f"no value on usable rows: {found.reason}")
         return float(found.value)  # type: ignore[arg-type]
+
+
+def _take(rows: ScoredRows, positions: np.ndarray[Any, Any], *, user: np.ndarray[Any, Any]) -> ScoredRows:
+    optional = {name: getattr(rows, name)[positions] for name in OPTIONAL}
+    return ScoredRows(user=user, label=rows.label[positions], score=rows.score[positions], **optional)
 
 
 def _check_null_or_number(found: MetricValue, where: str) -> None:

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from collm.component import added_field, location_field
-from collm.contracts.data import RawRowsConfig
+from collm.contracts.data import LAST_OUT, LAST_OUT_LEAKS, LastOutFields, RawRowsConfig
 
 Duplicates = Literal["keep-last", "keep-all"]
 FilterRule = Literal["k-core", "more-than-once"]
-SplitRule = Literal["shares", "held-out"]
+SplitRule = Literal["shares", "held-out", "leave-last-out"]
 ItemAttribute = Literal["category", "brand", "description", "price"]
 CutDay = Literal["divided", "whole"]
 Release = Literal["2014-all", "2014-5-core", "2018-all", "2018-5-core", "2023-all"]
@@ -29,7 +29,7 @@ NO_RECIPE = (
 )
 
 
-class AmazonConfig(RawRowsConfig):
+class AmazonConfig(LastOutFields, RawRowsConfig):
     """Reviews and metadata of one category as published: JSON lines, gz or not, of 2014, 2018 or 2023."""
 
     path: Path | None = location_field(
@@ -74,7 +74,8 @@ class AmazonConfig(RawRowsConfig):
     split: SplitRule = Field(
         default="shares",
         description="shares: two moments for all, by `valid_share` and `test_share`; held-out: reviews from "
-        "`held_out_from` on are halved by time into validation and test.",
+        "`held_out_from` on are halved by time into validation and test; leave-last-out: each user's last `last_rows` "
+        "(leaks across users).",
     )
     valid_share: float = Field(default=0.1, gt=0, lt=1, description="Share of reviews in validation (split shares).")
     test_share: float = Field(default=0.1, gt=0, lt=1, description="Share of reviews in test (split shares).")
@@ -129,6 +130,15 @@ class AmazonConfig(RawRowsConfig):
         return value
 
     @model_validator(mode="after")
+    def _split_reads_its_fields(self) -> AmazonConfig:
+        self.check_last_out(self.split, shares=("valid_share", "test_share"))
+        if self.split == LAST_OUT and self.held_out_from is not None:
+            raise ValueError(
+                f"held_out_from belongs to split held-out; with split {LAST_OUT} write held_out_from: null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _days_in_order(self) -> AmazonConfig:
         if self.split == "held-out" and self.held_out_from is None:
             raise ValueError("split held-out needs held_out_from, the first day after training")
@@ -142,6 +152,10 @@ class AmazonConfig(RawRowsConfig):
             if day >= later_day:
                 raise ValueError(f"{name} {day} must be before {later} {later_day}")
         return self
+
+    def warnings(self) -> tuple[str, ...]:
+        """Returns how the split leaks, where it does."""
+        return (LAST_OUT_LEAKS,) if self.split == LAST_OUT else ()
 
     def recipe_notes(self) -> tuple[str, ...]:
         """Returns what every results table must state of the recipe itself."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from collm.component import BuildContext
-from collm.contracts.data import InteractionTable
-from collm.data.split import split_by_global_time
+from collm.contracts.data import LAST_OUT, InteractionTable
+from collm.data.split import split_by_global_time, split_last_out
 from collm.data.table import Attributes, Recipe, build_table, with_order
 from collm.errors import DataError
 from collm.fetching.fetched import fetched_paths
@@ -104,10 +104,11 @@ class AmazonSource:
         bad.check()
         reviews, notes = self._used(reviews, listed, found)
         titles, title_notes = self._titles(listed, reviews)
-        split, split_note = self._split(reviews)
         label = (pl.col("rating") > config.positive_above).cast(pl.Int8).alias("label")
         finer = with_order(reviews.select("user", pl.col("moment").alias("timestamp"), "row"))
-        frame = reviews.with_columns(label, split.alias("split"), finer["order"]).drop("moment")
+        frame = reviews.with_columns(label, finer["order"])
+        split, split_note = self._split(frame)
+        frame = frame.with_columns(split.alias("split")).drop("moment")
         table_1, expected = self._expected(found)
         notes = (*config.recipe_notes(), *table_1, *notes, *split_note, *title_notes, *bad.notes())
         known = Attributes(items=self._attributes(found, frame["item"]))
@@ -192,6 +193,8 @@ class AmazonSource:
 
     def _split(self, reviews: pl.DataFrame) -> tuple[pl.Series, tuple[str, ...]]:
         config = self._config
+        if config.split == LAST_OUT:
+            return split_last_out(reviews, config.last_out)
         if config.split == "shares":
             shares = {"valid": config.valid_share, "test": config.test_share}
             return split_by_global_time(reviews["timestamp"], **shares), ()

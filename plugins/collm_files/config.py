@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from collm.component import added_field, is_address, location_field
-from collm.contracts.data import RawRowsConfig
+from collm.contracts.data import LAST_OUT, LAST_OUT_LEAKS, RawRowsConfig
 from collm.fetching.addresses import address_fault, address_name
 from collm_files.rules import DEFAULT_SHARE, IMPLICIT, NEEDS_TIMES, Columns, FilterRule, LabelRule, SplitRule
 
@@ -30,7 +30,6 @@ ORDER_IS_TIME = (
 FILTER_LOOKS_AHEAD = (
     "dataset.filter counts the rows of all splits: which training rows are kept depends on rows that are later"
 )
-LAST_OUT_LEAKS = "dataset.split leave-last-out lets training rows of some users be later than test rows of others"
 RANDOM_LEAKS = "dataset.split random puts rows into training that are later than test rows"
 
 
@@ -204,9 +203,9 @@ class FilesConfig(RawRowsConfig):
             raise ValueError("{by: column} needs columns.split: the file's name of that column")
         if value.by in NEEDS_TIMES and columns.timestamp is None:
             is_ordered = info.data.get("file_order") == "time"
-            if value.by == "leave-last-out" and is_ordered:
+            if value.by == LAST_OUT and is_ordered:
                 return value
-            unless = ", or `file_order: time` where that is known" if value.by == "leave-last-out" else ""
+            unless = ", or `file_order: time` where that is known" if value.by == LAST_OUT else ""
             raise ValueError(
                 f"{{by: {value.by}}} needs columns.timestamp{unless}; without times only {{by: column}}, {{by: files}} "
                 "and {by: random} are possible, and history follows the order of the file"
@@ -236,7 +235,7 @@ class FilesConfig(RawRowsConfig):
             found.append(ORDER_IS_TIME if self.file_order == "time" else NO_TIMES)
         if self.filter is not None:
             found.append(FILTER_LOOKS_AHEAD)
-        leaks = {"leave-last-out": LAST_OUT_LEAKS, "random": RANDOM_LEAKS}
+        leaks = {LAST_OUT: LAST_OUT_LEAKS, "random": RANDOM_LEAKS}
         return (*found, *(text for rule, text in leaks.items() if rule == self.split.by and self.columns.timestamp))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from collm.component import added_field
+from collm.contracts.data import LAST_OUT, LastOutFields
 
 DEFAULT_SHARE = 0.1
 HOW_POSITIVES = "label: {from: positives, negatives: {per_positive: 1, by: uniform, seed: 0}}"
@@ -172,21 +173,21 @@ else:
 _TAKES = {
     "quantiles": ("valid", "test"),
     "dates": ("valid_from", "test_from"),
-    "leave-last-out": (),
+    LAST_OUT: ("last_rows", "last_of"),
     "column": (),
     "random": ("valid", "test", "seed"),
     "files": ("valid", "seed"),
 }
-NEEDS_TIMES = ("quantiles", "dates", "leave-last-out")
+NEEDS_TIMES = ("quantiles", "dates", LAST_OUT)
 
 
-class SplitRule(_Part):
+class SplitRule(LastOutFields, _Part):
     """Which rows are for training, validation and test."""
 
     by: Literal["quantiles", "dates", "leave-last-out", "column", "random", "files"] = Field(
         description="quantiles: the newest rows of all, at two moments; dates: at two UTC midnights; leave-last-out: "
-        "each user's last row (leaks across users); column: `columns.split`; random: whatever the time (leaks); files: "
-        "`interactions` is training, `valid_interactions` and `test_interactions` are the other splits."
+        "each user's last `last_rows` (leaks); column: `columns.split`; random: whatever the time (leaks); "
+        "files: `interactions` is training, `valid_interactions` and `test_interactions` are the other splits."
     )
     valid: float | None = Field(
         default=None,
@@ -205,7 +206,7 @@ class SplitRule(_Part):
     @model_validator(mode="after")
     def _fields_fit(self) -> SplitRule:
         takes = _TAKES[self.by]
-        other = [name for name in ("valid", "test", "valid_from", "test_from", "seed") if name not in takes]
+        other = [name for name in type(self).model_fields if name not in ("by", *takes)]
         if given := [name for name in other if getattr(self, name) is not None]:
             raise ValueError(f"{{by: {self.by}}} takes {', '.join(takes) or 'nothing else'}; remove {', '.join(given)}")
         if self.by == "dates":

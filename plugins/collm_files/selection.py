@@ -6,10 +6,9 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from collm.contracts.data import SPLITS
+from collm.contracts.data import LAST_OUT, SPLITS
 from collm.data.negatives import draw_negatives, notes_of
 from collm.data.split import (
-    LAST_OUT_NOTE,
     RANDOM_NOTE,
     split_at_random,
     split_by_dates,
@@ -104,20 +103,20 @@ def split_rows(frame: pl.DataFrame, config: FilesConfig) -> Noted:
     """
     frame = _ordered(frame)
     rule, time = config.split, frame["timestamp"]
+    notes: tuple[str, ...] = (RANDOM_NOTE,) if rule.by == "random" else ()
     if rule.by == "quantiles":
         split = split_by_global_time(time, valid=rule.valid or 0.0, test=rule.test or 0.0)
     elif rule.by == "dates":
         assert rule.valid_from is not None and rule.test_from is not None
         split = split_by_dates(time, train=_START, valid=rule.valid_from, test=rule.test_from, end=_END)
-    elif rule.by == "leave-last-out":
-        split = split_last_out(frame["user"], frame["order"])
+    elif rule.by == LAST_OUT:
+        split, notes = split_last_out(frame, rule.last_out)
     elif rule.by == "random":
         shares = {"valid": rule.valid or 0.0, "test": rule.test or 0.0}
         split = split_at_random(frame.height, **shares, seed=rule.seed or 0)
     else:
         split = frame["split"]
     frame = frame.with_columns(split.alias("split"))
-    notes: tuple[str, ...] = {"leave-last-out": (LAST_OUT_NOTE,), "random": (RANDOM_NOTE,)}.get(rule.by, ())
     if rule.by == "files":
         frame, notes = _by_files(frame, config)
     _check_splits(frame, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from collm.metrics.classification import (
 )
 from collm.metrics.grouping import Floats, check_rows
 from collm.metrics.per_user import UserValues, user_areas, user_gains
+from collm_metrics.config import NdcgConfig
 
 
 class AreaUnderCurve:
@@ -140,10 +142,9 @@ def build_gauc(config: MetricConfig) -> Metric:
     return UserMean(user_areas, by_rows=True)
 
 
-def build_ndcg(config: MetricConfig) -> Metric:
+def build_ndcg(config: NdcgConfig) -> Metric:
     """Builds `ndcg`."""
-    del config
-    return UserMean(user_gains)
+    return UserMean(functools.partial(user_gains, k=config.k))
 
 
 def build_logloss(config: MetricConfig) -> Metric:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -61,7 +62,7 @@ def run_finished(run_dir: Path, results: dict[str, Any]) -> None:
     if client is None:
         return
     final = {
-        f"{split}.{part}.{name}": record["value"]
+        f"{split}.{part}.{_plain(name)}": record["value"]
         for split, slices in results["metrics"].items()
         for part, metrics in slices.items()
         for name, record in metrics.items()
@@ -93,6 +94,11 @@ def _log(client: MlflowClient, run_id: str, values: Mapping[str, float], step: i
 
     now = int(1000 * time.time())
     client.log_batch(run_id, metrics=[Metric(name, float(value), now, step) for name, value in values.items()])
+
+
+def _plain(label: str) -> str:
+    """Returns a metric's label in the characters that MLflow takes: `ndcg@10` as `ndcg_at_10`."""
+    return re.sub(r"[^\w. /-]+", "_", label.replace("@", "_at_")).strip("_")
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

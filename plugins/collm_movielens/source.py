@@ -9,8 +9,8 @@ from datetime import date
 import polars as pl
 
 from collm.component import BuildContext
-from collm.contracts.data import InteractionTable
-from collm.data.split import PER_USER_NOTE, split_by_dates, split_by_global_time, split_by_user_time
+from collm.contracts.data import LAST_OUT, InteractionTable
+from collm.data.split import PER_USER_NOTE, split_by_dates, split_by_global_time, split_by_user_time, split_last_out
 from collm.data.table import NO_ATTRIBUTES, Attributes, Recipe, build_table, with_label, with_order
 from collm.errors import DataError
 from collm.fetching.fetched import fetched_paths
@@ -218,6 +218,9 @@ def split_table(
         expected = PAPER_COUNTS if expected else {}
     elif config.split == "global-time":
         raw = raw.with_columns(split_by_global_time(raw["timestamp"], **shares))
+    elif config.split == LAST_OUT:
+        split, notes = split_last_out(raw, config.last_out)
+        raw = raw.with_columns(split)
     else:
         raw = raw.with_columns(split_by_user_time(raw["user"], raw["order"], **shares))
         notes = (PER_USER_NOTE,)

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from collm.component import component_field
+from collm.component import added_field, component_field
 from collm.contracts.backbone import BackboneConfig
-from collm.contracts.data import DatasetConfig
+from collm.contracts.data import LAST_OUT, LAST_OUT_LEAKS, DatasetConfig, LastOutFields
 from collm.contracts.model_folder import LLAMA_MODULES
 
 
@@ -59,13 +59,27 @@ class RandomShapeConfig(BackboneConfig):
         return LLAMA_MODULES
 
 
-class TinyDataConfig(DatasetConfig):
+class TinyDataConfig(LastOutFields, DatasetConfig):
     """Settings of the dataset `tiny`; `path` is not read."""
 
     n_users: int = Field(default=60, ge=2, description="Users.")
     n_items: int = Field(default=120, ge=2, le=400, description="Items at most; items without a rating are left out.")
     rows_per_user: int = Field(default=40, ge=8, description="Ratings per user; at most one per item.")
     seed: int = Field(default=0, ge=0, description="Seed of the ratings.")
+    split: Literal["per-user-time", "leave-last-out"] = added_field(
+        "per-user-time",
+        description="per-user-time: the first 70% of each user's rows are training, the next 15% validation; "
+        "leave-last-out: each user's last `last_rows`.",
+    )
+
+    @model_validator(mode="after")
+    def _split_reads_its_fields(self) -> TinyDataConfig:
+        self.check_last_out(self.split)
+        return self
+
+    def warnings(self) -> tuple[str, ...]:
+        """Returns how the split leaks, where it does."""
+        return (LAST_OUT_LEAKS,) if self.split == LAST_OUT else ()
 
     @model_validator(mode="after")
     def _enough_items(self) -> TinyDataConfig:

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from collm.component import BuildContext
-from collm.contracts.data import InteractionTable
+from collm.contracts.data import LAST_OUT, InteractionTable
+from collm.data.split import split_last_out
 from collm_tiny.config import TinyDataConfig
 
 TRAIN_SHARE, VALID_SHARE = 0.7, 0.15
@@ -29,7 +30,7 @@ class TinySource:
 
     def content_hash(self) -> str:
         """Returns a digest of what decides the ratings."""
-        content = self._config.model_dump(exclude={"path", "limit", "name"})
+        content = self._config.model_dump(include={"n_users", "n_items", "rows_per_user", "seed"})
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def load(self) -> InteractionTable:
@@ -59,13 +60,17 @@ class TinySource:
                 "order": np.arange(len(user), dtype=np.int64),
             }
         )
+        notes: tuple[str, ...] = ("Made-up ratings: results mean nothing.",)
+        if config.split == LAST_OUT:
+            last_out, said = split_last_out(frame, config.last_out)
+            frame, notes = frame.with_columns(last_out), (*notes, *said)
         return InteractionTable(
             frame=frame,
             user_ids=["", *(f"u{number}" for number in range(1, n + 1))],
             item_ids=["", *(f"i{number}" for number in seen)],
             titles=["", *(_title(int(number) - 1) for number in seen)],
             tie_rule="no ties within a user",
-            notes=("Made-up ratings: results mean nothing.",),
+            notes=notes,
         )
 
 

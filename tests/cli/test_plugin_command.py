@@ -68,7 +68,7 @@ def test_check_of_a_sound_component(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["plugin", "check", "metrics", "auc"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("metric auc, plugin 'metrics' (collm ")
-    assert lines[0].endswith("10 of 10 checks pass")
+    assert lines[0].endswith("13 of 13 checks pass")
     assert {line.split()[0] for line in lines[1:]} == {"ok"}
 
 
@@ -85,7 +85,7 @@ def test_check_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_broken_promises_are_named_and_end_with_3(broken_metric: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["plugin", "check", "metric", "always-one"]) == 3
     text = capsys.readouterr().out
-    assert "6 of 10 checks pass" in text
+    assert "9 of 13 checks pass" in text
     assert "higher_is_better=True, but perfect scores give 1.0" in text
     assert "compute accepted the score nan" in text
     assert "raised ZeroDivisionError: no resampling (test_plugin_command.py:" in text

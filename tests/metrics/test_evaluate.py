@@ -9,10 +9,11 @@ import pytest
 from collm.contracts.metric import MetricConfig, MetricValue, ScoredRows
 from collm.errors import DataError, PluginError
 from collm.metrics.evaluate import evaluate
+from collm_metrics.config import NdcgConfig
 from collm_metrics.metrics import build_auc, build_ndcg, build_uauc
 
 CONFIG = MetricConfig(name="any")
-METRICS = {"auc": build_auc(CONFIG), "uauc": build_uauc(CONFIG), "ndcg": build_ndcg(CONFIG)}
+METRICS = {"auc": build_auc(CONFIG), "uauc": build_uauc(CONFIG), "ndcg": build_ndcg(NdcgConfig(name="ndcg"))}
 
 
 def random_rows(n_rows: int, n_users: int, seed: int = 0) -> ScoredRows:

@@ -12,10 +12,12 @@ from own_tables import COLUMNS, COMPONENT, START, Row, config_of, load, pairs, r
 from pydantic import ValidationError
 
 from collm.component import BuildContext
+from collm.contracts.data import LAST_OUT_LEAKS
 from collm.errors import DataError
 from collm.ingest.bad_rows import BadRowsError
+from collm.spec.fingerprint import config_payload
 from collm.testing.dataset_suite import DatasetContract
-from collm_files.config import LAST_OUT_LEAKS, NO_TIMES, RANDOM_LEAKS
+from collm_files.config import NO_TIMES, RANDOM_LEAKS
 from collm_files.source import FILE_ORDER_RULE, TIE_RULE, build
 
 
@@ -61,6 +63,26 @@ def test_leave_last_out_takes_each_users_last(path: Path) -> None:
         newest[user] = max(newest.get(user, (0, "")), (when, str(item)))
     assert pairs(load(path, split={"by": "leave-last-out"}), split="test") == {
         (user, item) for user, (_, item) in newest.items()
+    }
+    # Work of specs from before the fields were there stays finished.
+    assert config_payload(config.split) == {
+        "by": "leave-last-out", "valid": None, "test": None, "valid_from": None, "test_from": None, "seed": None
+    }  # fmt: skip
+
+
+def test_leave_last_out_takes_several_positives(path: Path) -> None:
+    table = load(path, split={"by": "leave-last-out", "last_rows": 2, "last_of": "positives"})
+    liked: dict[str, list[tuple[int, str]]] = {}
+    for user, item, stars, when in rows():
+        if stars > 3:
+            liked.setdefault(user, []).append((when, str(item)))
+    last = {user: sorted(items)[-4:] for user, items in liked.items() if len(items) >= 5}
+    assert last
+    assert pairs(table, split="test", label=1) == {
+        (user, item) for user, items in last.items() for _, item in items[2:]
+    }
+    assert pairs(table, split="valid", label=1) == {
+        (user, item) for user, items in last.items() for _, item in items[:2]
     }
 
 
@@ -231,6 +253,9 @@ def test_wrong_names_and_places(path: Path) -> None:
         ({"columns": {**COLUMNS, "timestamp": "stars"}}, "'stars' is named for both rating and timestamp"),
         ({"split": {"by": "quantiles", "valid": 0.6, "test": 0.5}}, "leave no rows for training"),
         ({"split": {"by": "quantiles", "seed": 1}}, "takes valid, test; remove seed"),
+        ({"split": {"by": "quantiles", "last_rows": 2}}, "takes valid, test; remove last_rows"),
+        ({"split": {"by": "leave-last-out", "valid": 0.1}}, "takes last_rows, last_of; remove valid"),
+        ({"split": {"by": "leave-last-out", "last_rows": 0}}, "greater than or equal to 1"),
         ({"split": {"by": "dates"}}, "needs valid_from and test_from"),
         ({"split": {"by": "dates", "valid_from": "2020-02-01", "test_from": "2020-01-01"}}, "must be before test_from"),
         ({"split": {"by": "column"}}, "split"),

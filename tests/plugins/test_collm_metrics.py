@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, ndcg_score, roc_auc_score
@@ -8,10 +11,12 @@ from collm.contracts.metric import MetricConfig, ScoredRows
 from collm.errors import DataError
 from collm.testing.metric_suite import MetricContract
 from collm_metrics import register_metrics
+from collm_metrics.config import NdcgConfig
 from collm_metrics.metrics import build_accuracy, build_auc, build_gauc, build_logloss, build_ndcg, build_uauc
 
 COMPONENTS = {component.name: component for component in register_metrics()}
 CONFIG = MetricConfig(name="any")
+NDCG = NdcgConfig(name="ndcg")
 
 
 class TestAuc(MetricContract):
@@ -28,6 +33,11 @@ class TestGauc(MetricContract):
 
 class TestNdcg(MetricContract):
     component = COMPONENTS["ndcg"]
+
+
+class TestNdcgAtThree(MetricContract):
+    component = COMPONENTS["ndcg"]
+    settings: ClassVar[Mapping[str, Any]] = {"k": 3}
 
 
 class TestLogloss(MetricContract):
@@ -72,7 +82,29 @@ def test_values_agree_with_scikit_learn(seed, decimals):
         build_accuracy: accuracy_score(rows.label, rows.score >= 0.5),
     }
     for build, value in expected.items():
-        assert build(CONFIG).compute(rows).value == pytest.approx(value, abs=1e-9)
+        assert build(NDCG if build is build_ndcg else CONFIG).compute(rows).value == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 9])
+@pytest.mark.parametrize("k", [1, 2, 5, 10, 1000])
+def test_ndcg_at_k_agrees_with_scikit_learn(k: int, decimals: int):
+    rows = random_rows(k, decimals=decimals)
+    expected = np.mean([ndcg_score([label], [score], k=k) for label, score in usable_groups(rows)])
+    found = build_ndcg(NdcgConfig(name="ndcg", k=k)).compute(rows).value
+    assert found == pytest.approx(expected, abs=1e-9)
+    if k == 1000:
+        assert found == build_ndcg(NDCG).compute(rows).value
+
+
+def test_a_tie_across_place_k_by_hand():
+    # places 1 to 3 are one tie with one positive, two places count: (1 + 1/log2(3)) / 3; the best order gains 1
+    rows = ScoredRows(
+        user=np.ones(4, dtype=np.int64),
+        label=np.array([1, 0, 0, 0], dtype=np.int8),
+        score=np.array([0.5, 0.5, 0.5, 0.1]),
+    )
+    found = build_ndcg(NdcgConfig(name="ndcg", k=2)).compute(rows).value
+    assert found == pytest.approx((1 + 1 / np.log2(3)) / 3)
 
 
 def test_values_by_hand():
@@ -86,7 +118,7 @@ def test_values_by_hand():
     assert (uauc.value, uauc.n, uauc.skipped) == (0.75, 1, {"one-row": 1, "one-class": 1})
     # place 1 gains 1; places 2 and 3 gain 1/2 each; ideal is 1 + 1/log2(3)
     second, third = 1 / np.log2(3), 1 / np.log2(4)
-    assert build_ndcg(CONFIG).compute(rows).value == pytest.approx((1 + 0.5 * second + 0.5 * third) / (1 + second))
+    assert build_ndcg(NDCG).compute(rows).value == pytest.approx((1 + 0.5 * second + 0.5 * third) / (1 + second))
     # 4 x 2 pairs; the negative 0.5 loses to 0.9, ties 0.5, beats 0.4 and 0.3; the negative 0.1 loses to all
     assert build_auc(CONFIG).compute(rows).value == pytest.approx((1 + 0.5 + 4) / 8)
 

@@ -10,7 +10,8 @@ from collm.runs.store import RunFolder
 from collm_mlflow import run_finished, run_started, step_logged
 
 pytest.importorskip("mlflow", reason="mlflow is not installed (extra `trackers`)")
-RESULTS = {"metrics": {"test": {"all": {"auc": {"value": 0.7}, "uauc": {"value": None}}}}}
+FINAL = {"auc": 0.7, "ndcg@10": 0.8, "f(beta=2)": 0.9, "uauc": None}
+RESULTS = {"metrics": {"test": {"all": {name: {"value": value} for name, value in FINAL.items()}}}}
 
 
 def test_a_run_that_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +36,8 @@ def test_a_run_that_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.params == {"name": "mf", "encoder.name": "mf", "encoder.fit.epochs": "3"}
-    assert run.data.metrics["test.all.auc"] == pytest.approx(0.7)
+    final = {name: value for name, value in run.data.metrics.items() if name.startswith("test.")}
+    assert final == {"test.all.auc": 0.7, "test.all.ndcg_at_10": 0.8, "test.all.f_beta_2": 0.9}
     history = client.get_metric_history(run.info.run_id, "tune_1/loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
 

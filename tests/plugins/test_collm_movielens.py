@@ -64,6 +64,16 @@ def test_ml_1m_reads_the_raw_format_and_the_papers_months(tmp_path: Path) -> Non
     assert table.expected == {} and table.notes == ()
 
 
+def test_ml_1m_leaves_the_last_rows_out(tmp_path: Path) -> None:
+    second = at(2001, 6, 1)
+    ratings = [(7, 12, 5, second), (7, 10, 5, second), (7, 11, 5, second), (8, 10, 2, second), (8, 12, 5, second + 1)]
+    path = write_1m(tmp_path / "ml-1m", ratings)
+    table = load("ml-1m", tmp_path, path=path, split="leave-last-out")
+    # Rows of one second keep the order of the file.
+    assert table.frame["split"].to_list() == ["train", "valid", "test", "train", "train"]
+    assert table.notes[1].endswith("1 of 2 users have fewer than 3 rows and are in training alone")
+
+
 def test_the_zip_gives_the_same_as_the_folder(tmp_path: Path) -> None:
     folder = write_1m(tmp_path / "ml-1m", RATINGS_1M)
     archive = tmp_path / "ml-1m.zip"

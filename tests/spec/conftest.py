@@ -58,6 +58,10 @@ class TextOnlyConfig(TuningConfig):
     text: StepConfig = Field(default=StepConfig(), description="The step.")
 
 
+class TopConfig(MetricConfig):
+    k: int = Field(default=20, ge=1, description="Places that count.")
+
+
 def fake(kind: Any, name: str, config: Any, **facts: Any) -> Component:
     return Component(kind, name, "fake_plugin.build:make", config, f"Fake {name}.", **facts)
 
@@ -78,6 +82,7 @@ def fake_components() -> list[Component]:
         fake("tuning", "default", DefaultConfig, needs=frozenset({"encoder"})),
         fake("tuning", "text-only", TextOnlyConfig),
         *(fake("metric", name, MetricConfig) for name in ("auc", "uauc", "ndcg", "gauc")),
+        fake("metric", "top", TopConfig),
     ]
 
 

@@ -14,8 +14,9 @@ from sklearn.metrics import roc_auc_score
 from collm.ensemble import _rounded_notes
 from collm.metrics.evaluate import evaluate
 from collm.metrics.score_notes import few_users_notes, tie_notes
+from collm.metrics.scored_rows import scored_rows
 from collm.registry import default_registry
-from collm.stages.evaluate import build_metrics, floor_notes, probabilities, scored_rows
+from collm.stages.evaluate import build_metrics, floor_notes, probabilities
 
 
 def frame(logit: np.ndarray, users: list[str] | None = None) -> pl.DataFrame:
@@ -98,6 +99,26 @@ def test_users_are_numbered_by_their_ids_and_not_by_where_they_stand() -> None:
     users = ["10", "9", "b", "a", "10", "9"]
     shuffled = frame(np.arange(6.0), users)
     assert scored_rows(shuffled).user.tolist() == [3, 0, 2, 1, 3, 0]
+
+
+def test_items_times_and_counts_are_there_where_they_are_known() -> None:
+    bare = scored_rows(frame(np.arange(6.0)))
+    assert (bare.item, bare.timestamp, bare.user_train_rows, bare.item_train_rows) == (None, None, None, None)
+    full = frame(np.arange(6.0)).with_columns(
+        item=pl.Series(["b", "a", "b", "c", "10", "9"]),
+        timestamp=pl.Series(range(6)),
+        user_train_rows=pl.Series(range(6), dtype=pl.UInt32),
+        item_train_rows=pl.Series([3] * 6),
+    )
+    rows = scored_rows(full)
+    assert rows.item is not None
+    assert rows.timestamp is not None
+    assert rows.user_train_rows is not None
+    assert rows.item.tolist() == [2, 1, 2, 3, 4, 0]
+    assert rows.timestamp.tolist() == rows.user_train_rows.tolist() == list(range(6))
+    assert rows.user_train_rows.dtype == np.int64
+    without_times = full.with_columns(timestamp=pl.lit(None, dtype=pl.Int64))
+    assert scored_rows(without_times).timestamp is None
 
 
 def test_intervals_over_few_users_are_named() -> None:

@@ -19,6 +19,27 @@ def test_a_study_file_is_read(studies: Studies, tmp_path: Path) -> None:
     assert file.base.find(("encoder", "name")) is not None
 
 
+@pytest.mark.parametrize(
+    ("text", "slice_name", "metric"),
+    [
+        ("valid.ndcg@10", "all", "ndcg@10"),
+        ("valid.warm.ndcg(k=3)", "warm", "ndcg@3"),
+        ("valid.cold.ndcg", "cold", "ndcg"),
+    ],
+)
+def test_an_objective_names_a_metric_with_settings(studies: Studies, text: str, slice_name: str, metric: str) -> None:
+    (objective,) = studies.read(STUDY.replace("valid.auc", text)).objectives
+    assert (objective.slice_name, objective.metric, objective.direction) == (slice_name, metric, "maximize")
+
+
+def test_an_objective_must_be_measured_with_its_settings(studies: Studies) -> None:
+    study = STUDY.replace("valid.auc", "valid.ndcg@10")
+    assert "the base does not measure 'ndcg@10'; its evaluate.metrics are auc, uauc, ndcg" in studies.only_problem(
+        study
+    )
+    assert studies.check(study, "evaluate.metrics=[{name: ndcg, k: 10}]").file.objectives[0].metric == "ndcg@10"
+
+
 def test_without_storage_the_journal_lies_in_the_runs_directory(studies: Studies, tmp_path: Path) -> None:
     file = studies.read(STUDY.replace("  storage: journal:studies.log\n", ""))
     assert file.storage.path == tmp_path / "runs" / "studies.log"
@@ -43,6 +64,8 @@ MISTAKES = {
     "evaluate": ("encoder.embedding_size", "evaluate.metrics", "trials that differ in it cannot be compared"),
     "test metric": ("valid.auc", "test.auc", "study.yaml:4:14: study.objective: 'test.auc': the test split is for"),
     "unknown metric": ("valid.auc", "valid.acu", "'acu' (did you mean 'auc'"),
+    "settings of a metric": ("valid.auc", "valid.warm.ndcg@x", "ndcg@x': got 'x', must be a whole number"),
+    "no such setting": ("valid.auc", "valid.auc@10", "'auc@10', metric 'auc' has no field k, which @ sets"),
     "unknown slice": ("valid.auc", "valid.hot.auc", "unknown slice 'hot'; slices: all, warm, cold"),
     "malformed objective": ("valid.auc", "auc", "'auc' is not SPLIT[.SLICE].METRIC"),
     "wrong direction": ("  trials: 6\n", "  direction: minimize\n  trials: 6\n", "'auc' is better when larger"),

@@ -39,6 +39,23 @@ class ReadsOrder(AreaUnderCurve):
         return found if found.value is None else replace(found, value=found.value - 1e-6 * int(rows.label[0]))
 
 
+class ReadsNamesOfItems(AreaUnderCurve):
+    def compute(self, rows):
+        found = super().compute(rows)
+        if found.value is None or rows.item is None:
+            return found
+        return replace(found, value=found.value - 1e-6 * int(rows.item.min() > 0))
+
+
+class NeedsItems(AreaUnderCurve):
+    def compute(self, rows):
+        return replace(super().compute(rows), n=rows.item.size)
+
+
+class SaysThatItReadsNoLabels(AreaUnderCurve):
+    reads_labels = False
+
+
 def suite_of(kind: type) -> MetricContract:
     class Suite(MetricContract):
         component = Component(
@@ -58,9 +75,22 @@ def suite_of(kind: type) -> MetricContract:
         (AcceptsNan, "nan_and_infinite_scores_are_errors", "compute accepted the score nan"),
         (NanForNothing, "no_usable_rows_is_null_with_a_reason", "without rows: .*asked are value=None"),
         (IgnoresWeights, "resampling_equals_repeating_rows", "resample 1 gave .*repeating the drawn users' rows gives"),
+        (ReadsNamesOfItems, "names_of_items_do_not_matter", "after renaming items"),
+        (SaysThatItReadsNoLabels, "value_counts_and_direction", "reads_labels=False, but other labels turn"),
         (ReadsOrder, "order_of_rows_and_names_of_users_do_not_matter", "after shuffling rows"),
     ],
 )
 def test_broken_metrics_are_named(kind, test, message):
     with pytest.raises(AssertionError, match=message):
         getattr(suite_of(kind), f"test_{test}")()
+
+
+def test_a_metric_that_needs_what_is_not_known_is_named():
+    with pytest.raises(AttributeError):
+        suite_of(NeedsItems).test_what_is_not_known_is_no_crash()
+
+
+def test_a_label_that_reads_as_other_settings_is_named(monkeypatch):
+    monkeypatch.setattr("collm.testing.metric_suite.metric_label", lambda config: "other")
+    with pytest.raises(AssertionError, match="label other reads as"):
+        suite_of(AreaUnderCurve).test_label_reads_back()
