@@ -265,6 +265,8 @@ class Component:
         needs: What it reads beyond (user, item, label): `history`, `graph`, `text`, ...; of samplers: what a study has.
         gives: Encoders only: a subset of `scores`, `vectors`, `llm-tokens`.
         floor: Encoders only: shown as a floor in every results table.
+        ranking_floor: Encoders only: shown as a floor in every table of `evaluate.ranking`.
+        measures: Metrics only: `rows` (labelled rows), `lists` (ranked candidates of `evaluate.ranking`), or both.
         profiles: Profile name -> dotted field of `config` -> value, used where the user gives none. The config class's
             own defaults are the `recommended` profile.
         dataset_profiles: Dataset name -> the same as `profiles`, laid over it where the spec's dataset has that name.
@@ -283,6 +285,8 @@ class Component:
     needs: frozenset[str] = frozenset()
     gives: frozenset[str] = frozenset()
     floor: bool = False
+    ranking_floor: bool = False
+    measures: frozenset[str] = frozenset({"rows"})
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset_profiles: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     version: int = 1

@@ -55,6 +55,10 @@ class Registry:
         """Returns the encoders that every results table shows as floors."""
         return tuple(component for component in self.components("encoder") if component.floor)
 
+    def ranking_floors(self) -> tuple[Component, ...]:
+        """Returns the encoders that every table of `evaluate.ranking` shows as floors."""
+        return tuple(component for component in self.components("encoder") if component.ranking_floor)
+
     def origin(self, kind: Kind, name: str) -> PluginStatus:
         """Returns the plugin that gave a component.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from collm.contracts.metric import Metric
+from collm.contracts.metric import Metric, ScoredRows
 from collm.data.slices import slice_masks
 from collm.errors import RunError
 from collm.metrics.evaluate import evaluate
@@ -19,6 +19,7 @@ from collm.stages.evaluate import RESAMPLING_SEED
 
 SCORES = "scores.parquet"
 FLOORS = "floors.parquet"
+RANKING = "ranking.parquet"
 COLUMNS = {
     "split": pl.String,
     "row": pl.Int64,
@@ -44,6 +45,7 @@ class Measure:
         slices: Slices to measure.
         metrics: Name -> metric.
         resamples: Bootstrap resamples behind each interval; 0 = no interval.
+        list_metrics: Label -> metric of ranked lists.
     """
 
     warm: str
@@ -51,6 +53,11 @@ class Measure:
     slices: Sequence[str]
     metrics: Mapping[str, Metric]
     resamples: int = 1000
+    list_metrics: Mapping[str, Metric] = field(default_factory=dict)
+
+    def sliced(self, frame: pl.DataFrame) -> dict[str, ScoredRows]:
+        """Returns the rows of every slice, of what `read_scores` gives."""
+        return {name: scored_rows(frame.filter(pl.Series(mask))) for name, mask in slice_columns(frame, self).items()}
 
 
 def read_scores(folder: Path) -> pl.DataFrame:
@@ -90,13 +97,8 @@ def measure_scores(frame: pl.DataFrame, measure: Measure) -> dict[str, Any]:
     """
     return {
         str(split): {
-            name: evaluate(
-                measure.metrics,
-                scored_rows(rows.filter(pl.Series(mask))),
-                n_resamples=measure.resamples,
-                seed=RESAMPLING_SEED,
-            )
-            for name, mask in slice_columns(rows, measure).items()
+            name: evaluate(measure.metrics, sliced, n_resamples=measure.resamples, seed=RESAMPLING_SEED)
+            for name, sliced in measure.sliced(rows).items()
         }
         for (split,), rows in frame.group_by("split", maintain_order=True)
     }

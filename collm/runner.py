@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ from collm.stages.fit_encoder import default_config, encoder_notes, fit_encoder,
 from collm.stages.held_out import encoder_upstream, encoder_view, fitted_encoders, held_out_share
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage, prepare_data
+from collm.stages.prompt_sources import PromptScorer
+from collm.stages.ranking import FittedEncoder, Reranker
+from collm.stages.ranking_results import Rankings, rank_run
 from collm.stages.stage import RunContext, StageResult, StageRunner
 from collm.stages.tune import tune
 
@@ -115,11 +118,18 @@ def run_spec(
 
 @dataclass(frozen=True)
 class _Made:
-    """What a run leaves: content of `results.json`, `scores.parquet` and `floors.parquet`."""
+    """What a run leaves: content of `results.json` and of its parquet files by name."""
 
     results: RunResults
-    scores: pl.DataFrame
-    floors: pl.DataFrame
+    tables: Mapping[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class _Own:
+    """The run's own model: its scores, and how it ranks candidate lists."""
+
+    evaluated: Evaluated
+    ranker: FittedEncoder | Reranker
 
 
 class _Run:
@@ -179,8 +189,7 @@ class _Run:
             made.results,
             {
                 "environment.json": functools.partial(write_json, environment),
-                "scores.parquet": made.scores.write_parquet,
-                "floors.parquet": made.floors.write_parquet,
+                **{name: table.write_parquet for name, table in made.tables.items()},
             },
         )
         folder.append_event("run_finished")
@@ -202,23 +211,45 @@ class _Run:
         for name, (stage, _) in fitted_floors.items():
             notes.extend(f"Floor {name}: {said}" for said in encoder_notes(stage.facts, scores=True))
         if spec.backbone is not None:
-            evaluated = self._language_model(prepared, facts, notes)
+            own = self._language_model(prepared, facts, notes)
         elif spec.encoder is not None:
             fitted, evaluated = self._encoder_scores(spec.encoder, prepared)
             self._record(fitted)
             facts["encoder"] = fitted.stated()
             notes.extend(encoder_notes(fitted.facts, scores=True))
+            own = _Own(evaluated, FittedEncoder(spec.encoder, fitted, prepared.data))
         else:
             raise RunError(f"{spec.name}: a spec needs an `encoder`, a `backbone`, or both")
-        self.timing["evaluate"] = evaluated.timing()
-        if evaluated.scoring.reused:
-            self.reused["evaluate"] = evaluated.scoring.made
-        scores = scores_frame(spec, prepared.data, evaluated.logits)
+        scoring = own.evaluated.scoring
+        self.timing["evaluate"] = own.evaluated.timing()
+        if scoring.reused:
+            self.reused["evaluate"] = scoring.made
+        scores = scores_frame(spec, prepared.data, own.evaluated.logits)
         notes.extend([*score_notes(scores), *floor_notes(floors)])
-        results = self._results(prepared.data, evaluated, floors, facts, notes)
-        return _Made(results, scores, floors_frame(prepared.data, floors))
+        tables = {"scores.parquet": scores, "floors.parquet": floors_frame(prepared.data, floors)}
+        rankings = self._rankings(prepared, own, notes)
+        if rankings is not None:
+            tables["ranking.parquet"] = rankings.frame()
+        results = self._results(prepared.data, own.evaluated, floors, facts, notes, rankings)
+        return _Made(results, tables)
 
-    def _language_model(self, prepared: PreparedStage, facts: dict[str, Any], notes: list[str]) -> Evaluated:
+    def _rankings(self, prepared: PreparedStage, own: _Own, notes: list[str]) -> Rankings | None:
+        """Ranks the candidate lists of `evaluate.ranking`; None where the spec asks for none."""
+        run, config = self.context, self.context.spec.evaluate.ranking
+        if config is None:
+            return None
+        floors: dict[str, FittedEncoder] = {}
+        for component in run.registry.ranking_floors():
+            settings = default_config(component)
+            stage = fit_encoder(run, settings, prepared.data, upstream=prepared.stage.fingerprint)
+            floors[component.name] = FittedEncoder(settings, stage, prepared.data)
+        rankings = rank_run(run, prepared.data, config, own.ranker, floors)
+        for name, stage in rankings.stages.items():
+            self._record(stage, name)
+        notes.extend(rankings.notes)
+        return rankings
+
+    def _language_model(self, prepared: PreparedStage, facts: dict[str, Any], notes: list[str]) -> _Own:
         run, spec = self.context, self.context.spec
         fitted: dict[str, StageResult] = {}
         held_out = held_out_share(spec, run.registry)
@@ -236,11 +267,29 @@ class _Run:
             self._record(stage)
             facts[stage.name] = {"number": number, **stage.stated()}
             notes.extend(each for each in encoder_notes(stage.facts) if each not in notes)
-        evaluated = evaluate_model(run, prepared.data, model.scorer, model=model.fingerprint_payload(), shared=True)
+        scorer, payload = functools.cache(model.scorer), model.fingerprint_payload()
+        evaluated = evaluate_model(run, prepared.data, scorer, model=payload, shared=True)
         facts["backbone"] = model.describe(evaluated.scoring.facts)
         self.contents["backbone"] = model.setup.backbone.content_hash()
         notes.extend(model.notes(evaluated.scoring.facts))
-        return evaluated
+        return _Own(evaluated, self._reranker(prepared, fitted, scorer, payload))
+
+    def _reranker(
+        self,
+        prepared: PreparedStage,
+        fitted: Mapping[str, StageResult],
+        scorer: Callable[[], PromptScorer],
+        payload: Mapping[str, Any],
+    ) -> Reranker:
+        """Returns the language model behind the short list of the first encoder, by name, that scores."""
+        spec, registry = self.context.spec, self.context.registry
+        scoring = [name for name in fitted if "scores" in registry.get("encoder", spec.all_encoders[name].name).gives]
+        by = None
+        if scoring:
+            data = encoder_view(prepared.data, held_out_share(spec, registry))
+            by = FittedEncoder(spec.all_encoders[scoring[0]], fitted[scoring[0]], data)
+        ranking = spec.evaluate.ranking
+        return Reranker(scorer, payload, size=0 if ranking is None else ranking.shortlist, by=by)
 
     def _encoder_scores(self, config: EncoderConfig, prepared: PreparedStage) -> tuple[StageResult, Evaluated]:
         """Fits and scores an encoder or floor on the whole training split."""
@@ -263,6 +312,7 @@ class _Run:
         floors: Mapping[str, Evaluated],
         facts: Mapping[str, Any],
         notes: list[str],
+        rankings: Rankings | None,
     ) -> RunResults:
         spec, registry = self.context.spec, self.context.registry
         inputs = input_hashes(spec, registry, self.context.build)
@@ -289,6 +339,7 @@ class _Run:
             "floor_needs": {floor.name: sorted(floor.needs) for floor in registry.floors()},
             "facts": facts,
             "notes": notes,
+            **({} if rankings is None else rankings.plain()),
         }
         return RunResults.check(content, place=str(self.folder.path / "results.json"))
 

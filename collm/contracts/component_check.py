@@ -76,8 +76,8 @@ def _record_faults(component: Component) -> Iterator[str]:
 
 def _fact_faults(component: Component) -> Iterator[str]:
     if component.kind != "encoder":
-        if component.gives or component.floor:
-            yield "`gives` and `floor` belong to encoders only"
+        if component.gives or component.floor or component.ranking_floor:
+            yield "`gives`, `floor` and `ranking_floor` belong to encoders only"
         if component.kind == "sampler" and not component.needs <= set(SAMPLER_NEEDS):
             yield f"needs must be a subset of {sorted(SAMPLER_NEEDS)}, got {sorted(component.needs)}"
         return
@@ -87,7 +87,7 @@ def _fact_faults(component: Component) -> Iterator[str]:
         yield f"gives names {' and '.join(sorted(fills))}; a slot takes one of them"
     if not component.needs <= NEEDS:
         yield f"needs must be a subset of {sorted(NEEDS)}, got {sorted(component.needs)}"
-    if component.floor and "scores" not in component.gives:
+    if (component.floor or component.ranking_floor) and "scores" not in component.gives:
         yield "a floor must give scores"
 
 

@@ -268,6 +268,18 @@ class Encoder(Protocol):
         """Returns the vectors that enter the prompt. Ids that were never trained give finite vectors."""
         ...
 
+    def factors(self, batch: EncoderBatch) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Returns vectors [batch, d] and [n_items + 1, d] whose dot products are the scores, up to a number per user.
+
+        None where the score is no such product. Optional: it lets `evaluate.ranking` rank a catalogue in blocks of
+        matrix products. Items of the batch are 0.
+        """
+        ...
+
+    def score_all(self, batch: EncoderBatch) -> torch.Tensor | None:
+        """Returns scores of all items, float32 [batch, n_items + 1]; None where pairs are as cheap. Optional."""
+        ...
+
     def slot_words(self, side: Side, ids: Sequence[int]) -> Sequence[str]:
         """Returns the words that fill the slots of users or items, for an encoder that gives `words`.
 

@@ -70,6 +70,9 @@ class ScoredRows:
             earlier version, which did not keep them.
         user_train_rows: int64 rows of the row's user in the full training split; None where not known.
         item_train_rows: The same of its item.
+        rank: int64 ranks, of ranked lists: 1 is the best of the user's candidates. The rows are then the best items of
+            every user and all positives, `score` is minus the rank. None for labelled rows.
+        candidates: int64 how many candidates the row's user has, of ranked lists.
     """
 
     user: np.ndarray[Any, Any]
@@ -80,6 +83,8 @@ class ScoredRows:
     timestamp: np.ndarray[Any, Any] | None = None
     user_train_rows: np.ndarray[Any, Any] | None = None
     item_train_rows: np.ndarray[Any, Any] | None = None
+    rank: np.ndarray[Any, Any] | None = None
+    candidates: np.ndarray[Any, Any] | None = None
 
     @property
     def ranking(self) -> np.ndarray[Any, Any]:

@@ -1,4 +1,4 @@
-"""Rows of `scores.parquet` in the form that metrics read. Knows no metric."""
+"""Rows of `scores.parquet` and lists of `ranking.parquet` in the form that metrics read. Knows no metric."""
 
 from __future__ import annotations
 
@@ -30,6 +30,30 @@ def scored_rows(frame: pl.DataFrame) -> ScoredRows:
         timestamp=_known(frame, "timestamp", pl.Int64()),
         user_train_rows=_known(frame, "user_train_rows", pl.Int64()),
         item_train_rows=_known(frame, "item_train_rows", pl.Int64()),
+    )
+
+
+def list_rows(table: pl.DataFrame, inside: Array) -> ScoredRows:
+    """Returns ranked lists as rows for metrics, of the positives that are inside a slice; bool [n_rows]."""
+    positive = pl.col("label") == 1
+    kept = (
+        table.with_columns(pl.Series("inside", inside))
+        .sort("user", "rank")
+        .with_columns((positive & ~pl.col("inside")).cast(pl.Int64).cum_sum().over("user").alias("gone"))
+        .with_columns(pl.col("gone").max().over("user").alias("all_gone"))
+        .filter(~(positive & ~pl.col("inside")))
+        .filter((pl.col("label") == 1).any().over("user"))
+    )
+    rank = (kept["rank"].cast(pl.Int64) - kept["gone"]).to_numpy()
+    return ScoredRows(
+        user=_numbered(kept["user"]),
+        item=_numbered(kept["item"]),
+        label=kept["label"].to_numpy(),
+        score=-rank.astype(np.float64),
+        rank=rank,
+        user_train_rows=kept["user_train_rows"].to_numpy(),
+        item_train_rows=kept["item_train_rows"].to_numpy(),
+        candidates=(kept["candidates"].cast(pl.Int64) - kept["all_gone"]).to_numpy(),
     )
 
 

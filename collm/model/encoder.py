@@ -157,6 +157,31 @@ class EncoderModule(nn.Module):
             f"{type(self).__name__} gives scores only and cannot enter a prompt; choose an encoder that gives vectors"
         )
 
+    def factors(self, batch: EncoderBatch) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Gives what ranks a whole catalogue at once, where the score is a product.
+
+        Args:
+            batch: Users with their histories, counts and times; items are 0.
+
+        Returns:
+            float32 [batch, d] and [n_items + 1, d], of which the dot products are the scores (up to a number per user);
+            None where the score is no product, as here.
+        """
+        del batch
+        return None
+
+    def score_all(self, batch: EncoderBatch) -> torch.Tensor | None:
+        """Scores the whole catalogue for every user, where that is cheaper than pair by pair.
+
+        Args:
+            batch: As in `factors`.
+
+        Returns:
+            float32 [batch, n_items + 1]; None where it is not cheaper, as here.
+        """
+        del batch
+        return None
+
     def slot_words(self, side: Side, ids: Sequence[int]) -> Sequence[str]:
         """Gives the words that fill the slots of users or items.
 

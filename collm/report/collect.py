@@ -22,7 +22,7 @@ from collm.finished import run_folder
 from collm.registry import Registry
 from collm.report.deviations import Deviation, deviations
 from collm.report.packed import is_packed, open_pack
-from collm.rescore import FLOORS, read_scores
+from collm.rescore import FLOORS, RANKING, read_scores
 from collm.runs.records import RunResults
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, load_any
@@ -62,6 +62,13 @@ class ReportRun:
     def floor_scores(self) -> pl.DataFrame | None:
         """Returns the floors' scores on the same rows, a column per floor; None where the run has none."""
         path = self.path / FLOORS
+        with naming(self.path, self.place):
+            return _read(path, functools.partial(pl.read_parquet, glob=False)) if path.is_file() else None
+
+    @cached_property
+    def ranking(self) -> pl.DataFrame | None:
+        """Returns its ranked lists and those of the floors; None where the run ranked nothing."""
+        path = self.path / RANKING
         with naming(self.path, self.place):
             return _read(path, functools.partial(pl.read_parquet, glob=False)) if path.is_file() else None
 

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from collm.contracts.metric import Metric
-from collm.metrics.scored_rows import scored_rows
+from collm.contracts.metric import Metric, ScoredRows
 from collm.metrics.uncertainty import count_units, user_draws, within_bounds
 from collm.report.collect import ReportRun
 from collm.report.compare import Draws, mean_over_seeds
 from collm.report.grid import Cell
-from collm.rescore import Measure, slice_columns
+from collm.rescore import Measure
 from collm.stages.evaluate import RESAMPLING_SEED
 
 # Rows are the same where these are; the counts decide which of them are warm and cold.
@@ -129,24 +128,29 @@ def _agree(first: pl.DataFrame, second: pl.DataFrame) -> bool:
 
 
 def _row_set(members: Sequence[_Scored]) -> RowSet:
-    by_method: dict[str, list[_Scored]] = {}
-    for each in members:
-        name = each.run.method
-        if any(other.run.seed == each.run.seed for other in by_method.get(name, ())):
-            name = each.run.path.name
-        by_method.setdefault(name, []).append(each)
-    methods = [
+    frame = members[0].frame
+    methods = together([(each.run, each.frame) for each in members])
+    return RowSet((*_floors(members), *methods), frame.height, frame["user"].n_unique())
+
+
+def together(members: Sequence[tuple[ReportRun, pl.DataFrame]]) -> list[Method]:
+    """Returns the methods of some runs with their tables: runs that differ in their seed alone are one method."""
+    by_method: dict[str, list[tuple[ReportRun, pl.DataFrame]]] = {}
+    for run, frame in members:
+        name = run.method
+        if any(other.seed == run.seed for other, _ in by_method.get(name, ())):
+            name = run.path.name
+        by_method.setdefault(name, []).append((run, frame))
+    return [
         Method(
             name,
             False,
-            tuple(each.run.seed for each in group),
-            tuple(each.run for each in group),
-            tuple(each.frame for each in group),
+            tuple(run.seed for run, _ in group),
+            tuple(run for run, _ in group),
+            tuple(frame for _, frame in group),
         )
         for name, group in by_method.items()
     ]
-    frame = members[0].frame
-    return RowSet((*_floors(members), *methods), frame.height, frame["user"].n_unique())
 
 
 def _floors(members: Sequence[_Scored]) -> list[Method]:
@@ -176,18 +180,21 @@ def measured_cells(method: Method, measure: Measure) -> tuple[dict[str, dict[str
     """
     cells: dict[str, dict[str, Cell]] = {}
     draws: dict[str, dict[str, Draws]] = {}
+    sliced = [measure.sliced(frame) for frame in method.frames]
     for slice_name in measure.slices:
         cells[slice_name], draws[slice_name] = {}, {}
+        rows = [each[slice_name] for each in sliced]
         for name, metric in measure.metrics.items():
-            cell, drawn = _measure(method, metric, slice_name, measure)
+            cell, drawn = _measure(rows, metric, method.seeds, measure)
             cells[slice_name][name] = cell
             if drawn is not None:
                 draws[slice_name][name] = drawn
     return cells, draws
 
 
-def _measure(method: Method, metric: Metric, slice_name: str, measure: Measure) -> tuple[Cell, Draws | None]:
-    rows = [scored_rows(frame.filter(pl.Series(slice_columns(frame, measure)[slice_name]))) for frame in method.frames]
+def _measure(
+    rows: Sequence[ScoredRows], metric: Metric, seeds: tuple[int, ...], measure: Measure
+) -> tuple[Cell, Draws | None]:
     computed = [metric.compute(each) for each in rows]
     first = computed[0]
     skipped = dict(first.skipped)
@@ -196,7 +203,7 @@ def _measure(method: Method, metric: Metric, slice_name: str, measure: Measure) 
         reason = next(each.reason for each in computed if each.value is None)
         return Cell(None, n=first.n, skipped=skipped, reason=reason), None
     drawn = [user_draws(metric, each, n_resamples=measure.resamples, seed=RESAMPLING_SEED) for each in rows]
-    draws = Draws.of(values, drawn, method.seeds, count_units(metric, rows[0], first.n))
+    draws = Draws.of(values, drawn, seeds, count_units(metric, rows[0], first.n))
     estimate = mean_over_seeds(draws)
     ends = None if estimate is None else within_bounds(metric, estimate.interval())
     cell = Cell(

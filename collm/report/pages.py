@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from collm.errors import UsageError
 from collm.registry import Registry
@@ -53,7 +54,17 @@ def measure_of(
         slices=tuple(sorted(evaluate["slices"], key=lambda name: name != "all")),
         metrics=build_metrics(chosen, registry),
         resamples=evaluate["resamples"],
+        list_metrics=build_metrics(_list_metrics(collected), registry),
     )
+
+
+def _list_metrics(collected: Collected) -> list[Any]:
+    """Returns the metrics of ranked lists of all runs, as written, each once."""
+    sections = [(run.spec.get("evaluate") or {}).get("ranking") or {} for run in collected.runs]
+    found: list[Any] = []
+    for entry in (entry for section in sections for entry in section.get("metrics", ())):
+        found += [entry] if entry not in found else []
+    return found
 
 
 def page(summary: Summary, form: str, *, folder: Path) -> str:

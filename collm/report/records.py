@@ -84,6 +84,8 @@ class Summary:
         missing: Runs that are not finished.
         notes: Sentences that belong to every number.
         protocol: Rules behind the numbers.
+        candidates: What the lists are ranked among, of a summary of ranked lists; empty for labelled rows.
+        rankings: Summaries of the ranked lists of the same runs.
     """
 
     title: str
@@ -95,6 +97,8 @@ class Summary:
     missing: tuple[MissingRun, ...]
     notes: tuple[str, ...]
     protocol: Mapping[str, str]
+    candidates: str = ""
+    rankings: tuple[Summary, ...] = ()
 
     @property
     def lines(self) -> tuple[Line, ...]:

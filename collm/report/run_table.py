@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import RenderableType
 from rich.text import Text as RichText
 
 from collm.report.grid import Cell, Grid, Text, bullets, cell_text, default_split, metric_title, rich_table, sizes
-from collm.runs.records import MetricRecord, RunOutcome
+from collm.runs.records import FloorMetrics, MetricRecord, RunOutcome, SliceMetrics
 
 Cells = Mapping[str, Cell]
 
@@ -23,14 +24,62 @@ def results_table(runs: Sequence[RunOutcome], *, split: str | None = None) -> li
     if not runs:
         return [RichText("no runs")]
     chosen = split or default_split(run.results.metrics for run in runs)
-    slices = dict.fromkeys(name for run in runs for name in run.results.metrics.get(chosen, {}))
-    tables: list[RenderableType] = [rich_table(_slice_grid(runs, chosen, name)) for name in slices]
+    parts = [_Part(chosen), *(_Part(chosen, name) for name in _protocols(runs, chosen))]
+    tables: list[RenderableType] = [
+        rich_table(_slice_grid(runs, part, name)) for part in parts for name in part.slices(runs)
+    ]
     return [*tables, *bullets("notes", _notes(runs)), *bullets("run folders", _folders(runs))]
 
 
-def _slice_grid(runs: Sequence[RunOutcome], split: str, slice_name: str) -> Grid:
-    floors = list(_floor_rows(runs, split, slice_name))
-    rows = [*floors, *_run_rows(runs, split, slice_name)]
+def _protocols(runs: Sequence[RunOutcome], split: str) -> list[str]:
+    """Returns the kinds of candidates that runs ranked."""
+    return list(dict.fromkeys(name for run in runs for name in run.results.ranking.get(split, {})))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a group of tables is about: labelled rows, or ranked lists.
+
+    Attributes:
+        split: The split.
+        candidates: What the lists are ranked among; empty for labelled rows.
+    """
+
+    split: str
+    candidates: str = ""
+
+    def metrics(self, run: RunOutcome) -> SliceMetrics:
+        """Returns slice -> metric -> record of a run."""
+        of = run.results
+        return (
+            of.ranking.get(self.split, {}).get(self.candidates, {})
+            if self.candidates
+            else of.metrics.get(self.split, {})
+        )
+
+    def floors(self, run: RunOutcome) -> FloorMetrics:
+        """Returns slice -> floor -> metric -> record of a run."""
+        of = run.results
+        found = (
+            of.ranking_floors.get(self.split, {}).get(self.candidates) if self.candidates else of.floors.get(self.split)
+        )
+        return found or {}
+
+    def slices(self, runs: Sequence[RunOutcome]) -> list[str]:
+        """Returns the slices that runs have."""
+        return list(dict.fromkeys(name for run in runs for name in self.metrics(run)))
+
+    def title(self, slice_name: str) -> str:
+        """Returns the title of a table."""
+        if not self.candidates:
+            return f"{self.split}, {slice_name} rows"
+        of = "all items" if self.candidates == "all" else f"candidates: {self.candidates}"
+        return f"{self.split}, ranking, {of}, {slice_name} positives"
+
+
+def _slice_grid(runs: Sequence[RunOutcome], part: _Part, slice_name: str) -> Grid:
+    floors = list(_floor_rows(runs, part, slice_name))
+    rows = [*floors, *_run_rows(runs, part, slice_name)]
     metrics = list(dict.fromkeys(metric for _, cells in rows for metric in cells))
     shared = _shared_sizes([cells for _, cells in rows])
     lines = []
@@ -39,7 +88,7 @@ def _slice_grid(runs: Sequence[RunOutcome], split: str, slice_name: str) -> Grid
         lines.append((Text(label), *shown, *(() if shared else (Text(sizes(cells)),))))
     return Grid(
         key=f"results-{slice_name}",
-        title=f"{split}, {slice_name} rows" + (f" ({shared})" if shared else ""),
+        title=part.title(slice_name) + (f" ({shared})" if shared else ""),
         header=("method", *map(metric_title, metrics), *(() if shared else ("n",))),
         rows=tuple(lines),
         dim=tuple(number < len(floors) for number in range(len(rows))),
@@ -47,20 +96,20 @@ def _slice_grid(runs: Sequence[RunOutcome], split: str, slice_name: str) -> Grid
     )
 
 
-def _floor_rows(runs: Sequence[RunOutcome], split: str, slice_name: str) -> Iterator[tuple[str, Cells]]:
+def _floor_rows(runs: Sequence[RunOutcome], part: _Part, slice_name: str) -> Iterator[tuple[str, Cells]]:
     """Floors of the same data are the same numbers and are shown once; others carry the run that they belong to."""
     seen: dict[str, list[Cells]] = {}
     for run in runs:
-        for name, records in run.results.floors.get(split, {}).get(slice_name, {}).items():
+        for name, records in part.floors(run).get(slice_name, {}).items():
             cells, others = _cells(records), seen.setdefault(name, [])
             if cells not in others:
                 yield (name if not others else f"{name} (for {_label(run, runs)})"), cells
                 others.append(cells)
 
 
-def _run_rows(runs: Sequence[RunOutcome], split: str, slice_name: str) -> Iterator[tuple[str, Cells]]:
+def _run_rows(runs: Sequence[RunOutcome], part: _Part, slice_name: str) -> Iterator[tuple[str, Cells]]:
     for run in runs:
-        records = run.results.metrics.get(split, {}).get(slice_name)
+        records = part.metrics(run).get(slice_name)
         if records is not None:
             yield _label(run, runs), _cells(records)
 

@@ -12,6 +12,7 @@ from collm.report.compare import Difference, Draws, compare_all, relative_improv
 from collm.report.grid import Cell, default_split
 from collm.report.methods import Method, RowSet, fidelity, group_rows, measured_cells
 from collm.report.paper import paper_dataset, paper_values
+from collm.report.rankings import ranked_lists
 from collm.report.records import Block, Line, Summary
 from collm.rescore import Measure
 
@@ -20,7 +21,7 @@ BIAS_FLOOR = "bias-logistic"
 
 
 def summarise(collected: Collected, measure: Measure, *, split: str | None = None) -> Summary:
-    """Measures all methods of a report from their scores.
+    """Measures all methods of a report from their scores and ranked lists.
 
     Args:
         collected: The runs.
@@ -52,7 +53,33 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
         missing=collected.missing,
         notes=(*collected.notes, *notes, *report_notes(blocks, chosen)),
         protocol=_protocol(collected.runs, measure),
+        rankings=tuple(_rankings(collected, measure, chosen)),
     )
+
+
+def _rankings(collected: Collected, measure: Measure, split: str) -> Iterator[Summary]:
+    """Yields a summary per kind of candidates."""
+    found = ranked_lists(collected.runs, split, measure)
+    for protocol in dict.fromkeys(each.protocol for each in found):
+        sets = [each for each in found if each.protocol == protocol]
+        labels = [_letters(number) for number in range(len(sets))] if len(sets) > 1 else [""]
+        blocks = [
+            _block(each.rows, label, each.measure, collected, split="", compared=tuple(each.measure.metrics))
+            for each, label in zip(sets, labels, strict=True)
+        ]
+        metrics = {name: metric for each in sets for name, metric in each.measure.metrics.items()}
+        yield Summary(
+            title=collected.title,
+            split=split,
+            slices=tuple(measure.slices),
+            metrics=tuple(metrics),
+            higher_is_better={name: metric.higher_is_better for name, metric in metrics.items()},
+            blocks=tuple(blocks),
+            missing=(),
+            notes=(),
+            protocol={},
+            candidates=protocol,
+        )
 
 
 def _letters(number: int) -> str:
@@ -61,7 +88,15 @@ def _letters(number: int) -> str:
     return letter if number < 26 else _letters(number // 26 - 1) + letter
 
 
-def _block(rows: RowSet, label: str, measure: Measure, collected: Collected, *, split: str) -> Block:
+def _block(
+    rows: RowSet,
+    label: str,
+    measure: Measure,
+    collected: Collected,
+    *,
+    split: str,
+    compared: Sequence[str] = COMPARED_METRICS,
+) -> Block:
     measured = [(method, *measured_cells(method, measure)) for method in rows.methods]
     whole = measure.slices[0]
     floors = _best_floors(measured, measure, whole)
@@ -90,7 +125,7 @@ def _block(rows: RowSet, label: str, measure: Measure, collected: Collected, *, 
         n_rows=rows.n_rows,
         n_users=rows.n_users,
         lines=lines,
-        comparisons=tuple(_comparisons(measured, whole, bars)),
+        comparisons=tuple(_comparisons(measured, whole, bars, compared)),
         improvements=_improvements(lines, whole),
         paper_dataset=dataset,
         best_floors={metric: name for metric, (name, _) in floors.items()},
@@ -101,6 +136,8 @@ def _rank_correlation(method: Method, rows: RowSet) -> float | None:
     """Returns how alike an encoder ranks the rows to the floor that has user and item biases alone."""
     floor = next((each for each in rows.methods if each.floor and each.name == BIAS_FLOOR), None)
     if floor is None or any(run.spec.get("backbone") or "ensemble" in run.spec for run in method.runs):
+        return None
+    if floor.frames[0].height != method.frames[0].height:
         return None
     pair = pl.DataFrame({"a": method.frames[0]["score"], "b": floor.frames[0]["score"]})
     found = pair.select(pl.corr("a", "b", method="spearman")).item()
@@ -156,11 +193,11 @@ def _above(
     return above
 
 
-def _comparisons(measured: Sequence[Measured], whole: str, best: set[str]) -> list[Difference]:
+def _comparisons(measured: Sequence[Measured], whole: str, best: set[str], metrics: Sequence[str]) -> list[Difference]:
     """Compares all methods and the best floors of one set of rows with each other."""
     compared = [each for each in measured if not each[0].floor or each[0].name in best]
     found: list[Difference] = []
-    for metric in COMPARED_METRICS:
+    for metric in metrics:
         draws = {method.name: drawn[whole][metric] for method, _, drawn in compared if metric in drawn[whole]}
         found.extend(compare_all(draws, metric))
     floors = {each[0].name for each in compared if each[0].floor}

@@ -6,7 +6,8 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from collm.report.collect import ReportRun
@@ -43,6 +44,7 @@ BASELINES = ("tallrec", "text-only")
 def report_tables(summary: Summary) -> list[Grid]:
     """Returns all tables of a report in reading order; those without rows are left out."""
     grids = [grid for block in summary.blocks for grid in _block_tables(summary, block)]
+    grids += [grid for each in summary.rankings for block in each.blocks for grid in _ranking_tables(each, block)]
     grids += [_costs(summary), _data(summary), _missing(summary)]
     return [grid for grid in grids if grid.rows]
 
@@ -51,6 +53,24 @@ def _block_tables(summary: Summary, block: Block) -> list[Grid]:
     grids = [_results(summary, block, slice_name) for slice_name in summary.slices]
     grids += [paper_table(block), *([departures_table(block)] if block.paper_dataset else []), _comparisons(block)]
     grids += [_improvements(block)]
+    return _labelled(grids, block)
+
+
+def _ranking_tables(summary: Summary, block: Block) -> list[Grid]:
+    """Returns the tables of ranked lists."""
+    grids = [_results(summary, block, slice_name) for slice_name in summary.slices]
+    differences = _comparisons(block)
+    grids.append(dataclasses.replace(differences, title=f"{differences.title}, {_of_lists(summary)}"))
+    prefix = re.sub(r"[^a-z0-9]+", "-", f"ranking-{summary.candidates}".lower())
+    return _labelled([dataclasses.replace(grid, key=f"{prefix}-{grid.key}") for grid in grids], block)
+
+
+def _of_lists(summary: Summary) -> str:
+    of = "all items" if summary.candidates == "all" else f"candidates: {summary.candidates}"
+    return f"ranking, {of}"
+
+
+def _labelled(grids: Sequence[Grid], block: Block) -> list[Grid]:
     suffix = f"-{block.label.lower()}" if block.label else ""
     return [dataclasses.replace(grid, key=grid.key + suffix, title=block.titled(grid.title)) for grid in grids]
 
@@ -106,7 +126,8 @@ def _results(summary: Summary, block: Block, slice_name: str) -> Grid:
         caption += f" {NOT_ABOVE_FLOOR}: not above the best floor that sees as much."
     caption += _like_floor(block) if is_first else " Seeds and training: see the first table."
     header = ("method", *map(metric_title, summary.metrics), *(("seeds", "made with") if is_first else ()))
-    title = f"{summary.split}, {slice_name} rows"
+    what = f"{_of_lists(summary)}, {slice_name} positives" if summary.candidates else f"{slice_name} rows"
+    title = f"{summary.split}, {what}"
     text_columns = frozenset({0, *range(1 + len(summary.metrics), len(header))})
     return Grid(f"results-{slice_name}", title, header, tuple(rows), tuple(dim), text_columns, caption=caption)
 

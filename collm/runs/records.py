@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from collm.errors import RunError
 
-StageKind = Literal["prepare_data", "fit_encoder", "tune", "evaluate", "metrics"]
+StageKind = Literal["prepare_data", "fit_encoder", "tune", "evaluate", "metrics", "rank"]
 TRAINING: tuple[StageKind, ...] = ("fit_encoder", "tune")
 _NUMBERED = re.compile(r"tune_(\d+)")
 
@@ -76,8 +76,24 @@ class ProtocolRecord(Record):
     )
 
 
+class RankingFacts(Record):
+    """The ranked lists of one split and one kind of candidates."""
+
+    users: int = Field(description="Lists, one per user.")
+    positives: int = Field(description="Positives that are ranked.")
+    candidates: float = Field(description="Mean number of candidates per user.")
+    tied: int = Field(default=0, description="Positives with the score of another candidate, ordered at random.")
+    shortlist: str = Field(default="", description="What chose the candidates that the language model ranked.")
+    size: int = Field(default=0, description="Candidates per user that it ranked at most; 0 = all.")
+    scored: int = Field(default=0, description="(User, candidate) pairs that it scored.")
+    shortlist_recall: float | None = Field(
+        default=None, description="Mean share of a user's positives in the short list: the most that it can rank first."
+    )
+    shortlist_hit: float | None = Field(default=None, description="Share of users with a positive in the short list.")
+
+
 SliceMetrics = dict[str, dict[str, MetricRecord]]
-FloorMetrics = dict[str, dict[str, dict[str, MetricRecord]]]
+FloorMetrics = dict[str, dict[str, dict[str, MetricRecord]]]  # slice -> floor -> metric -> record
 
 
 class RunResults(Record):
@@ -92,6 +108,15 @@ class RunResults(Record):
     metrics: dict[str, SliceMetrics] = Field(description="Split -> slice -> metric -> record.")
     floors: dict[str, FloorMetrics] = Field(
         default_factory=dict, description="Split -> slice -> floor -> metric -> record."
+    )
+    ranking: dict[str, dict[str, SliceMetrics]] = Field(
+        default_factory=dict, description="Split -> candidates -> slice -> metric -> record, of `evaluate.ranking`."
+    )
+    ranking_floors: dict[str, dict[str, FloorMetrics]] = Field(
+        default_factory=dict, description="Split -> candidates -> slice -> floor -> metric -> record."
+    )
+    ranking_facts: dict[str, dict[str, RankingFacts]] = Field(
+        default_factory=dict, description="Split -> candidates -> what the ranked lists are."
     )
     timing: dict[str, StageTiming] = Field(default_factory=dict, description="Stage -> cost.")
     counts: dict[str, int] = Field(default_factory=dict, description="Rows per split, users, items.")

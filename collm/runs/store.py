@@ -22,7 +22,8 @@ from collm.runs.records import RunResults
 __all__ = ["DONE", "LOCK", "Holder", "Lock", "RunFolder", "StageStore", "read_holder", "replacing", "write_atomically"]
 
 STAGES = "stages"
-RUN_FILES = ("spec.yaml", "environment.json", "events.jsonl", "results.json", "scores.parquet", "floors.parquet")
+TABLES = ("scores.parquet", "floors.parquet", "ranking.parquet")
+RUN_FILES = ("spec.yaml", "environment.json", "events.jsonl", "results.json", *TABLES)
 # What events hold beside their time, for those that are read again.
 EVENT_KEYS = {
     "stage_finished": ("stage", "fingerprint"),

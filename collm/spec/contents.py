@@ -26,6 +26,8 @@ def spec_locations(spec: ResolvedSpec, registry: Registry) -> Iterator[Location]
         yield from locations(config, kind, f"{path}.")
     for entry in spec.evaluate.metrics:
         yield from locations(entry_config(entry, registry), "metric", f"evaluate.metrics.{entry_label(entry)}.")
+    if spec.evaluate.ranking is not None:
+        yield from locations(spec.evaluate.ranking, "metric", "evaluate.ranking.")
 
 
 def config_contents(

@@ -146,13 +146,14 @@ def _check_k(component: Component, text: str) -> None:
         raise ValueError(f"got '{text}', metric '{component.name}' has no field k, which @ sets; {takes}")
 
 
-def read_entries(node: Node, reader: ConfigReader, path: Path_) -> tuple[MetricEntry, ...]:
+def read_entries(node: Node, reader: ConfigReader, path: Path_, *, of: str = "rows") -> tuple[MetricEntry, ...]:
     """Reads a list of entries.
 
     Args:
         node: The list; items that are neither text nor mappings are left to the section's own check.
         reader: Validates and collects problems.
         path: Path of the list in the spec.
+        of: What the metrics must measure: `rows` or `lists`.
 
     Returns:
         The name of each metric whose settings are all defaults, the settings of the others, a text of any kind where
@@ -161,6 +162,10 @@ def read_entries(node: Node, reader: ConfigReader, path: Path_) -> tuple[MetricE
     entries: list[MetricEntry] = []
     for place, item in enumerate(node.value if isinstance(node.value, tuple) else ()):
         config = read_entry(item, reader, (*path, place)) if isinstance(item.value, str | Mapping) else None
+        if config is not None and of not in reader.registry.get("metric", config.name).measures:
+            reader.problems.append(
+                item.place.problem(_elsewhere(config.name, of, reader.registry), dotted((*path, place)))
+            )
         if config is None:
             entries.append(item.value if isinstance(item.value, str) else f"entry {place}")
         else:
@@ -168,8 +173,18 @@ def read_entries(node: Node, reader: ConfigReader, path: Path_) -> tuple[MetricE
     return tuple(entries)
 
 
+def _elsewhere(name: str, of: str, registry: Registry) -> str:
+    """Says that a metric measures something else than the list that it stands in, and which metrics belong there."""
+    fitting = ", ".join(each.name for each in registry.components("metric") if of in each.measures)
+    what = {"rows": "labelled rows", "lists": "ranked candidates"}[of]
+    other = {"rows": "evaluate.ranking.metrics", "lists": "evaluate.metrics"}[of]
+    return f"got '{name}', which does not measure {what}: put it under {other}; metrics of {what}: {fitting}"
+
+
 def with_names_alone(section: Node) -> Node:
     """Returns the section `evaluate` with each mapping among its metrics as a text, for the section's own check."""
+    if (ranking := section.fields.get("ranking")) is not None and ranking.fields:
+        section = section.with_fields({**section.fields, "ranking": with_names_alone(ranking)})
     metrics = section.fields.get("metrics")
     if metrics is None or not isinstance(metrics.value, tuple):
         return section

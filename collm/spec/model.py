@@ -17,6 +17,7 @@ from collm.contracts.prompt import PromptConfig
 from collm.contracts.tuning import TuningConfig
 from collm.spec.fingerprint import dump_config, fingerprint
 from collm.spec.node import Place
+from collm.spec.ranking import RankingConfig
 
 Profile = Literal["paper", "reference", "recommended"]
 EvaluatedSplit = Literal["valid", "test"]
@@ -112,6 +113,9 @@ class EvaluateConfig(Section):
     )
     resamples: int = Field(
         default=1000, ge=0, description="User-clustered bootstrap resamples behind each 95% interval; 0 = no interval."
+    )
+    ranking: RankingConfig | None = added_field(
+        None, description="Candidate lists that are ranked beside the rows; null = none (docs/ranking.md)."
     )
 
 

@@ -28,6 +28,7 @@ from collm.spec.model import (
 from collm.spec.node import Node, Place, dotted, from_plain, leaves
 from collm.spec.override import apply_overrides
 from collm.spec.problems import unknown_key
+from collm.spec.ranking import RankingConfig
 from collm.spec.read import read_file
 from collm.spec.rules import RULES, Draft
 
@@ -175,9 +176,15 @@ class _Resolution:
         if written is None:
             written = from_plain(EvaluateConfig.model_fields["metrics"].default, self.root.place)
         # Read even where another field of the section has a mistake, which must not hide a misspelled metric.
-        entries = read_entries(written, self.reader, ("evaluate", "metrics"))
+        update: dict[str, Any] = {"metrics": read_entries(written, self.reader, ("evaluate", "metrics"))}
+        path = ("evaluate", "ranking", "metrics")
+        listed = self.root.find(path) or from_plain(RankingConfig.model_fields["metrics"].default, self.root.place)
+        ranking = None if evaluate is None else evaluate.ranking
+        if ranking is not None or self.root.find(path) is not None:
+            entries = read_entries(listed, self.reader, path, of="lists")
+            update["ranking"] = ranking and ranking.model_copy(update={"metrics": entries})
         if evaluate is not None:
-            self.configs["evaluate"] = evaluate.model_copy(update={"metrics": entries})
+            self.configs["evaluate"] = evaluate.model_copy(update=update)
 
     def _check_rules(self) -> None:
         given = frozenset(key for key in (*COMPONENT_SECTIONS, ENCODERS) if key in self.root.fields)

@@ -123,7 +123,7 @@ def _metrics_payload(run: RunContext, scoring: StageResult) -> dict[str, Any]:
     return {
         "scores": scoring.fingerprint,
         "slices": spec.slices.model_dump(mode="json"),
-        "evaluate": config_payload(spec.evaluate),
+        "evaluate": config_payload(spec.evaluate.model_copy(update={"ranking": None})),
         "plugins": [run.code("metric", config) for config in configs],
         "files": [config_contents(config, "metric") for config in configs],
         "version": version_of("metrics"),

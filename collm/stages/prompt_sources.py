@@ -166,6 +166,12 @@ class PromptScorer:
         self._n_shortened += prompts.n_shortened
         return self._score(prompts)
 
+    def score_pairs(self, view: PreparedData, rows: Rows) -> Array:
+        """Returns float32 [n] logits of rows that are not the dataset's own (see `collm.data.pairs`)."""
+        prompts = self._source.on(view).encode(rows)
+        self._n_shortened += prompts.n_shortened
+        return self._score(prompts)
+
     def facts(self) -> dict[str, Any]:
         """Returns how many of the rows scored so far have a prompt that leaves out titles, and the proof."""
         return {SHORTENED: self._n_shortened, "probe": self._probe.plain() if self._probe else None}

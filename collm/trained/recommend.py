@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 
-from collm.contracts.data import SAMPLED
+from collm.data.candidates import ItemLists, met_before, popularity
 from collm.data.pairs import LATEST, AskedPairs
+from collm.engine.ranking import Ties, rank_lists
 from collm.errors import DataError, UsageError
 from collm.stages.evaluate import probabilities
 from collm.trained.model import TrainedModel
@@ -161,7 +161,7 @@ def best_of(model: TrainedModel, choice: Choice, logits: Array, k: int) -> Recom
         k: Items to return at most.
     """
     data, probability = model.data, probabilities(logits)
-    best = np.argsort(-logits, kind="stable")[:k]  # probabilities near 0 and 1 round to ties
+    best = _best_first(choice, logits)[:k]  # probabilities near 0 and 1 round to ties
     first = choice.items[best[:1]]
     view, rows = model.histories.rows(np.array([choice.dense_user]), first, np.array([choice.moment]))
     return Recommendations(
@@ -195,11 +195,7 @@ def _candidates(model: TrainedModel, candidates: Sequence[str] | None) -> Array:
 
 
 def _seen(model: TrainedModel, user: int, moment: int) -> Array:
-    rows = model.data.interactions().filter((pl.col("user") == user) & (pl.col("timestamp") < moment))
-    if SAMPLED in rows.columns:
-        rows = rows.filter(~pl.col(SAMPLED))
-    seen: Array = rows["item"].to_numpy().astype(np.int64)
-    return seen
+    return met_before(model.data, np.array([user]), np.array([moment]))[0]
 
 
 def _order(model: TrainedModel, choice: Choice) -> tuple[Array, ShortlistBy]:
@@ -207,7 +203,12 @@ def _order(model: TrainedModel, choice: Choice) -> tuple[Array, ShortlistBy]:
     encoder, pairs = model.encoder, choice.pairs()
     if encoder is not None and "scores" in encoder.gives:
         view, rows = model.histories.rows(pairs.user, pairs.item, pairs.moment)
-        return np.argsort(-model.encoder_logits(view, rows), kind="stable"), "encoder"
-    train = model.data.interactions().filter((pl.col("split") == "train") & (pl.col("label") == 1))
-    counts = np.bincount(train["item"].to_numpy(), minlength=model.data.n_items + 1)
-    return np.argsort(-counts[choice.items], kind="stable"), "popularity"
+        return _best_first(choice, model.encoder_logits(view, rows)), "encoder"
+    return _best_first(choice, popularity(model.data)[choice.items]), "popularity"
+
+
+def _best_first(choice: Choice, score: Array) -> Array:
+    """Returns the places of a choice's items by score, equal ones in the order that `evaluate.ranking` gives them."""
+    ties = Ties.drawn(np.array([choice.dense_user]))
+    ranks = rank_lists(ItemLists.of([choice.items]), score.astype(np.float32), ties)
+    return np.argsort(ranks)

@@ -23,6 +23,7 @@ def register_encoders() -> Sequence[Component]:
             summary="Cosine similarity of the target to the liked items before the row, from positive training pairs.",
             needs=frozenset({"history"}),
             gives=_SCORES,
+            ranking_floor=True,
         ),
         Component(
             kind="encoder",

@@ -48,6 +48,7 @@ class ItemKNN(EncoderModule):
         super().__init__()
         self.history_items = profile_items
         self.shrinkage = shrinkage
+        self._by_neighbour: tuple[int, sparse.csr_matrix] | None = None
         shape = (data.n_items + 1, n_neighbours)
         self.register_buffer("neighbour", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("similarity", torch.zeros(shape))
@@ -96,6 +97,31 @@ class ItemKNN(EncoderModule):
     def score(self, batch: EncoderBatch) -> Tensor:
         """Returns logits, float32 [batch]."""
         return self.slope * self.resemblance(batch) + self.offset
+
+    def score_all(self, batch: EncoderBatch) -> Tensor:
+        """Returns logits of all items, float32 [batch, n_items + 1], by a product of sparse matrices.
+
+        Raises:
+            DataError: If the batch carries no history.
+        """
+        if batch.history is None:
+            raise DataError("item-knn: the batch carries no history; rows for this encoder need `history`")
+        history = batch.history[:, -self.history_items :].cpu().numpy()
+        n_rows, n_items = len(history), len(self.neighbour)
+        rows, columns = np.nonzero(history)
+        liked = sparse.csr_matrix((np.ones(len(rows)), (rows, history[rows, columns])), shape=(n_rows, n_items))
+        total = torch.from_numpy((liked @ self._targets()).toarray().astype(np.float32))
+        return self.slope * total.to(batch.item.device) + self.offset
+
+    def _targets(self) -> sparse.csr_matrix:
+        """Returns float32 [n_items + 1, n_items + 1]: similarities of targets (columns) to their neighbours."""
+        if self._by_neighbour is None or self._by_neighbour[0] != self.neighbour._version:
+            kept, neighbour = self.similarity.cpu().numpy(), self.neighbour.cpu().numpy()
+            target = np.repeat(np.arange(len(kept)), kept.shape[1])
+            entries = (kept.ravel(), (neighbour.ravel(), target))
+            found = sparse.csr_matrix(entries, shape=(len(kept), len(kept)))
+            self._by_neighbour = self.neighbour._version, found
+        return self._by_neighbour[1]
 
     def _sum_of_matches(self, item: Tensor, history: Tensor) -> Tensor:
         """Returns float32 [rows]; padding (id 0) adds 0."""

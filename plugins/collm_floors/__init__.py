@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from collm.component import Component
 from collm.hookspecs import hookimpl
-from collm_floors.config import BiasLogisticConfig, ItemMeanConfig, ItemUserMeanConfig, OnlineUserItemConfig
+from collm_floors.config import (
+    BiasLogisticConfig,
+    ItemMeanConfig,
+    ItemUserMeanConfig,
+    OnlineUserItemConfig,
+    PopularityConfig,
+    RecentPopularityConfig,
+)
 
 
 @hookimpl
@@ -50,5 +57,23 @@ def register_encoders() -> Sequence[Component]:
             needs=frozenset({"earlier-labels"}),
             gives=scores,
             floor=True,
+        ),
+        Component(
+            kind="encoder",
+            name="popularity",
+            factory="collm_floors.encoders:build_popularity",
+            config=PopularityConfig,
+            summary="Floor of rankings: positives of the item in training.",
+            gives=scores,
+            ranking_floor=True,
+        ),
+        Component(
+            kind="encoder",
+            name="recent-popularity",
+            factory="collm_floors.encoders:build_popularity",
+            config=RecentPopularityConfig,
+            summary="Floor of rankings: positives of the item in training, the later the more.",
+            gives=scores,
+            ranking_floor=True,
         ),
     ]

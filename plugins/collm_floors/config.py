@@ -34,3 +34,15 @@ class OnlineUserItemConfig(EncoderConfig):
 
     user_smoothing: float = Field(default=3.0, gt=0, description="Rows of the global mean added to each user's rows.")
     item_smoothing: float = Field(default=5.0, gt=0, description="Rows of the global mean added to each item's rows.")
+
+
+class PopularityConfig(EncoderConfig):
+    """Settings of `popularity`: none."""
+
+
+class RecentPopularityConfig(EncoderConfig):
+    """Settings of `recent-popularity`."""
+
+    half_life: float = Field(
+        default=0.05, gt=0, description="Share of the training positives after which a positive counts half."
+    )

@@ -12,10 +12,17 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
 from collm.component import BuildContext
-from collm.contracts.encoder import EncoderBatch, EncoderData, FitMode, TrainRows
+from collm.contracts.encoder import EncoderBatch, EncoderData, EncoderFacts, FitMode, TrainRows
 from collm.errors import DataError
 from collm.model.encoder import EncoderModule
-from collm_floors.config import BiasLogisticConfig, ItemMeanConfig, ItemUserMeanConfig, OnlineUserItemConfig
+from collm_floors.config import (
+    BiasLogisticConfig,
+    ItemMeanConfig,
+    ItemUserMeanConfig,
+    OnlineUserItemConfig,
+    PopularityConfig,
+    RecentPopularityConfig,
+)
 
 Floats = NDArray[np.float64]
 WEAK_PENALTY = 100.0  # scikit-learn's C; two weights from thousands of rows need no more
@@ -38,6 +45,12 @@ class LogOddsTable(EncoderModule):
     def score(self, batch: EncoderBatch) -> torch.Tensor:
         """Returns logits, float32 [batch]."""
         return self.intercept + self.user_logit[batch.user] + self.item_logit[batch.item]
+
+    def factors(self, batch: EncoderBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns [user's log-odds, 1] and [1, item's log-odds]."""
+        user = self.intercept + self.user_logit[batch.user]
+        users = torch.stack([user, torch.ones_like(user)], dim=1)
+        return users, torch.stack([torch.ones_like(self.item_logit), self.item_logit], dim=1)
 
     def fit_direct(self, data: EncoderData, batches: Iterator[EncoderBatch]) -> None:
         """Solves the tables from `data.train`; `batches` is not read.
@@ -108,6 +121,32 @@ class BiasLogistic(LogOddsTable):
         model.fit(one_hot, train.label)
         weights: Floats = model.coef_[0]
         return float(model.intercept_[0]), weights[:n_users], weights[n_users:]
+
+
+class Popularity(LogOddsTable):
+    """Logit = log(1 + positives of the item) - log(1 + those of the most popular one): an order, not a probability.
+
+    With a half-life a positive of training counts 2 ** -(positives after it / half-life), half-life as a share of all
+    of them: time is measured in interactions, so that it works for data without dates.
+    """
+
+    def __init__(self, n_users: int, n_items: int, *, half_life: float | None) -> None:
+        super().__init__(n_users, n_items)
+        self._half_life = half_life
+
+    def solve(self, train: TrainRows) -> tuple[float, Floats, Floats]:
+        """Returns the item table; the intercept makes the largest logit 0."""
+        order = np.lexsort((train.row, train.timestamp))
+        items = train.item[order][train.label[order] > 0]
+        weight = np.ones(len(items))
+        if self._half_life is not None and len(items):
+            weight = 0.5 ** (np.arange(len(items))[::-1] / (self._half_life * len(items)))
+        counts = np.log1p(np.bincount(items, weights=weight, minlength=len(self.item_logit)))
+        return -float(counts.max()), np.zeros(len(self.user_logit)), counts
+
+    def describe(self) -> EncoderFacts:
+        """Says that the scores are no probabilities."""
+        return EncoderFacts(score_notes=("popularity orders items; its scores are no probabilities",))
 
 
 class OnlineUserItem(EncoderModule):
@@ -223,6 +262,14 @@ def build_bias_logistic(config: BiasLogisticConfig, *, data: EncoderData, contex
     """Builds `bias-logistic`."""
     del context
     return BiasLogistic(data.n_users, data.n_items, inverse_l2=config.inverse_l2, max_iterations=config.max_iterations)
+
+
+def build_popularity(
+    config: PopularityConfig | RecentPopularityConfig, *, data: EncoderData, context: BuildContext
+) -> Popularity:
+    """Builds `popularity` and `recent-popularity`."""
+    del context
+    return Popularity(data.n_users, data.n_items, half_life=getattr(config, "half_life", None))
 
 
 def build_online_user_item(config: OnlineUserItemConfig, *, data: EncoderData, context: BuildContext) -> OnlineUserItem:

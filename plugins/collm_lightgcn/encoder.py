@@ -104,6 +104,16 @@ class LightGCN(EncoderModule):
         logits = logits + self.node_bias[user] + self.node_bias[item]
         return logits if self.global_bias is None else logits + self.global_bias
 
+    def factors(self, batch: EncoderBatch) -> tuple[Tensor, Tensor]:
+        """Returns propagated embeddings of the users and of all items, biases appended where there are any."""
+        table, user = self.propagated(), batch.user
+        if self.node_bias is None:
+            return F.embedding(user, table), table[self.first_item :]
+        bias = self.node_bias[user] + (0.0 if self.global_bias is None else self.global_bias)
+        users = torch.cat([F.embedding(user, table), bias[:, None], torch.ones_like(bias)[:, None]], dim=1)
+        item_bias = self.node_bias[self.first_item :, None]
+        return users, torch.cat([table[self.first_item :], torch.ones_like(item_bias), item_bias], dim=1)
+
     def loss(self, batch: EncoderBatch) -> Tensor:
         """Returns the mean loss of a labelled batch; BPR uses its positive rows only and is 0 where there is none."""
         if self.sampler is None or batch.label is None:

@@ -22,6 +22,7 @@ from collm.metrics.classification import (
 from collm.metrics.grouping import Floats, check_rows
 from collm.metrics.per_user import UserValues, user_areas, user_gains
 from collm_metrics.config import NdcgConfig
+from collm_metrics.lists import EitherWay, ListMean, gain
 
 
 class AreaUnderCurve:
@@ -144,7 +145,7 @@ def build_gauc(config: MetricConfig) -> Metric:
 
 def build_ndcg(config: NdcgConfig) -> Metric:
     """Builds `ndcg`."""
-    return UserMean(functools.partial(user_gains, k=config.k))
+    return EitherWay(UserMean(functools.partial(user_gains, k=config.k)), ListMean(gain, config.k), config.k)
 
 
 def build_logloss(config: MetricConfig) -> Metric:

@@ -39,6 +39,10 @@ class MatrixFactorization(EncoderModule):
         logits: torch.Tensor = (self.user_factors(batch.user) * self.item_factors(batch.item)).sum(dim=-1)
         return logits
 
+    def factors(self, batch: EncoderBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the factors of the users, and of all items."""
+        return self.user_factors(batch.user), self.item_factors.weight
+
     def encode(self, batch: EncoderBatch) -> EncodedPair:
         """Returns the factors, float32 [batch, d] each."""
         return EncodedPair(user=self.user_factors(batch.user), item=self.item_factors(batch.item))
@@ -75,6 +79,13 @@ class BiasedMatrixFactorization(EncoderModule):
         bias = self.user_bias(batch.user) + self.item_bias(batch.item)  # [batch, 1]
         logits: torch.Tensor = self.global_bias + bias.squeeze(-1) + match
         return logits
+
+    def factors(self, batch: EncoderBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns [factors, user's and global bias, 1] and [factors, 1, bias], d + 2 numbers."""
+        bias = self.user_bias(batch.user) + self.global_bias
+        user = torch.cat([self.user_factors(batch.user), bias, torch.ones_like(bias)], dim=-1)
+        item_bias = self.item_bias.weight
+        return user, torch.cat([self.item_factors.weight, torch.ones_like(item_bias), item_bias], dim=-1)
 
     def encode(self, batch: EncoderBatch) -> EncodedPair:
         """Returns [factors, bias], float32 [batch, d + 1] each."""

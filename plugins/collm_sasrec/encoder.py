@@ -135,6 +135,16 @@ class SASRec(EncoderModule):
         """Returns logits, float32 [batch]."""
         return self._logits(self.state(batch.history), batch.user, batch.item)
 
+    def factors(self, batch: EncoderBatch) -> tuple[Tensor, Tensor]:
+        """Returns states and item embeddings, biases appended where there are any."""
+        state, items = self.state(batch.history), self.item_embedding.weight
+        if self.user_bias is None or self.item_bias is None or self.global_bias is None:
+            return state, items
+        bias = self.user_bias[batch.user] + self.global_bias
+        users = torch.cat([state, bias[:, None], torch.ones_like(bias)[:, None]], dim=1)
+        item_bias = self.item_bias[:, None]
+        return users, torch.cat([items, torch.ones_like(item_bias), item_bias], dim=1)
+
     def loss(self, batch: EncoderBatch) -> Tensor:
         """Returns the mean loss of a labelled batch.
 

@@ -62,6 +62,15 @@ class Vectors(EncoderModule):
             user, item = functional.normalize(user.double(), dim=-1), functional.normalize(item.double(), dim=-1)
         return (user.double() * item.double()).sum(dim=-1).float()
 
+    def factors(self, batch: EncoderBatch) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Returns the vectors, of length 1 for cosines; None with the logistic head."""
+        user = self.user_vectors[batch.user]
+        if self._config.score == "logistic":
+            return None
+        if self._config.score == "cosine":
+            return functional.normalize(user, dim=-1), functional.normalize(self.item_vectors, dim=-1)
+        return user, self.item_vectors
+
     @torch.no_grad()
     def fit_direct(self, data: EncoderData, batches: Iterator[EncoderBatch]) -> None:
         """Fits the logistic head on the training rows.

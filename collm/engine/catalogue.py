@@ -1,0 +1,138 @@
+"""Scores of an encoder for whole catalogues and for candidate lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from collm.contracts.encoder import EncoderBatch
+from collm.data.candidates import ItemLists, Questions
+from collm.data.pairs import PairHistories
+from collm.data.prepared import PreparedData
+from collm.engine.encoder_task import EncoderBatcher, encoder_logits
+from collm.engine.ranking import CatalogueScores, FactorScores, PairScores
+from collm.errors import PluginError
+from collm.model.encoder import EncoderModule, naming_encoder
+
+Array = np.ndarray[Any, Any]
+LISTS_PER_BATCH = 4_096
+DENSE_ENTRIES = 1 << 24  # scores of `score_all` held at a time: 64 MB
+CHECKED_ITEMS = 64
+TOLERANCE = 1e-3
+
+
+class EncoderQuestions:
+    """Asks one encoder for the candidates of some questions."""
+
+    def __init__(
+        self,
+        encoder: EncoderModule,
+        data: PreparedData,
+        questions: Questions,
+        *,
+        histories: PairHistories,
+        device: torch.device,
+    ) -> None:
+        """Takes a fitted encoder, put into eval mode, and what is asked.
+
+        Args:
+            encoder: The encoder.
+            data: Prepared data.
+            questions: Users and moments.
+            histories: What finds histories in `data`.
+            device: Where the encoder is.
+        """
+        self._encoder, self._data, self._questions = encoder.eval(), data, questions
+        self._histories = histories
+        self._batcher = EncoderBatcher.of(encoder, data, device)
+
+    @torch.no_grad()
+    def catalogue(self) -> CatalogueScores:
+        """Returns what scores the whole catalogue: by products where the encoder has them, else pair by pair.
+
+        A product shows one history to all items. Where items of the history are candidates, a row's own target is not
+        in its history, so pairs are scored then.
+
+        Raises:
+            PluginError: If the products are not the scores.
+        """
+        candidates_in_history = not len(self._questions.left_out.items) and self._encoder.history_items > 0
+        if not candidates_in_history and len(self._questions):
+            if (found := self._factors()) is not None:
+                return found
+            if self._score_all(self._batch(slice(0, 1))) is not None:
+                return _DenseScores(self, self._data.n_items)
+        return PairScores(self.pairs, self._data.n_items)
+
+    def listed(self, lists: ItemLists) -> Array:
+        """Returns float32 [n] logits of the items of every list."""
+        return self.pairs(lists.group, lists.items)
+
+    def pairs(self, lists: Array, items: Array) -> Array:
+        """Returns float32 [n] logits of (list, item) pairs, int64 [n] each."""
+        questions = self._questions
+        view, rows = self._histories.rows(questions.user[lists], items, questions.moment[lists])
+        return encoder_logits(self._encoder, self._batcher.on(view), rows)
+
+    def dense(self, lists: slice) -> torch.Tensor:
+        """Returns what `score_all` gives for some lists, float32 [n_lists, n_items + 1] on the processor."""
+        found = self._score_all(self._batch(lists))
+        assert found is not None
+        return found.float().cpu()
+
+    def _batch(self, lists: slice) -> EncoderBatch:
+        user, moment = self._questions.user[lists], self._questions.moment[lists]
+        view, rows = self._histories.rows(user, np.zeros(len(user), dtype=np.int64), moment)
+        return self._batcher.on(view)(rows)
+
+    @torch.no_grad()
+    def _score_all(self, batch: EncoderBatch) -> torch.Tensor | None:
+        # Encoders of a class of their own may be older than this method.
+        ask = getattr(self._encoder, "score_all", None)
+        with naming_encoder(self._encoder, "score_all"):
+            found: torch.Tensor | None = None if ask is None else ask(batch)
+        return found
+
+    def _factors(self) -> FactorScores | None:
+        ask = getattr(self._encoder, "factors", None)
+        if ask is None:
+            return None
+        users: list[torch.Tensor] = []
+        items: torch.Tensor | None = None
+        for low in range(0, len(self._questions), LISTS_PER_BATCH):
+            with naming_encoder(self._encoder, "factors"):
+                found = ask(self._batch(slice(low, low + LISTS_PER_BATCH)))
+            if found is None:
+                return None
+            users.append(found[0].float())
+            items = found[1].float()
+        assert items is not None  # there is a question
+        scores = FactorScores(torch.cat(users).contiguous(), items.contiguous())
+        self._check(scores)
+        return scores
+
+    def _check(self, scores: CatalogueScores) -> None:
+        """Compares some products with the encoder's own scores; they may differ by one number per user."""
+        chosen = np.unique(np.linspace(1, self._data.n_items, CHECKED_ITEMS).astype(np.int64))
+        own = self.pairs(np.zeros(len(chosen), dtype=np.int64), chosen)
+        product = np.concatenate([scores(slice(0, 1), slice(item, item + 1)).numpy()[0] for item in chosen])
+        gap = (own - own[0]) - (product - product[0])
+        if not np.allclose(gap, 0, atol=TOLERANCE * max(1.0, float(np.abs(own).max()))):
+            raise PluginError(
+                f"{self._encoder.origin or type(self._encoder).__name__}: `factors` does not give the scores: products "
+                f"of user and item differ from `score` by up to {float(np.abs(gap).max()):.3g}; mend it, or return None"
+            )
+
+
+class _DenseScores:
+    """Scores of an encoder that scores the whole catalogue by itself."""
+
+    def __init__(self, questions: EncoderQuestions, n_items: int) -> None:
+        self._questions = questions
+        self.lists_per_block = max(1, DENSE_ENTRIES // (n_items + 1))
+        self.items_per_block = n_items
+
+    def __call__(self, lists: slice, items: slice) -> torch.Tensor:
+        return self._questions.dense(lists)[:, items].contiguous()

@@ -1,0 +1,214 @@
+"""Ranks the candidate lists of a run with its model and the floors, and measures them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from collm.contracts.metric import Metric
+from collm.data.columns import as_series
+from collm.data.prepared import PreparedData
+from collm.errors import RunError
+from collm.files import place_digest, write_atomically
+from collm.metrics.evaluate import evaluate
+from collm.spec.contents import config_contents
+from collm.spec.fingerprint import config_payload
+from collm.spec.metric_entries import entry_config
+from collm.spec.ranking import RankingConfig
+from collm.stages.evaluate import METRICS, RESAMPLING_SEED, build_metrics
+from collm.stages.ranked_lists import sliced_lists
+from collm.stages.ranking import (
+    FittedEncoder,
+    RankingTask,
+    Reranker,
+    rank_with_encoder,
+    rank_with_language_model,
+    ranking_tasks,
+    read_ranks,
+)
+from collm.stages.stage import RunContext, StageResult
+from collm.stages.versions import version_of
+
+FEWEST_KEPT = 10  # best items that are kept per list at least
+OWN = ""  # the run's own method, beside the floors
+BIAS_NOTE = (
+    "Metrics over {protocol} candidates are biased: they can order methods otherwise than the whole catalogue does "
+    "(Krichene & Rendle 2020)"
+)
+
+
+@dataclass
+class Rankings:
+    """What `evaluate.ranking` adds to a run.
+
+    Attributes:
+        metrics: Split -> candidates -> slice -> metric -> record.
+        floors: Split -> candidates -> slice -> floor -> metric -> record.
+        facts: Split -> candidates -> facts of the run's own lists.
+        notes: Sentences that belong to every table of rankings.
+        frames: Tables of ranked lists, as `ranking.parquet` holds them.
+        stages: Name -> stage of the run's own rankings.
+    """
+
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    floors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    stages: dict[str, StageResult] = field(default_factory=dict)
+
+    def frame(self) -> pl.DataFrame:
+        """Returns the content of `ranking.parquet`."""
+        return pl.concat(self.frames)
+
+    def plain(self) -> dict[str, Any]:
+        """Returns what `results.json` gets."""
+        return {"ranking": self.metrics, "ranking_floors": self.floors, "ranking_facts": self.facts}
+
+
+def rank_run(
+    run: RunContext,
+    data: PreparedData,
+    config: RankingConfig,
+    own: FittedEncoder | Reranker,
+    floors: Mapping[str, FittedEncoder],
+) -> Rankings:
+    """Ranks and measures every list of a run.
+
+    An encoder ranks the whole catalogue too where other candidates are asked for: that costs seconds. A language model
+    ranks what is asked for alone.
+
+    Args:
+        run: Supplies stages, slices, resamples.
+        data: Prepared data.
+        config: What is ranked.
+        own: The run's model.
+        floors: Name -> fitted floor.
+    """
+    metrics = build_metrics(config.metrics, run.registry)
+    depth = max(FEWEST_KEPT, *(int(getattr(each, "depth", 0)) for each in metrics.values()))
+    digest = place_digest(config.file, ()) if config.file is not None else ""
+    found = Rankings()
+    for task in ranking_tasks(config, data, depth=depth, file_digest=digest):
+        rankers: dict[str, FittedEncoder | Reranker] = {OWN: own, **floors}
+        if isinstance(own, Reranker) and task.protocol != config.protocol:
+            del rankers[OWN]
+        for name, ranker in rankers.items():
+            stage = _rank(run, data, task, ranker)
+            frame = read_ranks(stage)
+            table = _with_ids(data, task, name, frame)
+            records = _measured(run, config, metrics, stage, table)
+            found.frames.append(table)
+            _add(found, task, name, stage, records, frame)
+        found.notes += [note for note in (*task.notes, *_task_notes(task, data)) if note not in found.notes]
+    found.notes += list(_reranker_notes(found))
+    return found
+
+
+def _rank(run: RunContext, data: PreparedData, task: RankingTask, ranker: FittedEncoder | Reranker) -> StageResult:
+    if isinstance(ranker, Reranker):
+        return rank_with_language_model(run, data, task, ranker)
+    return rank_with_encoder(run, data, task, ranker)
+
+
+def _add(
+    found: Rankings, task: RankingTask, name: str, stage: StageResult, records: Mapping[str, Any], frame: pl.DataFrame
+) -> None:
+    if name != OWN:
+        by_slice = found.floors.setdefault(task.split, {}).setdefault(task.protocol, {})
+        for slice_name, values in records.items():
+            by_slice.setdefault(slice_name, {})[name] = values
+        return
+    found.metrics.setdefault(task.split, {})[task.protocol] = dict(records)
+    found.stages[f"{stage.name}.{task.split}.{task.protocol.replace(' ', '-')}"] = stage
+    lists = frame.group_by("user").agg(pl.col("candidates").first())
+    found.facts.setdefault(task.split, {})[task.protocol] = {
+        "users": lists.height,
+        "positives": int(frame["label"].sum()),
+        "candidates": float(lists["candidates"].to_numpy().mean()),
+        **stage.facts,
+    }
+
+
+def _with_ids(data: PreparedData, task: RankingTask, method: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Returns ranked lists with raw ids and training counts, as `ranking.parquet` holds them."""
+    user, item = frame["user"].to_numpy(), frame["item"].to_numpy()
+    return pl.DataFrame(
+        {
+            "split": [task.split] * len(user),
+            "protocol": [task.protocol] * len(user),
+            "method": [method] * len(user),
+            "user": as_series(data.user_ids).gather(user),
+            "item": as_series(data.item_ids).gather(item),
+            **{name: frame[name] for name in ("label", "rank", "score", "candidates")},
+            "user_train_rows": data.user_train_rows[user],
+            "item_train_rows": data.item_train_rows[item],
+        }
+    )
+
+
+def _measured(
+    run: RunContext, config: RankingConfig, metrics: Mapping[str, Metric], stage: StageResult, table: pl.DataFrame
+) -> dict[str, Any]:
+    """Returns slice -> metric -> record, computed once per stage and settings."""
+    spec = run.spec
+
+    def compute(folder: Path) -> dict[str, Any]:
+        content = {
+            name: evaluate(metrics, rows, n_resamples=spec.evaluate.resamples, seed=RESAMPLING_SEED)
+            for name, rows in sliced_lists(table, spec.evaluate.slices, warm=spec.slices.warm, cold=spec.slices.cold)
+        }
+        write_atomically(folder / METRICS, json.dumps(content, allow_nan=False) + "\n")
+        return {}
+
+    configs = [entry_config(entry, run.registry) for entry in config.metrics]
+    payload = {
+        "ranks": stage.fingerprint,
+        "slices": spec.slices.model_dump(mode="json"),
+        "of": [*spec.evaluate.slices],
+        "metrics": [config_payload(each) for each in configs],
+        "files": [config_contents(each, "metric") for each in configs],
+        "resamples": spec.evaluate.resamples,
+        "plugins": [run.code("metric", each) for each in configs],
+        "version": version_of("metrics"),
+    }
+    measuring = run.stages.run("metrics", payload, compute, label="rankings")
+    path = measuring.folder / METRICS
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); remove this stage's folder and run again") from error
+
+
+def _task_notes(task: RankingTask, data: PreparedData) -> Iterator[str]:
+    questions = task.questions
+    n_users, n_positives = len(questions), len(questions.positives.items)
+    if task.candidates is None:
+        seen = "; what the user has met before is left out" if len(questions.left_out.items) else ""
+        what = f"the whole catalogue of {data.n_items:,} items{seen}"
+    else:
+        what = f"{len(task.candidates.items) / n_users:,.0f} on average ({task.protocol})"
+    yield (
+        f"Ranking, {task.split}: {n_positives:,} positives of {n_users:,} users among {what}. Each user is asked once, "
+        "before the first of them; equal scores are ordered at random."
+    )
+    if task.candidates is not None and task.protocol != "file":
+        yield BIAS_NOTE.format(protocol=task.protocol) + "; compare methods on the whole catalogue where there is one."
+
+
+def _reranker_notes(found: Rankings) -> Iterator[str]:
+    for split, by_protocol in found.facts.items():
+        for protocol, facts in by_protocol.items():
+            if facts.get("shortlist") in (None, "", "nothing"):
+                continue
+            yield (
+                f"Ranking, {split}, candidates {protocol}: the language model ranked the best {facts['size']:,} of "
+                f"{facts['candidates']:,.0f} candidates per user, by {facts['shortlist']}; they hold "
+                f"{facts['shortlist_recall']:.3f} of a user's positives, the most that it can put first. The others "
+                f"follow in the order of {facts['shortlist']}."
+            )
