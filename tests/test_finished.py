@@ -112,7 +112,9 @@ def test_files_of_a_component_inside_the_encoder_count(tmp_path: Path) -> None:
         encoder = ReadingConfig(name="reading", text=StoredConfig(name="stored", folder=folder))
         dataset = DatasetConfig(name="rows")
         used = [("dataset", "dataset", dataset), ("encoder", "encoder", encoder)]
-        spec = SimpleNamespace(dataset=dataset, evaluate=SimpleNamespace(metrics=()), components=lambda: iter(used))
+        spec = SimpleNamespace(
+            dataset=dataset, evaluate=SimpleNamespace(metrics=(), ranking=None), components=lambda: iter(used)
+        )
         return input_hashes(spec, registry, BuildContext(tmp_path))
 
     (tmp_path / "weights").write_text("one", encoding="utf-8")

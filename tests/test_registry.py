@@ -86,7 +86,7 @@ def test_contract_breaches() -> None:
         registry_of([replace(encoder("mf"), config=ComponentConfig)])
     with pytest.raises(PluginError, match="a floor must give scores"):
         registry_of([replace(encoder("mf", floor=True), gives=frozenset({"vectors"}))])
-    with pytest.raises(PluginError, match="`gives` and `floor` belong to encoders only"):
+    with pytest.raises(PluginError, match="`gives`, `floor` and `ranking_floor` belong to encoders only"):
         registry_of([Component("metric", "auc", "a:b", MetricConfig, "AUC.", gives=SCORES)])
     with pytest.raises(PluginError, match="summary must be one non-empty line"):
         registry_of([replace(encoder("mf"), summary=" ")])

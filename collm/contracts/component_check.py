@@ -18,6 +18,7 @@ from collm.contracts.tuning import TuningConfig
 
 # A point stands between digits alone, as in qwen2-1.5b.
 COMPONENT_NAME = re.compile(r"[a-z0-9]+((-|(?<=[0-9])\.(?=[0-9]))[a-z0-9]+)*")
+MEASURES = frozenset({"rows", "lists"})
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 CONFIG_BASES: Mapping[str, type[ComponentConfig]] = {
@@ -75,6 +76,8 @@ def _record_faults(component: Component) -> Iterator[str]:
 
 
 def _fact_faults(component: Component) -> Iterator[str]:
+    if not component.measures or not component.measures <= MEASURES:
+        yield f"measures must be a non-empty subset of {sorted(MEASURES)}, got {sorted(component.measures)}"
     if component.kind != "encoder":
         if component.gives or component.floor or component.ranking_floor:
             yield "`gives`, `floor` and `ranking_floor` belong to encoders only"

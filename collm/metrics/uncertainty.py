@@ -22,6 +22,7 @@ JACKKNIFE_USERS = 500
 MANY = math.inf  # degrees of freedom at which t quantiles are those of the normal distribution
 # Of users who all agree, the fewest that a sign test finds unlikely (p < 0.05): 2 / 2 ** 6.
 USERS_THAT_AGREE = 6
+TAIL = 0.025  # of either side of a 95% interval
 SMALLEST_P = 1e-30  # smaller p-values are given as 0
 # Exponent of the variances that weight the critical values of users and seeds (`Estimate`).
 WEIGHT_POWER = 1.5
@@ -192,7 +193,7 @@ def interval(
     if variance == 0 and n_units < USERS_THAT_AGREE:
         return None
     ends = Estimate(computed.value, variance, user_df(draws.left_out, n_units)).interval(level)
-    return within_bounds(metric, ends)
+    return within_bounds(metric, ends, n_units)
 
 
 def count_units(metric: Metric, rows: ScoredRows, n: int) -> int:
@@ -200,10 +201,24 @@ def count_units(metric: Metric, rows: ScoredRows, n: int) -> int:
     return n if metric.unit == "users" else len(np.unique(rows.user))
 
 
-def within_bounds(metric: Metric, ends: tuple[float, float]) -> tuple[float, float]:
-    """Returns the ends of an interval cut at the values that the metric can take, where it states them."""
+def within_bounds(metric: Metric, ends: tuple[float, float], n_units: int) -> tuple[float, float]:
+    """Returns the ends of a 95% interval cut at the values that the metric can take, where it states them.
+
+    Where all users have the least or the greatest value (no one has a hit), their variance says nothing of the others:
+    of n users without a hit, up to 1 - 0.025 ** (1 / n) of all users may have one (Clopper and Pearson 1934), and the
+    mean of a metric with values from 0 to 1 is at most that.
+
+    Args:
+        metric: The metric.
+        ends: Low and high end.
+        n_units: Users that the value rests on, at least 1.
+    """
     lowest, highest = getattr(metric, "bounds", (-math.inf, math.inf))
-    return max(ends[0], lowest), min(ends[1], highest)
+    low, high = max(ends[0], lowest), min(ends[1], highest)
+    if low == high and low in (lowest, highest) and math.isfinite(highest - lowest):
+        reach = (1 - (TAIL ** (1 / n_units))) * (highest - lowest)
+        return (low, low + reach) if low == lowest else (high - reach, high)
+    return low, high
 
 
 def _weight_chunks(n_users: int, n_resamples: int, seed: int) -> Iterator[Integers]:

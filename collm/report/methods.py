@@ -203,9 +203,10 @@ def _measure(
         reason = next(each.reason for each in computed if each.value is None)
         return Cell(None, n=first.n, skipped=skipped, reason=reason), None
     drawn = [user_draws(metric, each, n_resamples=measure.resamples, seed=RESAMPLING_SEED) for each in rows]
-    draws = Draws.of(values, drawn, seeds, count_units(metric, rows[0], first.n))
+    n_units = count_units(metric, rows[0], first.n)
+    draws = Draws.of(values, drawn, seeds, n_units)
     estimate = mean_over_seeds(draws)
-    ends = None if estimate is None else within_bounds(metric, estimate.interval())
+    ends = None if estimate is None else within_bounds(metric, estimate.interval(), n_units)
     cell = Cell(
         value=float(np.mean(values)),
         low=ends[0] if ends else None,

@@ -7,9 +7,17 @@ class TestMyEncoder(EncoderContract):
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
+
 from collm.contracts.encoder import GIVES, NEEDS
 from collm.testing.component_suite import expect
 from collm.testing.encoder_outputs import OutputChecks, TrainingChecks
+from collm.testing.encoder_subject import same, score, take
+
+CATALOGUE_ROWS = 8
+CATALOGUE_GAP = 1e-4
 
 
 class EncoderContract(TrainingChecks, OutputChecks):
@@ -42,3 +50,33 @@ class EncoderContract(TrainingChecks, OutputChecks):
             has_dims == ("vectors" in encoder.gives),
             f"user_dim={encoder.user_dim}, item_dim={encoder.item_dim}: set both exactly where `vectors` is given",
         )
+
+    def test_what_ranks_a_catalogue_gives_the_scores(self) -> None:
+        """Products of `factors`, and `score_all`, are the scores; the products up to a number per user."""
+        if "scores" not in self.component.gives:
+            return
+        encoder, data = self.fitted().eval(), self.make_data()
+        whole = self.batch(encoder)
+        rows = torch.arange(min(len(whole.user), CATALOGUE_ROWS))
+        asked = replace(take(whole, rows), item=torch.zeros(len(rows), dtype=torch.int64), label=None)
+        items = torch.arange(data.n_items + 1)
+        pairs = take(asked, rows.repeat_interleave(len(items)))
+        with torch.no_grad():
+            # Encoders of a class of their own may be older than these methods.
+            factors, found = (getattr(encoder, name, _nothing)(asked) for name in ("factors", "score_all"))
+            own = score(encoder, replace(pairs, item=items.repeat(len(rows)))).view(len(rows), len(items))
+        if factors is not None:
+            users, catalogue = factors
+            shapes = tuple(users.shape), tuple(catalogue.shape)
+            right = shapes == ((len(rows), users.shape[1]), (len(items), users.shape[1]))
+            expect(right, f"factors returned shapes {shapes}; asked are [batch, d] and [n_items + 1, d]")
+            products = users.float() @ catalogue.float().T
+            gap = (products - products[:, 1:2]) - (own - own[:, 1:2])
+            worst = float(gap[:, 1:].detach().abs().max())
+            expect(worst <= CATALOGUE_GAP, f"products of `factors` differ from `score` by {worst:.3g}")
+        if found is not None:
+            expect(same(found.float()[:, 1:], own[:, 1:]), "`score_all` differs from `score`")
+
+
+def _nothing(batch: object) -> None:
+    del batch

@@ -19,7 +19,7 @@ OPTIONAL = ("item", "timestamp", "user_train_rows", "item_train_rows")
 
 
 class MetricContract(ComponentContract):
-    """What every metric promises, checked on random rows with ties."""
+    """What every metric promises, checked on random rows with ties, or on ranked lists if it measures those alone."""
 
     def build(self) -> Metric:
         """Builds the metric."""
@@ -33,7 +33,7 @@ class MetricContract(ComponentContract):
         label = generator.integers(0, 2, size=120).astype(np.int8)
         score = np.clip(np.round(0.3 * label + generator.random(120), 1), 0.05, 0.95)
         item = generator.choice(np.arange(5, 405, 10), size=120)
-        return ScoredRows(
+        rows = ScoredRows(
             user=user,
             label=label,
             score=score,
@@ -42,6 +42,17 @@ class MetricContract(ComponentContract):
             user_train_rows=user // 100 % 6,
             item_train_rows=7 * item % 23,
         )
+        return self._with_scores(rows, score)
+
+    def _with_scores(self, rows: ScoredRows, score: np.ndarray[Any, Any]) -> ScoredRows:
+        """Returns the rows with other scores; ranked by them where the metric measures lists alone."""
+        if "rows" in self.component.measures:
+            return replace(rows, score=score)
+        order = np.lexsort((-score, rows.user))
+        _, start, n = np.unique(rows.user[order], return_index=True, return_counts=True)
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order)) - np.repeat(start, n) + 1
+        return replace(rows, score=-rank.astype(np.float64), rank=rank, candidates=np.full(len(rank), 40))
 
     def test_value_counts_and_direction(self) -> None:
         """A value is finite and counts what it averages over; better scores give the better value.
@@ -58,8 +69,8 @@ class MetricContract(ComponentContract):
             other = self._value(metric, replace(rows, label=1 - rows.label))
             expect(abs(other - value) <= TOLERANCE, f"reads_labels=False, but other labels turn {value} into {other}")
             return
-        perfect = self._value(metric, replace(rows, score=0.05 + 0.9 * rows.label))
-        wrong = self._value(metric, replace(rows, score=0.95 - 0.9 * rows.label))
+        perfect = self._value(metric, self._with_scores(rows, 0.05 + 0.9 * rows.label))
+        wrong = self._value(metric, self._with_scores(rows, 0.95 - 0.9 * rows.label))
         best, worst = (perfect, wrong) if metric.higher_is_better else (wrong, perfect)
         expect(
             worst <= value <= best and worst < best,
@@ -154,7 +165,8 @@ class MetricContract(ComponentContract):
 
 
 def _take(rows: ScoredRows, positions: np.ndarray[Any, Any], *, user: np.ndarray[Any, Any]) -> ScoredRows:
-    optional = {name: getattr(rows, name)[positions] for name in OPTIONAL}
+    given = {name: getattr(rows, name) for name in (*OPTIONAL, "rank", "candidates")}
+    optional = {name: values[positions] for name, values in given.items() if values is not None}
     return ScoredRows(user=user, label=rows.label[positions], score=rows.score[positions], **optional)
 
 

@@ -34,6 +34,14 @@ class TestOnlineUserItem(EncoderContract):
     component = COMPONENTS["online-user-item"]
 
 
+class TestPopularity(EncoderContract):
+    component = COMPONENTS["popularity"]
+
+
+class TestRecentPopularity(EncoderContract):
+    component = COMPONENTS["recent-popularity"]
+
+
 def data_of(user, item, label) -> EncoderData:
     zeros = np.zeros(len(user), dtype=np.int64)
     rows = TrainRows(
@@ -60,8 +68,22 @@ def log_odds(probability):
 
 
 def test_all_are_floors_with_scores_only():
-    assert set(COMPONENTS) == {"item-mean", "item-user-mean", "bias-logistic", "online-user-item"}
-    assert all(component.floor and component.gives == {"scores"} for component in COMPONENTS.values())
+    of_rows = {"item-mean", "item-user-mean", "bias-logistic", "online-user-item"}
+    assert set(COMPONENTS) == {*of_rows, "popularity", "recent-popularity"}
+    assert {name for name, component in COMPONENTS.items() if component.floor} == of_rows
+    assert all(component.floor != component.ranking_floor for component in COMPONENTS.values())
+    assert all(component.gives == {"scores"} for component in COMPONENTS.values())
+
+
+def test_popularity_counts_positives_and_late_ones_more():
+    data = data_of([1, 2, 3, 4, 1, 2], [1, 1, 1, 2, 2, 3], [1, 1, 0, 1, 1, 1])
+    found = logits("popularity", data, [1] * 4, [0, 1, 2, 3])
+    counts = np.log1p(np.array([0, 2, 2, 1]))
+    np.testing.assert_allclose(found, counts - counts.max(), atol=1e-6)
+    # Positives in time order: items 1, 1, 2, 2, 3; a positive counts half after 0.2 of them, which is one.
+    found = logits("recent-popularity", data, [1] * 4, [0, 1, 2, 3], half_life=0.2)
+    counts = np.log1p(np.array([0, 1 / 16 + 1 / 8, 1 / 4 + 1 / 2, 1]))
+    np.testing.assert_allclose(found, counts - counts.max(), atol=1e-6)
 
 
 def test_item_mean_by_hand():
@@ -103,7 +125,8 @@ def test_one_class_gives_finite_logits(name, label):
     data = data_of([1, 2, 3], [1, 2, 3], [label] * 3)
     found = logits(name, data, [1, 0], [1, 0])
     assert np.isfinite(found).all()
-    assert ((found > 0) == bool(label)).all()
+    if COMPONENTS[name].floor:
+        assert ((found > 0) == bool(label)).all()
 
 
 @pytest.mark.parametrize("name", COMPONENTS)

@@ -49,7 +49,10 @@ class TestAccuracy(MetricContract):
 
 
 def test_names():
-    assert set(COMPONENTS) == {"auc", "uauc", "gauc", "ndcg", "logloss", "accuracy"}
+    lists = {"hr", "recall", "precision", "map", "mrr"}
+    assert set(COMPONENTS) == {"auc", "uauc", "gauc", "ndcg", "logloss", "accuracy", *lists}
+    assert {name for name, each in COMPONENTS.items() if "lists" in each.measures} == {"ndcg", *lists}
+    assert {name for name, each in COMPONENTS.items() if "rows" not in each.measures} == lists
 
 
 def random_rows(seed: int, *, n_rows: int = 400, decimals: int = 2) -> ScoredRows:

@@ -116,7 +116,7 @@ def build(config: DatasetConfig, *, context: BuildContext) -> Source:
 def spec_of(sections: dict[str, Any], *, spec_hash: str, metrics: tuple[str, ...] = ()) -> Any:
     """What is read of a resolved spec."""
     given = [(kind, kind, config) for kind, config in sections.items()]
-    evaluate = SimpleNamespace(metrics=metrics)
+    evaluate = SimpleNamespace(metrics=metrics, ranking=None)
     return SimpleNamespace(spec_hash=spec_hash, evaluate=evaluate, components=lambda: iter(given), **sections)
 
 
