@@ -16,6 +16,7 @@ from collm.visible import visible
 if TYPE_CHECKING:
     import polars as pl
 
+    from collm.trained.model import TrainedModel
     from collm.trained.recommend import Recommendations
 
 
@@ -31,7 +32,25 @@ RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A finished run's folder, or its name in --runs-dir.", show_default=False)
 ]
 SHOWN_ROWS = 10
+DtypeOption = Annotated[
+    WeightDtype | None, typer.Option(help="Number format of the language model. Default: the run's.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="Device. Default: the first CUDA device, else the processor.")]
+
+
+def opened_run(
+    context: typer.Context, folder: Path, device: str | None, dtype: WeightDtype | None = None
+) -> TrainedModel:
+    """Opens a finished run as the options of a command say."""
+    from collm.trained.opened import open_run
+
+    return open_run(
+        folder,
+        cache_dir=cache_dir(),
+        registry=state_of(context).registry(),
+        device=device,
+        dtype=dtype.value if dtype else None,
+    )
 
 
 def score(
@@ -48,9 +67,7 @@ def score(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV to write. Default: stdout.")
     ] = None,
-    dtype: Annotated[
-        WeightDtype | None, typer.Option(help="Number format of the language model. Default: the run's.")
-    ] = None,
+    dtype: DtypeOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     device: DeviceOption = None,
 ) -> None:
@@ -62,20 +79,12 @@ def score(
 
     Example: collm score runs/quickstart-mf-bias-7e62ea00aa pairs.csv -o scores.csv
     """
-    from collm.trained.pairs_file import read_pairs
+    from collm.trained.pairs_file import read_pairs, scored_frame, title_notes
 
     found = read_pairs(pairs)
-    folder = find_run(run, runs_dir)
-    from collm.trained.opened import open_run
-    from collm.trained.pairs_file import scored_frame
-
-    model = open_run(
-        folder,
-        cache_dir=cache_dir(),
-        registry=state_of(context).registry(),
-        device=device,
-        dtype=dtype.value if dtype else None,
-    )
+    model = opened_run(context, find_run(run, runs_dir), device, dtype)
+    for note in title_notes(found, model):
+        say(note)
     logits = model.pair_logits(found.users, found.items, found.seconds(model.data), titles=found.titles)
     frame = scored_frame(found, logits, model.data)
     if output is None:
@@ -177,10 +186,9 @@ def recommend(
     """
     chosen = None if candidates == "all" else _read_candidates(Path(candidates))
     folder = find_run(run, runs_dir)
-    from collm.trained.opened import open_run
     from collm.trained.recommend import recommend as find_items
 
-    model = open_run(folder, cache_dir=cache_dir(), registry=state_of(context).registry(), device=device)
+    model = opened_run(context, folder, device)
     found = find_items(model, user, k=k, candidates=chosen, shortlist=shortlist, time=time, include_seen=include_seen)
     if not found.user_known:
         say(f"user {user} is unknown: no history, ranked as a cold user")
@@ -226,11 +234,10 @@ def export(
         raise UsageError("--public: belongs to --push-to-hub OWNER/NAME, which is not given")
     from collm.model.hub import check_repository, push_folder
     from collm.trained.export import export_run
-    from collm.trained.opened import open_run
 
     if push_to_hub is not None:
         check_repository(push_to_hub)
-    model = open_run(found, cache_dir=cache_dir(), registry=state_of(context).registry(), device=device)
+    model = opened_run(context, found, device)
     exported = export_run(model, folder, dtype=dtype.value if dtype else None, max_gap=max_gap)
     say(
         f"wrote {folder}: {exported.merged_modules} modules merged; probabilities differ by at most "

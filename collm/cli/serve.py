@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from collm.cli.context import RunsDirOption, cache_dir, find_run, say, state_of
-from collm.cli.score import DeviceOption, RunArgument, WeightDtype
+from collm.cli.context import RunsDirOption, find_run, say, state_of
+from collm.cli.score import DeviceOption, DtypeOption, RunArgument, opened_run
 from collm.errors import UsageError
 
 TOKEN_VARIABLE = "COLLM_SERVE_TOKEN"
@@ -33,9 +33,7 @@ def serve(
     stop_seconds: Annotated[
         int, typer.Option(min=1, help="After SIGTERM or Ctrl-C, time in which what was taken is answered.")
     ] = 60,
-    dtype: Annotated[
-        WeightDtype | None, typer.Option(help="Number format of the language model. Default: the run's.")
-    ] = None,
+    dtype: DtypeOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     device: DeviceOption = None,
 ) -> None:
@@ -51,19 +49,12 @@ def serve(
     require_libraries()
     from collm.serve.server import ServeSettings, bind, check_token, load
     from collm.serve.server import serve as answer_requests
-    from collm.trained.opened import open_run
 
     if token is not None:
         token = check_token(token, source=f"--token-file {token_file}" if token_file else TOKEN_VARIABLE)
     bound = bind(host, port, with_token=token is not None)
     with bound:
-        model = open_run(
-            folder,
-            cache_dir=cache_dir(),
-            registry=state_of(context).registry(),
-            device=device,
-            dtype=dtype.value if dtype else None,
-        )
+        model = opened_run(context, folder, device, dtype)
         say(f"loading {folder.name}")
         load(model)
         settings = ServeSettings(

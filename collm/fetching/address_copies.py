@@ -167,7 +167,7 @@ def _tell_changes(address: str, known: Mapping[str, CopiedFile], files: Mapping[
     counts = {"changed": len(changed), "new": len(files.keys() - both), "gone": len(known.keys() - both)}
     if any(counts.values()):
         told = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
-        logger.warning("%s: is not what it was when it was last copied: of its files %s", address, told)
+        logger.warning("%s: its files changed since the last copy: %s", address, told)
 
 
 def _view(address: str, files: Mapping[str, CopiedFile], context: BuildContext) -> AddressCopy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ from collm.errors import UsageError
 from collm.serve.bodies import RecommendAnswer, RecommendBody, RecommendedItem, ScoreAnswer, ScoreBody, ScoredPair
 from collm.stages.evaluate import probabilities
 from collm.trained.model import TrainedModel
-from collm.trained.pairs_file import Pairs, checked_pairs
+from collm.trained.pairs_file import Pairs, checked_pairs, title_notes
 from collm.trained.recommend import best_of, choose, shortlisted
 
 Array = np.ndarray[Any, Any]
 Answer = ScoreAnswer | RecommendAnswer
 # Stands for the file's name in the messages of `collm score`.
 PLACE = Path("pairs")
-_SHOWN_NOTES = 5
 
 
 @dataclass(frozen=True)
@@ -117,14 +116,7 @@ def _pairs(body: ScoreBody) -> Pairs:
         columns["time"] = _column("time", [pair.time for pair in body.pairs])
     if any(pair.title is not None for pair in body.pairs):
         columns["title"] = _column("title", [pair.title for pair in body.pairs])
-    pairs = checked_pairs(pl.DataFrame(columns), PLACE, unit="pair")
-    for number, (item, pair) in enumerate(zip(pairs.items, body.pairs, strict=True), start=1):
-        if pair.title and pairs.titles[item] != pair.title:
-            raise UsageError(
-                f"{PLACE}: pair {number}: item '{item}' has the title {pair.title[:60]!r} here and "
-                f"{pairs.titles[item][:60]!r} in another pair; give one"
-            )
-    return pairs
+    return checked_pairs(pl.DataFrame(columns), PLACE, unit="pair")
 
 
 def _texts(name: str, values: Sequence[str | int]) -> list[str]:
@@ -157,15 +149,4 @@ def _scored(model: TrainedModel, pairs: Pairs, asked: AskedPairs, logits: Array)
         )
         for row in columns
     ]
-    notes = list(_unused_titles(model, pairs, item))
-    shown = notes[:_SHOWN_NOTES]
-    if len(notes) > len(shown):
-        shown.append(f"and {len(notes) - len(shown)} more")
-    return ScoreAnswer(schema=1, run=model.path.name, notes=tuple(shown), pairs=scored)
-
-
-def _unused_titles(model: TrainedModel, pairs: Pairs, item: Array) -> Iterator[str]:
-    known = dict(zip(pairs.items, item.tolist(), strict=True))
-    for name, title in pairs.titles.items():
-        if known[name] and model.data.titles[known[name]] != title:
-            yield f"item {name}: the dataset's own title {model.data.titles[known[name]]!r} is used, not the one given"
+    return ScoreAnswer(schema=1, run=model.path.name, notes=title_notes(pairs, model), pairs=scored)

@@ -26,20 +26,22 @@ from collm.engine.device import DTYPES
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.language_task import recommender_logits
 from collm.errors import RunError, UsageError
+from collm.model.adapter import save_adapter
 from collm.model.encoder import EncoderModule, naming_encoder
 from collm.model.parameters import adapted_modules, load_strictly, merge_lora
 from collm.model.recommender import Recommender
 from collm.runs.store import write_atomically
 from collm.stages.evaluate import probabilities
 from collm.trained.model import TrainedModel
-from collm.trained.model_card import ScriptCheck, model_card
+from collm.trained.model_card import ScriptCheck, hub_name, model_card
 from collm.trained.standalone import (
     SCRIPT,
     history_vectors,
     mapping_card,
     prompt_card,
+    script_check,
     script_fault,
-    script_gap,
+    slot_name,
     word_columns,
     write_rows,
     write_script,
@@ -111,13 +113,16 @@ def export_run(
 
 
 def _write(model: TrainedModel, partial: Path, folder: Path, dtype: Dtype, allowed: float) -> Exported:
-    assert model.language is not None
+    assert model.language is not None and model.spec.backbone is not None
     recommender = model.language.recommender(dtype)
     data, rows = _probe(model)
     logits = _logits(model, recommender, data, rows)
     before = probabilities(logits)
     if adapted_modules(recommender.lm):
-        model.language.save_adapter(recommender, partial / "adapter")
+        # An export is given away: it names the model beneath as the hub does, and not where it lies on this machine.
+        base_weights = model.language.setup.backbone.content_hash()
+        base_name = hub_name(model.spec.backbone) or model.spec.backbone.name
+        save_adapter(recommender.lm, partial / "adapter", base_name=base_name, base_weights=base_weights)
     n_merged = merge_lora(recommender.lm)
     (partial / "model").mkdir(parents=True)
     _save_model(model, recommender, partial / "model")
@@ -137,7 +142,8 @@ def _write(model: TrainedModel, partial: Path, folder: Path, dtype: Dtype, allow
     _write_json(partial / "collm.json", {**card, "vectors": vectors, "parity": parity})
     spec = yaml.safe_dump(model.spec.plain(locations=False), sort_keys=False, allow_unicode=True)
     write_atomically(partial / "spec.yaml", spec)
-    readme = model_card(model, check, per_row=card["prompt"]["per_row"])
+    per_row = [slot["name"] for slot in card["prompt"]["slots"].values() if slot["by"] == "probe"]
+    readme = model_card(model, check, per_row=per_row)
     write_atomically(partial / "README.md", readme)
     return exported
 
@@ -145,17 +151,16 @@ def _write(model: TrainedModel, partial: Path, folder: Path, dtype: Dtype, allow
 def _write_script(
     model: TrainedModel, recommender: Recommender, partial: Path, rows: Rows, logits: Array, allowed: float
 ) -> ScriptCheck:
-    """Writes what scores without collm, and takes `score.py` away again where it gives other scores."""
+    """Writes what scores without collm, and takes `score.py` away again where it cannot, or gives other scores."""
     write_tables(model, partial)
     written = write_rows(model, recommender, partial, rows, logits)
     if fault := script_fault(model):
         return ScriptCheck(0, 0.0, fault)
     write_script(partial)
-    n_rows, gap = script_gap(partial, written)
-    if gap <= allowed:
-        return ScriptCheck(n_rows, gap, "")
-    (partial / SCRIPT).unlink()
-    return ScriptCheck(n_rows, gap, f"it gives other probabilities than the run, by up to {gap:.2g} on {n_rows} rows")
+    check = script_check(partial, written, allowed)
+    if check.fault:
+        (partial / SCRIPT).unlink()
+    return check
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -195,7 +200,7 @@ def _save_parts(model: TrainedModel, recommender: Recommender, folder: Path) -> 
     tensors: dict[str, torch.Tensor] = {}
     notes: dict[str, str] = {}
     for name, encoder in recommender.encoders.items():
-        found, said = _vectors(model, encoder, f".{name}" if name else "")
+        found, said = _vectors(model, encoder, name)
         tensors |= found
         notes |= said
     tensors |= history_vectors(model, recommender)
@@ -219,27 +224,26 @@ def _state(parts: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def _vectors(
-    model: TrainedModel, encoder: EncoderModule, suffix: str
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def _vectors(model: TrainedModel, encoder: EncoderModule, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Returns an encoder's user and item vectors by dense id as of the end of the data, and what they are."""
     data, (n_user_tokens, n_item_tokens) = model.data, encoder.tokens_per_slot
     tensors, notes = {}, {}
+    of_user, of_item = slot_name("user", name), slot_name("item", name)
     if n_item_tokens:
         items = _encode(model, encoder, np.zeros(data.n_items + 1, np.int64), np.arange(data.n_items + 1))[1]
-        tensors[f"item{suffix}"] = items
-        notes[f"item{suffix}"] = f"float32 {list(items.shape)}, row = dense id of items.parquet, row 0 = unknown"
+        tensors[of_item] = items
+        notes[of_item] = f"float32 {list(items.shape)}, row = dense id of items.parquet, row 0 = unknown"
     if not n_user_tokens:
         return tensors, notes
     if encoder.user_depends_on_item:
         said = "none: this encoder's user vector depends on the target item; run encoder.safetensors"
-        return tensors, {**notes, f"user{suffix}": said}
+        return tensors, {**notes, of_user: said}
     users = np.arange(data.n_users + 1)
     found = _encode(model, encoder, users, np.zeros(data.n_users + 1, np.int64))[0]
     when = " with the history at the end of the data" if encoder.history_items else ""
     shape = list(found.shape)
-    notes[f"user{suffix}"] = f"float32 {shape}{when}, row = dense id of users.parquet, row 0 = unknown"
-    return {**tensors, f"user{suffix}": found}, notes
+    notes[of_user] = f"float32 {shape}{when}, row = dense id of users.parquet, row 0 = unknown"
+    return {**tensors, of_user: found}, notes
 
 
 def _encode(model: TrainedModel, encoder: EncoderModule, user: Any, item: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -280,10 +284,8 @@ def _reload(recommender: Recommender, folder: Path, dtype: Dtype) -> Recommender
 
 
 def _card(model: TrainedModel, recommender: Recommender, dtype: Dtype) -> dict[str, Any]:
-    assert model.language is not None and model.spec.prompt is not None
-    tokenizer = model.language.setup.backbone.tokenizer()
-    answer, frame = tokenizer.answer, getattr(tokenizer, "chat", None)
-    chat = {} if frame is None else {"chat": asdict(frame)}
+    assert model.language is not None
+    answer, settings = model.language.setup.backbone.tokenizer().answer, model.spec.plain(locations=False)
     return {
         "schema": 1,
         "collm": collm.__version__,
@@ -295,8 +297,8 @@ def _card(model: TrainedModel, recommender: Recommender, dtype: Dtype) -> dict[s
             "positive": {"word": answer.positive_word, "id": answer.positive},
             "negative": {"word": answer.negative_word, "id": answer.negative},
         },
-        "prompt": {"name": model.spec.prompt.name, "segments": model.language.wording(), **chat, **prompt_card(model)},
-        "encoder": model.spec.encoder.model_dump(mode="json") if model.spec.encoder else None,
-        **({"encoders": model.spec.plain()["encoders"]} if model.spec.encoders else {}),
+        "prompt": prompt_card(model, recommender),
+        "encoder": None,
+        **{section: settings[section] for section in ("encoder", "encoders") if section in settings},
         "mapping": mapping_card(recommender),
     }

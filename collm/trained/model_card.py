@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 import collm
+from collm.contracts.backbone import BackboneConfig
 from collm.contracts.model_folder import HUB_ID
 from collm.runs.records import MetricRecord, RunResults
 from collm.trained.model import TrainedModel
@@ -46,6 +47,12 @@ class ScriptCheck:
     fault: str
 
 
+def hub_name(backbone: BackboneConfig) -> str:
+    """Returns what the hub calls the model of a backbone; empty where the settings name a folder, or nothing."""
+    base = backbone.base_name()
+    return base if HUB_ID.fullmatch(base) else ""
+
+
 def model_card(model: TrainedModel, check: ScriptCheck, *, per_row: list[str]) -> str:
     """Returns the text of an export's README.md.
 
@@ -56,12 +63,11 @@ def model_card(model: TrainedModel, check: ScriptCheck, *, per_row: list[str]) -
     """
     spec, results = model.spec, model.results
     assert spec.backbone is not None and spec.tuning is not None
-    base = spec.backbone.base_name()
+    base = hub_name(spec.backbone)
     values: dict[str, Any] = {
         "name": spec.name,
-        # Folders say where this machine keeps a model, and only names of the hub belong into a card's head.
-        "base_model": base if HUB_ID.fullmatch(base) else "",
-        "base": f"`{base}`" if HUB_ID.fullmatch(base) else f"the weights of backbone `{spec.backbone.name}`",
+        "base_model": base,
+        "base": f"`{base}`" if base else f"the weights of backbone `{spec.backbone.name}`",
         "licence": spec.backbone.licence(),
         "what": _what(model),
         "version": collm.__version__,

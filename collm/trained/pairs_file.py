@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from collm.ingest.ids import id_fault, one_spelling
 from collm.ingest.read_rows import read_rows, sample_file
 from collm.ingest.typed_rows import WantedColumns
 from collm.stages.evaluate import probabilities
+from collm.trained.model import TrainedModel
 
 REQUIRED = ("user", "item")
 OPTIONAL = ("time", "title")
 SHOWN_FAULTS = 10
+_SHOWN_NOTES = 5
+_SHOWN_TITLE = 60
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def checked_pairs(
         listed: Faults found before: (line, message).
 
     Raises:
-        DataError: If there are faults; names the lines.
+        DataError: If there are faults, two titles of one item among them; names the lines.
     """
     lines, found = frame["line"], list(listed)
     places = _Places(lines, unit)
@@ -121,12 +124,24 @@ def checked_pairs(
         found += _faults(frame["time"], places, ~are_times(frame["time"]), f"time {NO_TIME}")
     _refuse(path, found)
     users, items = (one_spelling(frame[name], lines, name=name, path=path) for name in REQUIRED)
-    titles = {}
-    if "title" in frame.columns:
-        named = zip(items, frame["title"].cast(pl.String), strict=True)
-        titles = {item: title for item, title in named if title}
+    titles = _titles(items, frame["title"], path, places) if "title" in frame.columns else {}
     times = frame["time"] if "time" in frame.columns else None
     return Pairs(users.to_list(), items.to_list(), times, titles, path, lines, unit)
+
+
+def title_notes(pairs: Pairs, model: TrainedModel) -> tuple[str, ...]:
+    """Says which titles of pairs the model does not use, in a few sentences."""
+    if pairs.titles and model.language is None:
+        return ("titles are not used: the run has no language model that could read them",)
+    notes = list(_unused_titles(pairs, model))
+    more = (f"and {len(notes) - _SHOWN_NOTES:,} more items",) if len(notes) > _SHOWN_NOTES else ()
+    return (*notes[:_SHOWN_NOTES], *more)
+
+
+def _unused_titles(pairs: Pairs, model: TrainedModel) -> Iterator[str]:
+    for (item, title), place in zip(pairs.titles.items(), model.item_places.of(list(pairs.titles)), strict=True):
+        if place and (own := model.data.titles[place]) != title:
+            yield f"item {item}: the dataset's own title {own!r} is used, not the one given"
 
 
 def scored_frame(pairs: Pairs, logits: np.ndarray[Any, Any], data: PreparedData) -> pl.DataFrame:
@@ -159,6 +174,26 @@ def scored_frame(pairs: Pairs, logits: np.ndarray[Any, Any], data: PreparedData)
     return frame.select(
         *[name for name in ("user", "item", "time", "logit", "score") if name in frame.columns], *known
     ).with_columns(cold=cold)
+
+
+def _titles(items: pl.Series, titles: pl.Series, path: Path, places: _Places) -> dict[str, str]:
+    """Returns the title of each item that has one; refuses a second one."""
+    given = pl.DataFrame({"item": items, "title": titles.cast(pl.String), "line": places.lines})
+    given = given.filter(pl.col("title") != "")
+    first = given.unique("item", keep="first", maintain_order=True)
+    both = given.join(first, on="item", suffix="_first", maintain_order="left")
+    _refuse(
+        path,
+        [
+            (
+                line,
+                f"{places.unit} {line}: item '{item}' has the title {title[:_SHOWN_TITLE]!r} here and "
+                f"{other[:_SHOWN_TITLE]!r} in {places.unit} {other_line}; give one",
+            )
+            for item, title, line, other, other_line in both.filter(pl.col("title") != pl.col("title_first")).rows()
+        ],
+    )
+    return dict(zip(first["item"], first["title"], strict=True))
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:

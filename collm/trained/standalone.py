@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.resources
-import importlib.util
 import json
-from collections.abc import Mapping
+import runpy
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -19,22 +19,25 @@ from collm.contracts.prompt import HistoryItems, HistoryTitles, PromptTemplate, 
 from collm.data.prepared import Rows
 from collm.engine.checkpoint import save_tensors
 from collm.engine.encoder_task import EncoderBatcher
-from collm.errors import RunError
 from collm.model.encoder import EncoderModule, naming_encoder
 from collm.model.mapping import Projector, items_alone
 from collm.model.recommender import Recommender
 from collm.prompt.encode import PromptEncoder
 from collm.prompt.template import clean_title
 from collm.trained.model import TrainedModel
+from collm.trained.model_card import ScriptCheck
+from collm.visible import visible
 
 Array = np.ndarray[Any, Any]
 SCRIPT, ROWS = "score.py", "probe.jsonl"
 # Rows that `score.py` scores before an export appears; each is one forward pass.
 CHECKED_ROWS = 8
+_MLP_TENSORS = ("0.weight", "0.bias", "2.weight", "2.bias")
 
 
-class _Script(Protocol):
-    def score(self, row: Mapping[str, Any]) -> float: ...
+def slot_name(kind: str, encoder: str) -> str:
+    """Returns what exports call the vectors of a kind (user, item, history, context) that an encoder gives."""
+    return f"{kind}.{encoder}" if encoder else kind
 
 
 def template_text(template: PromptTemplate, variant: Variant) -> str:
@@ -53,9 +56,9 @@ def template_text(template: PromptTemplate, variant: Variant) -> str:
     return "".join(words)
 
 
-def prompt_card(model: TrainedModel) -> dict[str, Any]:
+def prompt_card(model: TrainedModel, recommender: Recommender) -> dict[str, Any]:
     """Returns all that builds the prompt of a run with a language model, as plain data for `collm.json`."""
-    assert model.language is not None
+    assert model.language is not None and model.spec.prompt is not None
     language, setup = model.language, model.language.setup
     template, variant = setup.template, setup.strategy.variant
     encoder: PromptEncoder = language.source(model.data).prompt_encoder
@@ -63,8 +66,10 @@ def prompt_card(model: TrainedModel) -> dict[str, Any]:
     chat: ChatFrame | None = getattr(tokenizer, "chat", None)
     anchor, anchor_tokens = getattr(tokenizer, "anchor", ("", 0))
     slots = template.slots() if variant == "hybrid" else ()
-    word_slots = {s.name: _word_column(s.encoder) for s in slots if language.encoders[s.encoder].gives_words}
     return {
+        "name": model.spec.prompt.name,
+        "segments": language.wording(),
+        **({"chat": asdict(chat)} if chat else {}),
         "template": template_text(template, variant),
         "title_open": template.title_open,
         "title_close": template.title_close,
@@ -80,8 +85,32 @@ def prompt_card(model: TrainedModel) -> dict[str, Any]:
         "opening": encoder.opening,
         "anchor": anchor,
         "anchor_tokens": anchor_tokens,
-        "words": word_slots,
-        "per_row": [slot.name for slot in slots if slot.name not in word_slots and _depends_on_row(model, slot)],
+        "tokenizer_options": {"add_special_tokens": False, "split_special_tokens": True},
+        "slots": {
+            slot.field: slot_card(model, recommender, slot)
+            for slot in slots
+            if not language.encoders[slot.encoder].gives_words
+        },
+    }
+
+
+def slot_card(model: TrainedModel, recommender: Recommender, slot: Slot) -> dict[str, str]:
+    """Returns where the vectors of a slot lie in an export.
+
+    Returns:
+        `file` and `vectors`, the name of the tensor in it; `by`, what its rows belong to; `mapping`, which of
+        `collm.json` makes token embeddings of them.
+    """
+    per_row = _depends_on_row(model, slot)
+    side = "item" if slot.kind == "history" else slot.kind
+    shared = slot_name(side, slot.encoder)
+    own = slot.kind == "history" and reads_the_row(recommender.encoders[slot.encoder])
+    return {
+        "name": slot.name,
+        "file": "probe" if per_row else "vectors",
+        "vectors": slot.name if own else shared,
+        "by": "probe" if per_row else side,
+        "mapping": shared,
     }
 
 
@@ -89,21 +118,24 @@ def mapping_card(recommender: Recommender) -> dict[str, Any]:
     """Returns the mappings' architecture by slot: tensors of `mapping.safetensors` by name, and the layers in words."""
     card: dict[str, Any] = {}
     for name, projector in recommender.projectors.items():
-        prefix, suffix = (f"{name}.", f".{name}") if name else ("", "")
+        prefix = f"{name}." if name else ""
         for side in projector.sides:
             modules = projector.modules_of(side, _n_vectors(recommender.encoders[name], side))
-            card[f"{side}{suffix}"] = {
+            card[slot_name(side, name)] = {
                 "architecture": _architecture(projector, modules[0]),
                 "mean": f"{prefix}{side}_mean",
                 "std": f"{prefix}{side}_std",
-                "layers": [f"{prefix}mlps.{module}" for module in modules],
+                "layers": [[f"{prefix}mlps.{module}.{part}" for part in _MLP_TENSORS] for module in modules],
                 "n_tokens": projector.n_tokens,
             }
     return card
 
 
 def write_tables(model: TrainedModel, folder: Path) -> None:
-    """Writes `users.csv` and `items.csv`: raw ids in dense order, row 0 = unknown; titles as prompts have them."""
+    """Writes `users.csv` and `items.csv`: raw ids in dense order, row 0 = unknown; texts as prompts have them.
+
+    A column that a prompt has at one place is named as the field of the template: `target`, and slots that take words.
+    """
     assert model.language is not None
     template, data = model.language.setup.template, model.data
     titles = [clean_title(title) for title in data.titles[: data.n_items + 1]]
@@ -115,21 +147,26 @@ def write_tables(model: TrainedModel, folder: Path) -> None:
         "item": {
             "id": list(data.item_ids),
             "title": titles,
-            "as_target": [f"{opening}{title.strip()}{closing}" for title in titles],
-            "as_history": [f"{marks[0]}{title}{marks[1]}" for title in shown],
+            "target": [f"{opening}{title.strip()}{closing}" for title in titles],
+            "in_history": [f"{marks[0]}{title}{marks[1]}" for title in shown],
         },
     }
     for side, table in columns.items():
-        table |= word_columns(model, side, len(table["id"]))
+        words = _words(model, side, len(table["id"]))
+        table |= {slot_name(side, name): [clean_title(text).strip() for text in each] for name, each in words.items()}
         pl.DataFrame(table).write_csv(folder / f"{side}s.csv")
 
 
 def word_columns(model: TrainedModel, side: Side, n_ids: int) -> dict[str, list[str]]:
     """Returns the words that encoders write into the slots of users or items, by column, for ids below `n_ids`."""
+    return {f"words.{name}" if name else "words": words for name, words in _words(model, side, n_ids).items()}
+
+
+def _words(model: TrainedModel, side: Side, n_ids: int) -> dict[str, list[str]]:
     assert model.language is not None
     sources = {name: source for name, source in model.language.encoders.items() if source.gives_words}
     found = {name: source.traits().words for name, source in sources.items()}
-    return {_word_column(name): list(words(side, range(n_ids))) for name, words in found.items() if words is not None}
+    return {name: list(words(side, range(n_ids))) for name, words in found.items() if words is not None}
 
 
 def write_rows(
@@ -164,23 +201,29 @@ def write_script(folder: Path) -> None:
     (folder / SCRIPT).write_text(text, encoding="utf-8")
 
 
-def script_gap(folder: Path, rows: list[dict[str, Any]]) -> tuple[int, float]:
+def script_check(folder: Path, rows: list[dict[str, Any]], allowed: float) -> ScriptCheck:
     """Scores some of the run's rows with `score.py`.
 
+    Args:
+        folder: The export.
+        rows: Rows that `write_rows` wrote.
+        allowed: Largest difference of probabilities to the run's.
+
     Returns:
-        How many, and the largest difference of probabilities to the run's.
+        How it compares; anything that the script raises is a fault, too.
     """
-    spec = importlib.util.spec_from_file_location("collm_exported_score", folder / SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    script = cast(_Script, module)
     chosen = rows[:: max(1, len(rows) // CHECKED_ROWS)][:CHECKED_ROWS]
     try:
-        found = torch.tensor([[script.score(row), row["logit"]] for row in chosen], dtype=torch.float64)
-    except SystemExit as stopped:
-        raise RunError(f"score.py stops at a row of the run: {stopped}") from stopped
-    return len(chosen), float((torch.sigmoid(found[:, 0]) - torch.sigmoid(found[:, 1])).abs().max())
+        # It is run and not imported: an import leaves compiled code in the folder.
+        score = runpy.run_path(str(folder / SCRIPT))["score"]
+        found = torch.tensor([[score(row), row["logit"]] for row in chosen], dtype=torch.float64)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the export says it, and does without the script
+        # The card is given away: it says nothing of where the folder lies.
+        said = visible(" ".join(str(error).replace(f"{folder}/", "").split()), keep="")
+        return ScriptCheck(0, 0.0, f"it stops at rows of the run ({type(error).__name__}: {said})")
+    gap = float((torch.sigmoid(found[:, 0]) - torch.sigmoid(found[:, 1])).abs().max())
+    fault = f"it gives other probabilities than the run, by up to {gap:.2g} on {len(chosen)} rows"
+    return ScriptCheck(len(chosen), gap, "" if gap <= allowed else fault)
 
 
 def script_fault(model: TrainedModel) -> str:
@@ -217,7 +260,7 @@ def _row_vectors(model: TrainedModel, recommender: Recommender, rows: Rows) -> d
             pair = encoder.encode(batch)
         for side in ("user", "item", "context"):
             if (vectors := getattr(pair, side)) is not None and vectors.numel():
-                tensors[f"{side}.{name}" if name else side] = vectors.float().cpu().contiguous()
+                tensors[slot_name(side, name)] = vectors.float().cpu().contiguous()
     return tensors
 
 
@@ -236,10 +279,6 @@ def _depends_on_row(model: TrainedModel, slot: Slot) -> bool:
     if traits.reads_earlier_labels or traits.reads_time:
         return slot.kind != "history"
     return slot.kind == "user" and (traits.user_depends_on_item or traits.history_items > 0)
-
-
-def _word_column(encoder: str) -> str:
-    return f"words.{encoder}" if encoder else "words"
 
 
 def _n_vectors(encoder: EncoderModule, side: str) -> int:

@@ -171,7 +171,7 @@ def test_health_and_openapi(both: tuple[ServedRun, TrainedModel]) -> None:
             "/score",
             '{"pairs": [{"user": 1, "item": "x", "title": "A"}, {"user": 2, "item": "x", "title": "B"}]}',
             422,
-            "pair 1: item 'x' has the title 'A' here and 'B' in another pair",
+            "pairs: pair 2: item 'x' has the title 'B' here and 'A' in pair 1; give one",
         ),
         (
             "/score",
@@ -203,6 +203,12 @@ def test_sentences_are_those_of_the_command_line(
         read_pairs(Path("pairs.jsonl"))
     told = str(fault.value).replace("pairs.jsonl: ", "pairs: ").replace("line 1", "pair 1")
     assert reply.content["error"] == told
+    two = [{"user": "1", "item": "x", "title": title} for title in ("A", "B")]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in two))
+    with pytest.raises(CollmError) as fault:
+        read_pairs(Path("pairs.jsonl"))
+    told = str(fault.value).replace("pairs.jsonl: ", "pairs: ").replace("line ", "pair ")
+    assert server.ask("/score", {"pairs": two}).content["error"] == told
     (tmp_path / "few.txt").write_text("1\nnot-there\n")
     name, runs = run_of(folder, "mf").name, str(folder / "runs")
     told = subprocess.run(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,7 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from generated import command, write_data
+from exported import alone, run
+from generated import write_data
 from model_folders import write_llama
 from todays_models import write_folder
 
@@ -61,11 +59,6 @@ runs:
 NAMES = list(yaml.safe_load(SUITE)["runs"])
 
 
-def run(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    given = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command(*arguments), cwd=root, env=given, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
     root = tmp_path_factory.mktemp("alone")
@@ -77,16 +70,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     done = run(root, "run", "suite.yaml", "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
     runs = {each["run"]: root / each["run_dir"] for each in json.loads(done.stdout)["runs"]}
-    # What is imported here is not collm.
-    (root / "blocked" / "collm").mkdir(parents=True)
-    (root / "blocked" / "collm" / "__init__.py").write_text("raise ImportError('score.py needs no collm')\n")
     return root, runs
-
-
-def alone(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    given = {**os.environ, "PYTHONPATH": str(root / "blocked"), "OMP_NUM_THREADS": "1"}
-    asked = [sys.executable, str(folder / "score.py"), *arguments]
-    return subprocess.run(asked, cwd=root, env=given, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -137,7 +121,10 @@ def test_the_card_has_all_that_builds_the_prompt(finished: tuple[Path, dict[str,
     assert (
         card["mapping"]["user.cf"]["architecture"] == "Linear(5, 50) - ReLU - Linear(50, 32) on (vector - mean) / std"
     )
-    assert card["mapping"]["user.cf"]["layers"] == ["cf.mlps.both"]
+    names = [f"cf.mlps.both.{part}" for part in ("0.weight", "0.bias", "2.weight", "2.bias")]
+    assert card["mapping"]["user.cf"]["layers"] == [names]
+    history = {"name": "history.cf", "file": "vectors", "vectors": "item.cf", "by": "item", "mapping": "item.cf"}
+    assert prompt["slots"]["history+item.cf"] == history
     assert card["parity"]["score_py"]["rows"] == 8
 
 
@@ -158,8 +145,6 @@ def test_the_model_card_says_what_a_reader_asks(finished: tuple[Path, dict[str, 
 
 def test_a_template_that_the_script_cannot_build_leaves_it_out(finished: tuple[Path, dict[str, Path]]) -> None:
     root, _ = finished
-    suite = {"name": "soft", "base": "suite.yaml", "runs": {}}
-    del suite
     spec = yaml.safe_load(SUITE)["base"] | {
         "name": "soft",
         "encoder": {"name": "soft-prompt"},

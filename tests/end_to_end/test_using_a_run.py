@@ -96,6 +96,20 @@ def test_unknown_ids_are_scored_and_marked(folder: Path) -> None:
     assert found["cold"].to_list() == [False, True, True, True]
 
 
+def test_titles_that_are_not_used_are_said(folder: Path) -> None:
+    (folder / "new.csv").write_text("user,item,title\n1,1,Another\n1,film-x,New\n")
+    done = call(folder, "score", run_of(folder, "hybrid").name, "new.csv")
+    assert done.returncode == 0, done.stderr
+    assert "item 1: the dataset's own title 'Film, The 1 (1994)' is used, not the one given" in done.stderr
+    assert "film-x" not in done.stderr
+    done = call(folder, "score", run_of(folder, "mf").name, "new.csv")
+    assert "titles are not used: the run has no language model" in done.stderr
+    (folder / "new.csv").write_text("user,item,title\n1,film-x,New\n2,film-x,Newer\n")
+    done = call(folder, "score", run_of(folder, "hybrid").name, "new.csv")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "new.csv: line 3: item 'film-x' has the title 'Newer' here and 'New' in line 2; give one" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import polars as pl
@@ -13,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collm.data.pairs import asked_seconds
+from collm.data.pairs import IdPlaces, asked_seconds
 from collm.data.prepared import PreparedData
 from collm.errors import DataError
 from collm.ingest.times import FIRST, LAST, UNITS
-from collm.trained.pairs_file import Pairs, read_pairs
+from collm.trained.model import TrainedModel
+from collm.trained.pairs_file import Pairs, read_pairs, title_notes
 
 NOON = 1_600_000_000
 
@@ -126,3 +128,37 @@ def test_many_faults_are_counted(tmp_path: Path) -> None:
     path = written(tmp_path, "p.csv", "user,item\n" + ",1\n" * 15)
     with pytest.raises(DataError, match=r"line 11: user is empty .*; and 5 more$"):
         read_pairs(path)
+
+
+@pytest.mark.parametrize("rows", ["1,x,A\n2,x,B\n3,x,\n4,x,A\n", "1,x,\n2,x,A\n9,y,C\n2,x,A\n3,x,B\n"])
+def test_two_titles_of_one_item_are_refused(tmp_path: Path, rows: str) -> None:
+    lines = {line.rpartition(",")[2]: number for number, line in reversed([*enumerate(rows.splitlines(), start=2)])}
+    said = f"p.csv: line {lines['B']}: item 'x' has the title 'B' here and 'A' in line {lines['A']}; give one"
+    with pytest.raises(DataError, match=f"{said}$"):
+        read_pairs(written(tmp_path, "p.csv", "user,item,title\n" + rows))
+
+
+def test_one_title_may_be_given_often(tmp_path: Path) -> None:
+    path = written(tmp_path, "p.csv", "user,item,title\n1,x,A\n2,x,A\n3,x,\n4,y,B\n")
+    assert read_pairs(path).titles == {"x": "A", "y": "B"}
+
+
+class Model:
+    """As much of an opened run as titles need."""
+
+    def __init__(self, *, language: bool) -> None:
+        self.language = object() if language else None
+        self.data = SimpleNamespace(titles=["", *(f"Film {item}" for item in range(1, 9))])
+        self.item_places = IdPlaces(["", *(f"i{item}" for item in range(1, 9))])
+
+
+def test_titles_that_are_not_used_are_said(tmp_path: Path) -> None:
+    lines = [f"1,i{item},Other {item}" for item in range(1, 8)] + ["1,i8,Film 8", "1,new,New", "2,i1,Other 1"]
+    pairs = read_pairs(written(tmp_path, "p.csv", "\n".join(["user,item,title", *lines])))
+    said = title_notes(pairs, cast(TrainedModel, Model(language=True)))
+    assert said[0] == "item i1: the dataset's own title 'Film 1' is used, not the one given"
+    assert (len(said), said[-1]) == (6, "and 2 more items")
+    (said_once,) = title_notes(pairs, cast(TrainedModel, Model(language=False)))
+    assert said_once == "titles are not used: the run has no language model that could read them"
+    without = read_pairs(written(tmp_path, "q.csv", "user,item\n1,i1\n"))
+    assert title_notes(without, cast(TrainedModel, Model(language=False))) == ()
