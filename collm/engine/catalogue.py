@@ -115,7 +115,8 @@ class EncoderQuestions:
 
     def _check(self, scores: CatalogueScores) -> None:
         """Compares some products with the encoder's own scores; they may differ by one number per user."""
-        chosen = np.unique(np.linspace(1, self._data.n_items, CHECKED_ITEMS).astype(np.int64))
+        candidates = np.setdiff1d(np.arange(1, self._data.n_items + 1), self._questions.left_out[0])
+        chosen = candidates[np.unique(np.linspace(0, len(candidates) - 1, CHECKED_ITEMS).astype(np.int64))]
         own = self.pairs(np.zeros(len(chosen), dtype=np.int64), chosen)
         product = np.concatenate([scores(slice(0, 1), slice(item, item + 1)).numpy()[0] for item in chosen])
         gap = (own - own[0]) - (product - product[0])

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 SPLIT_ORDER = ("test", "valid", "train")
-METRIC_TITLES = {"auc": "AUC", "uauc": "uAUC", "ndcg": "NDCG", "gauc": "GAUC"}
+METRIC_TITLES = {"auc": "AUC", "uauc": "uAUC", "ndcg": "NDCG", "gauc": "GAUC", "hr": "HR", "mrr": "MRR", "map": "MAP"}
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ CSV_COLUMNS = (
     "n",
     "paper",
     "rows",
+    "candidates",
 )
 # Which method the ratios are relative to: the first of these that the report has.
 BASELINES = ("tallrec", "text-only")
@@ -76,11 +77,15 @@ def _labelled(grids: Sequence[Grid], block: Block) -> list[Grid]:
 
 
 def to_csv(summary: Summary) -> str:
-    """Returns one line per method, slice and metric; numbers unrounded. `rows` is the label of the set of rows."""
+    """Returns one line per method, slice and metric; numbers unrounded. `rows` is the label of the set of rows.
+
+    `candidates` says what is ranked, of metrics of ranked lists; it is empty for labelled rows.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for block in summary.blocks:
+    every = [(part, block) for part in (summary, *summary.rankings) for block in part.blocks]
+    for of, block in every:
         for line in block.lines:
             seeds = " ".join(map(str, line.method.seeds))
             for slice_name, metrics in line.cells.items():
@@ -96,7 +101,7 @@ def to_csv(summary: Summary) -> str:
                         metric,
                     )
                     numbers = (cell.value, cell.low, cell.high, cell.smallest, cell.largest, cell.n, paper)
-                    cells = [*place, *numbers, block.label]
+                    cells = [*place, *numbers, block.label, of.candidates]
                     writer.writerow([spreadsheet_cell(visible(x)) if isinstance(x, str) else x for x in cells])
     return stream.getvalue()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +31,9 @@ from collm.stages.versions import version_of
 STAGE = "rank"
 RANKS = "ranks.parquet"
 ALL = "all"
+PAIRS_AT_A_TIME = 2_000
+SECONDS_PER_NOTE = 30.0
+logger = logging.getLogger(__name__)
 Array = np.ndarray[Any, Any]
 
 
@@ -178,11 +183,8 @@ def rank_with_language_model(run: RunContext, data: PreparedData, task: RankingT
 
     def work(folder: Path) -> dict[str, Any]:
         order = _shortlisted(run, data, task, reranker)
-        scorer, questions = reranker.scorer(), task.questions
-        histories = PairHistories(data)
-        lists = order.lists
-        view, rows = histories.rows(questions.user[lists.group], lists.items, questions.moment[lists.group])
-        score = scorer.score_pairs(view, rows)
+        questions, lists = task.questions, order.lists
+        score = _language_scores(reranker.scorer(), PairHistories(data), questions, lists)
         frame = listed_frame(questions, order, rank_lists(lists, score, task.ties), score, task.depth)
         facts = {"shortlist": order.by, "size": reranker.size, "scored": len(score), **order.reached(questions)}
         return (
@@ -195,6 +197,24 @@ def rank_with_language_model(run: RunContext, data: PreparedData, task: RankingT
     payload = {"model": dict(reranker.payload), "shortlist": shortlist, **_payload(task)}
     label = f"{task.split}, candidates {task.protocol}"
     return run.stages.run(STAGE, payload, work, shared=True, label=label)
+
+
+def _language_scores(scorer: PromptScorer, histories: PairHistories, questions: Questions, lists: ItemLists) -> Array:
+    """Returns float32 [n] logits of the items of every list, whole lists at a time so that memory stays bounded."""
+    parts = [np.zeros(0, dtype=np.float32)]
+    low, next_note = 0, time.monotonic() + SECONDS_PER_NOTE
+    while low < len(lists):
+        high = int(np.searchsorted(lists.start, lists.start[low] + PAIRS_AT_A_TIME, side="right")) - 1
+        high = min(max(high, low + 1), len(lists))
+        part = lists.part(low, high)
+        user, moment = (each[low:high][part.group] for each in (questions.user, questions.moment))
+        view, rows = histories.rows(user, part.items, moment)
+        parts.append(scorer.score_pairs(view, rows))
+        low = high
+        if time.monotonic() >= next_note and low < len(lists):
+            logger.info("rank: %s of %s lists", f"{low:,}", f"{len(lists):,}")
+            next_note = time.monotonic() + SECONDS_PER_NOTE
+    return np.concatenate(parts)
 
 
 def _shortlisted(run: RunContext, data: PreparedData, task: RankingTask, reranker: Reranker) -> Shortlist:

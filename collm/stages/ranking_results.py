@@ -194,8 +194,8 @@ def _task_notes(task: RankingTask, data: PreparedData) -> Iterator[str]:
     else:
         what = f"{len(task.candidates.items) / n_users:,.0f} on average ({task.protocol})"
     yield (
-        f"Ranking, {task.split}: {n_positives:,} positives of {n_users:,} users among {what}. Each user is asked once, "
-        "before the first of them; equal scores are ordered at random."
+        f"Ranking, {task.split}: {n_positives:,} positives of {n_users:,} users among {what}. Each user is asked "
+        "once, at the time of the first of them; equal scores are ordered at random."
     )
     if task.candidates is not None and task.protocol != "file":
         yield BIAS_NOTE.format(protocol=task.protocol) + "; compare methods on the whole catalogue where there is one."

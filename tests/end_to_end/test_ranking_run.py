@@ -1,0 +1,221 @@
+"""`evaluate.ranking` through the command line, recomputed user by user from the data and the finished models."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from generated import command, write_data
+
+from collm.registry import default_registry
+from collm.trained.model import TrainedModel
+from collm.trained.opened import open_run
+
+SUITE = """\
+name: ranked
+base:
+  name: ranked
+  seed: 0
+  dataset: {name: movielens-small, path: data, limit: {valid: 60}}
+  history: {max_items: 3}
+  encoder: {name: mf-bias, embedding_size: 4, fit: {epochs: 2, batch_size: 64}}
+  backbone: {name: tiny, dtype: float32}
+  prompt: {name: movie}
+  tuning:
+    name: default
+    batch_size: 4
+    max_rows: 16
+    text: &step {epochs: 1, warmup_steps: 1, validations_per_epoch: 1}
+    collaborative: *step
+  evaluate:
+    resamples: 50
+    ranking: {candidates: {sample: 8}, users: 12, shortlist: 5, metrics: [hr@3, ndcg@3, mrr]}
+runs:
+  collm: {}
+  whole: {evaluate.ranking.candidates: all}
+  every: {evaluate.ranking.shortlist: 0}
+  mf-bias: {backbone: null, prompt: null, tuning: null}
+  sasrec: {backbone: null, prompt: null, tuning: null, encoder: {name: sasrec, embedding_size: 4, fit: {epochs: 1}}}
+  din: {backbone: null, prompt: null, tuning: null, encoder: {name: din, embedding_size: 4, fit: {epochs: 1}}}
+"""
+
+
+def collm(root: Path, *arguments: str) -> str:
+    environment = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command(*arguments), cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("ranked")
+    write_data(root / "data")
+    (root / "suite.yaml").write_text(SUITE, encoding="utf-8")
+    runs = json.loads(collm(root, "run", "suite.yaml", "--threads", "1", "--json"))["runs"]
+    return root, {each["run"]: each for each in runs}
+
+
+def opened(root: Path, run: dict[str, Any]) -> TrainedModel:
+    return open_run(root / run["run_dir"], cache_dir=root / "cache", registry=default_registry(), threads=1)
+
+
+def table_of(root: Path, run: dict[str, Any], protocol: str, method: str = "") -> pl.DataFrame:
+    table = pl.read_parquet(root / run["run_dir"] / "ranking.parquet")
+    return table.filter((pl.col("protocol") == protocol) & (pl.col("method") == method))
+
+
+def questions(root: Path) -> dict[str, tuple[int, set[str], set[str]]]:
+    """User -> moment, positives, items met before, read from the files with the run's own split."""
+    (scores,) = root.glob("runs/ranked-mf-bias-*/scores.parquet")
+    held = {(r["user"], r["item"]): r["split"] for r in pl.read_parquet(scores).iter_rows(named=True)}
+    rows = pl.read_csv(root / "data" / "ratings.csv", schema_overrides={"userId": pl.String, "movieId": pl.String})
+    found = {}
+    for (user,), own in rows.group_by("userId"):
+        each = [
+            (row["movieId"], row["timestamp"], row["rating"] >= 4, held.get((user, row["movieId"]), "train"))
+            for row in own.iter_rows(named=True)
+        ]
+        liked = [(item, time) for item, time, label, split in each if split == "test" and label]
+        if not liked:
+            continue
+        moment = min(time for _, time in liked)
+        met = {item for item, time, _, split in each if split != "test" or time < moment}
+        if positives := {item for item, _ in liked} - met:
+            found[str(user)] = moment, positives, met
+    return found
+
+
+def ranks_by(model: TrainedModel, user: str, items: list[str], moment: int) -> dict[str, int]:
+    logits = model.pair_logits([user] * len(items), items, [moment] * len(items))
+    return {item: int((logits > logit).sum()) + 1 for item, logit in zip(items, logits, strict=True)}
+
+
+@pytest.mark.parametrize("name", ["mf-bias", "sasrec", "din"])
+def test_encoders_rank_the_whole_catalogue(finished: tuple[Path, dict[str, Any]], name: str) -> None:
+    root, runs = finished
+    model, table = opened(root, runs[name]), table_of(root, runs[name], "all")
+    asked = questions(root)
+    users = table["user"].unique().to_list()
+    assert len(users) == 12
+    hits, reciprocal = [], []
+    for user in users:
+        moment, positives, met = asked[user]
+        own = table.filter(pl.col("user") == user)
+        assert set(own.filter(pl.col("label") == 1)["item"]) == positives
+        items = [item for item in model.data.item_ids[1:] if item not in met]
+        assert own["candidates"].unique().to_list() == [len(items)]
+        ranks = ranks_by(model, user, items, moment)
+        # Scores of two ways of computing agree to rounding alone, so neighbours may change places.
+        gaps = [abs(row["rank"] - ranks[row["item"]]) for row in own.iter_rows(named=True)]
+        assert max(gaps) <= 1
+        assert np.mean(gaps) < 0.2
+        best = min(own.filter(pl.col("label") == 1)["rank"])
+        hits.append(best <= 3)
+        reciprocal.append(1 / best)
+    records = runs[name]["ranking"]["test"]["all"]["all"]
+    assert records["hr@3"]["value"] == pytest.approx(np.mean(hits))
+    assert records["mrr"]["value"] == pytest.approx(np.mean(reciprocal))
+    assert records["mrr"]["n"] == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol", "size"), [("collm", "8 uniform", 5), ("whole", "all", 5), ("every", "8 uniform", 0)]
+)
+def test_a_language_model_ranks_the_short_list(
+    finished: tuple[Path, dict[str, Any]], name: str, protocol: str, size: int
+) -> None:
+    root, runs = finished
+    model, table = opened(root, runs[name]), table_of(root, runs[name], protocol)
+    encoder, asked = opened(root, runs["mf-bias"]), questions(root)
+    listed = table_of(root, runs["mf-bias"], "8 uniform")
+    inside = []
+    for user in table["user"].unique().to_list():
+        moment, positives, met = asked[user]
+        own = table.filter(pl.col("user") == user).sort("rank")
+        if protocol == "all":
+            items = [item for item in model.data.item_ids[1:] if item not in met]
+        else:
+            # Fewer than ten candidates: the table of the encoder's own run holds them all.
+            items = listed.filter(pl.col("user") == user)["item"].to_list()
+            assert len(items) == 8 + len(positives) or len(items) < own["candidates"][0]
+        first = ranks_by(encoder, user, items, moment)
+        shortlist = [item for item in items if not size or first[item] <= size]
+        inside.append(len(positives & set(shortlist)) / len(positives))
+        ranks = ranks_by(model, user, shortlist, moment)
+        for row in own.iter_rows(named=True):
+            if row["score"] is None:
+                assert row["item"] not in ranks
+                assert row["rank"] > size
+            elif row["item"] in ranks:
+                assert abs(row["rank"] - ranks[row["item"]]) <= 1
+    facts = runs[name]["ranking_facts"]["test"][protocol]
+    assert facts["shortlist"] == ("mf-bias" if size else "nothing")
+    assert facts["shortlist_recall"] == pytest.approx(np.mean(inside), abs=0.05)
+    assert facts["users"] == 12
+    note = "the most that it can put first" in " ".join(runs[name]["notes"])
+    assert note == bool(size)
+
+
+def test_floors_stand_beside_every_run(finished: tuple[Path, dict[str, Any]]) -> None:
+    root, runs = finished
+    floors = runs["collm"]["ranking_floors"]["test"]
+    assert set(floors) == {"all", "8 uniform"}
+    assert set(floors["all"]["all"]) == {"item-knn", "popularity", "recent-popularity"}
+    assert set(runs["collm"]["ranking"]["test"]) == {"8 uniform"}
+    assert set(runs["mf-bias"]["ranking"]["test"]) == {"all", "8 uniform"}
+    assert floors == runs["mf-bias"]["ranking_floors"]["test"]
+    popular = table_of(root, runs["mf-bias"], "all", "popularity")
+    model = opened(root, runs["mf-bias"])
+    counts = dict(
+        zip(
+            model.data.item_ids,
+            np.bincount(
+                model.data.rows("train").item[model.data.rows("train").label == 1], minlength=model.data.n_items + 1
+            ),
+            strict=True,
+        )
+    )
+    for (_,), own in popular.group_by("user"):
+        in_order = [counts[item] for item in own.sort("rank")["item"]]
+        assert in_order == sorted(in_order, reverse=True)
+
+
+def test_reports_show_both_kinds_of_tables(finished: tuple[Path, dict[str, Any]]) -> None:
+    root, runs = finished
+    folders = [runs[name]["run_dir"] for name in ("collm", "every", "mf-bias", "sasrec")]
+    shown = collm(root, "report", *folders, "--csv", "r.csv", "--latex", "r.tex", "--html", "r.html")
+    assert "test, all rows" in shown
+    assert "test, ranking, all items, all positives" in shown
+    assert "test, ranking, candidates: 8 uniform, warm positives" in shown
+    latex, page = (root / "r.tex").read_text(), (root / "r.html").read_text()
+    assert r"\label{tab:ranking-all-results-all}" in latex
+    assert r"\label{tab:ranking-8-uniform-comparisons}" in latex
+    assert "ranking, candidates: 8 uniform, all positives" in page
+    lines = pl.read_csv(root / "r.csv", infer_schema=False)
+    found = lines.filter(
+        (pl.col("candidates") == "8 uniform") & (pl.col("method") == "collm") & (pl.col("slice") == "all")
+    )
+    stored = runs["collm"]["ranking"]["test"]["8 uniform"]["all"]
+    for row in found.iter_rows(named=True):
+        assert float(row["value"]) == pytest.approx(stored[row["metric"]]["value"], abs=1e-12)
+        assert float(row["low"]) == pytest.approx(stored[row["metric"]]["low"], abs=1e-9)
+    assert set(found["metric"]) == {"hr@3", "ndcg@3", "mrr"}
+
+
+def test_other_metrics_and_seeds_reuse_what_is_ranked(finished: tuple[Path, dict[str, Any]]) -> None:
+    root, runs = finished
+    before = {path.name for path in (root / "runs" / "stages").iterdir()}
+    again = json.loads(
+        collm(root, "run", "suite.yaml", "--only", "mf-bias", "--set", "evaluate.ranking.metrics=[recall@2]", "--json")
+    )["runs"][0]
+    new = {path.name.partition("-")[0] for path in (root / "runs" / "stages").iterdir() if path.name not in before}
+    assert new == {"metrics"}
+    assert set(again["ranking"]["test"]["all"]["all"]) == {"recall@2"}
+    assert again["metrics"] == runs["mf-bias"]["metrics"]
