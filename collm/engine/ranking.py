@@ -96,7 +96,7 @@ class FactorScores:
 
     def __init__(self, lists: torch.Tensor, items: torch.Tensor) -> None:
         """Takes float32 [n_lists, d] and [n_items + 1, d], on any device."""
-        self._lists, self._items = lists, items
+        self._lists, self._items = lists.detach(), items.detach()
 
     def __call__(self, lists: slice, items: slice) -> torch.Tensor:
         """Returns the products of a block."""

@@ -35,6 +35,7 @@ from collm.stages.stage import RunContext, StageResult
 from collm.stages.versions import version_of
 
 FEWEST_KEPT = 10  # best items that are kept per list at least
+FEW_USERS = 101  # simulated in docs/ranking.md
 OWN = ""  # the run's own method, beside the floors
 BIAS_NOTE = (
     "Metrics over {protocol} candidates are biased: they can order methods otherwise than the whole catalogue does "
@@ -197,6 +198,11 @@ def _task_notes(task: RankingTask, data: PreparedData) -> Iterator[str]:
         f"Ranking, {task.split}: {n_positives:,} positives of {n_users:,} users among {what}. Each user is asked "
         "once, at the time of the first of them; equal scores are ordered at random."
     )
+    if n_users < FEW_USERS:
+        yield (
+            f"Ranking, {task.split}: with {n_users} users the 95% interval of MRR covers the true value in 81% to 93% "
+            "of cases (docs/ranking.md)."
+        )
     if task.candidates is not None and task.protocol != "file":
         yield BIAS_NOTE.format(protocol=task.protocol) + "; compare methods on the whole catalogue where there is one."
 
