@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from collm.component import BuildContext
-from collm.contracts.encoder import EncoderConfig
+from collm.contracts.encoder import EncoderConfig, of_encoder
 from collm.data.prepared import PreparedData
 from collm.engine.device import choose_device, prepare_machine, start_accelerator
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
@@ -257,9 +257,8 @@ class _Run:
         for name, config in fitted_encoders(spec, run.registry).items():
             stage = fit_encoder(run, config, encoder_view(prepared.data, held_out), upstream=upstream)
             fitted[name] = stage
-            suffix = f".{name}" if name else ""
-            self._record(stage, f"{stage.name}{suffix}")
-            facts[f"encoder{suffix}"] = stage.stated()
+            self._record(stage, of_encoder(stage.name, name))
+            facts[of_encoder("encoder", name)] = stage.stated()
             of = f"Encoder {name}: " if name else ""
             notes.extend(f"{of}{said}" for said in encoder_notes(stage.facts))
         model = LanguageModelRun(run, prepared, fitted=fitted)

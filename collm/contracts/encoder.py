@@ -23,6 +23,11 @@ NEEDS = frozenset(
 )
 
 
+def of_encoder(what: str, name: str) -> str:
+    """Returns `what.name` where encoders have names, e.g. `user.cf`; `what` for the encoder of `encoder`."""
+    return f"{what}.{name}" if name else what
+
+
 class FitConfig(BaseModel):
     """How a gradient-fitted encoder is trained; the fields share their names over all encoders."""
 

@@ -21,7 +21,7 @@ from collm.engine.device import DTYPES, derive_seed, seed_torch
 from collm.engine.probe import OwnLogits
 from collm.errors import RunError
 from collm.model.adapter import begin_from
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderModule, vectors_per_slot
 from collm.model.hf_loading import is_spread
 from collm.model.mapping import Projector, embedding_rms
 from collm.model.parameters import add_lora, lora_parameters
@@ -193,11 +193,8 @@ def _verify(recommender: Recommender, folder: Path, groups: Sequence[Group], pro
 
 
 def _projector(encoder: EncoderModule, hidden_size: int, mapping: MappingConfig) -> Projector:
-    dims = {"user": encoder.user_dim, "item": encoder.item_dim, "context": getattr(encoder, "context_dim", None)}
-    counts = {
-        **dict(zip(("user", "item"), encoder.tokens_per_slot, strict=True)),
-        "context": getattr(encoder, "context_tokens", 1),
-    }
+    dims = {"user": encoder.user_dim, "item": encoder.item_dim, "context": encoder.context_dim}
+    counts = vectors_per_slot(encoder)
     given = {side: dim for side, dim in dims.items() if dim is not None and counts[side]}
     return Projector(
         given,

@@ -89,21 +89,15 @@ class EncoderQuestions:
 
     @torch.no_grad()
     def _score_all(self, batch: EncoderBatch) -> torch.Tensor | None:
-        # Encoders of a class of their own may be older than this method.
-        ask = getattr(self._encoder, "score_all", None)
         with naming_encoder(self._encoder, "score_all"):
-            found: torch.Tensor | None = None if ask is None else ask(batch)
-        return found
+            return self._encoder.score_all(batch)
 
     def _factors(self) -> FactorScores | None:
-        ask = getattr(self._encoder, "factors", None)
-        if ask is None:
-            return None
         users: list[torch.Tensor] = []
         items: torch.Tensor | None = None
         for low in range(0, len(self._questions), LISTS_PER_BATCH):
             with naming_encoder(self._encoder, "factors"):
-                found = ask(self._batch(slice(low, low + LISTS_PER_BATCH)))
+                found = self._encoder.factors(self._batch(slice(low, low + LISTS_PER_BATCH)))
             if found is None:
                 return None
             users.append(found[0].float())

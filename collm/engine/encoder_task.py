@@ -55,8 +55,7 @@ class EncoderBatcher:
             history_items=encoder.history_items,
             device=device,
             earlier_labels=encoder.reads_earlier_labels,
-            # Encoders of a class of their own may be older than this member.
-            time=getattr(encoder, "reads_time", False),
+            time=encoder.reads_time,
         )
 
     def on(self, data: PreparedData) -> EncoderBatcher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from collm.contracts.encoder import (
 from collm.errors import CollmError, PluginError, out_of_memory
 
 SLOT_KINDS = ("user", "item", "history", "context")
+# Members that the contract did not have from the beginning.
+YOUNGER_MEMBERS = ("context_dim", "context_tokens", "reads_time", "factors", "score_all")
 
 
 class EncoderModule(nn.Module):
@@ -212,6 +215,21 @@ class EncoderModule(nn.Module):
         )
 
 
+def vectors_per_slot(encoder: EncoderModule) -> dict[str, int]:
+    """Returns side (`user`, `item`, `context`) -> vectors or token embeddings that the encoder gives for its slot."""
+    user, item = encoder.tokens_per_slot
+    return {"user": user, "item": item, "context": encoder.context_tokens}
+
+
+def completed(encoder: nn.Module) -> EncoderModule:
+    """Gives an encoder of a class of its own the members that are younger than it is, with their defaults."""
+    for name in YOUNGER_MEMBERS:
+        if not hasattr(encoder, name):
+            default = getattr(EncoderModule, name)
+            setattr(encoder, name, types.MethodType(default, encoder) if callable(default) else default)
+    return encoder  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class EncoderTraits:
     """The members of `collm.contracts.encoder.Encoder` that batches and prompts depend on, without weights.
@@ -236,16 +254,13 @@ class EncoderTraits:
             encoder: The encoder; fitted, if it gives words.
             mapping_tokens: Token embeddings that the mapping makes of one vector.
         """
-        factor = mapping_tokens if "vectors" in encoder.gives else 1
-        user, item = encoder.tokens_per_slot
-        # Encoders of a class of their own may lack members that are younger than they are.
-        context = getattr(encoder, "context_tokens", 1)
+        factor, counts = mapping_tokens if "vectors" in encoder.gives else 1, vectors_per_slot(encoder)
         return cls(
             encoder.user_depends_on_item,
             encoder.history_items,
             encoder.reads_earlier_labels,
-            getattr(encoder, "reads_time", False),
-            tokens={kind: n * factor for kind, n in zip(SLOT_KINDS, (user, item, item, context), strict=True)},
+            encoder.reads_time,
+            tokens={kind: factor * counts["item" if kind == "history" else kind] for kind in SLOT_KINDS},
             words=encoder.slot_words if "words" in encoder.gives else None,
         )
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from collm.contracts.encoder import EncodedPair, EncoderBatch
+from collm.contracts.encoder import EncodedPair, EncoderBatch, of_encoder
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule, naming_encoder
 from collm.model.prefix.batch import PromptBatch
@@ -201,7 +201,7 @@ def slot_vectors(
             what = f"encoder '{name}'" if name else "encoder"
             raise RunError(f"the prompts have {' and '.join(sides)} slots, but there is no {what} to fill them")
         for side, vectors in _vectors_of(batch, name, sides, encoders[name], projectors.get(name)):
-            found[f"{side}.{name}" if name else side] = vectors
+            found[of_encoder(side, name)] = vectors
     return found
 
 
@@ -227,7 +227,7 @@ def _vectors_of(
             yield side, items[places.reshape(-1)].flatten(0, 1)
             continue
         vectors = mapped(batch.encoders[name], side, pair)
-        n_slots = batch.slots[f"{side}.{name}" if name else side].at.numel()
+        n_slots = batch.slots[of_encoder(side, name)].at.numel()
         if n_slots != vectors.shape[0] * vectors.shape[1]:
             raise RunError(
                 f"the prompt has {n_slots // len(batch)} tokens per {side} slot, the vectors {vectors.shape[1]}"
@@ -255,5 +255,5 @@ def items_alone(ids: torch.Tensor, encoder: EncoderModule) -> EncoderBatch:
         item=ids,
         history=ids.new_zeros((n, encoder.history_items)) if encoder.history_items else None,
         earlier=ids.new_zeros((n, 4), dtype=torch.float32) if encoder.reads_earlier_labels else None,
-        timestamp=torch.zeros_like(ids) if getattr(encoder, "reads_time", False) else None,
+        timestamp=torch.zeros_like(ids) if encoder.reads_time else None,
     )

@@ -18,7 +18,7 @@ from collm.engine.device import derive_seed, seed_torch
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits, validation_auc
 from collm.engine.fit_phases import CHECKPOINT, fit_in_phases
 from collm.errors import PluginError, RunError
-from collm.model.encoder import EncoderModule, naming_encoder
+from collm.model.encoder import EncoderModule, completed, naming_encoder
 from collm.registry import Registry
 from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
@@ -58,7 +58,7 @@ def build_encoder(
         raise PluginError(
             f"encoder '{component.name}': factory returned {type(encoder).__name__}, expected a torch.nn.Module"
         )
-    module: EncoderModule = encoder  # type: ignore[assignment]
+    module = completed(encoder)
     module.origin = origin
     return module
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from collm.contracts.encoder import of_encoder
 from collm.contracts.tuning import Group, TuneStep
 from collm.engine.assemble import save_groups, shard_frozen_weights
 from collm.engine.device import derive_seed, seed_torch
@@ -111,7 +112,7 @@ def _given_start(step: TuneStep, recommender: Recommender) -> dict[str, Any]:
     notes: list[str] = []
     for name, encoder in recommender.encoders.items():
         said = described(encoder)
-        facts |= {f"encoder.{name}" if name else "encoder": dict(said.facts)} if said.facts else {}
+        facts |= {of_encoder("encoder", name): dict(said.facts)} if said.facts else {}
         notes += [*said.notes, *said.scratch_notes]
     return {**facts, **({"notes": notes} if notes else {})}
 

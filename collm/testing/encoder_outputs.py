@@ -87,7 +87,7 @@ class OutputChecks(EncoderSubject):
                 user=torch.tensor([user]),
                 item=torch.tensor([item]),
                 earlier=torch.zeros(1, 4) if encoder.reads_earlier_labels else None,
-                timestamp=torch.zeros(1, dtype=torch.int64) if getattr(encoder, "reads_time", False) else None,
+                timestamp=torch.zeros(1, dtype=torch.int64) if encoder.reads_time else None,
             )
             for length in (encoder.history_items, 0) if encoder.history_items else (None,):
                 history = None if length is None else torch.zeros((1, length), dtype=torch.int64)

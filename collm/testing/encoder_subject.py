@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from collm.contracts.encoder import EncodedPair, EncoderBatch, EncoderConfig, EncoderData, FitPhase
-from collm.model.encoder import EncoderModule
+from collm.model.encoder import EncoderModule, completed, vectors_per_slot
 from collm.testing.component_suite import ComponentContract, expect
 from collm.testing.fakes import encoder_batch, encoder_data
 
@@ -54,13 +54,12 @@ class EncoderSubject(ComponentContract):
         """Builds the encoder on given rows; the one place to override where the factory needs more."""
         torch.manual_seed(seed)
         config = self.make_config()
-        encoder = self.component.load_factory()(config, data=data, context=self.context())
-        expect(
-            isinstance(encoder, torch.nn.Module), f"the factory returned {type(encoder).__name__}, not a torch module"
-        )
+        built = self.component.load_factory()(config, data=data, context=self.context())
+        expect(isinstance(built, torch.nn.Module), f"the factory returned {type(built).__name__}, not a torch module")
+        encoder = completed(built)
         if "llm-tokens" in encoder.gives:
             encoder.bind_backbone(getattr(config, "hidden_size", None) or UNBOUND_HIDDEN_SIZE, TOKEN_RMS)
-        return encoder  # type: ignore[no-any-return]
+        return encoder
 
     def fitted(self, seed: int = 0) -> EncoderModule:
         """Builds and fits the encoder; it comes back in eval mode."""
@@ -78,7 +77,7 @@ class EncoderSubject(ComponentContract):
         batch = encoder_batch(self.make_data(), history_items=encoder.history_items)
         if not encoder.reads_earlier_labels:
             batch = replace(batch, earlier=None)
-        return batch if getattr(encoder, "reads_time", False) else replace(batch, timestamp=None)
+        return batch if encoder.reads_time else replace(batch, timestamp=None)
 
     def outputs(self, encoder: EncoderModule) -> list[tuple[str, Output]]:
         """Returns what the component gives by name: functions from a batch to a tensor, in eval mode."""
@@ -134,8 +133,8 @@ def check_scores(logits: torch.Tensor, n_rows: int) -> None:
 
 def check_pair(encoder: EncoderModule, pair: EncodedPair, n_rows: int) -> None:
     """Expects finite vectors of the declared sizes, or [n_rows, n_tokens, hidden] for `llm-tokens`."""
-    dims = (encoder.user_dim, encoder.item_dim, getattr(encoder, "context_dim", None))
-    tokens = (*encoder.tokens_per_slot, getattr(encoder, "context_tokens", 1))
+    dims = (encoder.user_dim, encoder.item_dim, encoder.context_dim)
+    tokens = vectors_per_slot(encoder).values()
     sides: tuple[tuple[str, torch.Tensor | None], ...] = (
         ("user", pair.user),
         ("item", pair.item),

@@ -62,8 +62,7 @@ class EncoderContract(TrainingChecks, OutputChecks):
         items = torch.arange(data.n_items + 1)
         pairs = take(asked, rows.repeat_interleave(len(items)))
         with torch.no_grad():
-            # Encoders of a class of their own may be older than these methods.
-            factors, found = (getattr(encoder, name, _nothing)(asked) for name in ("factors", "score_all"))
+            factors, found = encoder.factors(asked), encoder.score_all(asked)
             own = score(encoder, replace(pairs, item=items.repeat(len(rows)))).view(len(rows), len(items))
         if factors is not None:
             users, catalogue = factors
@@ -76,7 +75,3 @@ class EncoderContract(TrainingChecks, OutputChecks):
             expect(worst <= CATALOGUE_GAP, f"products of `factors` differ from `score` by {worst:.3g}")
         if found is not None:
             expect(same(found.float()[:, 1:], own[:, 1:]), "`score_all` differs from `score`")
-
-
-def _nothing(batch: object) -> None:
-    del batch

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 import collm
 from collm.contracts.backbone import Dtype
-from collm.contracts.encoder import Side
+from collm.contracts.encoder import Side, of_encoder
 from collm.data.pairs import pair_rows
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.checkpoint import load_tensors, save_tensors
@@ -41,7 +41,6 @@ from collm.trained.standalone import (
     prompt_card,
     script_check,
     script_fault,
-    slot_name,
     word_columns,
     write_rows,
     write_script,
@@ -228,7 +227,7 @@ def _vectors(model: TrainedModel, encoder: EncoderModule, name: str) -> tuple[di
     """Returns an encoder's user and item vectors by dense id as of the end of the data, and what they are."""
     data, (n_user_tokens, n_item_tokens) = model.data, encoder.tokens_per_slot
     tensors, notes = {}, {}
-    of_user, of_item = slot_name("user", name), slot_name("item", name)
+    of_user, of_item = of_encoder("user", name), of_encoder("item", name)
     if n_item_tokens:
         items = _encode(model, encoder, np.zeros(data.n_items + 1, np.int64), np.arange(data.n_items + 1))[1]
         tensors[of_item] = items

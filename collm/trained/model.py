@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from collm.component import BuildContext
 from collm.contracts.backbone import Dtype
+from collm.contracts.encoder import of_encoder
 from collm.data.pairs import LATEST, AskedPairs, IdPlaces, PairHistories, asked_seconds, joined_pairs, unit_of
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
@@ -92,7 +93,7 @@ class TrainedModel:
 
     @cached_property
     def _fitted(self) -> dict[str, StageResult]:
-        keys = {name: f"fit_encoder.{name}" if name else "fit_encoder" for name in self.spec.all_encoders}
+        keys = {name: of_encoder("fit_encoder", name) for name in self.spec.all_encoders}
         return {name: self._stages.recorded(key) for name, key in keys.items() if key in self.results.stages}
 
     @cached_property

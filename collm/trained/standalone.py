@@ -14,12 +14,12 @@ import polars as pl
 import torch
 
 from collm.contracts.backbone import ChatFrame
-from collm.contracts.encoder import EncoderBatch, Side
+from collm.contracts.encoder import EncoderBatch, Side, of_encoder
 from collm.contracts.prompt import HistoryItems, HistoryTitles, PromptTemplate, Slot, TargetTitle, Text, Variant
 from collm.data.prepared import Rows
 from collm.engine.checkpoint import save_tensors
 from collm.engine.encoder_task import EncoderBatcher
-from collm.model.encoder import EncoderModule, naming_encoder
+from collm.model.encoder import EncoderModule, naming_encoder, vectors_per_slot
 from collm.model.mapping import Projector, items_alone
 from collm.model.recommender import Recommender
 from collm.prompt.encode import PromptEncoder
@@ -33,11 +33,6 @@ SCRIPT, ROWS = "score.py", "probe.jsonl"
 # Rows that `score.py` scores before an export appears; each is one forward pass.
 CHECKED_ROWS = 8
 _MLP_TENSORS = ("0.weight", "0.bias", "2.weight", "2.bias")
-
-
-def slot_name(kind: str, encoder: str) -> str:
-    """Returns what exports call the vectors of a kind (user, item, history, context) that an encoder gives."""
-    return f"{kind}.{encoder}" if encoder else kind
 
 
 def template_text(template: PromptTemplate, variant: Variant) -> str:
@@ -103,7 +98,7 @@ def slot_card(model: TrainedModel, recommender: Recommender, slot: Slot) -> dict
     """
     per_row = _depends_on_row(model, slot)
     side = "item" if slot.kind == "history" else slot.kind
-    shared = slot_name(side, slot.encoder)
+    shared = of_encoder(side, slot.encoder)
     own = slot.kind == "history" and reads_the_row(recommender.encoders[slot.encoder])
     return {
         "name": slot.name,
@@ -120,8 +115,8 @@ def mapping_card(recommender: Recommender) -> dict[str, Any]:
     for name, projector in recommender.projectors.items():
         prefix = f"{name}." if name else ""
         for side in projector.sides:
-            modules = projector.modules_of(side, _n_vectors(recommender.encoders[name], side))
-            card[slot_name(side, name)] = {
+            modules = projector.modules_of(side, vectors_per_slot(recommender.encoders[name])[side])
+            card[of_encoder(side, name)] = {
                 "architecture": _architecture(projector, modules[0]),
                 "mean": f"{prefix}{side}_mean",
                 "std": f"{prefix}{side}_std",
@@ -153,13 +148,13 @@ def write_tables(model: TrainedModel, folder: Path) -> None:
     }
     for side, table in columns.items():
         words = _words(model, side, len(table["id"]))
-        table |= {slot_name(side, name): [clean_title(text).strip() for text in each] for name, each in words.items()}
+        table |= {of_encoder(side, name): [clean_title(text).strip() for text in each] for name, each in words.items()}
         pl.DataFrame(table).write_csv(folder / f"{side}s.csv")
 
 
 def word_columns(model: TrainedModel, side: Side, n_ids: int) -> dict[str, list[str]]:
     """Returns the words that encoders write into the slots of users or items, by column, for ids below `n_ids`."""
-    return {f"words.{name}" if name else "words": words for name, words in _words(model, side, n_ids).items()}
+    return {of_encoder("words", name): words for name, words in _words(model, side, n_ids).items()}
 
 
 def _words(model: TrainedModel, side: Side, n_ids: int) -> dict[str, list[str]]:
@@ -260,14 +255,14 @@ def _row_vectors(model: TrainedModel, recommender: Recommender, rows: Rows) -> d
             pair = encoder.encode(batch)
         for side in ("user", "item", "context"):
             if (vectors := getattr(pair, side)) is not None and vectors.numel():
-                tensors[slot_name(side, name)] = vectors.float().cpu().contiguous()
+                tensors[of_encoder(side, name)] = vectors.float().cpu().contiguous()
     return tensors
 
 
 def reads_the_row(encoder: EncoderModule) -> bool:
     """Whether vectors of users or items differ between rows."""
     reads = (encoder.history_items, encoder.user_depends_on_item, encoder.reads_earlier_labels)
-    return any(reads) or getattr(encoder, "reads_time", False) or getattr(encoder, "context_dim", None) is not None
+    return any(reads) or encoder.reads_time or encoder.context_dim is not None
 
 
 def _depends_on_row(model: TrainedModel, slot: Slot) -> bool:
@@ -279,11 +274,6 @@ def _depends_on_row(model: TrainedModel, slot: Slot) -> bool:
     if traits.reads_earlier_labels or traits.reads_time:
         return slot.kind != "history"
     return slot.kind == "user" and (traits.user_depends_on_item or traits.history_items > 0)
-
-
-def _n_vectors(encoder: EncoderModule, side: str) -> int:
-    user, item = encoder.tokens_per_slot
-    return {"user": user, "item": item, "context": getattr(encoder, "context_tokens", 1)}[side]
 
 
 def _architecture(projector: Projector, module: str) -> str:

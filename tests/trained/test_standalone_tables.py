@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from collm.contracts.encoder import of_encoder
 from collm.contracts.prompt import HistoryTitles, PromptTemplate, TargetTitle, Text
 from collm.trained.model import TrainedModel
-from collm.trained.standalone import slot_name, write_tables
+from collm.trained.standalone import write_tables
 
 
 def words(name: str) -> Any:
@@ -29,11 +30,11 @@ def test_words_are_cleaned_and_named_as_their_slots(tmp_path: Path, encoder: str
         list(csv.DictReader((tmp_path / f"{side}s.csv").open(encoding="utf-8", newline="")))
         for side in ("user", "item")
     )
-    assert [row[slot_name("user", encoder)] for row in users] == ["w user 0", "w user 1"]
+    assert [row[of_encoder("user", encoder)] for row in users] == ["w user 0", "w user 1"]
     assert items[1] == {
         "id": "i",
         "title": "A B",
         "target": '"A B"',
         "in_history": '"A B"',
-        slot_name("item", encoder): "w item 1",
+        of_encoder("item", encoder): "w item 1",
     }
