@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,9 @@ from collm.stages.evaluate import (
     scores_frame,
 )
 from collm.stages.fit_encoder import default_config, encoder_notes, fit_encoder, inner_payload, load_encoder
-from collm.stages.held_out import encoder_upstream, encoder_view, fitted_encoders, held_out_share
+from collm.stages.held_out import fit_encoders
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage, prepare_data
-from collm.stages.prompt_sources import PromptScorer
 from collm.stages.ranking import FittedEncoder, Reranker
 from collm.stages.ranking_results import Rankings, rank_run
 from collm.stages.stage import RunContext, StageResult, StageRunner
@@ -238,25 +237,16 @@ class _Run:
         run, config = self.context, self.context.spec.evaluate.ranking
         if config is None:
             return None
-        floors: dict[str, FittedEncoder] = {}
-        for component in run.registry.ranking_floors():
-            settings = default_config(component)
-            stage = fit_encoder(run, settings, prepared.data, upstream=prepared.stage.fingerprint)
-            floors[component.name] = FittedEncoder(settings, stage, prepared.data)
-        rankings = rank_run(run, prepared.data, config, own.ranker, floors)
+        rankings = rank_run(run, prepared, config, own.ranker)
         for name, stage in rankings.stages.items():
             self._record(stage, name)
         notes.extend(rankings.notes)
         return rankings
 
     def _language_model(self, prepared: PreparedStage, facts: dict[str, Any], notes: list[str]) -> _Own:
-        run, spec = self.context, self.context.spec
-        fitted: dict[str, StageResult] = {}
-        held_out = held_out_share(spec, run.registry)
-        upstream = encoder_upstream(prepared.stage.fingerprint, held_out)
-        for name, config in fitted_encoders(spec, run.registry).items():
-            stage = fit_encoder(run, config, encoder_view(prepared.data, held_out), upstream=upstream)
-            fitted[name] = stage
+        run = self.context
+        fitted = fit_encoders(run, prepared)
+        for name, stage in fitted.items():
             self._record(stage, of_encoder(stage.name, name))
             facts[of_encoder("encoder", name)] = stage.stated()
             of = f"Encoder {name}: " if name else ""
@@ -271,24 +261,7 @@ class _Run:
         facts["backbone"] = model.describe(evaluated.scoring.facts)
         self.contents["backbone"] = model.setup.backbone.content_hash()
         notes.extend(model.notes(evaluated.scoring.facts))
-        return _Own(evaluated, self._reranker(prepared, fitted, scorer, payload))
-
-    def _reranker(
-        self,
-        prepared: PreparedStage,
-        fitted: Mapping[str, StageResult],
-        scorer: Callable[[], PromptScorer],
-        payload: Mapping[str, Any],
-    ) -> Reranker:
-        """Returns the language model behind the short list of the first encoder, by name, that scores."""
-        spec, registry = self.context.spec, self.context.registry
-        scoring = [name for name in fitted if "scores" in registry.get("encoder", spec.all_encoders[name].name).gives]
-        by = None
-        if scoring:
-            data = encoder_view(prepared.data, held_out_share(spec, registry))
-            by = FittedEncoder(spec.all_encoders[scoring[0]], fitted[scoring[0]], data)
-        ranking = spec.evaluate.ranking
-        return Reranker(scorer, payload, size=0 if ranking is None else ranking.shortlist, by=by)
+        return _Own(evaluated, Reranker.of(run, prepared.data, fitted, scorer=scorer, payload=payload))
 
     def _encoder_scores(self, config: EncoderConfig, prepared: PreparedStage) -> tuple[StageResult, Evaluated]:
         """Fits and scores an encoder or floor on the whole training split."""

@@ -108,8 +108,7 @@ def language_model(spec: ResolvedSpec, *, registry: Registry, runs_dir: Path) ->
     from accelerate import Accelerator
 
     from collm.component import BuildContext
-    from collm.stages.fit_encoder import fit_encoder
-    from collm.stages.held_out import encoder_upstream, encoder_view, fitted_encoders, held_out_share
+    from collm.stages.held_out import fit_encoders
     from collm.stages.language_model import LanguageModelRun
     from collm.stages.prepare_data import prepare_data
     from collm.stages.stage import RunContext, StageRunner
@@ -119,15 +118,7 @@ def language_model(spec: ResolvedSpec, *, registry: Registry, runs_dir: Path) ->
     prepared = prepare_data(spec, registry=registry, runner=runner, context=context)
     accelerator = Accelerator(cpu=True)
     run = RunContext(spec, registry, context, runner, accelerator, observer=lambda *_: None)
-    held_out = held_out_share(spec, registry)
-    upstream = encoder_upstream(prepared.stage.fingerprint, held_out)
-    view = encoder_view(prepared.data, held_out)
-    fitted = {
-        name: fit_encoder(run, config, view, upstream=upstream)
-        for name, config in fitted_encoders(spec, registry).items()
-        if "words" in registry.get("encoder", config.name).gives
-    }
-    return LanguageModelRun(run, prepared, fitted=fitted)
+    return LanguageModelRun(run, prepared, fitted=fit_encoders(run, prepared, words_only=True))
 
 
 def _find(data: PreparedData, row: int) -> tuple[str, Rows]:

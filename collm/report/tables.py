@@ -7,14 +7,12 @@ import dataclasses
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from collm.report.collect import ReportRun
+from collm.report.costs import costs_table
 from collm.report.grid import Grid, Text, cell_text, metric_title, sizes
 from collm.report.paper import departures_table, paper_dataset, paper_numbers, paper_table
 from collm.report.records import Block, Line, Summary
-from collm.runs.records import TRAINING
 from collm.visible import spreadsheet_cell, visible
 
 NOT_ABOVE_FLOOR = "†"
@@ -38,15 +36,13 @@ CSV_COLUMNS = (
     "rows",
     "candidates",
 )
-# Which method the ratios are relative to: the first of these that the report has.
-BASELINES = ("tallrec", "text-only")
 
 
 def report_tables(summary: Summary) -> list[Grid]:
     """Returns all tables of a report in reading order; those without rows are left out."""
     grids = [grid for block in summary.blocks for grid in _block_tables(summary, block)]
     grids += [grid for each in summary.rankings for block in each.blocks for grid in _ranking_tables(each, block)]
-    grids += [_costs(summary), _data(summary), _missing(summary)]
+    grids += [costs_table(summary), _data(summary), _missing(summary)]
     return [grid for grid in grids if grid.rows]
 
 
@@ -222,31 +218,6 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:+.1f}%"
 
 
-def _costs(summary: Summary) -> Grid:
-    rows = tuple(_cost_row(each) for each in costs(summary))
-    header = ("method", "training s", "scoring s", "scoring ms/row", "training x", "scoring x", "machine")
-    caption = (
-        "Seconds of the work itself, wherever it was reused; mean over seeds. x: relative to text-only (or TALLRec) "
-        "in the same report (the paper's Table 6)."
-    )
-    return Grid("cost", "Time", header, rows, (False,) * len(rows), caption=caption)
-
-
-def _cost_row(cost: Cost) -> tuple[Text, ...]:
-    def ratio(value: float | None) -> str:
-        return "" if value is None else f"{value:.2f}"
-
-    return (
-        Text(cost.method),
-        Text(f"{cost.training_seconds:.1f}"),
-        Text(f"{cost.scoring_seconds:.1f}"),
-        Text(f"{1000 * cost.seconds_per_row:.2f}"),
-        Text(ratio(cost.training_ratio)),
-        Text(ratio(cost.scoring_ratio)),
-        Text(cost.machine),
-    )
-
-
 def _data(summary: Summary) -> Grid:
     """Rows per split, users and items of every dataset, beside the paper's Table 1 where the splits are the paper's."""
     rows: list[tuple[Text, ...]] = []
@@ -268,62 +239,3 @@ def _data(summary: Summary) -> Grid:
 def _missing(summary: Summary) -> Grid:
     rows = tuple((Text(each.method), Text(str(each.seed)), Text(each.cause)) for each in summary.missing)
     return Grid("missing", "Not finished", ("run", "seed", "cause"), rows, (True,) * len(rows), frozenset({0, 1, 2}))
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Cost of one method, mean over its seeds.
-
-    Attributes:
-        method: Its name.
-        training_seconds: Fitting the encoder and all tuning steps, seconds.
-        scoring_seconds: Scoring all evaluated splits, seconds.
-        seconds_per_row: Scoring seconds per scored row.
-        training_ratio: Relative to the text-only method of the same report; None without one.
-        scoring_ratio: The same for scoring.
-        machine: Processor or device that it ran on.
-    """
-
-    method: str
-    training_seconds: float
-    scoring_seconds: float
-    seconds_per_row: float
-    training_ratio: float | None
-    scoring_ratio: float | None
-    machine: str
-
-
-def costs(summary: Summary) -> list[Cost]:
-    """Returns the cost of every method that has recorded times; ratios are between methods of the same rows."""
-    return [cost for block in summary.blocks for cost in _block_costs(block)]
-
-
-def _block_costs(block: Block) -> list[Cost]:
-    found: dict[str, tuple[float, float, int, str]] = {}
-    for line in block.methods:
-        runs = [run for run in line.method.runs if run.results.timing]
-        if runs:
-            training = sum(sum(run.results.seconds(*TRAINING).values()) for run in runs) / len(runs)
-            scoring = sum(sum(run.results.seconds("evaluate").values()) for run in runs) / len(runs)
-            found[line.method.name] = (training, scoring, runs[0].scores.height, _machine(runs[0]))
-    base = next((found[name] for name in BASELINES if name in found), None)
-    return [
-        Cost(
-            method=block.titled(name),
-            training_seconds=training,
-            scoring_seconds=scoring,
-            seconds_per_row=scoring / rows if rows else 0.0,
-            training_ratio=training / base[0] if base and base[0] else None,
-            scoring_ratio=scoring / base[1] if base and base[1] else None,
-            machine=machine,
-        )
-        for name, (training, scoring, rows, machine) in found.items()
-    ]
-
-
-def _machine(run: ReportRun) -> str:
-    devices = run.environment.get("torch", {}).get("devices") or []
-    if devices:
-        first = devices[0]
-        return str(first.get("name", first)) if isinstance(first, Mapping) else str(first)
-    return f"{run.environment.get('processor', 'processor')}, {run.environment.get('cores', '?')} cores"

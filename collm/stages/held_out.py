@@ -17,6 +17,9 @@ from collm.data.prepared import PreparedData, Rows, draw_whole_groups
 from collm.engine.device import derive_seed
 from collm.registry import Registry
 from collm.spec.model import ResolvedSpec
+from collm.stages.fit_encoder import fit_encoder
+from collm.stages.prepare_data import PreparedStage
+from collm.stages.stage import RunContext, StageResult
 
 
 def rows_setting(step: TuneStep) -> StepRows:
@@ -48,6 +51,26 @@ def fitted_encoders(spec: ResolvedSpec, registry: Registry) -> dict[str, Encoder
         name: config
         for name, config in spec.all_encoders.items()
         if "words" in registry.get("encoder", config.name).gives
+    }
+
+
+def fit_encoders(run: RunContext, prepared: PreparedStage, *, words_only: bool = False) -> dict[str, StageResult]:
+    """Fits the encoders of a language-model run, each on the rows that it may see.
+
+    Args:
+        run: The run; its spec has a backbone.
+        prepared: Its data.
+        words_only: Whether only those are fitted whose words stand in prompts.
+
+    Returns:
+        Name -> finished stage.
+    """
+    held_out = held_out_share(run.spec, run.registry)
+    upstream, view = encoder_upstream(prepared.stage.fingerprint, held_out), encoder_view(prepared.data, held_out)
+    return {
+        name: fit_encoder(run, config, view, upstream=upstream)
+        for name, config in fitted_encoders(run.spec, run.registry).items()
+        if not words_only or "words" in run.registry.get("encoder", config.name).gives
     }
 
 

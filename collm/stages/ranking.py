@@ -23,6 +23,7 @@ from collm.errors import RunError
 from collm.files import replacing
 from collm.spec.ranking import RankingConfig
 from collm.stages.fit_encoder import load_encoder
+from collm.stages.held_out import encoder_view, held_out_share
 from collm.stages.prompt_sources import PromptScorer
 from collm.stages.ranked_lists import Shortlist, catalogue_frame, full_order, listed_frame, n_tied
 from collm.stages.stage import RunContext, StageResult
@@ -172,6 +173,33 @@ class Reranker:
     payload: Mapping[str, Any]
     size: int
     by: FittedEncoder | None
+
+    @classmethod
+    def of(
+        cls,
+        run: RunContext,
+        data: PreparedData,
+        fitted: Mapping[str, StageResult],
+        *,
+        scorer: Callable[[], PromptScorer],
+        payload: Mapping[str, Any],
+    ) -> Reranker:
+        """Returns the language model behind the short list of the first encoder, by name, that scores.
+
+        Args:
+            run: The run.
+            data: Prepared data.
+            fitted: Name -> stage of its fitted encoders.
+            scorer: Loads the model.
+            payload: What decides its scores, as plain data.
+        """
+        spec, by = run.spec, None
+        for name in sorted(fitted, reverse=True):
+            config = spec.all_encoders[name]
+            if "scores" in run.registry.get("encoder", config.name).gives:
+                by = FittedEncoder(config, fitted[name], encoder_view(data, held_out_share(spec, run.registry)))
+        ranking = spec.evaluate.ranking
+        return cls(scorer, payload, size=0 if ranking is None else ranking.shortlist, by=by)
 
 
 def rank_with_language_model(run: RunContext, data: PreparedData, task: RankingTask, reranker: Reranker) -> StageResult:

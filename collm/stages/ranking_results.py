@@ -21,6 +21,8 @@ from collm.spec.fingerprint import config_payload
 from collm.spec.metric_entries import entry_config
 from collm.spec.ranking import RankingConfig
 from collm.stages.evaluate import METRICS, RESAMPLING_SEED, build_metrics
+from collm.stages.fit_encoder import default_config, fit_encoder
+from collm.stages.prepare_data import PreparedStage
 from collm.stages.ranked_lists import sliced_lists
 from collm.stages.ranking import (
     FittedEncoder,
@@ -73,11 +75,7 @@ class Rankings:
 
 
 def rank_run(
-    run: RunContext,
-    data: PreparedData,
-    config: RankingConfig,
-    own: FittedEncoder | Reranker,
-    floors: Mapping[str, FittedEncoder],
+    run: RunContext, prepared: PreparedStage, config: RankingConfig, own: FittedEncoder | Reranker
 ) -> Rankings:
     """Ranks and measures every list of a run.
 
@@ -86,11 +84,11 @@ def rank_run(
 
     Args:
         run: Supplies stages, slices, resamples.
-        data: Prepared data.
+        prepared: Prepared data.
         config: What is ranked.
         own: The run's model.
-        floors: Name -> fitted floor.
     """
+    data, floors = prepared.data, _floors(run, prepared)
     metrics = build_metrics(config.metrics, run.registry)
     depth = max(FEWEST_KEPT, *(int(getattr(each, "depth", 0)) for each in metrics.values()))
     digest = place_digest(config.file, ()) if config.file is not None else ""
@@ -108,6 +106,16 @@ def rank_run(
             _add(found, task, name, stage, records, frame)
         found.notes += [note for note in (*task.notes, *_task_notes(task, data)) if note not in found.notes]
     found.notes += list(_reranker_notes(found))
+    return found
+
+
+def _floors(run: RunContext, prepared: PreparedStage) -> dict[str, FittedEncoder]:
+    """Fits the floors of rankings."""
+    found = {}
+    for component in run.registry.ranking_floors():
+        config = default_config(component)
+        stage = fit_encoder(run, config, prepared.data, upstream=prepared.stage.fingerprint)
+        found[component.name] = FittedEncoder(config, stage, prepared.data)
     return found
 
 
