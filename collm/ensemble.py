@@ -25,6 +25,7 @@ from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import build_metrics
 
 logger = logging.getLogger(__name__)
+NOT_RANKED = "An ensemble ranks no candidates: tables of rankings hold its members alone."
 
 
 def ensemble_folder(suite: str, ensemble: SuiteEnsemble, members: Mapping[str, Path], *, runs_dir: Path) -> RunFolder:
@@ -152,6 +153,7 @@ def _average(
         "facts": {"ensemble": {key: str(path.name) for key, path in members.items()}},
         "notes": [
             f"The mean of the scores of {' and '.join(ensemble.members)}.",
+            *([NOT_RANKED] if first.evaluate.ranking is not None else []),
             *_rounded_notes(read),
             *few_users_notes(frame),
         ],

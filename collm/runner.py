@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ from collm.stages.fit_encoder import default_config, encoder_notes, fit_encoder,
 from collm.stages.held_out import fit_encoders
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage, prepare_data
-from collm.stages.ranking import FittedEncoder, Reranker
-from collm.stages.ranking_results import Rankings, rank_run
+from collm.stages.ranking import FittedEncoder, RankingTask, Reranker
+from collm.stages.ranking_results import Rankings, plan_rankings, rank_run
 from collm.stages.stage import RunContext, StageResult, StageRunner
 from collm.stages.tune import tune
 
@@ -200,6 +200,7 @@ class _Run:
         spec = run.spec
         prepared = prepare_data(spec, registry=run.registry, runner=run.stages, context=run.build)
         self._record(prepared.stage)
+        tasks = plan_rankings(run, prepared.data)
         fitted_floors = {
             component.name: self._encoder_scores(default_config(component), prepared)
             for component in run.registry.floors()
@@ -226,18 +227,20 @@ class _Run:
         scores = scores_frame(spec, prepared.data, own.evaluated.logits)
         notes.extend([*score_notes(scores), *floor_notes(floors)])
         tables = {"scores.parquet": scores, "floors.parquet": floors_frame(prepared.data, floors)}
-        rankings = self._rankings(prepared, own, notes)
+        rankings = self._rankings(prepared, tasks, own, notes)
         if rankings is not None:
             tables["ranking.parquet"] = rankings.frame()
         results = self._results(prepared.data, own.evaluated, floors, facts, notes, rankings)
         return _Made(results, tables)
 
-    def _rankings(self, prepared: PreparedStage, own: _Own, notes: list[str]) -> Rankings | None:
+    def _rankings(
+        self, prepared: PreparedStage, tasks: Sequence[RankingTask], own: _Own, notes: list[str]
+    ) -> Rankings | None:
         """Ranks the candidate lists of `evaluate.ranking`; None where the spec asks for none."""
         run, config = self.context, self.context.spec.evaluate.ranking
         if config is None:
             return None
-        rankings = rank_run(run, prepared, config, own.ranker)
+        rankings = rank_run(run, prepared, config, tasks, own.ranker)
         for name, stage in rankings.stages.items():
             self._record(stage, name)
         notes.extend(rankings.notes)

@@ -114,7 +114,9 @@ class Metric(Protocol):
 
     A metric whose values are limited may also have `bounds: tuple[float, float]`; intervals are cut there. One that
     does not look at labels (coverage, novelty) says so with `reads_labels = False`: the contract suite then asks that
-    labels change nothing, and not that better scores give a better value.
+    labels change nothing, and not that better scores give a better value. A metric of ranked lists that reads items
+    beside the positives has `depth: int`, how many of the best it reads; lists then hold so many (10 without it), fewer
+    in a slice that takes positives out of the candidates.
 
     Attributes:
         higher_is_better: Direction.

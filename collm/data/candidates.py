@@ -13,9 +13,11 @@ import polars as pl
 from collm.contracts.data import SAMPLED, SPLITS
 from collm.data.prepared import PreparedData
 from collm.errors import DataError
+from collm.visible import visible
 
 Array = np.ndarray[Any, Any]
 Draw = Literal["uniform", "popularity"]
+FEW_SHARE = 4  # up to 1 / 4 of the items are drawn one by one, more at once
 
 
 @dataclass(frozen=True)
@@ -192,21 +194,43 @@ def draw_candidates(data: PreparedData, questions: Questions, *, n: int, by: Dra
         Positives and drawn items of each user, in increasing order.
     """
     weight = np.ones(data.n_items + 1) if by == "uniform" else data.item_train_rows.astype(np.float64)
-    with np.errstate(divide="ignore"):
-        log_weight = np.log(weight)
-    log_weight[0] = -np.inf
+    weight[0] = 0
+    draw = _WeightedDraw(weight)
     lists = []
     for place, user in enumerate(questions.user):
         positives = questions.positives[place]
         generator = np.random.default_rng([seed, *data.user_ids[user].encode()])
-        # The n largest of log weight + Gumbel noise are a draw without replacement (Vieira 2014).
-        keys = log_weight + generator.gumbel(size=len(log_weight))
-        keys[positives] = -np.inf
-        keys[questions.left_out[place]] = -np.inf
-        n_drawn = min(n, int(np.isfinite(keys).sum()))
-        drawn = np.argpartition(-keys, n_drawn - 1)[:n_drawn] if n_drawn else np.zeros(0, dtype=np.int64)
+        drawn = draw.items(n, np.concatenate([positives, questions.left_out[place]]), generator)
         lists.append(np.sort(np.concatenate([positives, drawn])))
     return ItemLists.of(lists)
+
+
+class _WeightedDraw:
+    """Draws distinct items in proportion to their weights, one after the other; those that are left out are skipped."""
+
+    def __init__(self, weight: Array) -> None:
+        """Takes float64 [n_items + 1] weights, 0 for items that are never drawn."""
+        self._weight = weight
+        self._ends = np.cumsum(weight)
+        self._n_left = int((weight > 0).sum())
+
+    def items(self, n: int, left_out: Array, generator: np.random.Generator) -> Array:
+        """Returns int64 items in the order drawn, n or as many as there are."""
+        n_left = self._n_left - int((self._weight[np.unique(left_out)] > 0).sum())
+        found = np.zeros(0, dtype=np.int64)
+        if n < n_left // FEW_SHARE:
+            while len(found) < n:
+                drawn = np.searchsorted(self._ends, generator.random(2 * n) * self._ends[-1], side="right")
+                # A product may round up to the last end, which is no item.
+                every = np.concatenate([found, drawn[~np.isin(drawn, left_out) & (drawn < len(self._ends))]])
+                _, first = np.unique(every, return_index=True)
+                found = every[np.sort(first)]
+            return found[:n]
+        # The n largest of log weight + Gumbel noise are the same draw, at once (Vieira 2014).
+        with np.errstate(divide="ignore"):
+            keys = np.log(self._weight) + generator.gumbel(size=len(self._weight))
+        keys[left_out] = -np.inf
+        return np.argsort(-keys, kind="stable")[: min(n, n_left)]
 
 
 def listed_candidates(data: PreparedData, questions: Questions, path: Path) -> tuple[ItemLists, tuple[str, ...]]:
@@ -257,14 +281,15 @@ def _read_pairs(path: Path) -> pl.DataFrame:
         if path.suffix == ".parquet":
             frame = pl.read_parquet(path, glob=False)
         else:
-            frame = pl.read_csv(path, infer_schema=False, glob=False)
+            frame = pl.read_csv(path, infer_schema=False, glob=False, separator="\t" if path.suffix == ".tsv" else ",")
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError(f"{path}: cannot be read as CSV or parquet: {str(error).splitlines()[0]}") from error
     if missing := sorted({"user", "item"} - set(frame.columns)):
-        raise DataError(f"{path}: lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}")
-    faulty = [name for name in ("user", "item") if frame.schema[name].is_float()]
-    if faulty:
-        raise DataError(f"{path}: column {faulty[0]} holds decimal numbers; ids must be text or whole numbers")
+        shown = ", ".join(visible(name) for name in frame.columns)
+        raise DataError(f"{path}: lacks the columns {', '.join(missing)}; it has {shown}")
+    for name in ("user", "item"):
+        if not (frame.schema[name].is_integer() or frame.schema[name] == pl.String):
+            raise DataError(f"{path}: column {name} holds {frame.schema[name]}; ids must be text or whole numbers")
     return frame.select(pl.col("user", "item").cast(pl.String)).drop_nulls()
 
 

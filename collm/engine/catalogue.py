@@ -19,7 +19,8 @@ from collm.model.encoder import EncoderModule, naming_encoder
 Array = np.ndarray[Any, Any]
 LISTS_PER_BATCH = 4_096
 DENSE_ENTRIES = 1 << 24  # scores of `score_all` held at a time: 64 MB
-CHECKED_ITEMS = 64
+CHECKED_LISTS = 8
+CHECKED_ITEMS = 16
 TOLERANCE = 1e-3
 
 
@@ -61,9 +62,9 @@ class EncoderQuestions:
         candidates_in_history = not len(self._questions.left_out.items) and self._encoder.history_items > 0
         if not candidates_in_history and len(self._questions):
             if (found := self._factors()) is not None:
-                return found
+                return self._checked(found, "factors")
             if self._score_all(self._batch(slice(0, 1))) is not None:
-                return _DenseScores(self, self._data.n_items)
+                return self._checked(_DenseScores(self, self._data.n_items), "score_all")
         return PairScores(self.pairs, self._data.n_items)
 
     def listed(self, lists: ItemLists) -> Array:
@@ -80,6 +81,7 @@ class EncoderQuestions:
         """Returns what `score_all` gives for some lists, float32 [n_lists, n_items + 1] on the processor."""
         found = self._score_all(self._batch(lists))
         assert found is not None
+        self._expect_shapes("score_all", tuple(found.shape), (lists.stop - lists.start, self._data.n_items + 1))
         return found.float().cpu()
 
     def _batch(self, lists: slice) -> EncoderBatch:
@@ -100,25 +102,47 @@ class EncoderQuestions:
                 found = self._encoder.factors(self._batch(slice(low, low + LISTS_PER_BATCH)))
             if found is None:
                 return None
+            if not isinstance(found, tuple) or len(found) != 2:
+                raise PluginError(f"{self._name}: `factors` gave {type(found).__name__}; asked are two tensors or None")
             users.append(found[0].float())
             items = found[1].float()
         assert items is not None  # there is a question
-        scores = FactorScores(torch.cat(users).contiguous(), items.contiguous())
-        self._check(scores)
-        return scores
+        table = torch.cat(users)
+        wanted = (len(self._questions), table.shape[-1]), (self._data.n_items + 1, table.shape[-1])
+        self._expect_shapes("factors", (tuple(table.shape), tuple(items.shape)), wanted)
+        return FactorScores(table.contiguous(), items.contiguous())
 
-    def _check(self, scores: CatalogueScores) -> None:
-        """Compares some products with the encoder's own scores; they may differ by one number per user."""
-        candidates = np.setdiff1d(np.arange(1, self._data.n_items + 1), self._questions.left_out[0])
-        chosen = candidates[np.unique(np.linspace(0, len(candidates) - 1, CHECKED_ITEMS).astype(np.int64))]
-        own = self.pairs(np.zeros(len(chosen), dtype=np.int64), chosen)
-        product = np.concatenate([scores(slice(0, 1), slice(item, item + 1)).numpy()[0] for item in chosen])
-        gap = (own - own[0]) - (product - product[0])
-        if not np.allclose(gap, 0, atol=TOLERANCE * max(1.0, float(np.abs(own).max()))):
-            raise PluginError(
-                f"{self._encoder.origin or type(self._encoder).__name__}: `factors` does not give the scores: products "
-                f"of user and item differ from `score` by up to {float(np.abs(gap).max()):.3g}; mend it, or return None"
-            )
+    def _expect_shapes(self, method: str, found: object, wanted: object) -> None:
+        if found != wanted:
+            raise PluginError(f"{self._name}: `{method}` gave shapes {found}; asked are {wanted}")
+
+    @property
+    def _name(self) -> str:
+        return self._encoder.origin or f"encoder {type(self._encoder).__name__}"
+
+    def _checked(self, scores: CatalogueScores, method: str) -> CatalogueScores:
+        """Compares some of the scores with the encoder's own, for users from the first to the last.
+
+        Products may differ from them by one number per user, which orders nothing.
+        """
+        places = np.unique(np.linspace(0, len(self._questions) - 1, CHECKED_LISTS).astype(np.int64))
+        for place in places:
+            left_out = self._questions.left_out[place]
+            candidates = np.setdiff1d(np.arange(1, self._data.n_items + 1), left_out)
+            chosen = candidates[np.unique(np.linspace(0, len(candidates) - 1, CHECKED_ITEMS).astype(np.int64))]
+            own = self.pairs(np.full(len(chosen), place), chosen)
+            one = slice(int(place), int(place) + 1)
+            if method == "score_all":
+                given = scores(one, slice(1, self._data.n_items + 1)).numpy()[0][chosen - 1]
+            else:
+                given = np.concatenate([scores(one, slice(item, item + 1)).numpy()[0] for item in chosen])
+            gap = (own - own[0]) - (given - given[0])
+            if not np.allclose(gap, 0, atol=TOLERANCE * max(1.0, float(np.abs(own).max()))):
+                raise PluginError(
+                    f"{self._name}: `{method}` does not give the scores: differences between items differ from those "
+                    f"of `score` by up to {float(np.abs(gap).max()):.3g}; mend it, or return None"
+                )
+        return scores
 
 
 class _DenseScores:

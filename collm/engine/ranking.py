@@ -23,7 +23,9 @@ ITEMS_PER_BLOCK = 4_096
 PAIRS_PER_BLOCK = 1 << 20
 # Chosen items per list from which sorting a block is faster than counting for each.
 MANY_CHOSEN = 16
-PRIME = (1 << 31) - 1  # more than any number of items; products of two smaller numbers fit into int64
+# SplitMix64: arithmetic modulo 2 ** 64.
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MIXING = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
 
 
 class CatalogueScores(Protocol):
@@ -47,23 +49,27 @@ class Ties:
     """An order of equal scores per user, drawn at random.
 
     Attributes:
-        factor: int64 [n_lists] in [1, `PRIME`): with `shift`, a linear congruence that permutes the items.
-        shift: int64 [n_lists] in [0, `PRIME`).
+        start: uint64 [n_lists], with which the items are hashed.
     """
 
-    factor: Array
-    shift: Array
+    start: Array
 
     @classmethod
     def drawn(cls, user: Array, *, seed: int = 0) -> Ties:
         """Draws the orders; that of a user depends on the seed and the dense id alone, int64 [n_lists]."""
-        generator = np.random.default_rng(seed)
-        drawn = generator.integers(1, PRIME, size=(int(user.max(initial=0)) + 1, 2))
-        return cls(drawn[user, 0], drawn[user, 1])
+        drawn = np.random.default_rng(seed).integers(0, 1 << 63, size=int(user.max(initial=0)) + 1, dtype=np.uint64)
+        return cls(drawn[user])
 
     def keys(self, lists: Array, items: Array) -> Array:
-        """Returns int64 keys of (list, item) pairs, all different within a list; the smallest ranks first."""
-        keys: Array = (items * self.factor[lists] + self.shift[lists]) % PRIME
+        """Returns uint64 keys of (list, item) pairs, in effect all different; of equal scores the smallest ranks first.
+
+        They are the outputs of SplitMix64 (Steele, Lea and Flood 2014) from the user's start, item by item, so that any
+        of n equal items comes first equally often over users.
+        """
+        mixed = self.start[lists] + items.astype(np.uint64) * GOLDEN
+        for shift, factor in MIXING:
+            mixed = (mixed ^ (mixed >> shift)) * factor
+        keys: Array = mixed ^ (mixed >> np.uint64(31))
         return keys
 
 

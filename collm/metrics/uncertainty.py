@@ -189,8 +189,9 @@ def interval(
     variance = user_variance(draws.resampled, n_units)
     if computed.value is None or variance is None:
         return None
-    # A few users who agree by chance would give an interval without width.
-    if variance == 0 and n_units < USERS_THAT_AGREE:
+    # A few users who agree by chance would give an interval without width; at a bound it is known what they exclude.
+    at_bound = computed.value in getattr(metric, "bounds", ())
+    if variance == 0 and n_units < USERS_THAT_AGREE and not at_bound:
         return None
     ends = Estimate(computed.value, variance, user_df(draws.left_out, n_units)).interval(level)
     return within_bounds(metric, ends, n_units)

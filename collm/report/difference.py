@@ -16,8 +16,9 @@ from collm.report.collect import ReportRun, read_run
 from collm.report.compare import compare_all
 from collm.report.grid import metric_title
 from collm.report.methods import Method, measured_cells
+from collm.report.rankings import ranked_lists
 from collm.rescore import Measure, same_rows
-from collm.spec.metric_entries import chosen_entries
+from collm.spec.metric_entries import chosen_entries, entry_config
 from collm.stages.evaluate import build_metrics
 
 ABSENT = "-"
@@ -34,7 +35,8 @@ def run_difference(first: Path, second: Path, registry: Registry) -> dict[str, A
 
     Returns:
         `{"schema": 1, "first", "second", "settings": {path: [first, second]}, "metrics": {split: {metric: record}},
-        "note"}`; a record has `first`, `second`, `difference`, `low`, `high` (95%, over users).
+        "rankings": {split: {candidates: {metric: record}}}, "note"}`; a record has `first`, `second`, `difference`,
+        `low`, `high` (95%, over users).
 
     Raises:
         RunError: If a run is not finished, or the two did not score the same rows.
@@ -49,6 +51,7 @@ def run_difference(first: Path, second: Path, registry: Registry) -> dict[str, A
         "second": str(second),
         "settings": settings,
         "metrics": metrics,
+        "rankings": _rankings(runs, registry),
         "note": ONE_SEED,
     }
 
@@ -61,7 +64,10 @@ def difference_table(found: Mapping[str, Any]) -> list[RenderableType]:
     metrics = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("split", "metric", "first", "second", "second - first"):
         metrics.add_column(name, justify="left" if name in ("split", "metric") else "right")
-    for split, records in found["metrics"].items():
+    groups = dict(found["metrics"])
+    for split, by_candidates in found["rankings"].items():
+        groups |= {f"{split}, ranking {name}": records for name, records in by_candidates.items()}
+    for split, records in groups.items():
         for name, record in records.items():
             gap = f"{record['difference']:+.4f} [{record['low']:+.4f}, {record['high']:+.4f}]"
             values = (f"{record['first']:.4f}", f"{record['second']:.4f}")
@@ -84,6 +90,37 @@ def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) 
         method = Method(name, False, (run.seed,), (run,), (frame,))
         for metric, drawn in measured_cells(method, measure)[1][slice_name].items():
             draws.setdefault(metric, {})[name] = drawn
+    return _compared(draws)
+
+
+def _rankings(runs: tuple[ReportRun, ReportRun], registry: Registry) -> dict[str, dict[str, Any]]:
+    """Compares what both runs ranked: the same positives among as many candidates."""
+    evaluate = [run.spec.get("evaluate") or {} for run in runs]
+    if not all(each.get("ranking") for each in evaluate):
+        return {}
+    rules, slices = runs[0].spec["slices"], evaluate[0]["slices"]
+    slice_name = "all" if "all" in slices else slices[0]
+    entries = [entry_config(each, registry) for part in evaluate for each in part["ranking"]["metrics"]]
+    metrics = build_metrics(entries, registry)
+    measure = Measure(rules["warm"], rules["cold"], (slice_name,), {}, list_metrics=metrics)
+    found: dict[str, dict[str, Any]] = {}
+    for split in runs[0].results.ranking_facts:
+        for lists in ranked_lists(runs, split, measure):
+            own = [method for method in lists.rows.methods if not method.floor]
+            if sum(len(method.runs) for method in own) < len(runs):
+                continue
+            pairs = [(run, frame) for method in own for run, frame in zip(method.runs, method.frames, strict=True)]
+            draws: dict[str, dict[str, Any]] = {}
+            for name, (run, frame) in zip(("second", "first"), reversed(pairs), strict=True):
+                method = Method(name, False, (run.seed,), (run,), (frame,))
+                for metric, drawn in measured_cells(method, lists.measure)[1][slice_name].items():
+                    draws.setdefault(metric, {})[name] = drawn
+            found.setdefault(split, {})[lists.protocol] = _compared(draws)
+    return found
+
+
+def _compared(draws: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Returns metric -> record of the second run beside the first."""
     found: dict[str, dict[str, float]] = {}
     for metric, pair in draws.items():
         for each in compare_all(pair, metric):

@@ -12,6 +12,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text as RichText
 
+from collm.runs.records import RunResults
+
 SPLIT_ORDER = ("test", "valid", "train")
 METRIC_TITLES = {"auc": "AUC", "uauc": "uAUC", "ndcg": "NDCG", "gauc": "GAUC", "hr": "HR", "mrr": "MRR", "map": "MAP"}
 
@@ -113,6 +115,12 @@ def default_split(splits: Iterable[Collection[str]]) -> str:
     """
     present = dict.fromkeys(split for each in splits for split in each)
     return next((split for split in SPLIT_ORDER if split in present), next(iter(present), "test"))
+
+
+def ranked_split(results: Iterable[RunResults], shown: str) -> str:
+    """Returns the split whose ranked lists stand beside the rows of a split: its own, or the one that runs ranked."""
+    present = list(dict.fromkeys(split for each in results for split in each.ranking))
+    return shown if shown in present or not present else default_split([present])
 
 
 def rich_table(grid: Grid, limit: int | None = None) -> Table:

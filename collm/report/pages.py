@@ -38,6 +38,10 @@ def measure_of(
     plain = next((run.spec for run in collected.runs if "evaluate" in run.spec), None)
     if plain is None:
         raise UsageError("only ensembles were given; give one of their runs too, or the suite file")
+    for entry in metrics or ():
+        name = entry_config(entry, registry).name
+        if "rows" not in registry.get("metric", name).measures:
+            raise UsageError(f"--metrics: '{entry}' measures ranked lists; it takes metrics of labelled rows")
     slices, evaluate = plain["slices"], plain["evaluate"]
     rules = {(run.spec["slices"]["warm"], run.spec["slices"]["cold"]) for run in collected.runs if "slices" in run.spec}
     if profile is None and len(rules) > 1:

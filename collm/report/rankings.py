@@ -54,8 +54,12 @@ def ranked_lists(runs: Sequence[ReportRun], split: str, measure: Measure) -> lis
         shown = pl.col("split").eq(split) & pl.col("protocol").eq(protocol)
         tables = [(run, run.ranking.filter(shown)) for run in runs if run.ranking is not None]
         ranked = [(run, table) for run, table in tables if table.filter(pl.col("method") == OWN).height]
-        own = ListMeasure(measure.warm, measure.cold, measure.slices, measure.list_metrics, measure.resamples)
-        found += [Lists(protocol, _row_set(members), own) for members in _alike(ranked)]
+        for members in _alike(ranked):
+            kept = min(run.results.ranking_facts[split][protocol].depth for run, _ in members)
+            # What reads more items than a run kept would be of shorter lists.
+            metrics = {n: each for n, each in measure.list_metrics.items() if getattr(each, "depth", 0) <= kept}
+            own = ListMeasure(measure.warm, measure.cold, measure.slices, metrics, measure.resamples)
+            found.append(Lists(protocol, _row_set(members), own))
     return found
 
 

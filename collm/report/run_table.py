@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text as RichText
 
-from collm.report.grid import Cell, Grid, Text, bullets, cell_text, default_split, metric_title, rich_table, sizes
+from collm.report.grid import (
+    Cell,
+    Grid,
+    Text,
+    bullets,
+    cell_text,
+    default_split,
+    metric_title,
+    ranked_split,
+    rich_table,
+    sizes,
+)
 from collm.runs.records import FloorMetrics, MetricRecord, RunOutcome, SliceMetrics
 
 Cells = Mapping[str, Cell]
@@ -24,7 +35,8 @@ def results_table(runs: Sequence[RunOutcome], *, split: str | None = None) -> li
     if not runs:
         return [RichText("no runs")]
     chosen = split or default_split(run.results.metrics for run in runs)
-    parts = [_Part(chosen), *(_Part(chosen, name) for name in _protocols(runs, chosen))]
+    ranked = ranked_split((run.results for run in runs), chosen)
+    parts = [_Part(chosen), *(_Part(ranked, name) for name in _protocols(runs, ranked))]
     tables: list[RenderableType] = [
         rich_table(_slice_grid(runs, part, name)) for part in parts for name in part.slices(runs)
     ]

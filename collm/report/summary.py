@@ -9,7 +9,7 @@ import polars as pl
 from collm.errors import UsageError
 from collm.report.collect import Collected, ReportRun
 from collm.report.compare import Difference, Draws, compare_all, relative_improvement
-from collm.report.grid import Cell, default_split
+from collm.report.grid import Cell, default_split, ranked_split
 from collm.report.methods import Method, RowSet, fidelity, group_rows, measured_cells
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.rankings import ranked_lists
@@ -43,6 +43,7 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
     blocks = tuple(
         _block(rows, label, measure, collected, split=chosen) for rows, label in zip(sets, labels, strict=True)
     )
+    rankings = tuple(_rankings(collected, measure, chosen))
     return Summary(
         title=collected.title,
         split=chosen,
@@ -51,14 +52,20 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
         higher_is_better={name: metric.higher_is_better for name, metric in measure.metrics.items()},
         blocks=blocks,
         missing=collected.missing,
-        notes=(*collected.notes, *notes, *report_notes(blocks, chosen)),
+        notes=(
+            *collected.notes,
+            *notes,
+            *report_notes(blocks, chosen),
+            *(said for each in rankings for said in each.notes),
+        ),
         protocol=_protocol(collected.runs, measure),
-        rankings=tuple(_rankings(collected, measure, chosen)),
+        rankings=rankings,
     )
 
 
 def _rankings(collected: Collected, measure: Measure, split: str) -> Iterator[Summary]:
     """Yields a summary per kind of candidates."""
+    split = ranked_split((run.results for run in collected.runs), split)
     found = ranked_lists(collected.runs, split, measure)
     for protocol in dict.fromkeys(each.protocol for each in found):
         sets = [each for each in found if each.protocol == protocol]
@@ -67,7 +74,11 @@ def _rankings(collected: Collected, measure: Measure, split: str) -> Iterator[Su
             _block(each.rows, label, each.measure, collected, split="", compared=tuple(each.measure.metrics))
             for each, label in zip(sets, labels, strict=True)
         ]
-        metrics = {name: metric for each in sets for name, metric in each.measure.metrics.items()}
+        metrics = {
+            name: metric
+            for name, metric in sets[0].measure.metrics.items()
+            if all(name in each.measure.metrics for each in sets)
+        }
         yield Summary(
             title=collected.title,
             split=split,
@@ -76,10 +87,25 @@ def _rankings(collected: Collected, measure: Measure, split: str) -> Iterator[Su
             higher_is_better={name: metric.higher_is_better for name, metric in metrics.items()},
             blocks=tuple(blocks),
             missing=(),
-            notes=(),
+            notes=tuple(_list_notes(blocks, protocol)),
             protocol={},
             candidates=protocol,
         )
+
+
+def _list_notes(blocks: Sequence[Block], protocol: str) -> Iterator[str]:
+    """Says what sets of ranked lists there are where runs did not rank the same."""
+    if len(blocks) < 2:
+        return
+    shown = "; ".join(
+        f"{block.label} = {block.n_rows:,} positives of {block.n_users:,} users, ranked by "
+        + ", ".join(dict.fromkeys(line.method.name for line in block.methods))
+        for block in blocks
+    )
+    yield (
+        f"Ranking, candidates {protocol}: the runs have {len(blocks)} sets of lists, which differ in users, positives, "
+        f"candidates or floors: {shown}. Nothing is compared across them."
+    )
 
 
 def _letters(number: int) -> str:

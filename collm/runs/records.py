@@ -82,6 +82,7 @@ class RankingFacts(Record):
     users: int = Field(description="Lists, one per user.")
     positives: int = Field(description="Positives that are ranked.")
     candidates: float = Field(description="Mean number of candidates per user.")
+    depth: int = Field(default=0, description="Best items of every list that `ranking.parquet` holds.")
     tied: int = Field(default=0, description="Positives with the score of another candidate, ordered at random.")
     shortlist: str = Field(default="", description="What chose the candidates that the language model ranked.")
     size: int = Field(default=0, description="Candidates per user that it ranked at most; 0 = all.")

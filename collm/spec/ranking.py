@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 from collm.component import location_field
 from collm.contracts.metric import MetricConfig
+
+USUAL_SHORTLIST = 100
 
 
 class RankingSection(BaseModel):
@@ -34,7 +36,7 @@ class Candidates(RankingSection):
     def _one_source(self) -> Candidates:
         if (self.sample is None) == (self.file is None):
             raise ValueError("must have `sample` (items to draw) or `file`, one of the two")
-        if self.file is not None and self.model_fields_set & {"by", "seed"}:
+        if self.file is not None and (self.by != "uniform" or self.seed):
             raise ValueError("`by` and `seed` decide a draw; they go with `sample`, not with `file`")
         return self
 
@@ -57,11 +59,12 @@ class RankingConfig(RankingSection):
     )
     users: int | None = Field(default=None, ge=1, description="Users at most, drawn by `seed`; null = all.")
     seed: int = Field(default=0, ge=0, description="Decides which users are drawn, and the order of equal scores.")
-    shortlist: int = Field(
-        default=100,
+    shortlist: int | None = Field(
+        default=None,
         ge=0,
         description="Candidates per user that a language model ranks at most, chosen by the run's encoder (by training "
-        "positives without one); the others follow in that order. 0 = all.",
+        "positives without one); the others follow in that order. 0 = all; null = 100 of the whole catalogue, all of "
+        "others.",
     )
     splits: tuple[Literal["valid", "test"], ...] = Field(
         default=("test",), min_length=1, description="Splits whose positives are ranked."
@@ -71,6 +74,20 @@ class RankingConfig(RankingSection):
         min_length=1,
         description="Metrics of ranked lists: hr@k, ndcg@k, recall@k, precision@k, map@k, mrr, or of a plugin.",
     )
+
+    @field_validator("splits")
+    @classmethod
+    def _once(cls, splits: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(splits)) < len(splits):
+            raise ValueError("must name each split once")
+        return splits
+
+    @property
+    def reranked(self) -> int:
+        """Returns how many candidates per user a language model ranks at most; 0 = all."""
+        if self.shortlist is not None:
+            return self.shortlist
+        return USUAL_SHORTLIST if self.candidates == "all" else 0
 
     @property
     def sampled(self) -> Candidates | None:

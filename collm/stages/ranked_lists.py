@@ -33,12 +33,14 @@ class Shortlist:
         positive_rank: int64 [n_positives] rank of every positive in that order.
         n_candidates: int64 [n_lists] candidates, the others included.
         by: What ordered them: an encoder's name, `popularity`, or `nothing` where all are scored.
+        behind: The next candidates per user in that order, best first, where lists are shorter than is kept.
     """
 
     lists: ItemLists
     positive_rank: Array
     n_candidates: Array
     by: str
+    behind: tuple[Array, ...] = ()
 
     def places(self, positives: ItemLists) -> Array:
         """Returns int64 [n_positives] place of each positive in `lists.items`, -1 for those behind the short list."""
@@ -102,7 +104,20 @@ def listed_frame(questions: Questions, order: Shortlist, rank: Array, score: Arr
     final = np.where(inside, rank[place], order.positive_rank)
     liked = _frame(questions, positives.group, positives.items, final, score[place], order.n_candidates)
     liked = liked.with_columns(pl.when(pl.Series(inside)).then(pl.col("score")).alias("score"))
-    return _joined(top, liked)
+    return _joined(pl.concat([top, _behind(questions, order, depth)]), liked)
+
+
+def _behind(questions: Questions, order: Shortlist, depth: int) -> pl.DataFrame:
+    """Returns what fills lists up to `depth` behind the short list, without scores."""
+    start = np.diff(order.lists.start)
+    kept = [items[: max(depth - size, 0)] for items, size in zip(order.behind, start, strict=False)]
+    lists = np.repeat(np.arange(len(kept)), [len(items) for items in kept])
+    items = np.concatenate([np.zeros(0, dtype=np.int64), *kept])
+    rank = np.concatenate(
+        [np.zeros(0, np.int64), *(n + 1 + np.arange(len(i)) for n, i in zip(start, kept, strict=False))]
+    )
+    frame = _frame(questions, lists, items, rank, np.zeros(len(items), dtype=np.float32), order.n_candidates)
+    return frame.with_columns(pl.lit(None, dtype=pl.Float32).alias("score"))
 
 
 def _frame(

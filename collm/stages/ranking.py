@@ -120,12 +120,24 @@ def _narrower(config: RankingConfig, data: PreparedData, whole: RankingTask, fil
     if (drawn := config.sampled) is not None and drawn.sample is not None:
         lists = draw_candidates(data, whole.questions, n=drawn.sample, by=drawn.by, seed=drawn.seed)
         rules = {**whole.rules, "candidates": drawn.model_dump(mode="json", exclude={"file"})}
-        return [replace(whole, protocol=config.protocol, candidates=lists, rules=rules)]
+        notes = (*whole.notes, *_short_notes(whole, lists, drawn.sample))
+        return [replace(whole, protocol=config.protocol, candidates=lists, rules=rules, notes=notes)]
     if config.file is None:
         return []
     lists, notes = listed_candidates(data, whole.questions, config.file)
     rules = {**whole.rules, "candidates": {"file": file_digest}}
     return [replace(whole, protocol=config.protocol, candidates=lists, rules=rules, notes=(*whole.notes, *notes))]
+
+
+def _short_notes(whole: RankingTask, lists: ItemLists, wanted: int) -> list[str]:
+    """Says where fewer items were left to draw than asked."""
+    n_drawn = np.diff(lists.start) - np.diff(whole.questions.positives.start)
+    if not (n_short := int((n_drawn < wanted).sum())):
+        return []
+    return [
+        f"Ranking, {whole.split}: {n_short:,} of {len(n_drawn):,} users have fewer than {wanted:,} items left to draw: "
+        f"{int(n_drawn.min()):,} at least."
+    ]
 
 
 def _question_notes(split: str, questions: Questions) -> tuple[str, ...]:
@@ -199,7 +211,7 @@ class Reranker:
             if "scores" in run.registry.get("encoder", config.name).gives:
                 by = FittedEncoder(config, fitted[name], encoder_view(data, held_out_share(spec, run.registry)))
         ranking = spec.evaluate.ranking
-        return cls(scorer, payload, size=0 if ranking is None else ranking.shortlist, by=by)
+        return cls(scorer, payload, size=0 if ranking is None else ranking.reranked, by=by)
 
 
 def rank_with_language_model(run: RunContext, data: PreparedData, task: RankingTask, reranker: Reranker) -> StageResult:
@@ -253,16 +265,26 @@ def _shortlisted(run: RunContext, data: PreparedData, task: RankingTask, reranke
     by = "popularity" if reranker.by is None else reranker.by.config.name
     asked = None if reranker.by is None else _asked(run, data, questions, reranker.by)
     if task.candidates is None:
-        ranks = _whole(asked, data, task, min(size or data.n_items, data.n_items))
+        size = size or data.n_items
+        ranks = _whole(asked, data, task, min(max(size, task.depth), data.n_items))
         kept = [row[row > 0] for row in ranks.top]
-        return Shortlist(ItemLists.of(kept), ranks.chosen_rank, ranks.n_candidates, by)
+        lists, behind = ItemLists.of([row[:size] for row in kept]), tuple(row[size:] for row in kept)
+        return Shortlist(lists, ranks.chosen_rank, ranks.n_candidates, by, behind)
     counts = popularity(data).astype(np.float32)
     score = counts[task.candidates.items] if asked is None else asked.listed(task.candidates)
     rank = rank_lists(task.candidates, score, task.ties)
     whole = full_order(questions, task.candidates, by)
     best = rank <= size
     lists = ItemLists.grouped(task.candidates.group[best], task.candidates.items[best], len(questions))
-    return replace(whole, lists=lists, positive_rank=rank[whole.positive_rank])
+    return replace(
+        whole, lists=lists, positive_rank=rank[whole.positive_rank], behind=_next_ones(task.candidates, rank, size)
+    )
+
+
+def _next_ones(candidates: ItemLists, rank: Array, size: int) -> tuple[Array, ...]:
+    """Returns the candidates of every list behind the best `size`, best first."""
+    parts = zip(*(np.split(values, candidates.start[1:-1]) for values in (candidates.items, rank)), strict=True)
+    return tuple(items[np.argsort(ranks)][size:] for items, ranks in parts)
 
 
 def _asked(run: RunContext, data: PreparedData, questions: Questions, encoder: FittedEncoder) -> EncoderQuestions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,27 @@ class Rankings:
         return {"ranking": self.metrics, "ranking_floors": self.floors, "ranking_facts": self.facts}
 
 
+def plan_rankings(run: RunContext, data: PreparedData) -> list[RankingTask]:
+    """Makes the lists that a run ranks, so that what is wrong with them is said before anything is fitted.
+
+    Raises:
+        DataError: If a split has no positive, or the file of candidates cannot be used.
+    """
+    config = run.spec.evaluate.ranking
+    if config is None:
+        return []
+    metrics = build_metrics(config.metrics, run.registry).values()
+    depth = max(FEWEST_KEPT, *(int(getattr(each, "depth", 0)) for each in metrics))
+    digest = place_digest(config.file, ()) if config.file is not None else ""
+    return ranking_tasks(config, data, depth=depth, file_digest=digest)
+
+
 def rank_run(
-    run: RunContext, prepared: PreparedStage, config: RankingConfig, own: FittedEncoder | Reranker
+    run: RunContext,
+    prepared: PreparedStage,
+    config: RankingConfig,
+    tasks: Sequence[RankingTask],
+    own: FittedEncoder | Reranker,
 ) -> Rankings:
     """Ranks and measures every list of a run.
 
@@ -86,14 +105,13 @@ def rank_run(
         run: Supplies stages, slices, resamples.
         prepared: Prepared data.
         config: What is ranked.
+        tasks: What `plan_rankings` made.
         own: The run's model.
     """
     data, floors = prepared.data, _floors(run, prepared)
     metrics = build_metrics(config.metrics, run.registry)
-    depth = max(FEWEST_KEPT, *(int(getattr(each, "depth", 0)) for each in metrics.values()))
-    digest = place_digest(config.file, ()) if config.file is not None else ""
     found = Rankings()
-    for task in ranking_tasks(config, data, depth=depth, file_digest=digest):
+    for task in tasks:
         rankers: dict[str, FittedEncoder | Reranker] = {OWN: own, **floors}
         if isinstance(own, Reranker) and task.protocol != config.protocol:
             del rankers[OWN]
@@ -140,6 +158,7 @@ def _add(
         "users": lists.height,
         "positives": int(frame["label"].sum()),
         "candidates": float(lists["candidates"].to_numpy().mean()),
+        "depth": task.depth,
         **stage.facts,
     }
 

@@ -43,7 +43,7 @@ class CheckedStudy:
     known_points: tuple[KnownPoint, ...] = ()
 
     def trial(self, point: Point) -> ResolvedSpec:
-        """Returns what a trial runs: validation rows only, without intervals. Test rows are never scored in a search.
+        """Returns what a trial runs: validation rows only, without intervals. Nothing else is scored or ranked.
 
         Args:
             point: Names of parameters -> labels.
@@ -53,7 +53,7 @@ class CheckedStudy:
             KeyError: If it does not belong to the space.
         """
         document = self._document(point)
-        for field, value in (("splits", [SPLIT]), ("resamples", 0)):
+        for field, value in (("splits", [SPLIT]), ("resamples", 0), ("ranking", None)):
             place = document.nearest(("evaluate", field)).place
             document = set_at(document, ("evaluate", field), from_plain(value, place))
         return resolve_document(document, self.registry)
@@ -205,7 +205,7 @@ def _lines(parameter: Parameter) -> set[int | None]:
 
 def _objective_problems(study: CheckedStudy) -> list[Problem]:
     try:
-        spec = study.trial(study.file.space.first())
+        spec = study.whole(study.file.space.first())
     except SpecError:
         return []
     return unproduced(study.file, spec)

@@ -246,12 +246,23 @@ def unproduced(file: StudyFile, spec: ResolvedSpec) -> list[Problem]:
         for field, name in (("slices", objective.slice_name), ("metrics", objective.metric)):
             known = [entry_label(entry) for entry in getattr(spec.evaluate, field)]
             if name and name not in known:
+                advice = "add it there"
+                if field == "metrics" and name in _ranked(spec):
+                    advice = (
+                        "metrics of evaluate.ranking are no objective, since trials rank nothing; choose one of these"
+                    )
                 message = (
                     f"'{objective.text}': the base does not measure '{name}'; its evaluate.{field} are "
-                    f"{', '.join(known)}: add it there"
+                    f"{', '.join(known)}: {advice}"
                 )
                 found.append(each.place.problem(message, "study.objective"))
     return found
+
+
+def _ranked(spec: ResolvedSpec) -> list[str]:
+    """Returns the labels of the metrics of ranked lists."""
+    ranking = spec.evaluate.ranking
+    return [] if ranking is None else [entry_label(entry) for entry in ranking.metrics]
 
 
 def _items(node: Node) -> tuple[Node, ...]:

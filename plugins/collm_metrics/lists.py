@@ -111,7 +111,6 @@ class ListMean:
     def __init__(self, per_list: Callable[[Positives], Floats], k: int | None) -> None:
         """Takes the value per list and the ranks that count; None = all."""
         self._per_list, self._k = per_list, k
-        self.depth = k or 0
 
     def compute(self, rows: ScoredRows) -> MetricValue:
         """Returns the mean; None without a list. Raises DataError where the rows are not ranked lists."""
@@ -135,10 +134,9 @@ class EitherWay:
     unit = "users"
     bounds = (0.0, 1.0)
 
-    def __init__(self, rows: Metric, lists: Metric, k: int | None) -> None:
+    def __init__(self, rows: Metric, lists: Metric) -> None:
         """Takes both metrics."""
         self._rows, self._lists = rows, lists
-        self.depth = k or 0
 
     def compute(self, rows: ScoredRows) -> MetricValue:
         """Returns the value."""

@@ -145,7 +145,7 @@ def build_gauc(config: MetricConfig) -> Metric:
 
 def build_ndcg(config: NdcgConfig) -> Metric:
     """Builds `ndcg`."""
-    return EitherWay(UserMean(functools.partial(user_gains, k=config.k)), ListMean(gain, config.k), config.k)
+    return EitherWay(UserMean(functools.partial(user_gains, k=config.k)), ListMean(gain, config.k))
 
 
 def build_logloss(config: MetricConfig) -> Metric:

@@ -206,7 +206,7 @@ def test_candidates_of_a_file_are_counted_where_they_cannot_be_used(tmp_path: Pa
     with pytest.raises(DataError, match="lacks the columns item; it has user, film"):
         listed_candidates(table(), asked, path)
     pl.DataFrame({"user": [1.0], "item": [2]}).write_parquet(tmp_path / "float.parquet")
-    with pytest.raises(DataError, match="column user holds decimal numbers"):
+    with pytest.raises(DataError, match="column user holds Float64; ids must be text or whole numbers"):
         listed_candidates(table(), asked, tmp_path / "float.parquet")
 
 

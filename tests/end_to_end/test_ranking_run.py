@@ -219,3 +219,61 @@ def test_other_metrics_and_seeds_reuse_what_is_ranked(finished: tuple[Path, dict
     assert new == {"metrics"}
     assert set(again["ranking"]["test"]["all"]["all"]) == {"recall@2"}
     assert again["metrics"] == runs["mf-bias"]["metrics"]
+
+
+def test_a_run_with_candidates_of_a_file_is_opened_again(finished: tuple[Path, dict[str, Any]]) -> None:
+    root, runs = finished
+    table = table_of(root, runs["mf-bias"], "8 uniform")
+    table.select("user", "item").write_csv(root / "candidates.csv")
+    setting = ("--set", "evaluate.ranking.candidates={file: candidates.csv}")
+    found = json.loads(collm(root, "run", "suite.yaml", "--only", "mf-bias", *setting, "--json"))["runs"][0]
+    assert set(found["ranking"]["test"]) == {"all", "file"}
+    # The file holds the first ten of each list and all positives.
+    assert found["ranking"]["test"]["all"] == runs["mf-bias"]["ranking"]["test"]["all"]
+    best = json.loads(collm(root, "recommend", found["run_dir"], "--user", "1", "--json"))
+    assert best["items"]
+    different = root / "candidates.csv"
+    different.write_text(different.read_text().replace("user,item", "user,film"), encoding="utf-8")
+    environment = {**os.environ, "COLLM_CACHE": str(root / "cache")}
+    arguments = command("run", "suite.yaml", "--only", "mf-bias", *setting, "--set", "encoder.embedding_size=5")
+    done = subprocess.run(arguments, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert "candidates.csv: lacks the columns item; it has user, film" in done.stderr
+    assert "fit_encoder mf-bias" not in done.stderr
+
+
+def test_rankings_of_another_split_than_that_of_the_rows_are_shown(finished: tuple[Path, dict[str, Any]]) -> None:
+    root, _ = finished
+    setting = ("--set", "evaluate.ranking.splits=[valid]")
+    assert "valid, ranking, all items, all positives" in collm(root, "run", "suite.yaml", "--only", "mf-bias", *setting)
+    shown = collm(root, "report", "suite.yaml", "--only", "mf-bias", *setting)
+    assert "test, all rows" in shown
+    assert "valid, ranking, all items, all positives" in shown
+
+
+def test_two_runs_are_compared_in_what_both_ranked(finished: tuple[Path, dict[str, Any]]) -> None:
+    root, runs = finished
+    found = json.loads(collm(root, "runs", "diff", runs["mf-bias"]["run_dir"], runs["sasrec"]["run_dir"], "--json"))
+    record = found["rankings"]["test"]["all"]["mrr"]
+    stored = [runs[name]["ranking"]["test"]["all"]["all"]["mrr"]["value"] for name in ("mf-bias", "sasrec")]
+    assert [record["first"], record["second"]] == pytest.approx(stored)
+    assert record["difference"] == pytest.approx(stored[1] - stored[0])
+    shown = collm(root, "runs", "diff", runs["mf-bias"]["run_dir"], runs["collm"]["run_dir"])
+    assert "test, ranking 8 uniform" in shown
+
+
+def test_studies_rank_nothing_and_say_so(finished: tuple[Path, dict[str, Any]]) -> None:
+    root, _ = finished
+    base = "name: b\ndataset: {name: movielens-small, path: data}\nencoder: {name: mf-bias, fit: {epochs: 1}}\n"
+    (root / "base.yaml").write_text(f"{base}evaluate: {{ranking: {{metrics: [hr@3]}}}}\n", encoding="utf-8")
+    study = (
+        "name: s\nbase: base.yaml\nstudy: {objective: OBJECTIVE, trials: 1, search: {encoder.embedding_size: [2, 4]}}\n"
+    )
+    (root / "study.yaml").write_text(study.replace("OBJECTIVE", "valid.hr@3"), encoding="utf-8")
+    environment = {**os.environ, "COLLM_CACHE": str(root / "cache")}
+    arguments = command("study", "study.yaml")
+    done = subprocess.run(arguments, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert "metrics of evaluate.ranking are no objective, since trials rank nothing" in done.stderr
+    before = set((root / "runs" / "stages").glob("rank-*"))
+    (root / "study.yaml").write_text(study.replace("OBJECTIVE", "valid.auc"), encoding="utf-8")
+    collm(root, "study", "study.yaml", "--threads", "1")
+    assert set((root / "runs" / "stages").glob("rank-*")) == before

@@ -99,11 +99,15 @@ def test_a_constant_score_is_at_chance_level_whatever_the_ids() -> None:
     assert found.n_tied == n_lists
 
 
-def test_two_equal_items_come_first_equally_often() -> None:
-    ties = Ties.drawn(np.arange(4000))
-    lists = np.arange(4000)
-    first = ties.keys(lists, np.full(4000, 7)) < ties.keys(lists, np.full(4000, 8))
-    assert first.mean() == pytest.approx(0.5, abs=0.04)
+@pytest.mark.parametrize("n_tied", [2, 3, 10, 50])
+def test_equal_items_come_first_equally_often(n_tied: int) -> None:
+    n = 20_000
+    ties = Ties.drawn(np.arange(n))
+    keys = ties.keys(np.arange(n)[:, None], np.arange(1, n_tied + 1)[None, :])
+    first = np.bincount(keys.argmin(axis=1), minlength=n_tied)
+    expected = n / n_tied
+    assert np.abs(first - expected).max() <= 4.5 * np.sqrt(expected)
+    assert len(np.unique(keys[0])) == n_tied
 
 
 def test_the_order_of_a_user_does_not_depend_on_the_others() -> None:
