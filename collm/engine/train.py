@@ -96,6 +96,7 @@ class _Loop:
         self._saved = time.monotonic()
         self._at_work: IndexArray = np.zeros(0, dtype=np.int64)
         self._fault = ""
+        self._own_tokens = 0
 
     def run(self) -> LoopState:
         if self._processes.run_on_main(self._checkpoint.exists):
@@ -131,9 +132,8 @@ class _Loop:
             micro_batches = self._batches[state.step % len(self._batches)]
             n_rows = sum(len(rows) for rows in micro_batches)
             self._optimiser.zero_grad(set_to_none=True)
-            before = self._n_tokens()
             own, short = self._accumulate_if_it_fits(micro_batches, n_rows, rates)
-            numbers = (own, float(due), float(short), float(self._n_tokens() - before))
+            numbers = (own, float(due), float(short), float(self._own_tokens))
             total, save, n_short, n_tokens = add_up_gradients(self._parameters, numbers, processes=processes)
             if not math.isfinite(total):
                 processes.run_on_all(self._complain)
@@ -185,7 +185,7 @@ class _Loop:
     def _accumulate(self, micro_batches: Sequence[IndexArray], n_rows: int, rates: Sequence[float]) -> float:
         """Adds up the gradients of this process's micro-batches of a global batch; returns their summed loss."""
         own, n_idle = self._dealt(micro_batches)
-        total = 0.0
+        total, before = 0.0, self._n_tokens()
         for number in own:
             rows = self._at_work = micro_batches[number]
             seed_draws(derive_seed(self._settings.seed, "micro-batch", self._state.step, number))
@@ -195,6 +195,7 @@ class _Loop:
                 self._fault = self._not_finite("loss", value, rates, rows)
             self._accelerator.backward(loss / n_rows)
             total += value
+        self._own_tokens = self._n_tokens() - before
         # Sharded weights are gathered by all processes at once: one with fewer micro-batches adds some of weight 0.
         for _ in range(n_idle):
             self._accelerator.backward(0.0 * self._task.loss_sum(micro_batches[0][:1]))

@@ -17,6 +17,7 @@ from process_fakes import in_group
 from collm.contracts.encoder import EncoderBatch
 from collm.data.earlier import EarlierLabels
 from collm.data.prepared import PreparedData
+from collm.engine.checkpoint import load_tensors, save_tensors
 from collm.engine.list_task import ListTask, list_batches, list_notes, sampled_lists
 from collm.engine.train import train
 from collm.errors import DataError, RunError
@@ -191,6 +192,18 @@ def test_an_interrupted_run_ends_with_the_same_bits_and_counts(data, tmp_path: P
     assert state.tokens == state.curve[-1]["tokens"] > 0
 
 
+def test_a_checkpoint_without_a_count_goes_on_without_one(data, tmp_path: Path) -> None:
+    path = tmp_path / "older"
+    with pytest.raises(KeyboardInterrupt):
+        finish(list_task(data, list_recommender()), path, stop_after=17)
+    tensors, metadata = load_tensors(path)
+    del metadata["state"]["tokens"]
+    save_tensors(path, tensors, metadata)
+    state = finish(list_task(data, list_recommender()), path)
+    assert state.tokens is None
+    assert "tokens" not in state.curve[-1]
+
+
 def test_kept_prefixes_change_no_weights(data, tmp_path: Path) -> None:
     plain, kept = list_recommender(), list_recommender()
     finish(list_task(data, plain), tmp_path / "plain")
@@ -199,19 +212,22 @@ def test_kept_prefixes_change_no_weights(data, tmp_path: Path) -> None:
     torch.testing.assert_close(weights(kept), weights(plain), rtol=1e-4, atol=1e-5)
 
 
-def test_several_processes_and_smaller_passes_train_the_weights_of_one(data, tmp_path: Path) -> None:
-    alone, small = list_recommender(), list_recommender()
+@pytest.mark.parametrize("shards", [None, False, True])
+def test_several_processes_and_smaller_passes_train_the_weights_of_one(data, tmp_path: Path, shards) -> None:
+    alone = list_recommender()
     state = finish(list_task(data, alone), tmp_path / "alone")
-    finish(list_task(data, small, micro_batch_tokens=100), tmp_path / "small")
-    torch.testing.assert_close(weights(small), weights(alone), rtol=1e-4, atol=1e-5)
-
+    if shards is None:
+        small = list_recommender()
+        finish(list_task(data, small, micro_batch_tokens=100), tmp_path / "small")
+        torch.testing.assert_close(weights(small), weights(alone), rtol=1e-4, atol=1e-5)
+        return
     models = [list_recommender() for _ in range(2)]
 
     def work(processes: ProcessGroup) -> Any:
         task = list_task(data, models[processes.index], processes=processes)
         return finish(task, tmp_path / "group", processes)
 
-    for model, other in zip(models, in_group(work, 2), strict=True):
+    for model, other in zip(models, in_group(work, 2, shards=shards), strict=True):
         assert (other.step, other.tokens) == (state.step, state.tokens)
         torch.testing.assert_close(weights(model), weights(alone), rtol=1e-4, atol=1e-5)
 
