@@ -153,11 +153,17 @@ def open_subject(
 
     Raises:
         DataError: If data or weights are missing.
+        RunError: If the spec asks for what is not measured.
     """
     runner = StageRunner(folder, finished=lambda _: None)
     data = prepare_data(spec, registry=registry, runner=runner, context=context).data
     setup = LanguageSetup.of(spec, registry, context)
     _require_plain_slots(setup, registry)
+    if setup.tuning.loss != "bce":
+        raise RunError(
+            f"{spec.name}: tuning.loss: {setup.tuning.loss} trains on lists of drawn items, and what is measured is "
+            "training row by row beside its plain loop; use tuning.loss: bce without negatives"
+        )
     steps = tuple(setup.strategy.plan())
     groups: set[Group] = {group for step in steps for group in step.groups}
     encoders = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from collm.component import ComponentConfig, added_field, location_field
 from collm.contracts.adapter_folder import ADAPTER_FILES
@@ -16,6 +16,8 @@ from collm.contracts.prompt import Variant
 Group = Literal["lora", "projector", "encoder"]
 Start = Literal["scratch", "previous", "pretrained"]
 StepRows = Literal["all", "held-out"]
+Loss = Literal["bce", "bpr", "softmax"]
+USUAL_NEGATIVES = 4
 ScheduleName = Literal[
     "linear-warmup-cosine",
     "reference-sawtooth",
@@ -104,8 +106,30 @@ class TuningConfig(ComponentConfig):
     """Fields that every strategy has."""
 
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapter settings.")
-    batch_size: int = Field(default=32, ge=1, description="Global batch: rows per optimiser step over all devices.")
-    micro_batch_tokens: int = Field(default=4096, ge=64, description="Tokens, padding included, per forward pass.")
+    loss: Loss = added_field(
+        "bce",
+        description="Loss of every step, on logits. bce: each training row by itself against its label (the paper). "
+        "bpr, softmax: each training row with label 1 beside `negatives` items drawn for it, which are asked for the "
+        "same user, time and history; rows with label 0 are then not used. bpr: softplus(negative - positive), mean "
+        "over the negatives; softmax: cross-entropy of the positive among all of them.",
+    )
+    negatives: int | None = added_field(
+        None,
+        ge=1,
+        description="For bpr and softmax alone: items per positive, drawn anew in every epoch, all alike and none "
+        "twice, among those with a training row and without one of the user. null = "
+        f"{USUAL_NEGATIVES}.",
+    )
+    batch_size: int = Field(
+        default=32,
+        ge=1,
+        description="Global batch: rows per optimiser step over all devices; under bpr and softmax, positives.",
+    )
+    micro_batch_tokens: int = Field(
+        default=4096,
+        ge=64,
+        description="Tokens, padding included, per forward pass. A positive and its negatives are never parted.",
+    )
     prefix_cache_gb: float = Field(
         default=0,
         ge=0,
@@ -115,7 +139,8 @@ class TuningConfig(ComponentConfig):
     max_rows: int | None = Field(
         default=None,
         ge=1,
-        description="Training rows of the language model at most; rows of one user and history are drawn together.",
+        description="Training rows of the language model at most; rows of one user and history are drawn together. "
+        "They count before those with label 0 are left out under bpr and softmax.",
     )
     max_valid_rows: int | None = Field(
         default=None, ge=2, description="Validation rows used for selection at most; whole users are drawn."
@@ -137,6 +162,21 @@ class TuningConfig(ComponentConfig):
     frozen_lora_dropout: bool = Field(default=False, description="Keep LoRA dropout on where LoRA is frozen (fact 45).")
     clip_norm: float | None = Field(default=1.0, gt=0, description="Gradient norm limit; null = no clipping (fact 38).")
     checkpoint_seconds: float = Field(default=30, ge=0, description="Seconds between checkpoints at most.")
+
+    @field_validator("negatives")
+    @classmethod
+    def _read_by_the_loss(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("loss") == "bce":
+            raise ValueError(
+                "tuning.loss: bce draws no negatives, it learns from the rows' own labels; remove negatives, or set "
+                "loss: softmax or loss: bpr"
+            )
+        return value
+
+    @property
+    def n_negatives(self) -> int:
+        """Items drawn for each positive; 0 under `bce`."""
+        return 0 if self.loss == "bce" else self.negatives or USUAL_NEGATIVES
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,26 @@ def like_sized_batches(lengths: Array, *, size: int, generator: np.random.Genera
     return [batches[place] for place in generator.permutation(len(batches))]
 
 
+def shuffled_in_chunks(groups: Array, generator: np.random.Generator, size: int) -> Array:
+    """Returns a permutation of rows in which up to `size` rows of one group stand together.
+
+    Args:
+        groups: int64 [n] group of each row.
+        generator: Decides which rows stand together and where.
+        size: Rows of a group per chunk at most; 1 is a plain permutation.
+
+    Returns:
+        int64 [n] row numbers.
+    """
+    order = generator.permutation(len(groups))
+    order = order[np.argsort(groups[order], kind="stable")]
+    starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order][:1] - 1))
+    within = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    chunk = np.cumsum((within % size) == 0) - 1
+    place = generator.permutation(int(chunk[-1]) + 1 if len(chunk) else 0)
+    return order[np.argsort(place[chunk], kind="stable")]
+
+
 def grouped_batches(lengths: Array, shared: Array, groups: Array, *, max_tokens: int) -> list[Array]:
     """Cuts rows into batches in which rows of one group are together and their shared tokens count once.
 

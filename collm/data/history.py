@@ -99,6 +99,26 @@ def last_positives(index: HistoryIndex, target: Array, max_items: int) -> Array:
     return found
 
 
+def listed_histories(histories: Array, *, times: int = 1) -> HistoryIndex:
+    """Returns an index that gives histories as they were read, whatever the target items are.
+
+    Args:
+        histories: int64 [n, length] item ids, left-padded with 0, as `last_positives` returns them.
+        times: How many rows in succession have each history.
+
+    Returns:
+        Offsets of n * times rows.
+    """
+    counts = (histories != 0).sum(axis=1)
+    end = np.cumsum(counts)
+    return HistoryIndex(
+        positives=histories[histories != 0].astype(np.int32),
+        start=np.repeat(end - counts, times),
+        end=np.repeat(end, times),
+        repeats=0,
+    )
+
+
 def _read(index: HistoryIndex, rows: Array, target: Array, found: Array) -> None:
     """Fills `found` for some rows: reads further back for those alone whose newest positives were mostly their target.
 

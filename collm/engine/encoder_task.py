@@ -58,6 +58,11 @@ class EncoderBatcher:
             time=encoder.reads_time,
         )
 
+    @property
+    def history_items(self) -> int:
+        """History items per row at most."""
+        return self._history_items
+
     def on(self, data: PreparedData) -> EncoderBatcher:
         """Returns the same for other rows of the same users and items."""
         view = copy.copy(self)

@@ -1,7 +1,8 @@
-"""Tuning the language model: prompts in token-budget batches, BCE on one logit, validation AUC."""
+"""Tuning the language model: prompts in token-budget batches, a loss on one logit, validation AUC."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import torch
 
 from collm.contracts.data import PUBLISHED_SELECTION, SelectedRows
 from collm.contracts.tuning import Group, StepConfig, TuneStep, TuningConfig
-from collm.data.batches import like_sized_batches
+from collm.data.batches import like_sized_batches, shuffled_in_chunks
 from collm.data.prepared import PreparedData, Rows, draw_whole_users
 from collm.engine.device import derive_seed
 from collm.engine.encoder_task import validation_auc
@@ -23,6 +24,7 @@ from collm.engine.train import LoopSettings
 from collm.engine.train_task import InParts
 from collm.errors import DataError, SpecError
 from collm.model.parameters import optimiser_groups
+from collm.model.prefix.batch import PromptBatch
 from collm.model.prefix.cache import PrefixCache
 from collm.model.recommender import Recommender
 from collm.process_group import SINGLE, ProcessGroup
@@ -32,6 +34,7 @@ USUAL_WARMUP: int = StepConfig.model_fields["warmup_steps"].default
 Array = np.ndarray[Any, Any]
 # Rows of one user and history that stay together in training: they share a prefix, and a batch of 32 still mixes users.
 ROWS_KEPT_TOGETHER = 4
+STEPS_LOOKED_AT = 64
 DRAWN_SHARES: Mapping[SelectedRows, int] = {"half": 2, "quarter": 4}
 SMALLER_ROWS = (
     "lower history.max_items or backbone.max_prompt_tokens, use backbone.dtype: bfloat16 or, for training, set "
@@ -86,6 +89,7 @@ class LanguageTask:
         self._recommender, self._step, self._tuning = recommender, step, tuning
         self.train, self.valid, self._seed, self._processes = train, valid, seed, processes
         self._micro_batch_tokens = tuning.micro_batch_tokens
+        self.n_tokens = 0
         self._trained: tuple[Group, ...] = tuple(group for group, plan in step.groups.items() if plan.trains)
         self._lead = step.optimiser[self._trained[0]]
         if tuning.prefix_cache_gb and "lora" not in self._trained:
@@ -157,15 +161,19 @@ class LanguageTask:
 
     def batches(self, epoch: int) -> Sequence[Sequence[Array]]:
         """Returns global batches of shuffled rows, each cut into micro-batches by tokens."""
-        generator = np.random.default_rng(derive_seed(self._seed, "batches", epoch))
-        size, packed = self._tuning.batch_size, self._recommender.shares_prefixes
-        if packed:
-            order = shuffled_in_chunks(self.train.prefix_group, generator, ROWS_KEPT_TOGETHER)
-            cuts = [order[start : start + size] for start in range(0, len(order), size)]
-        else:
-            # Rows that are padded, because the model takes no trees, come with others of their length.
-            cuts = like_sized_batches(self.train.lengths, size=size, generator=generator)
+        packed = self._recommender.shares_prefixes
+        cuts = self.global_batches(epoch)
         return [self.train.micro_batches(rows, self._micro_batch_tokens, packed=packed) for rows in cuts]
+
+    def global_batches(self, epoch: int) -> list[Array]:
+        """Returns the shuffled rows of an epoch's optimiser steps."""
+        generator = np.random.default_rng(derive_seed(self._seed, "batches", epoch))
+        size = self._tuning.batch_size
+        if not self._recommender.shares_prefixes:
+            # Rows that are padded, because the model takes no trees, come with others of their length.
+            return like_sized_batches(self.train.lengths, size=size, generator=generator)
+        order = shuffled_in_chunks(self.train.prefix_group, generator, ROWS_KEPT_TOGETHER)
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     def half_size(self, micro_batches: Sequence[Array]) -> int:
         """Returns half the tokens of the largest of some micro-batches, at least 1."""
@@ -182,7 +190,8 @@ class LanguageTask:
 
     def advice(self) -> str | None:
         """Returns a sentence where most global batches make fewer micro-batches than there are processes."""
-        steps, n = self.batches(0), self._processes.size
+        n = self._processes.size
+        steps = list(itertools.islice(self.batches(0), STEPS_LOOKED_AT)) if n > 1 else []
         idle = sum(len(micro_batches) < n for micro_batches in steps)
         if 2 * idle <= len(steps):
             return None
@@ -198,11 +207,17 @@ class LanguageTask:
 
     def loss_sum(self, rows: Array) -> torch.Tensor:
         """Returns the summed binary cross-entropy of these rows (fact 1)."""
-        self._recommender.train()
-        batch = self.train.batch(rows, constant_history="lora" not in self._trained)
+        logits, batch = self.forward(self.train, rows)
         assert batch.label is not None
-        logits = self._recommender(batch)
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
+
+    def forward(self, prompts: PromptRows, positions: Array) -> tuple[torch.Tensor, PromptBatch]:
+        """Returns the logits of some rows, float32 [n] with gradient, and what the model was given."""
+        self._recommender.train()
+        batch = prompts.batch(positions, constant_history="lora" not in self._trained)
+        self.n_tokens += self._recommender.n_tokens(batch)
+        logits: torch.Tensor = self._recommender(batch)
+        return logits, batch
 
     def validate(self) -> float:
         """Returns the AUC on the selection rows (fact 34)."""
@@ -242,26 +257,6 @@ class LanguageTask:
             group_tokens=self._tuning.micro_batch_tokens,
         )
         self._recommender.keep_prefixes(cache)
-
-
-def shuffled_in_chunks(groups: Array, generator: np.random.Generator, size: int) -> Array:
-    """Returns a permutation of rows in which up to `size` rows of one group stand together.
-
-    Args:
-        groups: int64 [n] group of each row.
-        generator: Decides which rows stand together and where.
-        size: Rows of a group per chunk at most; 1 is a plain permutation.
-
-    Returns:
-        int64 [n] row numbers.
-    """
-    order = generator.permutation(len(groups))
-    order = order[np.argsort(groups[order], kind="stable")]
-    starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order][:1] - 1))
-    within = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-    chunk = np.cumsum((within % size) == 0) - 1
-    place = generator.permutation(int(chunk[-1]) + 1 if len(chunk) else 0)
-    return order[np.argsort(place[chunk], kind="stable")]
 
 
 def selection_rows(data: PreparedData, which: SelectedRows, *, max_rows: int | None, seed: int) -> Rows:

@@ -91,6 +91,16 @@ class PromptSource:
         """What encodes the prompts."""
         return self._prompt_encoder
 
+    @property
+    def data(self) -> PreparedData:
+        """Whose rows are encoded."""
+        return self._data
+
+    @property
+    def history_items(self) -> int:
+        """Most items of a row's history that prompts and encoders read."""
+        return max([self._history_items, *(batcher.history_items for batcher in self._batchers.values())])
+
     def on(self, data: PreparedData) -> PromptSource:
         """Returns the same for other rows of the same users, items and titles."""
         view = copy.copy(self)
@@ -167,6 +177,11 @@ class PromptRows:
         """int64 [n] tokens per prompt."""
         return self._lengths
 
+    @property
+    def shared(self) -> Array:
+        """Int [n] leading tokens that a row shares with others of its user and history."""
+        return self._shared
+
     def prefixes(self, rows_together: int) -> tuple[list[Array], Array]:
         """Returns what stands before the user slot, each distinct run of tokens once.
 
@@ -219,6 +234,11 @@ class PromptRows:
     def scoring_batches(self, max_tokens: int, *, packed: bool = True) -> list[Array]:
         """Returns all rows in batches; see `micro_batches`."""
         return self.micro_batches(np.arange(len(self)), max_tokens, packed=packed)
+
+    @property
+    def has_encoders(self) -> bool:
+        """Whether encoders read these rows."""
+        return bool(self._batchers)
 
     def encoder_batches(self) -> Iterator[dict[str, EncoderBatch]]:
         """Yields the encoders' inputs of all rows by name; nothing for the text variant."""

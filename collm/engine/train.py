@@ -22,6 +22,7 @@ from collm.engine.device import derive_seed, seed_draws
 from collm.engine.progress import progress
 from collm.engine.shares import add_up_gradients
 from collm.engine.train_task import (
+    CountingTask,
     DivisibleTask,
     IndexArray,
     LoopSettings,
@@ -89,12 +90,13 @@ class _Loop:
         self._optimiser = task.optimiser()
         self._peaks = [group["lr"] for group in self._optimiser.param_groups]
         self._parameters = [each for group in self._optimiser.param_groups for each in group["params"]]
-        self._state = LoopState()
+        self._state = LoopState(tokens=0 if isinstance(task, CountingTask) else None)
         self._best: dict[str, torch.Tensor] = {}
         self._batches: Sequence[Sequence[IndexArray]] = ()
         self._saved = time.monotonic()
         self._at_work: IndexArray = np.zeros(0, dtype=np.int64)
         self._fault = ""
+        self._own_tokens = 0
 
     def run(self) -> LoopState:
         if self._processes.run_on_main(self._checkpoint.exists):
@@ -131,9 +133,8 @@ class _Loop:
             n_rows = sum(len(rows) for rows in micro_batches)
             self._optimiser.zero_grad(set_to_none=True)
             own, short = self._accumulate_if_it_fits(micro_batches, n_rows, rates)
-            total, save, n_short = add_up_gradients(
-                self._parameters, (own, float(due), float(short)), processes=processes
-            )
+            numbers = (own, float(due), float(short), float(self._own_tokens))
+            total, save, n_short, n_tokens = add_up_gradients(self._parameters, numbers, processes=processes)
             if not math.isfinite(total):
                 processes.run_on_all(self._complain)
                 raise RunError(self._not_finite("summed loss", total, rates, micro_batches[0]))
@@ -145,7 +146,12 @@ class _Loop:
         self._optimiser.step()
         state.step += 1
         state.rows_seen += n_rows
+        if state.tokens is not None:
+            state.tokens += int(n_tokens)
         return {"loss": total / n_rows, "learning_rate": rates[0]}, save > 0
+
+    def _n_tokens(self) -> int:
+        return self._task.n_tokens if isinstance(self._task, CountingTask) else 0
 
     def _accumulate_if_it_fits(
         self, micro_batches: Sequence[IndexArray], n_rows: int, rates: Sequence[float]
@@ -179,7 +185,7 @@ class _Loop:
     def _accumulate(self, micro_batches: Sequence[IndexArray], n_rows: int, rates: Sequence[float]) -> float:
         """Adds up the gradients of this process's micro-batches of a global batch; returns their summed loss."""
         own, n_idle = self._dealt(micro_batches)
-        total = 0.0
+        total, before = 0.0, self._n_tokens()
         for number in own:
             rows = self._at_work = micro_batches[number]
             seed_draws(derive_seed(self._settings.seed, "micro-batch", self._state.step, number))
@@ -189,6 +195,7 @@ class _Loop:
                 self._fault = self._not_finite("loss", value, rates, rows)
             self._accelerator.backward(loss / n_rows)
             total += value
+        self._own_tokens = self._n_tokens() - before
         # Sharded weights are gathered by all processes at once: one with fewer micro-batches adds some of weight 0.
         for _ in range(n_idle):
             self._accelerator.backward(0.0 * self._task.loss_sum(micro_batches[0][:1]))
@@ -238,12 +245,15 @@ class _Loop:
             state.n_since_best += 1
         state.finished = state.step >= self._settings.max_steps or state.n_since_best >= self._settings.patience
         entry = {"step": state.step, "rows": state.rows_seen, "seconds": state.seconds, "valid_auc": value, **values}
+        if state.tokens is not None:
+            entry["tokens"] = state.tokens
         state.curve.append(entry)
         self._observer(state.step, {name: number for name, number in entry.items() if name != "step"})
         return state
 
     def _not_finite(self, what: str, value: float, rates: Sequence[float], rows: IndexArray) -> str:
-        shown = ", ".join(str(int(row)) for row in rows[:8]) + (" ..." if len(rows) > 8 else "")
+        numbers = rows.reshape(len(rows), -1)[:8, 0]
+        shown = ", ".join(str(int(row)) for row in numbers) + (" ..." if len(rows) > 8 else "")
         return (
             f"{self._task.title}: {what} is {value} at step {self._state.step} with learning rates "
             f"{', '.join(f'{rate:.3g}' for rate in rates)} on batch rows {shown}; "

@@ -33,7 +33,7 @@ class TrainTask(Protocol):
         ...
 
     def batches(self, epoch: int) -> Sequence[Sequence[IndexArray]]:
-        """Returns the epoch's optimiser steps, each as micro-batches of row numbers.
+        """Returns the epoch's optimiser steps, each as micro-batches: row numbers [n], or lines [n, k] that begin so.
 
         A function of the epoch alone, with as many steps in every epoch: so a resumed run finds its place.
         """
@@ -82,6 +82,17 @@ class DivisibleTask(TrainTask, Protocol):
         ...
 
 
+@runtime_checkable
+class CountingTask(TrainTask, Protocol):
+    """Which counts the tokens that it computes.
+
+    Attributes:
+        n_tokens: Tokens of all `loss_sum` so far, in this process.
+    """
+
+    n_tokens: int
+
+
 @dataclass(frozen=True)
 class LoopSettings:
     """How long and how carefully to train.
@@ -113,6 +124,8 @@ class LoopState:
         best_step: Step of it.
         n_since_best: Validations since.
         rows_seen: Rows trained on, with repetitions.
+        tokens: Tokens computed in the steps, over all processes; None where they are not counted, or were not when the
+            training began.
         seconds: Wall time.
         finished: Whether steps or patience ran out.
         micro_batch_size: What `DivisibleTask.limit` was last told; None = memory never ran out.
@@ -124,6 +137,7 @@ class LoopState:
     best_step: int = 0
     n_since_best: int = 0
     rows_seen: int = 0
+    tokens: int | None = None
     seconds: float = 0.0
     finished: bool = False
     micro_batch_size: int | None = None

@@ -104,13 +104,20 @@ class Recommender(nn.Module):
     def answer_logits(self, batch: PromptBatch) -> torch.Tensor:
         """Returns the logits of both answer words, float32 [batch, 2], the positive one first; see `forward`."""
         vectors = slot_vectors(batch, self.encoders, self.projectors)
-        # Beyond a local attention window a token does not see the whole prefix that it would share.
-        fits = self._window is None or batch.ids.shape[1] <= self._window
-        if batch.tree is not None and self._shares_prefixes and fits:
+        if batch.tree is not None and self._runs_tree(batch):
             hidden = self._run_shared(batch.tree, vectors)
         else:
             hidden = self._run_padded(batch, vectors)
         return self._head(hidden).to(batch.ids.device)
+
+    def n_tokens(self, batch: PromptBatch) -> int:
+        """Returns the tokens of a forward pass: distinct ones where prefixes are shared, else all with padding."""
+        return batch.n_tokens if self._runs_tree(batch) else batch.ids.numel()
+
+    def _runs_tree(self, batch: PromptBatch) -> bool:
+        # Beyond a local attention window a token does not see the whole prefix that it would share.
+        fits = self._window is None or batch.ids.shape[1] <= self._window
+        return batch.tree is not None and self._shares_prefixes and fits
 
     def parameter_groups(self) -> dict[Group, dict[str, nn.Parameter]]:
         """Returns every group's parameters by name; a group that the model lacks is empty.

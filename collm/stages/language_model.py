@@ -284,7 +284,12 @@ class LanguageModelRun:
         data, seed = self.prepared.data, self.run.spec.seed
         full = len(data.rows("train"))
         counts = [len(training_rows(data, step, self.setup.tuning, seed=seed)) for step in self.steps]
-        rows = " and then ".join(f"{n:,}" for n in dict.fromkeys(counts))
+        named = [f"{n:,}" for n in counts]
+        if self.setup.tuning.loss != "bce":
+            named = [
+                f"the {each.facts['rows']:,} positives among {n}" for each, n in zip(self.finished, named, strict=True)
+            ]
+        rows = " and then ".join(dict.fromkeys(named))
         fitted = "encoders and floors were fitted on all"
         if self.held_out:
             what = "encoders were" if len(self.encoders) > 1 else "encoder was"

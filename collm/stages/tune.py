@@ -16,6 +16,7 @@ from collm.contracts.tuning import Group, TuneStep
 from collm.engine.assemble import save_groups, shard_frozen_weights
 from collm.engine.device import derive_seed, seed_torch
 from collm.engine.language_task import LanguageTask, selection_rows
+from collm.engine.list_task import ListTask, list_notes, sampled_lists
 from collm.engine.memory import report_memory
 from collm.engine.train import LoopState, train
 from collm.model.recommender import Recommender
@@ -55,6 +56,7 @@ def step_payload(model: LanguageModelRun, step: TuneStep) -> dict[str, Any]:
         | {"optimiser": {group: config_payload(settings) for group, settings in step.optimiser.items()}},
         "lora": config_payload(tuning.lora),
         "loop": {name: value for name, value in config_payload(tuning).items() if name in LOOP_FIELDS},
+        **({} if tuning.loss == "bce" else {"lists": [tuning.loss, tuning.n_negatives]}),
         "select": spec.select.model_dump(mode="json"),
         "seed": spec.seed,
         "encoder": model.encoder_payload(step),
@@ -99,7 +101,8 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
         (folder / CHECKPOINT).unlink(missing_ok=True)
     facts = {"processes": processes.size, **_facts(task, state, recommender, trained)}
     start = _given_start(step, recommender)
-    notes = [*schedule_notes, *start.pop("notes", ())]
+    lists = list_notes(task.lists, model.setup.tuning.loss) if isinstance(task, ListTask) else ()
+    notes = [*schedule_notes, *lists, *start.pop("notes", ())]
     return facts | start | ({"notes": notes} if notes else {})
 
 
@@ -121,22 +124,18 @@ def _task(model: LanguageModelRun, step: TuneStep, recommender: Recommender, *, 
     """Encodes the rows of a step and makes its task; the mapping is calibrated before weights are split."""
     run, tuning, data = model.run, model.setup.tuning, model.prepared.data
     source = model.prompts.source(step.variant)
-    train_prompts = source.encode(training_rows(data, step, tuning, seed=run.spec.seed))
+    rows = training_rows(data, step, tuning, seed=run.spec.seed)
+    lists = None if tuning.loss == "bce" else sampled_lists(source, rows, tuning, seed=seed)
+    train_prompts = source.encode(rows) if lists is None else lists.positives
     valid_rows = selection_rows(data, run.spec.select.rows, max_rows=tuning.max_valid_rows, seed=run.spec.seed)
     valid_prompts = source.encode(valid_rows)
     if step.groups.get("projector") is not None and step.groups["projector"].start == "scratch":
-        recommender.calibrate_projector(train_prompts.encoder_batches())
+        recommender.calibrate_projector((train_prompts if lists is None else lists).encoder_batches())
     shard_frozen_weights(recommender, run.accelerator, processes=run.stages.processes)
-    return LanguageTask(
-        recommender,
-        step,
-        tuning,
-        title=title,
-        train=train_prompts,
-        valid=valid_prompts,
-        seed=seed,
-        processes=run.stages.processes,
-    )
+    rest: dict[str, Any] = {"title": title, "valid": valid_prompts, "seed": seed, "processes": run.stages.processes}
+    if lists is not None:
+        return ListTask(recommender, step, tuning, lists=lists, **rest)
+    return LanguageTask(recommender, step, tuning, train=train_prompts, **rest)
 
 
 def _facts(task: LanguageTask, state: LoopState, recommender: Recommender, trained: list[Group]) -> dict[str, Any]:
@@ -149,6 +148,7 @@ def _facts(task: LanguageTask, state: LoopState, recommender: Recommender, train
         "best_step": state.best_step,
         "best_valid_auc": state.best_value,
         "rows_seen": state.rows_seen,
+        "tokens": state.tokens,
         "train_seconds": round(state.seconds, 2),
         "trained_parameters": {g: sum(p.numel() for p in recommender.parameter_groups()[g].values()) for g in trained},
         "curve": state.curve,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from collm.contracts.tuning import AdapterStepConfig, StepConfig, TuningConfig
+from collm.contracts.tuning import AdapterStepConfig, Loss, StepConfig, TuningConfig
 
 
 class UntunedConfig(TuningConfig):
@@ -16,6 +16,13 @@ class UntunedConfig(TuningConfig):
         description="Answered questions about training rows, half of them liked, before every prompt; the same ones "
         "for all prompts, those of the same users included.",
     )
+
+    @field_validator("loss")
+    @classmethod
+    def _without_steps(cls, value: Loss) -> Loss:
+        if value != "bce":
+            raise ValueError("the strategy none has no step, so no loss is computed; remove it, or tune (text-only)")
+        return value
 
 
 class TextOnlyConfig(TuningConfig):

@@ -13,6 +13,7 @@ from collm.bench.plain import PlainLoop
 from collm.bench.subject import Subject
 from collm.contracts.prompt import Variant
 from collm.engine.language_task import LanguageTask, recommender_logits
+from collm.errors import RunError
 from collm.model.parameters import lora_parameters
 
 
@@ -79,3 +80,8 @@ def test_frozen_weights_are_shared(open_tiny: OpenSubject) -> None:
     ours = {p.data_ptr() for n, p in subject.recommender.lm.named_parameters() if "lora" not in n}
     plain = {p.data_ptr() for n, p in loop._lm.named_parameters() if "lora" not in n}
     assert ours == plain
+
+
+def test_lists_are_not_measured_as_rows(open_tiny: OpenSubject) -> None:
+    with pytest.raises(RunError, match=r"tuning\.loss: softmax trains on lists of drawn items"):
+        open_tiny("tuning.loss=softmax")

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collm.data.batches import shuffled_in_chunks
 from collm.data.prepared import Rows
 from collm.engine.device import derive_seed
 from collm.engine.encoder_task import validation_auc
-from collm.engine.language_task import selection_rows, shuffled_in_chunks
+from collm.engine.language_task import selection_rows
 from collm.engine.prompt_rows import PromptRows, group_rows
 from collm.errors import DataError, RunError
 
