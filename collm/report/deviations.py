@@ -22,6 +22,7 @@ PAPER_VALUES: Mapping[str, Any] = {
     "tuning.lora.dropout": 0.05,
     "tuning.lora.use_rslora": False,
     "tuning.lora.use_dora": False,
+    "tuning.loss": "bce",
     "tuning.text.start": None,
     "tuning.text.weight_decay": 1e-3,
     "tuning.collaborative.weight_decay": 1e-3,
