@@ -8,7 +8,7 @@ import pytest
 from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, TargetTitle, Text, UserSlot
 from collm.data.prepared import Rows
 from collm.engine.device import derive_seed
-from collm.engine.prompt_rows import draw_examples, examples_preamble
+from collm.engine.examples import draw_examples, examples_preamble
 from collm.errors import DataError
 from collm.prompt.encode import PromptEncoder
 from collm.testing.fakes import FakeTokenizer
