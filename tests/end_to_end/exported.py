@@ -7,14 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from generated import command
-
-
-def run(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command of collm; its cache lies below the folder."""
-    given = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command(*arguments), cwd=root, env=given, capture_output=True, text=True, check=False)
-
 
 def alone(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs `score.py` of an export in a process that cannot import collm."""

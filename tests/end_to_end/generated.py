@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,3 +24,16 @@ def write_data(folder: Path) -> None:
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "collm", *arguments]
+
+
+def run(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of collm in a folder; its cache lies below it."""
+    given = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command(*arguments), cwd=root, env=given, capture_output=True, text=True, check=False)
+
+
+def collm(root: Path, *arguments: str) -> str:
+    """Returns what a command prints; it must succeed."""
+    done = run(root, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from generated import command, write_data
+from generated import collm, write_data
 
 SUITE = """\
 name: slots
@@ -40,13 +38,6 @@ runs:
   t3: {tuning: {name: t3, batch_size: 4, max_rows: 16, text: *step, collaborative: *step}}
   ui-token: {encoder: {name: id-tokens}}
 """
-
-
-def collm(root: Path, *arguments: str) -> str:
-    environment = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command(*arguments), cwd=root, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

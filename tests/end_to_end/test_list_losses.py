@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from generated import command, write_data
+from generated import command, run, write_data
 
 STEP = "{epochs: 2, warmup_steps: 1, validations_per_epoch: 1, learning_rate: 0.01}"
 BASE = f"""\
@@ -43,11 +43,6 @@ runs:
 """
 
 
-def call(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command(*arguments), cwd=root, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The folder and the results of all runs by key."""
@@ -55,28 +50,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     write_data(root / "data")
     (root / "base.yaml").write_text(BASE, encoding="utf-8")
     (root / "suite.yaml").write_text(SUITE, encoding="utf-8")
-    done = call(root, "run", "suite.yaml", "--threads", "1", "--json")
+    done = run(root, "run", "suite.yaml", "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
-    return root, {run["run"]: run for run in json.loads(done.stdout)["runs"]}
+    return root, {each["run"]: each for each in json.loads(done.stdout)["runs"]}
 
 
-def said(run: dict[str, Any], start: str) -> list[str]:
-    return [note for note in run["notes"] if note.startswith(start)]
+def said(made: dict[str, Any], start: str) -> list[str]:
+    return [note for note in made["notes"] if note.startswith(start)]
 
 
 def test_every_strategy_trains_on_lists_and_says_so(finished: tuple[Path, dict[str, Any]]) -> None:
     _, runs = finished
-    for key, run in runs.items():
+    for key, made in runs.items():
         loss = {"bpr": "bpr", "t2": "bpr"}.get(key, "softmax")
-        steps = [facts for name, facts in run["facts"].items() if name.startswith("tune")]
-        notes = said(run, "tuning.loss")
+        steps = [facts for name, facts in made["facts"].items() if name.startswith("tune")]
+        notes = said(made, "tuning.loss")
         if key in ("bce", "stated"):
             assert notes == []
             assert all(40 <= facts["rows"] < 50 for facts in steps)
             continue
         assert all(note.startswith(f"tuning.loss: {loss}: each of {steps[0]['rows']}") for note in notes[:1])
         assert len(notes) == (2 if key == "held-out" else 1)
-        (whole,) = said(run, "The language model was tuned on")
+        (whole,) = said(made, "The language model was tuned on")
         assert whole.startswith(f"The language model was tuned on the {steps[0]['rows']} positives among 4")
         assert " of 480 training rows" in whole
         assert all(facts["optimiser_steps"] == 2 * -(-facts["rows"] // 4) for facts in steps)
@@ -95,7 +90,7 @@ def test_tokens_of_a_step_are_counted(finished: tuple[Path, dict[str, Any]]) -> 
 
 def test_losses_differ_and_equal_settings_are_one_stage(finished: tuple[Path, dict[str, Any]]) -> None:
     root, runs = finished
-    stages = {key: run["stages"].get("tune_2") for key, run in runs.items()}
+    stages = {key: made["stages"].get("tune_2") for key, made in runs.items()}
     assert stages["bce"] == stages["stated"]
     assert stages["softmax"] == stages["four"]
     assert len({stages[key] for key in ("bce", "softmax", "two", "bpr", "t2", "din")}) == 6
@@ -127,13 +122,13 @@ def test_a_killed_run_ends_with_the_same_scores(finished: tuple[Path, dict[str, 
     done = subprocess.run(call_killed, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
     assert len(list((root / "killed" / "stages").glob("tune_2*/checkpoint.safetensors"))) == 1
-    again = call(root, "run", "suite.yaml", "--only", "softmax", "--threads", "1", "--runs-dir", "killed", "--json")
+    again = run(root, "run", "suite.yaml", "--only", "softmax", "--threads", "1", "--runs-dir", "killed", "--json")
     assert again.returncode == 0, again.stderr
-    (run,) = json.loads(again.stdout)["runs"]
-    whole, part = (pl.read_parquet(root / each["run_dir"] / "scores.parquet") for each in (runs["softmax"], run))
+    (made,) = json.loads(again.stdout)["runs"]
+    whole, part = (pl.read_parquet(root / each["run_dir"] / "scores.parquet") for each in (runs["softmax"], made))
     assert whole["logit"].to_list() == part["logit"].to_list()
     for step in ("tune_1", "tune_2"):
-        assert run["facts"][step]["tokens"] == runs["softmax"]["facts"][step]["tokens"]
+        assert made["facts"][step]["tokens"] == runs["softmax"]["facts"][step]["tokens"]
 
 
 @pytest.mark.parametrize(
@@ -152,13 +147,13 @@ def test_wrong_settings_are_told_at_their_place(
     finished: tuple[Path, dict[str, Any]], settings: list[str], expected: str
 ) -> None:
     root, _ = finished
-    done = call(root, "validate", "base.yaml", *(word for each in settings for word in ("--set", each)))
+    done = run(root, "validate", "base.yaml", *(word for each in settings for word in ("--set", each)))
     assert done.returncode == 2
     assert f"--set: {expected}" in done.stderr
 
 
 def test_more_negatives_than_there_are_items_end_the_run_with_a_number(finished: tuple[Path, dict[str, Any]]) -> None:
     root, _ = finished
-    done = call(root, "run", "base.yaml", "--set", "tuning.loss=bpr", "--set", "tuning.negatives=40", "--threads", "1")
+    done = run(root, "run", "base.yaml", "--set", "tuning.loss=bpr", "--set", "tuning.negatives=40", "--threads", "1")
     assert done.returncode != 0
     assert "tuning.negatives: 40 asked for, but no user with a positive has so many of the 40 items" in done.stderr

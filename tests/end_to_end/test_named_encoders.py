@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from generated import command, write_data
+from generated import collm, run, write_data
 from safetensors.torch import load_file
 
 SUITE = """\
@@ -65,17 +63,6 @@ runs:
     encoders.bits: {name: binllm, bits: 8, encoder: {name: mf-bias, embedding_size: 4, fit: &f {epochs: 2}}, fit: *f}
     prompt.template: "Liked: {history}.[[ Taste {user.cf}.]] New: {target}[[ with {item.cf} {item.bits}]]? #Answer:"
 """
-
-
-def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command(*arguments), cwd=root, env=environment, capture_output=True, text=True, check=False)
-
-
-def collm(root: Path, *arguments: str) -> str:
-    done = run(root, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 Finished = tuple[Path, dict[str, Any]]

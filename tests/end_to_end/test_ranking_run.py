@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from generated import command, write_data
+from generated import collm, run, write_data
 
 from collm.registry import default_registry
 from collm.trained.model import TrainedModel
@@ -44,13 +42,6 @@ runs:
   sasrec: {backbone: null, prompt: null, tuning: null, encoder: {name: sasrec, embedding_size: 4, fit: {epochs: 1}}}
   din: {backbone: null, prompt: null, tuning: null, encoder: {name: din, embedding_size: 4, fit: {epochs: 1}}}
 """
-
-
-def collm(root: Path, *arguments: str) -> str:
-    environment = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command(*arguments), cwd=root, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -234,9 +225,7 @@ def test_a_run_with_candidates_of_a_file_is_opened_again(finished: tuple[Path, d
     assert best["items"]
     different = root / "candidates.csv"
     different.write_text(different.read_text().replace("user,item", "user,film"), encoding="utf-8")
-    environment = {**os.environ, "COLLM_CACHE": str(root / "cache")}
-    arguments = command("run", "suite.yaml", "--only", "mf-bias", *setting, "--set", "encoder.embedding_size=5")
-    done = subprocess.run(arguments, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    done = run(root, "run", "suite.yaml", "--only", "mf-bias", *setting, "--set", "encoder.embedding_size=5")
     assert "candidates.csv: lacks the columns item; it has user, film" in done.stderr
     assert "fit_encoder mf-bias" not in done.stderr
 
@@ -269,9 +258,7 @@ def test_studies_rank_nothing_and_say_so(finished: tuple[Path, dict[str, Any]]) 
         "name: s\nbase: base.yaml\nstudy: {objective: OBJECTIVE, trials: 1, search: {encoder.embedding_size: [2, 4]}}\n"
     )
     (root / "study.yaml").write_text(study.replace("OBJECTIVE", "valid.hr@3"), encoding="utf-8")
-    environment = {**os.environ, "COLLM_CACHE": str(root / "cache")}
-    arguments = command("study", "study.yaml")
-    done = subprocess.run(arguments, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    done = run(root, "study", "study.yaml")
     assert "metrics of evaluate.ranking are no objective, since trials rank nothing" in done.stderr
     before = set((root / "runs" / "stages").glob("rank-*"))
     (root / "study.yaml").write_text(study.replace("OBJECTIVE", "valid.auc"), encoding="utf-8")

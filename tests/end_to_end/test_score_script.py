@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from exported import alone, run
-from generated import write_data
+from exported import alone
+from generated import run, write_data
 from model_folders import write_llama
 
 import collm.trained.export as exporting

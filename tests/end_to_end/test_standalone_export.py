@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from exported import alone, run
-from generated import write_data
+from exported import alone
+from generated import run, write_data
 from model_folders import write_llama
 from todays_models import write_folder
 
