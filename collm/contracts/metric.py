@@ -66,8 +66,8 @@ class ScoredRows:
         score: float64, higher = more likely positive; finite. A run's scores are probabilities in [0, 1].
         logit: float64 logits of the scores; None where there are none (a mean of several models' probabilities).
         item: int64 item ids: rows of one item share one; the values mean nothing else. None where not known.
-        timestamp: int64 seconds since 1970 UTC; None where the data has no times, or the scores are of a run of an
-            earlier version, which did not keep them.
+        timestamp: int64 seconds since 1970 UTC, of ranked lists when the user is asked; None where the data has no
+            times, or the scores are of a run of an earlier version, which did not keep them.
         user_train_rows: int64 rows of the row's user in the full training split; None where not known.
         item_train_rows: The same of its item.
         rank: int64 ranks, of ranked lists: 1 is the best of the user's candidates. The rows are then the best items of

@@ -48,6 +48,7 @@ def list_rows(table: pl.DataFrame, inside: Array) -> ScoredRows:
     return ScoredRows(
         user=_numbered(kept["user"]),
         item=_numbered(kept["item"]),
+        timestamp=_known(kept, "timestamp", pl.Int64()),
         label=kept["label"].to_numpy(),
         score=-rank.astype(np.float64),
         rank=rank,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from collm.contracts.metric import Metric
@@ -166,6 +167,7 @@ def _add(
 def _with_ids(data: PreparedData, task: RankingTask, method: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Returns ranked lists with raw ids and training counts, as `ranking.parquet` holds them."""
     user, item = frame["user"].to_numpy(), frame["item"].to_numpy()
+    moments = task.questions.moment[np.searchsorted(task.questions.user, user)]
     return pl.DataFrame(
         {
             "split": [task.split] * len(user),
@@ -176,6 +178,7 @@ def _with_ids(data: PreparedData, task: RankingTask, method: str, frame: pl.Data
             **{name: frame[name] for name in ("label", "rank", "score", "candidates")},
             "user_train_rows": data.user_train_rows[user],
             "item_train_rows": data.item_train_rows[item],
+            "timestamp": pl.Series(moments if data.has_times else [None] * len(user), dtype=pl.Int64),
         }
     )
 

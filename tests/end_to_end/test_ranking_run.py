@@ -102,6 +102,7 @@ def test_encoders_rank_the_whole_catalogue(finished: tuple[Path, dict[str, Any]]
         assert set(own.filter(pl.col("label") == 1)["item"]) == positives
         items = [item for item in model.data.item_ids[1:] if item not in met]
         assert own["candidates"].unique().to_list() == [len(items)]
+        assert own["timestamp"].unique().to_list() == [moment]
         ranks = ranks_by(model, user, items, moment)
         # Scores of two ways of computing agree to rounding alone, so neighbours may change places.
         gaps = [abs(row["rank"] - ranks[row["item"]]) for row in own.iter_rows(named=True)]
@@ -246,7 +247,7 @@ def test_two_runs_are_compared_in_what_both_ranked(finished: tuple[Path, dict[st
     stored = [runs[name]["ranking"]["test"]["all"]["all"]["mrr"]["value"] for name in ("mf-bias", "sasrec")]
     assert [record["first"], record["second"]] == pytest.approx(stored)
     assert record["difference"] == pytest.approx(stored[1] - stored[0])
-    shown = collm(root, "runs", "diff", runs["mf-bias"]["run_dir"], runs["collm"]["run_dir"])
+    shown = run(root, "runs", "diff", runs["mf-bias"]["run_dir"], runs["collm"]["run_dir"], COLUMNS="160").stdout
     assert "test, ranking 8 uniform" in shown
 
 
