@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Event, current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 from collm.component import BuildContext
@@ -132,6 +135,25 @@ def _modules(specs: Sequence[ResolvedSpec], registry: Registry) -> tuple[str, ..
     return ("collm.runner", *sorted(plugins), *sorted(factories))
 
 
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Event]:
+    """Remembers Ctrl-C: Python drops the exception where it falls into a callback of the interpreter."""
+    seen = Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        seen.set()
+        signal.default_int_handler(number, frame)
+
+    if current_thread() is not main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield seen
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class StudyRunner:
     """Keeps up to `workers` trials running until nothing is left to do."""
 
@@ -164,10 +186,16 @@ class StudyRunner:
             RunError: If a trial cannot be begun; those that run are finished before.
             KeyboardInterrupt: After the running trials were released.
         """
+        with _interrupts() as interrupted:
+            self._run(deadline, interrupted)
+
+    def _run(self, deadline: float | None, interrupted: Event) -> None:
         failure: CollmError | None = None
         next_look = 0.0
         try:
             while True:
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
                 if failure is None and len(self._running) < self._options.workers and time.monotonic() >= next_look:
                     late = deadline is not None and time.monotonic() >= deadline
                     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from study_fakes import STUDY, Studies
 
 from collm.errors import RunError
 from collm.study import records
-from collm.study.run import StudyOptions, StudyRunner, log_file
+from collm.study.run import StudyOptions, StudyRunner, _interrupts, log_file
 from collm.study.trial_queue import TrialQueue
 
 
@@ -156,3 +158,21 @@ def test_trials_that_run_are_finished_when_no_other_can_be_begun(studies: Studie
 def test_a_finished_study_starts_nothing(studies: Studies) -> None:
     assert len(run(studies, "complete", trials=2)) == 2
     assert [trial.state.name for trial in run(studies, "raise_error", trials=2)] == ["COMPLETE"] * 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_that_python_drops_is_remembered() -> None:
+    """What a callback of the interpreter raises is printed and dropped, KeyboardInterrupt among it."""
+
+    class Watched:
+        pass
+
+    watched = Watched()
+    reference = weakref.ref(watched, lambda _: signal.raise_signal(signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+    with _interrupts() as seen:
+        assert not seen.is_set()
+        del watched
+        assert seen.is_set()
+    assert reference() is None
+    assert signal.getsignal(signal.SIGINT) is before
