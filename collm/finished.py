@@ -55,17 +55,23 @@ def input_hashes(spec: ResolvedSpec, registry: Registry, context: BuildContext) 
     if "dataset" not in contents:
         source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)
         contents["dataset"] = str(source.content_hash())
-    return {"code": fingerprint([all_versions(), plugins]), **contents}
+    ranks = spec.evaluate.ranking is not None
+    # Runs that rank nothing stay what they were before there were rankings.
+    versions = {stage: version for stage, version in all_versions().items() if ranks or stage != "rank"}
+    return {"code": fingerprint([versions, plugins]), **contents}
 
 
 def used_components(spec: ResolvedSpec, registry: Registry) -> list[tuple[Kind, str]]:
     """Returns kind and name of every component behind a run's numbers: those of its spec, metrics, floors."""
     used = [(kind, config) for _, kind, config in spec.components()]
+    ranking = spec.evaluate.ranking
     return [
         *((kind, config.name) for kind, config in used),
         *((kind, inner.name) for _, config in used for kind, inner in inner_components(config)),
         *(("metric", entry_name(entry)) for entry in spec.evaluate.metrics),
         *(("encoder", floor.name) for floor in registry.floors()),
+        *(("metric", entry_name(entry)) for entry in (ranking.metrics if ranking is not None else ())),
+        *(("encoder", floor.name) for floor in (registry.ranking_floors() if ranking is not None else ())),
     ]
 
 

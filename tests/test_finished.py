@@ -129,7 +129,8 @@ def test_plugins_in_use_are_those_of_components_and_of_trackers(monkeypatch: pyt
     registry = default_registry()
     dataset = SimpleNamespace(name="movielens-small")
     spec = SimpleNamespace(
-        evaluate=SimpleNamespace(metrics=["auc"]), components=lambda: iter([("dataset", "dataset", dataset)])
+        evaluate=SimpleNamespace(metrics=["auc"], ranking=None),
+        components=lambda: iter([("dataset", "dataset", dataset)]),
     )
     monkeypatch.setattr(finished, "inner_components", lambda _: ())
     ours = used_plugins(spec, registry)["collm"]
@@ -149,3 +150,14 @@ def test_plugins_in_use_are_those_of_components_and_of_trackers(monkeypatch: pyt
     more = replace(registry, host=replace(registry.host, statuses=statuses))
     assert set(used_plugins(spec, more)) == {"collm", "collm-tracker"}
     assert used_plugins(spec, more)["collm-tracker"] == {"version": "1.2", "components": {}}
+
+
+def test_components_of_rankings_count_where_there_are_rankings() -> None:
+    registry = default_registry()
+    plain = SimpleNamespace(evaluate=SimpleNamespace(metrics=["auc"], ranking=None), components=lambda: iter(()))
+    ranking = SimpleNamespace(metrics=["mrr"])
+    ranked = SimpleNamespace(evaluate=SimpleNamespace(metrics=["auc"], ranking=ranking), components=lambda: iter(()))
+    more = set(finished.used_components(ranked, registry)) - set(finished.used_components(plain, registry))
+    floors = {("encoder", floor.name) for floor in registry.ranking_floors()}
+    assert more == {("metric", "mrr"), *floors}
+    assert len(floors) == 3
