@@ -106,13 +106,8 @@ def measure_scores(frame: pl.DataFrame, measure: Measure) -> dict[str, Any]:
 
 def slice_columns(frame: pl.DataFrame, measure: Measure) -> dict[str, Array]:
     """Returns slice -> bool [n_rows] under the rules of `measure`, from the training counts beside each score."""
-    masks = slice_masks(
-        _OwnRows(np.arange(frame.height)),
-        frame["user_train_rows"].to_numpy(),
-        frame["item_train_rows"].to_numpy(),
-        warm=measure.warm,
-        cold=measure.cold,
-    )
+    counts = (frame[name].to_numpy() for name in ("user_train_rows", "item_train_rows"))
+    masks = slice_masks(*counts, warm=measure.warm, cold=measure.cold)
     return {name: masks[name] for name in measure.slices}
 
 
@@ -158,14 +153,3 @@ def mean_score(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     scores = np.mean([frame["score"].to_numpy() for frame in frames.values()], axis=0)
     reference = next(iter(frames.values()))
     return reference.with_columns(pl.Series("score", scores), pl.lit(None, dtype=pl.Float32).alias("logit"))
-
-
-@dataclass(frozen=True)
-class _OwnRows:
-    """Rows whose counts stand beside them: every row is its own user and its own item."""
-
-    user: Array
-
-    @property
-    def item(self) -> Array:
-        return self.user

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,8 @@ from typing import Any
 import polars as pl
 
 from collm.component import BuildContext
-from collm.contracts.encoder import EncoderConfig, of_encoder
 from collm.data.prepared import PreparedData
 from collm.engine.device import choose_device, prepare_machine, start_accelerator
-from collm.engine.encoder_task import EncoderBatcher, encoder_logits
-from collm.errors import RunError
 from collm.finished import input_hashes, outcome, stored_outcome, used_plugins
 from collm.metrics.score_notes import score_notes
 from collm.plugins import Observers
@@ -30,22 +27,17 @@ from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import (
     Evaluated,
-    Scorer,
-    evaluate_model,
     floor_metrics,
     floor_notes,
     floors_frame,
     protocol,
     scores_frame,
 )
-from collm.stages.fit_encoder import default_config, encoder_notes, fit_encoder, inner_payload, load_encoder
-from collm.stages.held_out import fit_encoders
-from collm.stages.language_model import LanguageModelRun
-from collm.stages.prepare_data import PreparedStage, prepare_data
-from collm.stages.ranking import FittedEncoder, RankingTask, Reranker
-from collm.stages.ranking_results import Rankings, plan_rankings, rank_run
+from collm.stages.fit_encoder import default_config, encoder_notes, inner_payload
+from collm.stages.prepare_data import prepare_data
+from collm.stages.ranking_results import plan_rankings, rank_run
+from collm.stages.run_model import Ledger, own_model, score_encoder
 from collm.stages.stage import RunContext, StageResult, StageRunner
-from collm.stages.tune import tune
 
 logger = logging.getLogger(__name__)
 RESULTS_SCHEMA = 1
@@ -123,23 +115,12 @@ class _Made:
     tables: Mapping[str, pl.DataFrame]
 
 
-@dataclass(frozen=True)
-class _Own:
-    """The run's own model: its scores, and how it ranks candidate lists."""
-
-    evaluated: Evaluated
-    ranker: FittedEncoder | Reranker
-
-
 class _Run:
     def __init__(
         self, spec: ResolvedSpec, registry: Registry, options: RunOptions, folder: RunFolder, run: str
     ) -> None:
         self.folder, self.key, self.processes = folder, run, options.processes
-        self.timing: dict[str, dict[str, Any]] = {}
-        self.stages: dict[str, str] = {}
-        self.contents: dict[str, str] = {}
-        self.reused: dict[str, Mapping[str, Any] | None] = {}
+        self.ledger = Ledger()
         self.provenance = options.provenance
         self.hooks = Observers(registry.host)
         prepare_machine(options.threads)
@@ -182,7 +163,7 @@ class _Run:
         except BaseException as error:
             folder.append_event("run_failed", error=f"{type(error).__name__}: {error}")
             raise
-        environment |= {"contents": self.contents, "reused_stages": self.reused}
+        environment |= {"contents": self.ledger.contents, "reused_stages": self.ledger.reused}
         folder.replace(
             spec.plain(),
             made.results,
@@ -196,106 +177,39 @@ class _Run:
         self.hooks.notify("run_finished", run_dir=folder.path, results=made.results.plain())
 
     def _work(self) -> _Made:
-        run = self.context
-        spec = run.spec
-        prepared = prepare_data(spec, registry=run.registry, runner=run.stages, context=run.build)
-        self._record(prepared.stage)
-        tasks = plan_rankings(run, prepared.data)
-        fitted_floors = {
-            component.name: self._encoder_scores(default_config(component), prepared)
-            for component in run.registry.floors()
-        }
-        floors = {name: scored for name, (_, scored) in fitted_floors.items()}
-        facts: dict[str, Any] = {}
-        notes = list(prepared.data.notes)
-        for name, (stage, _) in fitted_floors.items():
-            notes.extend(f"Floor {name}: {said}" for said in encoder_notes(stage.facts, scores=True))
-        if spec.backbone is not None:
-            own = self._language_model(prepared, facts, notes)
-        elif spec.encoder is not None:
-            fitted, evaluated = self._encoder_scores(spec.encoder, prepared)
-            self._record(fitted)
-            facts["encoder"] = fitted.stated()
-            notes.extend(encoder_notes(fitted.facts, scores=True))
-            own = _Own(evaluated, FittedEncoder(spec.encoder, fitted, prepared.data))
-        else:
-            raise RunError(f"{spec.name}: a spec needs an `encoder`, a `backbone`, or both")
-        scoring = own.evaluated.scoring
-        self.timing["evaluate"] = own.evaluated.timing()
-        if scoring.reused:
-            self.reused["evaluate"] = scoring.made
-        scores = scores_frame(spec, prepared.data, own.evaluated.logits)
-        notes.extend([*score_notes(scores), *floor_notes(floors)])
-        tables = {"scores.parquet": scores, "floors.parquet": floors_frame(prepared.data, floors)}
-        rankings = self._rankings(prepared, tasks, own, notes)
-        if rankings is not None:
+        run, ledger, config = self.context, self.ledger, self.context.spec.evaluate.ranking
+        prepared = prepare_data(run.spec, registry=run.registry, runner=run.stages, context=run.build)
+        data = prepared.data
+        ledger.add(prepared.stage)
+        ledger.notes.extend(data.notes)
+        tasks = plan_rankings(run, data)
+        floors: dict[str, Evaluated] = {}
+        for component in run.registry.floors():
+            stage, floors[component.name] = score_encoder(run, default_config(component), prepared)
+            said = encoder_notes(stage.facts, scores=True)
+            ledger.notes.extend(f"Floor {component.name}: {each}" for each in said)
+        own = own_model(run, prepared, ledger)
+        scores = scores_frame(run.spec, data, own.evaluated.logits)
+        ledger.notes.extend([*score_notes(scores), *floor_notes(floors)])
+        tables = {"scores.parquet": scores, "floors.parquet": floors_frame(data, floors)}
+        measured = {"metrics": own.evaluated.metrics, "floors": floor_metrics(run.spec, floors)}
+        if config is not None:
+            rankings = rank_run(run, prepared, config, tasks, own.ranker)
+            for name, stage in rankings.stages.items():
+                ledger.add(stage, name)
+            ledger.notes.extend(rankings.notes)
             tables["ranking.parquet"] = rankings.frame()
-        results = self._results(prepared.data, own.evaluated, floors, facts, notes, rankings)
-        return _Made(results, tables)
+            measured |= rankings.plain()
+        return _Made(self._results(data, measured), tables)
 
-    def _rankings(
-        self, prepared: PreparedStage, tasks: Sequence[RankingTask], own: _Own, notes: list[str]
-    ) -> Rankings | None:
-        """Ranks the candidate lists of `evaluate.ranking`; None where the spec asks for none."""
-        run, config = self.context, self.context.spec.evaluate.ranking
-        if config is None:
-            return None
-        rankings = rank_run(run, prepared, config, tasks, own.ranker)
-        for name, stage in rankings.stages.items():
-            self._record(stage, name)
-        notes.extend(rankings.notes)
-        return rankings
-
-    def _language_model(self, prepared: PreparedStage, facts: dict[str, Any], notes: list[str]) -> _Own:
-        run = self.context
-        fitted = fit_encoders(run, prepared)
-        for name, stage in fitted.items():
-            self._record(stage, of_encoder(stage.name, name))
-            facts[of_encoder("encoder", name)] = stage.stated()
-            of = f"Encoder {name}: " if name else ""
-            notes.extend(f"{of}{said}" for said in encoder_notes(stage.facts))
-        model = LanguageModelRun(run, prepared, fitted=fitted)
-        for number, stage in enumerate(tune(model), start=1):
-            self._record(stage)
-            facts[stage.name] = {"number": number, **stage.stated()}
-            notes.extend(each for each in encoder_notes(stage.facts) if each not in notes)
-        scorer, payload = functools.cache(model.scorer), model.fingerprint_payload()
-        evaluated = evaluate_model(run, prepared.data, scorer, model=payload, shared=True)
-        facts["backbone"] = model.describe(evaluated.scoring.facts)
-        self.contents["backbone"] = model.setup.backbone.content_hash()
-        notes.extend(model.notes(evaluated.scoring.facts))
-        return _Own(evaluated, Reranker.of(run, prepared.data, fitted, scorer=scorer, payload=payload))
-
-    def _encoder_scores(self, config: EncoderConfig, prepared: PreparedStage) -> tuple[StageResult, Evaluated]:
-        """Fits and scores an encoder or floor on the whole training split."""
-        run, data = self.context, prepared.data
-        fitted = fit_encoder(run, config, data, upstream=prepared.stage.fingerprint)
-
-        def scorer() -> Scorer:
-            encoder = load_encoder(run, fitted, config, data)
-            encoder.to(run.accelerator.device)
-            batcher = EncoderBatcher.of(encoder, data, run.accelerator.device)
-            return lambda rows: encoder_logits(encoder, batcher, rows)
-
-        evaluated = evaluate_model(run, data, scorer, model={"encoder": fitted.fingerprint}, label=config.name)
-        return fitted, evaluated
-
-    def _results(
-        self,
-        data: PreparedData,
-        evaluated: Evaluated,
-        floors: Mapping[str, Evaluated],
-        facts: Mapping[str, Any],
-        notes: list[str],
-        rankings: Rankings | None,
-    ) -> RunResults:
-        spec, registry = self.context.spec, self.context.registry
+    def _results(self, data: PreparedData, measured: Mapping[str, Any]) -> RunResults:
+        spec, registry, ledger = self.context.spec, self.context.registry, self.ledger
         inputs = input_hashes(spec, registry, self.context.build)
-        self.contents |= {name: digest for name, digest in inputs.items() if name != "code"}
+        ledger.contents |= {name: digest for name, digest in inputs.items() if name != "code"}
         for name, config in spec.all_encoders.items():
             owner = f"encoder {name}" if name else "encoder"
             held = inner_payload(config, registry, self.context.build)
-            self.contents |= {f"{owner}, {e['kind']} {e['name']}": e["content"] for e in held if "content" in e}
+            ledger.contents |= {f"{owner}, {e['kind']} {e['name']}": e["content"] for e in held if "content" in e}
         content = {
             "schema": RESULTS_SCHEMA,
             "name": spec.name,
@@ -303,27 +217,18 @@ class _Run:
             "spec_hash": spec.spec_hash,
             "seed": spec.seed,
             "profile": spec.profile,
-            "metrics": evaluated.metrics,
-            "floors": floor_metrics(spec, floors),
-            "timing": self.timing,
-            "stages": self.stages,
+            "timing": ledger.timing,
+            "stages": ledger.stages,
             "inputs": inputs,
             "counts": data.counts(),
             "full_counts": data.full_counts(),
             "protocol": protocol(spec, data, registry),
             "floor_needs": {floor.name: sorted(floor.needs) for floor in registry.floors()},
-            "facts": facts,
-            "notes": notes,
-            **({} if rankings is None else rankings.plain()),
+            "facts": ledger.facts,
+            "notes": ledger.notes,
+            **measured,
         }
         return RunResults.check(content, place=str(self.folder.path / "results.json"))
-
-    def _record(self, stage: StageResult, key: str = "") -> None:
-        name = key or stage.name
-        self.stages[name] = stage.fingerprint
-        if stage.reused:
-            self.reused[name] = stage.made
-        self.timing[name] = stage.timing()
 
     def _stage_finished(self, stage: StageResult) -> None:
         if not self.processes.is_main:

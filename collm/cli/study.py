@@ -25,8 +25,8 @@ from collm.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from collm.study.check import CheckedStudy
-    from collm.study.run import StudyOptions
     from collm.study.trial_queue import TrialQueue
+    from collm.study.trial_runner import StudyOptions
 
 
 class StudyGroup(TyperGroup):
@@ -155,7 +155,8 @@ def _checked(
     if not file.is_file():
         what = "is a folder, not a YAML file" if file.is_dir() else "no such file"
         raise UsageError(f"{file}: {what}; the working directory is {Path.cwd()}")
-    from collm.study.run import StudyOptions, load_study
+    from collm.study.run import load_study
+    from collm.study.trial_runner import StudyOptions
 
     if threads is None:
         threads = max(1, (os.cpu_count() or 1) // workers)

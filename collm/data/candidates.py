@@ -56,6 +56,23 @@ class ItemLists:
         """Returns the items of one list."""
         return self.items[self.start[place] : self.start[place + 1]]
 
+    def places_of(self, others: ItemLists) -> Array:
+        """Returns the place in `items` of every item of `others`, looked up in the list of the same number.
+
+        Args:
+            others: As many lists.
+
+        Returns:
+            int64 [n]; -1 where the list lacks the item.
+        """
+        if not len(self.items):
+            return np.full(len(others.items), -1)
+        width = int(max(self.items.max(), others.items.max(initial=0))) + 1
+        keys, wanted = self.group * width + self.items, others.group * width + others.items
+        order = np.argsort(keys)
+        found = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
+        return np.where(keys[found] == wanted, found, -1)
+
     def part(self, low: int, high: int) -> ItemLists:
         """Returns the lists `low` to `high`, the latter not included."""
         start = self.start[low : high + 1]
@@ -142,8 +159,7 @@ def ask(
 def _without_repeats(questions: Questions, n_all: int | None) -> Questions:
     """Drops positives that are left out as candidates, and users who have none then."""
     positives, left_out = questions.positives, questions.left_out
-    width = int(max(positives.items.max(initial=0), left_out.items.max(initial=0))) + 1
-    new = ~np.isin(positives.group * width + positives.items, left_out.group * width + left_out.items)
+    new = left_out.places_of(positives) < 0
     kept = np.unique(positives.group[new])
     n_without = len(questions) - len(kept) if n_all is None else n_all - len(kept)
     if not len(kept):
@@ -262,18 +278,17 @@ def listed_candidates(data: PreparedData, questions: Questions, path: Path) -> t
         first = asked.filter(~pl.col("place").is_in(known["place"].implode()))["user"][0]
         raise DataError(f"{path}: no known candidate for {n_empty} of {len(questions)} users, e.g. user {first}")
     listed = ItemLists.grouped(known["place"].to_numpy(), known["dense"].to_numpy(), len(questions))
-    width = data.n_items + 1
-    keys, positive = listed.group * width + listed.items, questions.positives.group * width + questions.positives.items
-    is_met = np.isin(keys, questions.left_out.group * width + questions.left_out.items)
-    added = int((~np.isin(positive, keys)).sum())
+    is_met = questions.left_out.places_of(listed) >= 0
+    added = int((listed.places_of(questions.positives) < 0).sum())
     counts = {
         f"{wanted.height - known.height:,} candidates are no items of the dataset": wanted.height - known.height,
         f"{int(is_met.sum()):,} candidates were met by their user before": int(is_met.sum()),
         f"{added:,} positives were not listed and are added": added,
     }
-    both = np.concatenate([keys[~is_met], positive])
     notes = tuple(f"Ranking, {path.name}: {text}." for text, n in counts.items() if n)
-    return ItemLists.grouped(both // width, both % width, len(questions)), notes
+    group = np.concatenate([listed.group[~is_met], questions.positives.group])
+    items = np.concatenate([listed.items[~is_met], questions.positives.items])
+    return ItemLists.grouped(group, items, len(questions)), notes
 
 
 def _read_pairs(path: Path) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,29 +14,12 @@ WARM_RULES = {"at-least-3": 3, "more-than-3": 4, "seen": 1}
 COLD_RULES = ("rest", "unseen")
 
 
-class UserItemRows(Protocol):
-    """Anything with one user and one item per row."""
-
-    @property
-    def user(self) -> Array:
-        """int64 [n_rows] dense ids."""
-        ...
-
-    @property
-    def item(self) -> Array:
-        """int64 [n_rows] dense ids."""
-        ...
-
-
-def slice_masks(
-    rows: UserItemRows, user_train_rows: Array, item_train_rows: Array, *, warm: str, cold: str
-) -> dict[str, Array]:
+def slice_masks(user_train_rows: Array, item_train_rows: Array, *, warm: str, cold: str) -> dict[str, Array]:
     """Says which rows belong to which slice.
 
     Args:
-        rows: The rows.
-        user_train_rows: int64 [n_users + 1] rows of each user in the full training split.
-        item_train_rows: int64 [n_items + 1], the same of items.
+        user_train_rows: int64 [n_rows] rows of each row's user in the full training split.
+        item_train_rows: int64 [n_rows], the same of its item.
         warm: `at-least-3` (user and item have 3 or more training rows), `more-than-3`, `seen` (1 or more).
         cold: `rest` (every row that is not warm) or `unseen` (user or item has no training row).
 
@@ -50,8 +33,7 @@ def slice_masks(
         raise DataError(
             f"slices: got '{warm}', '{cold}'; allowed are warm {', '.join(WARM_RULES)}; cold {', '.join(COLD_RULES)}"
         )
-    least = WARM_RULES[warm]
-    is_warm = (user_train_rows >= least)[rows.user] & (item_train_rows >= least)[rows.item]
-    is_unseen = (user_train_rows == 0)[rows.user] | (item_train_rows == 0)[rows.item]
-    is_cold = ~is_warm if cold == "rest" else is_unseen
+    fewer = np.minimum(user_train_rows, item_train_rows)
+    is_warm = fewer >= WARM_RULES[warm]
+    is_cold = ~is_warm if cold == "rest" else fewer == 0
     return {"all": np.ones(len(is_warm), dtype=bool), "warm": is_warm, "cold": is_cold}

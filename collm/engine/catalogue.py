@@ -140,7 +140,7 @@ class EncoderQuestions:
             if not np.allclose(gap, 0, atol=TOLERANCE * max(1.0, float(np.abs(own).max()))):
                 raise PluginError(
                     f"{self._name}: `{method}` does not give the scores: differences between items differ from those "
-                    f"of `score` by up to {float(np.abs(gap).max()):.3g}; mend it, or return None"
+                    f"of `score` by up to {float(np.abs(gap).max()):.3g}; fix the method, or return None"
                 )
         return scores
 

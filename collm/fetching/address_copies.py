@@ -166,8 +166,8 @@ def _tell_changes(address: str, known: Mapping[str, CopiedFile], files: Mapping[
     changed = sorted(name for name in both if known[name].sha256 != files[name].sha256)
     counts = {"changed": len(changed), "new": len(files.keys() - both), "gone": len(known.keys() - both)}
     if any(counts.values()):
-        told = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
-        logger.warning("%s: its files changed since the last copy: %s", address, told)
+        summary = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        logger.warning("%s: files changed since they were last copied: %s", address, summary)
 
 
 def _view(address: str, files: Mapping[str, CopiedFile], context: BuildContext) -> AddressCopy:

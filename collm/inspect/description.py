@@ -169,7 +169,8 @@ def _split_facts(data: PreparedData, rows: Rows, max_items: int, rules: tuple[st
         shown += np.bincount(lengths, minlength=max_items + 1)
     shares: dict[str, float | None] = {"warm": None, "cold": None}
     if rules is not None and len(rows):
-        masks = slice_masks(rows, data.user_train_rows, data.item_train_rows, warm=rules[0], cold=rules[1])
+        counts = data.user_train_rows[rows.user], data.item_train_rows[rows.item]
+        masks = slice_masks(*counts, warm=rules[0], cold=rules[1])
         shares = {name: float(masks[name].mean()) for name in shares}
     return SplitFacts(
         rows=len(rows),

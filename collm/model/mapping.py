@@ -211,22 +211,25 @@ def _vectors_of(
     """Yields the sides of one encoder with their token embeddings."""
     moves = torch.is_grad_enabled() and any(p.requires_grad for p in encoder.parameters())
 
-    def mapped(encoder_batch: EncoderBatch, side: str, pair: EncodedPair | None = None) -> torch.Tensor:
+    def encoded(encoder_batch: EncoderBatch) -> EncodedPair:
         with torch.set_grad_enabled(moves), naming_encoder(encoder, "encode"):
-            vectors = side_of(encoder.encode(encoder_batch) if pair is None else pair, side)
+            return encoder.encode(encoder_batch)
+
+    def mapped(pair: EncodedPair, side: str) -> torch.Tensor:
+        vectors = side_of(pair, side)
         return vectors if projector is None else projector(side, vectors)
 
-    with torch.set_grad_enabled(moves), naming_encoder(encoder, "encode"):
-        pair = encoder.encode(batch.encoders[name])
+    # Rows whose slots stand in the history alone need no vectors of their own.
+    pair = encoded(batch.encoders[name]) if set(sides) != {"history"} else None
     for side in sides:
-        if side == "history":
+        if side == "history" or pair is None:
             assert batch.history_items is not None
             # Each distinct item is computed once.
             ids, places = torch.unique(batch.history_items, return_inverse=True)
-            items = mapped(items_alone(ids, encoder), "item")
+            items = mapped(encoded(items_alone(ids, encoder)), "item")
             yield side, items[places.reshape(-1)].flatten(0, 1)
             continue
-        vectors = mapped(batch.encoders[name], side, pair)
+        vectors = mapped(pair, side)
         n_slots = batch.slots[of_encoder(side, name)].at.numel()
         if n_slots != vectors.shape[0] * vectors.shape[1]:
             raise RunError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from collm.registry import Registry
 from collm.report.collect import ReportRun, read_run
-from collm.report.compare import compare_all
+from collm.report.compare import Draws, compare_all
 from collm.report.grid import metric_title
 from collm.report.methods import Method, measured_cells
 from collm.report.rankings import ranked_lists
@@ -83,14 +84,8 @@ def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) 
     written = [entry for run in runs for entry in run.spec.get("evaluate", {}).get("metrics", ())]
     metrics = build_metrics(chosen_entries(slices[slice_name], written, registry), registry)
     measure = Measure(rules["warm"], rules["cold"], (slice_name,), metrics)
-    draws: dict[str, dict[str, Any]] = {}
-    # The second comes first, so that a positive difference says that it is the higher one.
-    for name, run in (("second", runs[1]), ("first", runs[0])):
-        frame = run.scores.filter(run.scores["split"] == split)
-        method = Method(name, False, (run.seed,), (run,), (frame,))
-        for metric, drawn in measured_cells(method, measure)[1][slice_name].items():
-            draws.setdefault(metric, {})[name] = drawn
-    return _compared(draws)
+    of_split = [(run, run.scores.filter(run.scores["split"] == split)) for run in runs]
+    return _compared(of_split, measure, slice_name)
 
 
 def _rankings(runs: tuple[ReportRun, ReportRun], registry: Registry) -> dict[str, dict[str, Any]]:
@@ -110,21 +105,24 @@ def _rankings(runs: tuple[ReportRun, ReportRun], registry: Registry) -> dict[str
             if sum(len(method.runs) for method in own) < len(runs):
                 continue
             pairs = [(run, frame) for method in own for run, frame in zip(method.runs, method.frames, strict=True)]
-            draws: dict[str, dict[str, Any]] = {}
-            for name, (run, frame) in zip(("second", "first"), reversed(pairs), strict=True):
-                method = Method(name, False, (run.seed,), (run,), (frame,))
-                for metric, drawn in measured_cells(method, lists.measure)[1][slice_name].items():
-                    draws.setdefault(metric, {})[name] = drawn
-            found.setdefault(split, {})[lists.protocol] = _compared(draws)
+            found.setdefault(split, {})[lists.protocol] = _compared(pairs, lists.measure, slice_name)
     return found
 
 
-def _compared(draws: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Returns metric -> record of the second run beside the first."""
+def _compared(
+    pair: Sequence[tuple[ReportRun, pl.DataFrame]], measure: Measure, slice_name: str
+) -> dict[str, dict[str, float]]:
+    """Returns metric -> record of the second run beside the first, each with its table."""
+    draws: dict[str, dict[str, Draws]] = {}
+    # The second comes first, so that a positive difference says that it is the higher one.
+    for name, (run, frame) in zip(("second", "first"), reversed(pair), strict=True):
+        method = Method(name, False, (run.seed,), (run,), (frame,))
+        for metric, drawn in measured_cells(method, measure)[1][slice_name].items():
+            draws.setdefault(metric, {})[name] = drawn
     found: dict[str, dict[str, float]] = {}
-    for metric, pair in draws.items():
-        for each in compare_all(pair, metric):
-            values = {name: float(drawn.values[0]) for name, drawn in pair.items()}
+    for metric, both in draws.items():
+        for each in compare_all(both, metric):
+            values = {name: float(drawn.values[0]) for name, drawn in both.items()}
             interval = {"difference": each.value, "low": each.low, "high": each.high}
             found[metric] = {"first": values["first"], "second": values["second"], **interval}
     return found

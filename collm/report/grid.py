@@ -118,7 +118,7 @@ def default_split(splits: Iterable[Collection[str]]) -> str:
 
 
 def ranked_split(results: Iterable[RunResults], shown: str) -> str:
-    """Returns the split whose ranked lists stand beside the rows of a split: its own, or the one that runs ranked."""
+    """Returns the split whose rankings are shown: the split of the rows if it was ranked, else one that was."""
     present = list(dict.fromkeys(split for each in results for split in each.ranking))
     return shown if shown in present or not present else default_split([present])
 

@@ -11,6 +11,7 @@ from collm.report.collect import Collected, ReportRun
 from collm.report.compare import Difference, Draws, compare_all, relative_improvement
 from collm.report.grid import Cell, default_split, ranked_split
 from collm.report.methods import Method, RowSet, fidelity, group_rows, measured_cells
+from collm.report.notes import list_notes, report_notes
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.rankings import ranked_lists
 from collm.report.records import Block, Line, Summary
@@ -87,25 +88,10 @@ def _rankings(collected: Collected, measure: Measure, split: str) -> Iterator[Su
             higher_is_better={name: metric.higher_is_better for name, metric in metrics.items()},
             blocks=tuple(blocks),
             missing=(),
-            notes=tuple(_list_notes(blocks, protocol)),
+            notes=tuple(list_notes(blocks, protocol)),
             protocol={},
             candidates=protocol,
         )
-
-
-def _list_notes(blocks: Sequence[Block], protocol: str) -> Iterator[str]:
-    """Says what sets of ranked lists there are where runs did not rank the same."""
-    if len(blocks) < 2:
-        return
-    shown = "; ".join(
-        f"{block.label} = {block.n_rows:,} positives of {block.n_users:,} users, ranked by "
-        + ", ".join(dict.fromkeys(line.method.name for line in block.methods))
-        for block in blocks
-    )
-    yield (
-        f"Ranking, candidates {protocol}: the runs have {len(blocks)} sets of lists, which differ in users, positives, "
-        f"candidates or floors: {shown}. Nothing is compared across them."
-    )
 
 
 def _letters(number: int) -> str:
@@ -257,79 +243,3 @@ def _protocol(runs: Sequence[ReportRun], measure: Measure) -> dict[str, str]:
         "cold": measure.cold,
         "interval": f"95%: users ({measure.resamples} resamples), and seeds where there are several",
     }
-
-
-def report_notes(blocks: Sequence[Block], split: str) -> list[str]:
-    """Returns what a reader must know before comparing numbers: rows, seeds, floors, and the notes of the runs.
-
-    Args:
-        blocks: The blocks of the report.
-        split: The split that is shown.
-    """
-    lines = [line for block in blocks for line in block.methods]
-    own = [note for line in lines for run in line.method.runs for note in run.results.notes]
-    return list(dict.fromkeys([*_rows(blocks, split), *_paper(blocks), *_seeds(lines), *_floors(blocks), *own]))
-
-
-def _rows(blocks: Sequence[Block], split: str) -> Iterator[str]:
-    if len(blocks) < 2:
-        return
-    shown = "; ".join(f"{block.label} = {_scored_by(block, split)}" for block in blocks)
-    yield (
-        f"The runs have {len(blocks)} sets of rows: {shown}. Each has its own tables and floors; nothing is averaged, "
-        "compared or marked across them."
-    )
-    names = [{line.method.name for line in block.methods} for block in blocks]
-    split_up = sorted({name for index, each in enumerate(names) for other in names[:index] for name in each & other})
-    if split_up:
-        yield (
-            f"Seeds of {', '.join(split_up)} scored different rows and are not averaged. Give them the same rows: set "
-            "`dataset.limit.seed` (one draw for all seeds) and run again."
-        )
-
-
-def _scored_by(block: Block, split: str) -> str:
-    runs = ", ".join(f"{line.method.name} (seed {' '.join(map(str, line.method.seeds))})" for line in block.methods)
-    return f"{block.n_rows:,} {split} rows of {block.n_users:,} users, scored by {runs}"
-
-
-def _paper(blocks: Sequence[Block]) -> Iterator[str]:
-    """Says why the paper's numbers are not shown where only some of its rows were scored."""
-    for block in blocks:
-        results = [run.results for line in block.methods for run in line.method.runs]
-        names = {paper_dataset(each.full_counts) for each in results} - {None}
-        if block.paper_dataset is None and names:
-            counts, full = results[0].counts, results[0].full_counts
-            parts = [
-                f"{counts[name]:,} of {full[name]:,} {name} rows"
-                for name in ("train", "valid", "test")
-                if counts.get(name) != full.get(name)
-            ]
-            yield f"{block.titled('The paper')}: its numbers are not shown, because these are on {', '.join(parts)}."
-
-
-def _seeds(lines: Sequence[Line]) -> Iterator[str]:
-    alone = list(dict.fromkeys(line.method.name for line in lines if not line.method.is_replicated))
-    if alone:
-        every = len(alone) == len({line.method.name for line in lines})
-        which = "every method" if every else ", ".join(alone)
-        yield (
-            f"n=1: {which} ran with one seed: intervals cover the choice of users and not what another seed would "
-            "change, so no p-value is given and nothing is bold."
-        )
-    same = [line.method.name for line in lines if line.method.is_deterministic]
-    if same:
-        yield f"All seeds gave the same scores: {', '.join(dict.fromkeys(same))}."
-    made = list(dict.fromkeys(line.fidelity for line in lines if line.fidelity not in ("", "no language model")))
-    if len(made) > 1:
-        yield (
-            "Language-model rows were trained differently (column 'made with'): backbone, training rows or steps; do "
-            "not read their differences as differences between methods."
-        )
-
-
-def _floors(blocks: Sequence[Block]) -> Iterator[str]:
-    for block in blocks:
-        below = [line.method.name for line in block.methods if line.above_floor.get("auc") is False]
-        if below:
-            yield f"{block.titled('Not above the best floor in AUC')}: {', '.join(below)}."

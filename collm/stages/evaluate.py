@@ -238,7 +238,8 @@ def _read_logits(path: Path, splits: Sequence[str], data: PreparedData) -> dict[
 
 
 def _slices(spec: ResolvedSpec, data: PreparedData, rows: Rows) -> dict[str, Array]:
-    masks = slice_masks(rows, data.user_train_rows, data.item_train_rows, warm=spec.slices.warm, cold=spec.slices.cold)
+    counts = data.user_train_rows[rows.user], data.item_train_rows[rows.item]
+    masks = slice_masks(*counts, warm=spec.slices.warm, cold=spec.slices.cold)
     return {name: masks[name] for name in spec.evaluate.slices}
 
 

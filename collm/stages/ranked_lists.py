@@ -26,61 +26,56 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Shortlist:
-    """Candidates that a model scores, and where the positives stand in the order that chose them.
+    """Candidates that a model scores, in the order that chose them.
 
     Attributes:
         lists: Candidates per user that are scored.
-        positive_rank: int64 [n_positives] rank of every positive in that order.
+        positive_rank: int64 [n_positives] rank of every positive in that order; 0 where nothing ordered them.
         n_candidates: int64 [n_lists] candidates, the others included.
         by: What ordered them: an encoder's name, `popularity`, or `nothing` where all are scored.
-        behind: The next candidates per user in that order, best first, where lists are shorter than is kept.
+        behind: Rows of the table that fill lists which are shorter than is kept; None = no others.
     """
 
     lists: ItemLists
     positive_rank: Array
     n_candidates: Array
     by: str
-    behind: tuple[Array, ...] = ()
+    behind: pl.DataFrame | None = None
 
-    def places(self, positives: ItemLists) -> Array:
-        """Returns int64 [n_positives] place of each positive in `lists.items`, -1 for those behind the short list."""
-        width = int(max(self.lists.items.max(initial=0), positives.items.max(initial=0))) + 1
-        keys = self.lists.group * width + self.lists.items
-        order = np.argsort(keys)
-        wanted = positives.group * width + positives.items
-        at = np.minimum(np.searchsorted(keys[order], wanted), max(len(keys) - 1, 0))
-        found = order[at] if len(keys) else np.zeros(len(wanted), dtype=np.int64)
-        return np.where(keys[found] == wanted, found, -1) if len(keys) else np.full(len(wanted), -1)
+    @classmethod
+    def whole(cls, questions: Questions, candidates: ItemLists) -> Shortlist:
+        """Returns all candidates, unordered."""
+        none = np.zeros(len(questions.positives.items), dtype=np.int64)
+        return cls(candidates, none, np.diff(candidates.start), "nothing")
 
     def reached(self, questions: Questions) -> dict[str, float]:
         """Returns the mean share of a user's positives in the short list, and the share of users with any."""
-        inside = self.places(questions.positives) >= 0
+        inside = self.lists.places_of(questions.positives) >= 0
         n_inside = np.bincount(questions.positives.group, weights=inside, minlength=len(questions))
         share = n_inside / np.diff(questions.positives.start)
         return {"shortlist_recall": float(share.mean()), "shortlist_hit": float((n_inside > 0).mean())}
 
 
-def full_order(questions: Questions, candidates: ItemLists, by: str) -> Shortlist:
-    """Returns all candidates as the short list; `positive_rank` then holds the positives' places in it.
+def positive_places(questions: Questions, candidates: ItemLists) -> Array:
+    """Returns int64 [n_positives] place of every positive in `candidates.items`.
 
     Raises:
         DataError: If a positive is no candidate.
     """
-    whole = Shortlist(candidates, np.zeros(0), np.diff(candidates.start), by)
-    places = whole.places(questions.positives)
+    places = candidates.places_of(questions.positives)
     if (places < 0).any():
         raise DataError(f"evaluate.ranking: {int((places < 0).sum())} positives are not among their candidates")
-    return Shortlist(candidates, places, whole.n_candidates, by)
+    return places
 
 
 def catalogue_frame(questions: Questions, ranks: Ranks) -> pl.DataFrame:
     """Returns the table of a ranked catalogue."""
     positives = questions.positives
     rows, columns = np.nonzero(ranks.top)
-    top = _frame(
+    top = table_rows(
         questions, rows, ranks.top[rows, columns], columns + 1, ranks.top_score[rows, columns], ranks.n_candidates
     )
-    liked = _frame(
+    liked = table_rows(
         questions, positives.group, positives.items, ranks.chosen_rank, ranks.chosen_score, ranks.n_candidates
     )
     return _joined(top, liked)
@@ -98,37 +93,34 @@ def listed_frame(questions: Questions, order: Shortlist, rank: Array, score: Arr
     """
     positives, lists = questions.positives, order.lists
     best = rank <= depth
-    top = _frame(questions, lists.group[best], lists.items[best], rank[best], score[best], order.n_candidates)
-    place = order.places(positives)
+    top = table_rows(questions, lists.group[best], lists.items[best], rank[best], score[best], order.n_candidates)
+    place = lists.places_of(positives)
     inside = place >= 0
     final = np.where(inside, rank[place], order.positive_rank)
-    liked = _frame(questions, positives.group, positives.items, final, score[place], order.n_candidates)
+    liked = table_rows(questions, positives.group, positives.items, final, score[place], order.n_candidates)
     liked = liked.with_columns(pl.when(pl.Series(inside)).then(pl.col("score")).alias("score"))
-    return _joined(pl.concat([top, _behind(questions, order, depth)]), liked)
+    return _joined(top if order.behind is None else pl.concat([top, order.behind]), liked)
 
 
-def _behind(questions: Questions, order: Shortlist, depth: int) -> pl.DataFrame:
-    """Returns what fills lists up to `depth` behind the short list, without scores."""
-    start = np.diff(order.lists.start)
-    kept = [items[: max(depth - size, 0)] for items, size in zip(order.behind, start, strict=False)]
-    lists = np.repeat(np.arange(len(kept)), [len(items) for items in kept])
-    items = np.concatenate([np.zeros(0, dtype=np.int64), *kept])
-    rank = np.concatenate(
-        [np.zeros(0, np.int64), *(n + 1 + np.arange(len(i)) for n, i in zip(start, kept, strict=False))]
-    )
-    frame = _frame(questions, lists, items, rank, np.zeros(len(items), dtype=np.float32), order.n_candidates)
-    return frame.with_columns(pl.lit(None, dtype=pl.Float32).alias("score"))
-
-
-def _frame(
-    questions: Questions, lists: Array, items: Array, rank: Array, score: Array, n_candidates: Array
+def table_rows(
+    questions: Questions, lists: Array, items: Array, rank: Array, score: Array | None, n_candidates: Array
 ) -> pl.DataFrame:
+    """Returns rows of the table without labels.
+
+    Args:
+        questions: What was asked.
+        lists: int64 [n] number of each row's list.
+        items: int64 [n] dense ids.
+        rank: int64 [n].
+        score: float32 [n]; None = not scored.
+        n_candidates: int64 [n_lists].
+    """
     return pl.DataFrame(
         {
             "user": questions.user[lists].astype(np.int32),
             "item": items.astype(np.int32),
             "rank": rank.astype(np.int32),
-            "score": score.astype(np.float32),
+            "score": pl.Series(np.full(len(items), None) if score is None else score, dtype=pl.Float32),
             "candidates": n_candidates[lists].astype(np.int32),
         }
     )
@@ -145,7 +137,7 @@ def n_tied(questions: Questions, lists: ItemLists, score: Array) -> int:
     """Returns how many scored positives have the score of another candidate of their user."""
     frame = pl.DataFrame({"list": lists.group, "score": score})
     several = frame.select(pl.len().over("list", "score") > 1).to_series().to_numpy()
-    place = Shortlist(lists, np.zeros(0), np.zeros(0), "").places(questions.positives)
+    place = lists.places_of(questions.positives)
     return int(several[place[place >= 0]].sum())
 
 
@@ -163,18 +155,7 @@ def sliced_lists(
         warm: Rule of the warm slice (`collm.data.slices`).
         cold: Rule of the cold slice.
     """
-    counts = [table[name].to_numpy() for name in ("user_train_rows", "item_train_rows")]
-    masks = slice_masks(_Places(np.arange(table.height)), *counts, warm=warm, cold=cold)
+    counts = (table[name].to_numpy() for name in ("user_train_rows", "item_train_rows"))
+    masks = slice_masks(*counts, warm=warm, cold=cold)
     for name in slices:
         yield name, list_rows(table, masks[name])
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Rows whose counts stand beside them: every row is its own user and its own item."""
-
-    user: Array
-
-    @property
-    def item(self) -> Array:
-        return self.user

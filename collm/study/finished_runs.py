@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,14 +158,21 @@ def _read_run(checked: CheckedStudy, folder: Path) -> _Run:
         raise _NotATrial(f"its spec does not validate here: {error.problems[0].message}") from error
     point = _point_of(checked, spec)
     trial = checked.trial(point)
-    if differences := _differences(trial, spec):
+    alike = _ranking_as(trial, spec)
+    if differences := _differences(alike, spec):
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise _NotATrial(f"it differs from the base: {'; '.join(differences[:_SHOWN])}{more}")
     results = stored.results()
-    now = input_hashes(trial, checked.registry, checked.context)
+    now = input_hashes(alike, checked.registry, checked.context)
     if changed := sorted(key for key in {*now, *results.inputs} if now.get(key) != results.inputs.get(key)):
         raise _NotATrial(f"it was made with other contents of {', '.join(changed)}")
     return _Run(folder, point, hash_with(trial, checked.contents(trial)), _values(checked, results), results)
+
+
+def _ranking_as(trial: ResolvedSpec, spec: ResolvedSpec) -> ResolvedSpec:
+    """Returns a trial that ranks what a finished run did: rankings change no value on validation rows."""
+    evaluate = trial.evaluate.model_copy(update={"ranking": spec.evaluate.ranking})
+    return replace(trial, evaluate=evaluate)
 
 
 def _values(checked: CheckedStudy, results: RunResults) -> tuple[float, ...]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
 
 from collm.errors import Problem
 from collm.spec.node import Node
 from collm.spec.problems import nearest, unknown_key
+from collm.study.records import ENQUEUED
 from collm.study.space import Label, Parameter, Space, label_of
 from collm.study.study_file import StudyFile
 
@@ -62,6 +65,31 @@ def read_known_points(file: StudyFile, problems: list[Problem]) -> tuple[KnownPo
         message = f"holds {len(entries)} points, but study.trials is {trials}: raise it, or leave points out"
         problems.append(listed.place.problem(message, "study.enqueue"))
     return tuple(found.values())
+
+
+def untried(points: Sequence[KnownPoint], trials: Sequence[FrozenTrial]) -> list[KnownPoint]:
+    """Returns the points that no trial has begun and whose values no complete trial has."""
+    begun = {trial.user_attrs.get(ENQUEUED) for trial in trials}
+    complete = [trial.params for trial in trials if trial.state == TrialState.COMPLETE]
+    return [each for each in points if each.key not in begun and each.point not in complete]
+
+
+def untried_note(points: Sequence[KnownPoint], trials: Sequence[FrozenTrial], *, n_trials: int) -> str:
+    """Returns a sentence on points that no trial is left for; empty without.
+
+    Args:
+        points: Those of `study.enqueue`.
+        trials: The study's trials.
+        n_trials: Trials that the study has at most.
+    """
+    drawn = [trial.params for trial in trials]
+    places = [known.at for known in untried(points, trials) if known.point not in drawn]
+    if not places or len(trials) < n_trials:
+        return ""
+    return (
+        f"{len(places)} of {len(points)} points of study.enqueue are not tried, since all {n_trials} trials are begun: "
+        f"{', '.join(places)}; to try them, raise study.trials by {len(places)}"
+    )
 
 
 @dataclass

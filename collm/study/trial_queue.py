@@ -16,7 +16,7 @@ from collm.spec.contents import hash_with
 from collm.study import records
 from collm.study.check import CheckedStudy
 from collm.study.definition import changed_files
-from collm.study.known_points import KnownPoint
+from collm.study.known_points import untried, untried_note
 from collm.study.records import ClaimedTrial, Outcome, Owner, attempts_of, is_waiting_for, same_spec
 from collm.study.search import Search
 from collm.study.storage import StudyStorage
@@ -169,31 +169,17 @@ class TrialQueue:
 
     def _enqueue(self, trials: Sequence[FrozenTrial]) -> None:
         """Decides the next point where that is not the sampler's to choose: a known one, else the next of a grid."""
-        for known in self.untried(trials):
+        for known in untried(self.checked.known_points, trials):
             self.study.enqueue_trial(dict(known.point), user_attrs={records.ENQUEUED: known.key})
             return
         if self._grid:
             tried = [{name: trial.params.get(name) for name in self._grid[0]} for trial in trials]
             self.study.enqueue_trial(next(point for point in self._grid if point not in tried))
 
-    def untried(self, trials: Sequence[FrozenTrial]) -> list[KnownPoint]:
-        """Returns the points of `study.enqueue` that no trial has begun and whose values no complete trial has."""
-        begun = {trial.user_attrs.get(records.ENQUEUED) for trial in trials}
-        complete = [trial.params for trial in trials if trial.state == TrialState.COMPLETE]
-        return [each for each in self.checked.known_points if each.key not in begun and each.point not in complete]
-
     def untried_note(self) -> str:
         """Returns a sentence on points of `study.enqueue` that `study.trials` leaves no trial for; empty without."""
         trials = self.trials()
-        drawn = [trial.params for trial in trials]
-        places = [known.at for known in self.untried(trials) if known.point not in drawn]
-        if not places or len(trials) < self._total(trials):
-            return ""
-        wanted = len(places) + (self._file.section.trials or 0)
-        return (
-            f"{len(places)} of {len(self.checked.known_points)} points of study.enqueue are not tried, since all "
-            f"{self._total(trials)} trials are begun: {', '.join(places)}; to try them, set study.trials to {wanted}"
-        )
+        return untried_note(self.checked.known_points, trials, n_trials=self._total(trials))
 
     def _take_over(self, frozen: FrozenTrial, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
         if attempts_of(frozen) >= self._file.section.attempts:

@@ -1,6 +1,6 @@
 """Simulates what reports claim: how often 95% intervals cover, and how often a test finds what is not there.
 
-Prints the tables of docs/reports.md.
+Prints the tables of docs/reports.md, and that of ranked lists in docs/ranking.md.
 
 Run: .venv/bin/python experiments/benchmarks/coverage.py [--repetitions 2000]   (about 5 minutes on one core)
 """
@@ -23,6 +23,11 @@ N_RESAMPLES = 400
 USER_NOISE = 0.01  # standard deviation of a metric from one sample of users to another
 SEEDS = (2, 3, 5, 10)
 SEED_NOISE = (0.0, 0.5, 2.0)  # relative to USER_NOISE
+LIST_USERS = (30, 100, 600)
+LIST_METRICS = ("hr@10", "ndcg@10", "mrr")
+LIST_ITEMS = 2_000
+# The rank of a list's positive is LIST_ITEMS ** (u ** shape), u uniform: hit rates of 0.14 and 0.02 at rank 10.
+LIST_SHAPES = (0.6, 0.3)
 USERS = (5, 10, 20, 30, 58, 100, 320)
 
 
@@ -98,6 +103,25 @@ def users_of_one_run(name: str, n_users: int, *, repetitions: int) -> float:
     return covered / repetitions
 
 
+def ranked_users(n_users: int, shape: float, generator: np.random.Generator) -> ScoredRows:
+    """Draws a ranked list of one positive per user."""
+    rank = np.ceil(LIST_ITEMS ** (generator.random(n_users) ** shape)).astype(np.int64)
+    return ScoredRows(np.arange(n_users), np.ones(n_users, dtype=np.int8), -rank.astype(np.float64), rank=rank)
+
+
+def users_of_ranked_lists(name: str, shape: float, n_users: int, *, repetitions: int) -> tuple[float, float]:
+    """Returns the true value of a metric of lists, and the share of 95% intervals that cover it."""
+    metric = build_metrics([name], default_registry())[name]
+    generator = np.random.default_rng(7)
+    truth = metric.compute(ranked_users(2_000_000, shape, generator)).value
+    assert truth is not None
+    covered = 0
+    for number in range(repetitions):
+        ends = interval(metric, ranked_users(n_users, shape, generator), n_resamples=N_RESAMPLES, seed=number)
+        covered += ends is not None and ends[0] <= truth <= ends[1]
+    return truth, covered / repetitions
+
+
 def say(line: str) -> None:
     """Writes a line at once."""
     sys.stdout.write(line + "\n")
@@ -105,7 +129,7 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    """Writes both tables as Markdown."""
+    """Writes the tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=2000)
     repetitions = parser.parse_args().repetitions
@@ -121,6 +145,11 @@ def main() -> None:
     for name in ("auc", "uauc", "ndcg"):
         shares = [users_of_one_run(name, n, repetitions=repetitions) for n in USERS]
         say(f"| {name} | {' | '.join(f'{100 * share:.1f}%' for share in shares)} |")
+    say(f"\n| metric of lists | true value | {' | '.join(f'{n} users' for n in LIST_USERS)} |")
+    say("|---" * (2 + len(LIST_USERS)) + "|")
+    for shape, name in itertools.product(LIST_SHAPES, LIST_METRICS):
+        found = [users_of_ranked_lists(name, shape, n, repetitions=repetitions) for n in LIST_USERS]
+        say(f"| {name} | {found[0][0]:.3f} | {' | '.join(f'{100 * share:.1f}%' for _, share in found)} |")
 
 
 if __name__ == "__main__":

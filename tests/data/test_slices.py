@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from collm.errors import DataError
 
 # user u and item u have u - 1 training rows: 0, 1, 2, 3, 4 rows for ids 1..5
 TRAIN_ROWS = np.array([0, 0, 1, 2, 3, 4])
-ROWS = SimpleNamespace(user=np.array([1, 2, 3, 4, 5, 5]), item=np.array([5, 5, 5, 5, 5, 1]))
+COUNTS = TRAIN_ROWS[[1, 2, 3, 4, 5, 5]], TRAIN_ROWS[[5, 5, 5, 5, 5, 1]]
 
 
 @pytest.mark.parametrize(
@@ -24,7 +22,7 @@ ROWS = SimpleNamespace(user=np.array([1, 2, 3, 4, 5, 5]), item=np.array([5, 5, 5
     ],
 )
 def test_rules(warm: str, cold: str, expected_warm: list[int], expected_cold: list[int]) -> None:
-    masks = slice_masks(ROWS, TRAIN_ROWS, TRAIN_ROWS, warm=warm, cold=cold)
+    masks = slice_masks(*COUNTS, warm=warm, cold=cold)
     assert list(masks) == ["all", "warm", "cold"]
     assert masks["all"].all()
     assert masks["warm"].astype(int).tolist() == expected_warm
@@ -33,4 +31,4 @@ def test_rules(warm: str, cold: str, expected_warm: list[int], expected_cold: li
 
 def test_unknown_rule() -> None:
     with pytest.raises(DataError, match=r"got 'hot', 'rest'; allowed are warm at-least-3"):
-        slice_masks(ROWS, TRAIN_ROWS, TRAIN_ROWS, warm="hot", cold="rest")
+        slice_masks(*COUNTS, warm="hot", cold="rest")

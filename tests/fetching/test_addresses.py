@@ -85,7 +85,7 @@ def test_a_file_of_a_web_server_is_copied_once_and_a_change_is_noticed(
         second = copied(address, context)
         assert second.path.read_bytes() == b"user,item\n1,3\n"
         assert first.path.read_bytes() == b"user,item\n1,2\n"
-        assert "its files changed since the last copy: 1 changed" in caplog.text
+        assert "files changed since they were last copied: 1 changed" in caplog.text
 
 
 def test_a_server_without_versions_is_asked_for_the_bytes_each_time(context: BuildContext) -> None:

@@ -21,6 +21,7 @@ from collm.study.finished_runs import TakenIn, take_in
 from collm.study.records import ClaimedTrial, Outcome
 from collm.study.show import trial_note
 
+RATE = "encoder.fit.learning_rate=0.002"
 TEXT = STUDY.replace("  search:", "  from_runs: [old]\n  search:")
 
 
@@ -68,6 +69,11 @@ def test_runs_that_are_points_become_trials(studies: Studies) -> None:
     assert taken(studies).lines() == []
 
 
+def test_runs_that_also_ranked_become_trials(studies: Studies) -> None:
+    ranked = finished_run(studies, "a", RATE, "evaluate.ranking={metrics: [mrr]}", auc=0.8)
+    assert taken(studies) == TakenIn((ranked,), (), {})
+
+
 def test_they_do_not_use_up_the_trials_and_answer_repeats(studies: Studies) -> None:
     finished_run(studies, "a", "encoder.embedding_size=8", "encoder.fit.learning_rate=0.002")
     known = "  enqueue: [{encoder.embedding_size: 8, encoder.fit.learning_rate: 0.002}]\n  search:"
@@ -94,9 +100,6 @@ def test_a_grid_leaves_out_what_was_taken_in(studies: Studies) -> None:
         queue.finish(found.number, Outcome("complete", values=(0.5,)))
     assert len(points) == 5
     assert {"encoder.embedding_size": 2, "encoder.fit.learning_rate": 0.01} not in points
-
-
-RATE = "encoder.fit.learning_rate=0.002"
 
 
 @pytest.mark.parametrize(

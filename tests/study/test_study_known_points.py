@@ -87,7 +87,7 @@ def test_a_point_that_no_trial_is_left_for_is_said(studies: Studies) -> None:
     assert work_off(queue) == []
     assert queue.untried_note() == (
         "1 of 2 points of study.enqueue are not tried, since all 6 trials are begun: study.enqueue[1]; "
-        "to try them, set study.trials to 7"
+        "to try them, raise study.trials by 1"
     )
     raised = studies.queue(with_points(known).replace("trials: 6", "trials: 7"))
     assert raised.untried_note() == ""

@@ -17,8 +17,8 @@ from study_fakes import STUDY, Studies
 
 from collm.errors import RunError
 from collm.study import records
-from collm.study.run import StudyOptions, StudyRunner, _interrupts, log_file
 from collm.study.trial_queue import TrialQueue
+from collm.study.trial_runner import StudyOptions, StudyRunner, interrupts, log_file
 
 
 def runner(
@@ -170,7 +170,7 @@ def test_ctrl_c_that_python_drops_is_remembered() -> None:
     watched = Watched()
     reference = weakref.ref(watched, lambda _: signal.raise_signal(signal.SIGINT))
     before = signal.getsignal(signal.SIGINT)
-    with _interrupts() as seen:
+    with interrupts() as seen:
         assert not seen.is_set()
         del watched
         assert seen.is_set()

@@ -10,7 +10,7 @@ import trial_works
 from study_fakes import STUDY, Studies
 
 from collm.study import records
-from collm.study.run import StudyOptions, StudyRunner, log_file
+from collm.study.trial_runner import StudyOptions, StudyRunner, log_file
 
 
 def run(studies: Studies, work: str, *, minutes: float, workers: int = 1, trials: int = 2) -> StudyRunner:
