@@ -213,8 +213,8 @@ def _task_notes(task: RankingTask, data: PreparedData) -> Iterator[str]:
     )
     if n_users <= FEW_USERS:
         yield (
-            f"Ranking, {task.split}: few users ({n_users}); the 95% interval of MRR covers the true value in 81% to 89% of "
-            "cases at 30 users, in 90% to 95% at 100 (docs/ranking.md)."
+            f"Ranking, {task.split}: few users ({n_users}); the 95% interval of MRR covers the true value in 81% to "
+            "89% of cases at 30 users, in 90% to 95% at 100 (docs/ranking.md)."
         )
     if task.candidates is not None and task.protocol != "file":
         yield (
