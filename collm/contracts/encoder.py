@@ -276,7 +276,7 @@ class Encoder(Protocol):
     def factors(self, batch: EncoderBatch) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Returns vectors [batch, d] and [n_items + 1, d] whose dot products are the scores, up to a number per user.
 
-        None where the score is no such product. Optional: it lets `evaluate.ranking` rank a catalogue in blocks of
+        None where the score is not such a product. Optional: it lets `evaluate.ranking` rank a catalogue in blocks of
         matrix products. Items of the batch are 0.
         """
         ...
