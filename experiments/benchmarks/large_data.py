@@ -145,7 +145,8 @@ def measure(folder: Path, n_rows: int, ids: str) -> dict[str, Any]:
         shares = {}
         for split in ("train", "valid", "test"):
             rows = data.rows(split)
-            masks = slice_masks(rows, data.user_train_rows, data.item_train_rows, warm="at-least-3", cold="rest")
+            counts = data.user_train_rows[rows.user], data.item_train_rows[rows.item]
+            masks = slice_masks(*counts, warm="at-least-3", cold="rest")
             shares[split] = {name: int(mask.sum()) for name, mask in masks.items()}
     with meter.step("histories of the test split"):
         data.history(rows, 10)

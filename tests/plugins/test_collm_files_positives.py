@@ -94,7 +94,9 @@ def test_drawn_rows_are_no_training_rows_of_users_and_items(log: Path, tmp_path:
     train = table.filter((table["split"] == "train") & ~table["sampled"])
     counts = Counter(train["item"].to_list())
     assert data.item_train_rows.tolist() == [counts[item] for item in range(data.n_items + 1)]
-    masks = slice_masks(data.rows("test"), data.user_train_rows, data.item_train_rows, warm="at-least-3", cold="rest")
+    tested = data.rows("test")
+    trained = data.user_train_rows[tested.user], data.item_train_rows[tested.item]
+    masks = slice_masks(*trained, warm="at-least-3", cold="rest")
     drawn = Counter(table.filter(table["split"] == "train")["item"].to_list())
     assert drawn != counts
     assert masks["warm"].tolist() == [

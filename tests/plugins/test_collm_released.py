@@ -86,7 +86,8 @@ def test_histories_under_all_are_the_published_ones(archive: Path, data: Prepare
 def test_slices_have_the_known_sizes(data: PreparedData, warm: str, n_warm: int) -> None:
     """Fact 28; the files' own `not_cold` column is 0 exactly where user or item is unseen in training."""
     rows = data.rows("test")
-    masks = slice_masks(rows, data.user_train_rows, data.item_train_rows, warm=warm, cold="unseen")
+    counts = data.user_train_rows[rows.user], data.item_train_rows[rows.item]
+    masks = slice_masks(*counts, warm=warm, cold="unseen")
     assert (int(masks["warm"].sum()), int(masks["cold"].sum())) == (n_warm, 3_178)
 
 
