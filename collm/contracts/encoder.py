@@ -63,6 +63,11 @@ class EncoderBatch:
             component `needs` history. Length 0 is possible.
         earlier: float32 [batch, 4] of labels strictly earlier in time: positives and rows of the user, positives and
             rows of the item; None unless the encoder `reads_earlier_labels`.
+        recent: float32 [batch, 2, n_half_lives, 2] of the same labels of user and item, for each of the encoder's
+            `half_lives`: positives and rows, each with weight 0.5 ** (later rows of the same id / half-life); None
+            unless the encoder has half-lives.
+        days_since: float32 [batch, 2] whole days since the last earlier label of user and item, -1 where there is
+            none; None unless the encoder has half-lives.
         timestamp: int64 [batch] seconds since 1970 UTC of the rows; None unless the encoder `reads_time`. A pair
             asked without a time has the second after the last interaction; an item of the history, encoded alone, 0.
     """
@@ -73,6 +78,8 @@ class EncoderBatch:
     history: torch.Tensor | None = None
     earlier: torch.Tensor | None = None
     timestamp: torch.Tensor | None = None
+    recent: torch.Tensor | None = None
+    days_since: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -200,6 +207,8 @@ class FitPhase:
         select: Which weights are kept, and when it stops: by the `auc` of the encoder's scores on the validation rows,
             or by the model's `loss` on them, in batches of `fit.batch_size`.
         facts: What results must say of the phase beside its course.
+        part: Share of the training rows, in order of time, that it trains on: from the first number to the second.
+            Rows of one second are never divided.
     """
 
     name: str
@@ -207,6 +216,7 @@ class FitPhase:
     fit: FitConfig
     select: Literal["auc", "loss"] = "auc"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    part: tuple[float, float] = (0.0, 1.0)
 
 
 class Encoder(Protocol):
@@ -224,6 +234,7 @@ class Encoder(Protocol):
         context_dim: d_c, None without context vectors.
         history_items: How many history items it wants per row; 0 = none.
         reads_earlier_labels: Whether its batches carry the counts of earlier labels.
+        half_lives: Half-lives, in rows of the same user or item, of the recent labels that its batches carry beside.
         reads_time: Whether its batches carry the rows' times.
         tokens_per_slot: Vectors (of `vectors`) or token embeddings (of `llm-tokens`) that `encode` gives for the user
             slot and for the item slot; 0 = the encoder gives nothing for it.
@@ -238,6 +249,7 @@ class Encoder(Protocol):
     context_dim: int | None
     history_items: int
     reads_earlier_labels: bool
+    half_lives: tuple[float, ...]
     reads_time: bool
     tokens_per_slot: tuple[int, int]
     context_tokens: int

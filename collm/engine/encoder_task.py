@@ -31,6 +31,7 @@ class EncoderBatcher:
         history_items: int,
         device: torch.device,
         earlier_labels: bool = False,
+        half_lives: tuple[float, ...] = (),
         time: bool = False,
     ) -> None:
         """Takes the data, how many history items the encoder wants per row (0 = none), and the device.
@@ -40,12 +41,14 @@ class EncoderBatcher:
             history_items: History items per row; 0 = none.
             device: Where batches go.
             earlier_labels: Whether batches carry the counts of earlier labels.
+            half_lives: Half-lives of the recent labels that batches carry beside them.
             time: Whether batches carry the rows' times.
         """
         self._data, self._history_items, self._device = data, history_items, device
         self._time = time
         self._after_all: int | None = None
-        self._earlier = EarlierLabels(data) if earlier_labels else None
+        self._half_lives = half_lives
+        self._earlier = EarlierLabels(data, half_lives=half_lives) if earlier_labels or half_lives else None
 
     @classmethod
     def of(cls, encoder: EncoderModule | EncoderTraits, data: PreparedData, device: torch.device) -> EncoderBatcher:
@@ -55,6 +58,7 @@ class EncoderBatcher:
             history_items=encoder.history_items,
             device=device,
             earlier_labels=encoder.reads_earlier_labels,
+            half_lives=encoder.half_lives,
             time=encoder.reads_time,
         )
 
@@ -74,9 +78,13 @@ class EncoderBatcher:
         history = None
         if self._history_items:
             history = self._tensor(self._data.history(rows, self._history_items), np.int64)
-        earlier = None
+        earlier = recent = days_since = None
         if self._earlier is not None:
-            earlier = self._tensor(self._earlier.counts(rows.user, rows.item, rows.timestamp), np.float32)
+            asked = rows.user, rows.item, self._times(rows)
+            earlier = self._tensor(self._earlier.counts(*asked), np.float32)
+            if self._half_lives:
+                recent = self._tensor(self._earlier.recent(*asked), np.float32)
+                days_since = self._tensor(self._earlier.days_since(*asked), np.float32)
         return EncoderBatch(
             user=self._tensor(rows.user, np.int64),
             # Items that were added for their titles alone are padding to an encoder.
@@ -84,6 +92,8 @@ class EncoderBatcher:
             label=self._tensor(rows.label, np.float32),
             history=history,
             earlier=earlier,
+            recent=recent,
+            days_since=days_since,
             timestamp=self._tensor(self._times(rows), np.int64) if self._time else None,
         )
 

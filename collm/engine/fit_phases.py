@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 
 from collm.contracts.encoder import FitPhase
-from collm.data.prepared import PreparedData
+from collm.data.prepared import PreparedData, Rows
+from collm.data.split import part_in_time
 from collm.engine.device import derive_seed
 from collm.engine.encoder_task import EncoderBatcher, EncoderTask
 from collm.engine.train import LoopSettings, Observer, train
-from collm.errors import PluginError
+from collm.errors import DataError, PluginError
 from collm.model.encoder import EncoderModule
 
 CHECKPOINT = "checkpoint-{}.safetensors"
@@ -102,7 +104,7 @@ def fit_in_phases(
             phase,
             title=shown,
             batcher=batcher,
-            train=data.rows("train"),
+            train=training_part(data, phase.part, title=shown),
             valid=data.rows("valid"),
             seed=seed,
         )
@@ -111,6 +113,29 @@ def fit_in_phases(
         draws = derive_seed(seed, "draws", shown)
         courses.append(_run(task, phase, seed=draws, checkpoint_in=folder, accelerator=accelerator, observer=watch))
     return courses
+
+
+def training_part(data: PreparedData, part: tuple[float, float], *, title: str) -> Rows:
+    """Returns the training rows of a share of time.
+
+    Raises:
+        PluginError: If the share is empty.
+        DataError: If the dataset has no times, or no row lies in the share.
+    """
+    rows = data.rows("train")
+    if part == (0.0, 1.0):
+        return rows
+    if not 0 <= part[0] < part[1] <= 1:
+        raise PluginError(f"{title}: part is {part}; asked are two rising numbers of 0 to 1")
+    if not data.has_times:
+        raise DataError(f"{title}: trains on a part of the training rows in time, but the dataset has no times")
+    inside = part_in_time(rows.timestamp, part)
+    if not inside.any():
+        raise DataError(
+            f"{title}: none of the {len(rows)} training rows lies in the part {part[0]:g} to {part[1]:g} of their time "
+            "without dividing a second; take more rows"
+        )
+    return rows.take(np.flatnonzero(inside))
 
 
 def _run(

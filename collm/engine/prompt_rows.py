@@ -65,6 +65,7 @@ class PromptSource:
         with_vectors = {name: traits for name, traits in encoders.items() if traits.words is None}
         self._batchers = {name: EncoderBatcher.of(traits, data, device) for name, traits in with_vectors.items()}
         self._user_depends_on_item = any(traits.user_depends_on_item for traits in with_vectors.values())
+        self._user_moves = any(traits.reads_earlier_labels or traits.reads_time for traits in with_vectors.values())
         fills = slot_fills(template, encoders, data)
         tokenizer = backbone.tokenizer()
 
@@ -113,12 +114,14 @@ class PromptSource:
         n_shortened = 0
         if self._prompt_encoder.shows_history(self._variant):
             n_shortened = int((prompts.n_history_used < (histories != 0).sum(axis=1)).sum())
+        moment = [rows.timestamp] if self._user_moves else []
         return PromptRows(
             rows,
             prompts,
-            prefix_group=group_rows(np.column_stack([rows.user, histories])),
+            prefix_group=group_rows(np.column_stack([rows.user, histories, *moment])),
             batchers=self._batchers,
             user_depends_on_item=self._user_depends_on_item,
+            user_moves=self._user_moves,
             device=self._device,
             n_shortened=n_shortened,
         )
@@ -139,13 +142,18 @@ class PromptRows:
         prefix_group: Array,
         batchers: Mapping[str, EncoderBatcher],
         user_depends_on_item: bool,
+        user_moves: bool = False,
         device: torch.device,
         n_shortened: int = 0,
     ) -> None:
-        """Takes rows, their prompts, and int64 [n] groups of rows that share user and history."""
+        """Takes rows, their prompts, and int64 [n] groups of rows that share user, history and user vector.
+
+        Where the user vector moves with time, what stands before its slot is shared by all rows of a history in a
+        batch, and the slot by those of one moment: groups are then of one moment.
+        """
         self.rows, self.prompts, self.prefix_group = rows, prompts, prefix_group
         self._batchers, self._device = batchers, device
-        self._user_depends_on_item = user_depends_on_item
+        self._user_depends_on_item, self._user_moves = user_depends_on_item, user_moves
         self.n_shortened = n_shortened
         self._lengths = np.diff(prompts.offsets)
         # Where the user vector depends on the target item, sharing stops before the user slot.
@@ -167,7 +175,7 @@ class PromptRows:
         share: Share = "through-user"
         if self._user_depends_on_item:
             share = "before-user"
-        elif constant_history and self._batchers:
+        elif (constant_history or self._user_moves) and self._batchers:
             share = "both"
         return build_batch(self.prompts, positions, encoders=encoders, label=label, share=share, device=self._device)
 

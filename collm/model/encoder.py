@@ -28,7 +28,7 @@ from collm.errors import CollmError, PluginError, out_of_memory
 
 SLOT_KINDS = ("user", "item", "history", "context")
 # Members that the contract did not have from the beginning.
-YOUNGER_MEMBERS = ("context_dim", "context_tokens", "reads_time", "factors", "score_all")
+YOUNGER_MEMBERS = ("context_dim", "context_tokens", "reads_time", "factors", "score_all", "half_lives")
 
 
 class EncoderModule(nn.Module):
@@ -46,6 +46,7 @@ class EncoderModule(nn.Module):
     context_dim: int | None = None
     history_items: int = 0
     reads_earlier_labels: bool = False
+    half_lives: tuple[float, ...] = ()
     reads_time: bool = False
     tokens_per_slot: tuple[int, int] = (1, 1)
     context_tokens: int = 1
@@ -245,6 +246,7 @@ class EncoderTraits:
     reads_time: bool
     tokens: Mapping[str, int]
     words: Callable[[Side, Sequence[int]], Sequence[str]] | None = None
+    half_lives: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, encoder: EncoderModule, *, mapping_tokens: int = 1) -> EncoderTraits:
@@ -262,6 +264,7 @@ class EncoderTraits:
             encoder.reads_time,
             tokens={kind: factor * counts["item" if kind == "history" else kind] for kind in SLOT_KINDS},
             words=encoder.slot_words if "words" in encoder.gives else None,
+            half_lives=encoder.half_lives,
         )
 
 

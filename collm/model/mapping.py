@@ -252,11 +252,13 @@ def side_of(pair: EncodedPair, side: str) -> torch.Tensor:
 
 def items_alone(ids: torch.Tensor, encoder: EncoderModule) -> EncoderBatch:
     """Returns items without user, history and earlier labels as an encoder's input; int64 ids [n]."""
-    n = len(ids)
+    n, n_half_lives = len(ids), len(encoder.half_lives)
     return EncoderBatch(
         user=torch.zeros_like(ids),
         item=ids,
         history=ids.new_zeros((n, encoder.history_items)) if encoder.history_items else None,
         earlier=ids.new_zeros((n, 4), dtype=torch.float32) if encoder.reads_earlier_labels else None,
+        recent=ids.new_zeros((n, 2, n_half_lives, 2), dtype=torch.float32) if n_half_lives else None,
+        days_since=ids.new_full((n, 2), -1, dtype=torch.float32) if n_half_lives else None,
         timestamp=torch.zeros_like(ids) if encoder.reads_time else None,
     )

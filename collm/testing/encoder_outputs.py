@@ -87,6 +87,8 @@ class OutputChecks(EncoderSubject):
                 user=torch.tensor([user]),
                 item=torch.tensor([item]),
                 earlier=torch.zeros(1, 4) if encoder.reads_earlier_labels else None,
+                recent=torch.zeros(1, 2, len(encoder.half_lives), 2) if encoder.half_lives else None,
+                days_since=-torch.ones(1, 2) if encoder.half_lives else None,
                 timestamp=torch.zeros(1, dtype=torch.int64) if encoder.reads_time else None,
             )
             for length in (encoder.history_items, 0) if encoder.history_items else (None,):
@@ -172,9 +174,9 @@ class OutputChecks(EncoderSubject):
         expect(bool(changed) or not declared, "declares needs={'earlier-labels'}, but no output changes with them")
 
     def test_the_past_of_a_row_is_its_history_alone(self) -> None:
-        """No look-ahead: with the same weights, other training rows change no result of an encoder with a history."""
+        """No look-ahead: with the same weights, other training rows change no result of an encoder of the past."""
         needs = self.component.needs
-        if "history" not in needs or "graph" in needs:
+        if not needs & {"history", "earlier-labels"} or "graph" in needs:
             return
         fitted = self.fitted()
         elsewhere = self.build_on(_other_rows(self.make_data()))
@@ -185,7 +187,8 @@ class OutputChecks(EncoderSubject):
             expect(
                 same(one(batch), two(batch)),
                 f"{name}: changes with the training rows while weights and history stay the same; it looks rows up "
-                "that may be later than the one it scores (look-ahead): take the past from batch.history",
+                "that may be later than the one it scores (look-ahead): take the past from batch.history or "
+                "batch.earlier",
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -74,7 +74,7 @@ class EncoderSubject(ComponentContract):
 
     def batch(self, encoder: EncoderModule) -> EncoderBatch:
         """Returns all training rows as a batch, with history and earlier labels where the encoder wants them."""
-        batch = encoder_batch(self.make_data(), history_items=encoder.history_items)
+        batch = encoder_batch(self.make_data(), history_items=encoder.history_items, half_lives=encoder.half_lives)
         if not encoder.reads_earlier_labels:
             batch = replace(batch, earlier=None)
         return batch if encoder.reads_time else replace(batch, timestamp=None)
@@ -161,14 +161,9 @@ def check_pair(encoder: EncoderModule, pair: EncodedPair, n_rows: int) -> None:
 
 def take(batch: EncoderBatch, rows: torch.Tensor) -> EncoderBatch:
     """Returns some rows of a batch; `rows` int64 [n]."""
-    return EncoderBatch(
-        user=batch.user[rows],
-        item=batch.item[rows],
-        label=None if batch.label is None else batch.label[rows],
-        history=None if batch.history is None else batch.history[rows],
-        earlier=None if batch.earlier is None else batch.earlier[rows],
-        timestamp=None if batch.timestamp is None else batch.timestamp[rows],
-    )
+    columns = {each.name: getattr(batch, each.name) for each in fields(batch)}
+    found: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns.items()}
+    return EncoderBatch(**found)
 
 
 def same(one: torch.Tensor, two: torch.Tensor) -> bool:

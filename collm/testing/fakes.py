@@ -149,13 +149,16 @@ def encoder_data_of(data: PreparedData, *, history_items: int, n_rows: int = OWN
     return replace(whole, train=TrainRows(**rows))
 
 
-def encoder_batch(data: EncoderData, *, history_items: int = 0, rows: Sequence[int] | None = None) -> EncoderBatch:
+def encoder_batch(
+    data: EncoderData, *, history_items: int = 0, rows: Sequence[int] | None = None, half_lives: Sequence[float] = ()
+) -> EncoderBatch:
     """Makes a labelled batch of training rows with their past-only histories.
 
     Args:
         data: Source of rows.
         history_items: Columns of `history`, the last earlier positives of the user; 0 = no history (None).
         rows: Positions among the training rows; None = all, in source order.
+        half_lives: Half-lives of recent labels; none = the batch carries none.
 
     Returns:
         The batch on the processor.
@@ -177,7 +180,35 @@ def encoder_batch(data: EncoderData, *, history_items: int = 0, rows: Sequence[i
         history=history,
         earlier=torch.from_numpy(np.stack([_earlier(train, row) for row in take])) if len(take) else torch.zeros(0, 4),
         timestamp=torch.from_numpy(train.timestamp[take]),
+        recent=_stacked([_recent(train, row, half_lives) for row in take], (2, len(half_lives), 2)),
+        days_since=_stacked([_days_since(train, row) for row in take], (2,)) if half_lives else None,
     )
+
+
+def _stacked(rows: Sequence[np.ndarray[Any, Any]], shape: tuple[int, ...]) -> torch.Tensor | None:
+    """Stacks float32 arrays of a shape; None where it has no entry."""
+    if 0 in shape:
+        return None
+    return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, *shape)
+
+
+def _recent(train: TrainRows, row: int, half_lives: Sequence[float]) -> np.ndarray[Any, Any]:
+    """Positives and rows before a row, weighted by their age in rows: float32 [2, n_half_lives, 2]; without ties."""
+    found = np.zeros((2, len(half_lives), 2), dtype=np.float32)
+    for side, ids in enumerate((train.user, train.item)):
+        seen = np.flatnonzero((train.timestamp < train.timestamp[row]) & (ids == ids[row]))
+        newest = seen[np.argsort(-train.timestamp[seen], kind="stable")]
+        for number, half_life in enumerate(half_lives):
+            weight = 0.5 ** (np.arange(len(newest)) / half_life)
+            found[side, number] = (weight * train.label[newest]).sum(), weight.sum()
+    return found
+
+
+def _days_since(train: TrainRows, row: int) -> np.ndarray[Any, Any]:
+    """Whole days since the last label of the row's user and item, -1 where there is none: float32 [2]."""
+    now, before = train.timestamp[row], train.timestamp < train.timestamp[row]
+    times = [train.timestamp[before & (ids == ids[row])] for ids in (train.user, train.item)]
+    return np.array([(now - each.max()) // 86_400 if len(each) else -1 for each in times], dtype=np.float32)
 
 
 def _earlier(train: TrainRows, row: int) -> np.ndarray[Any, Any]:

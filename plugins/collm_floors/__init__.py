@@ -12,6 +12,7 @@ from collm_floors.config import (
     ItemUserMeanConfig,
     OnlineUserItemConfig,
     PopularityConfig,
+    RecentLogisticConfig,
     RecentPopularityConfig,
 )
 
@@ -51,9 +52,19 @@ def register_encoders() -> Sequence[Component]:
         Component(
             kind="encoder",
             name="online-user-item",
-            factory="collm_floors.encoders:build_online_user_item",
+            factory="collm_floors.online:build_online_user_item",
             config=OnlineUserItemConfig,
             summary="Floor of what sees the past: log-odds of user and item from all strictly earlier labels.",
+            needs=frozenset({"earlier-labels"}),
+            gives=scores,
+            floor=True,
+        ),
+        Component(
+            kind="encoder",
+            name="recent-logistic",
+            factory="collm_floors.online:build_recent_logistic",
+            config=RecentLogisticConfig,
+            summary="Floor of what sees the past: the same, and log-odds of the user's latest labels.",
             needs=frozenset({"earlier-labels"}),
             gives=scores,
             floor=True,

@@ -36,6 +36,17 @@ class OnlineUserItemConfig(EncoderConfig):
     item_smoothing: float = Field(default=5.0, gt=0, description="Rows of the global mean added to each item's rows.")
 
 
+class RecentLogisticConfig(OnlineUserItemConfig):
+    """Settings of `recent-logistic`."""
+
+    half_life: float = Field(
+        default=6.58, gt=0, description="Rows of the user after which a label counts half; 6.58 = 0.9 for each row."
+    )
+    recent_smoothing: float = Field(
+        default=1.0, gt=0, description="Rows of the global mean added to the user's latest rows."
+    )
+
+
 class PopularityConfig(EncoderConfig):
     """Settings of `popularity`: none."""
 

@@ -19,13 +19,11 @@ from collm_floors.config import (
     BiasLogisticConfig,
     ItemMeanConfig,
     ItemUserMeanConfig,
-    OnlineUserItemConfig,
     PopularityConfig,
     RecentPopularityConfig,
 )
 
 Floats = NDArray[np.float64]
-WEAK_PENALTY = 100.0  # scikit-learn's C; two weights from thousands of rows need no more
 
 
 class LogOddsTable(EncoderModule):
@@ -149,65 +147,6 @@ class Popularity(LogOddsTable):
         return EncoderFacts(score_notes=("popularity orders items; its scores are no probabilities",))
 
 
-class OnlineUserItem(EncoderModule):
-    """Log-odds of user and item from all strictly earlier labels, weighted by a logistic regression.
-
-    logit = b + w_u (L(user) - L(g)) + w_i (L(item) - L(g)), L of (positives + m g) / (rows + m) with the counts before
-    the row, g = share of positives in training. The weights are fitted on training rows, whose counts are as much of
-    the past as those of any other row.
-    """
-
-    fit_mode: FitMode = "direct"
-    reads_earlier_labels = True
-    share: torch.Tensor
-    weights: torch.Tensor
-
-    def __init__(self, *, user_smoothing: float, item_smoothing: float) -> None:
-        super().__init__()
-        self._smoothing = (user_smoothing, item_smoothing)
-        self.register_buffer("share", torch.tensor(0.5))
-        self.register_buffer("weights", torch.tensor([0.0, 1.0, 1.0]))  # intercept, user, item
-
-    def score(self, batch: EncoderBatch) -> torch.Tensor:
-        """Returns logits, float32 [batch].
-
-        Raises:
-            DataError: If the batch lacks the counts of earlier labels.
-        """
-        return self.weights[0] + self._features(batch) @ self.weights[1:]
-
-    def fit_direct(self, data: EncoderData, batches: Iterator[EncoderBatch]) -> None:
-        """Sets the global share and fits the two weights; with one class in training they stay 1.
-
-        Raises:
-            DataError: If there are no training rows.
-        """
-        label = data.train.label
-        if len(label) == 0:
-            raise DataError("floor: there are no training rows; check dataset.limit.train and the split")
-        share = global_share(label)
-        self.share.fill_(share)
-        self.weights.copy_(torch.tensor([log_odds(share), 1.0, 1.0]))
-        if label.min() == label.max():
-            return
-        found = [(self._features(batch).numpy(), batch.label) for batch in batches]
-        features = np.concatenate([part for part, _ in found])
-        labels = np.concatenate([part.numpy() for _, part in found if part is not None])
-        model = LogisticRegression(C=WEAK_PENALTY).fit(features, labels)
-        self.weights.copy_(torch.tensor([model.intercept_[0], *model.coef_[0]]))
-
-    def _features(self, batch: EncoderBatch) -> torch.Tensor:
-        """Smoothed log-odds of user and item over those of the global share, float32 [batch, 2]."""
-        if batch.earlier is None:
-            raise DataError("online-user-item: the batch has no counts of earlier labels (EncoderBatch.earlier)")
-        sides = []
-        for side, smoothing in enumerate(self._smoothing):
-            positives, rows = batch.earlier[:, 2 * side], batch.earlier[:, 2 * side + 1]
-            rate = (positives + smoothing * self.share) / (rows + smoothing)
-            sides.append(torch.logit(rate) - torch.logit(self.share))
-        return torch.stack(sides, dim=1)
-
-
 def global_share(label: NDArray[Any]) -> float:
     """Share of positives, kept half a row away from 0 and 1 so that its log-odds are finite.
 
@@ -270,9 +209,3 @@ def build_popularity(
     """Builds `popularity` and `recent-popularity`."""
     del context
     return Popularity(data.n_users, data.n_items, half_life=getattr(config, "half_life", None))
-
-
-def build_online_user_item(config: OnlineUserItemConfig, *, data: EncoderData, context: BuildContext) -> OnlineUserItem:
-    """Builds `online-user-item`."""
-    del data, context
-    return OnlineUserItem(user_smoothing=config.user_smoothing, item_smoothing=config.item_smoothing)

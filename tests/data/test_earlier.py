@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,15 @@ class Table:
         return self._frame
 
 
+def columns(queries) -> list[np.ndarray]:
+    return [np.array(column, dtype=np.int64) for column in zip(*queries, strict=True)]
+
+
+def sides(user, item) -> list[tuple[int, np.ndarray]]:
+    """Place of the id in a row, and the ids asked for."""
+    return [(0, user), (1, item)]
+
+
 def by_hand(rows, user: int, item: int, time: int) -> list[int]:
     counts = []
     for place, wanted in ((0, user), (1, item)):
@@ -47,10 +57,98 @@ def by_hand(rows, user: int, item: int, time: int) -> list[int]:
 @given(rows=ROWS, asked=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(-1, 7)), max_size=8))
 def test_counts_are_those_of_a_naive_loop(rows, asked) -> None:
     queries = [*asked, *((row[0], row[1], row[3]) for row in rows)]
-    user, item, time = (np.array(column, dtype=np.int64) for column in zip(*queries, strict=True))
-    found = EarlierLabels(Table(rows)).counts(user, item, time)
+    found = EarlierLabels(Table(rows)).counts(*columns(queries))
     assert found.dtype == np.float32
     assert found.tolist() == [by_hand(rows, *query) for query in queries]
+
+
+def weighted_by_hand(rows, place: int, wanted: int, time: int, half_life: float) -> list[float]:
+    """Positives and rows before `time`; the rows of one second share the mean of the weights of their places."""
+    seen = sorted((row for row in rows if row[place] == wanted and row[3] < time), key=lambda row: -row[3])
+    weights = [0.5 ** (age / half_life) for age in range(len(seen))]
+    found = [0.0, 0.0]
+    for second in {row[3] for row in seen}:
+        ages = [age for age, row in enumerate(seen) if row[3] == second]
+        mean = sum(weights[age] for age in ages) / len(ages)
+        found = [found[0] + mean * sum(seen[age][2] for age in ages), found[1] + mean * len(ages)]
+    return found
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows=ROWS, half_lives=st.lists(st.sampled_from([0.3, 1.0, 6.58, 400.0]), min_size=1, max_size=2))
+def test_recent_labels_are_those_of_a_naive_loop(rows, half_lives) -> None:
+    user, item, time = columns([*((row[0], row[1], row[3]) for row in rows), (1, 1, 9), (4, 4, 9), (1, 2, -1)])
+    earlier = EarlierLabels(Table(rows), half_lives=half_lives)
+    found = earlier.recent(user, item, time)
+    assert found.dtype == np.float32
+    assert found.shape == (len(user), 2, len(half_lives), 2)
+    expected = [
+        [
+            [weighted_by_hand(rows, place, ids[n], time[n], each) for each in half_lives]
+            for place, ids in sides(user, item)
+        ]
+        for n in range(len(user))
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS)
+def test_days_are_those_since_the_last_label(rows) -> None:
+    rows = [(*row[:3], row[3] * 40_000) for row in rows]
+    user, item, time = columns([(row[0], row[1], row[3]) for row in rows])
+    found = EarlierLabels(Table(rows), half_lives=[1]).days_since(user, item, time)
+    for n in range(len(user)):
+        for side, (place, ids) in enumerate(sides(user, item)):
+            before = [row[3] for row in rows if row[place] == ids[n] and row[3] < time[n]]
+            assert found[n, side] == ((time[n] - max(before)) // 86_400 if before else -1)
+
+
+def everything(rows, asked) -> np.ndarray:
+    """All numbers of rows asked for, side by side."""
+    earlier = EarlierLabels(Table(rows), half_lives=[2.0, 30.0])
+    found = earlier.counts(*asked), earlier.recent(*asked), earlier.days_since(*asked)
+    return np.concatenate([part.reshape(len(asked[0]), -1) for part in found], axis=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS, order=st.randoms(use_true_random=False))
+def test_the_order_within_a_second_changes_nothing(rows, order) -> None:
+    shuffled = list(rows)
+    order.shuffle(shuffled)  # times stay with their rows, so this shuffles each second among itself
+    asked = columns([(row[0], row[1], row[3]) for row in rows])
+    np.testing.assert_array_equal(everything(rows, asked), everything(shuffled, asked))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS, moment=st.integers(0, 5), labels=st.lists(st.integers(0, 1), min_size=25, max_size=25))
+def test_the_future_changes_nothing(rows, moment, labels) -> None:
+    """Rows at or after a moment may be deleted, or get other labels, users and items: earlier numbers stay."""
+    asked = columns([(row[0], row[1], row[3]) for row in rows if row[3] <= moment] or [(1, 1, moment)])
+    past = [row for row in rows if row[3] < moment]
+    future = [row for row in rows if row[3] >= moment]
+    permuted = [
+        (other[0], other[1], label, row[3]) for row, other, label in zip(future, reversed(future), labels, strict=False)
+    ]
+    expected = everything(rows, asked)
+    np.testing.assert_array_equal(everything([*past, *permuted], asked), expected)
+    if past:
+        np.testing.assert_array_equal(everything(past, asked), expected)
+
+
+def test_many_rows_of_one_id_keep_their_precision() -> None:
+    rows = [(1, 1, 1, second) for second in range(5_000)] + [(2, 2, 0, second) for second in range(3)]
+    found = EarlierLabels(Table(rows), half_lives=[500.0]).recent(*columns([(2, 2, 9_000), (1, 1, 9_000)]))
+    assert found[0, 0, 0].tolist() == pytest.approx([0.0, sum(0.5 ** (age / 500) for age in range(3))])
+    assert found[1, 0, 0].tolist() == pytest.approx([sum(0.5 ** (age / 500) for age in range(5_000))] * 2)
+
+
+def test_nothing_is_known_before_the_first_training_row() -> None:
+    one = np.array([1])
+    earlier = EarlierLabels(Table([(1, 1, 1, 0)], "as-of-split"), half_lives=[2.0])  # no training row at all
+    assert not earlier.counts(one, one, np.array([9])).any()
+    assert not earlier.recent(one, one, np.array([9])).any()
+    assert earlier.days_since(one, one, np.array([9])).tolist() == [[-1, -1]]
 
 
 def test_training_rows_alone_count_as_of_split() -> None:

@@ -59,7 +59,12 @@ def logits(name: str, data: EncoderData, user, item, **settings) -> np.ndarray:
     config = component.config.model_validate({"name": name, **settings})
     floor = component.load_factory()(config, data=data, context=CONTEXT)
     floor.fit_direct(data, iter([]))
-    batch = EncoderBatch(user=torch.tensor(user), item=torch.tensor(item), earlier=torch.zeros(len(user), 4))
+    batch = EncoderBatch(
+        user=torch.tensor(user),
+        item=torch.tensor(item),
+        earlier=torch.zeros(len(user), 4),
+        recent=torch.zeros(len(user), 2, 1, 2),
+    )
     return floor.score(batch).double().numpy()
 
 
@@ -68,7 +73,7 @@ def log_odds(probability):
 
 
 def test_all_are_floors_with_scores_only():
-    of_rows = {"item-mean", "item-user-mean", "bias-logistic", "online-user-item"}
+    of_rows = {"item-mean", "item-user-mean", "bias-logistic", "online-user-item", "recent-logistic"}
     assert set(COMPONENTS) == {*of_rows, "popularity", "recent-popularity"}
     assert {name for name, component in COMPONENTS.items() if component.floor} == of_rows
     assert all(component.floor != component.ranking_floor for component in COMPONENTS.values())
@@ -190,3 +195,26 @@ def test_online_needs_the_counts():
     ids = torch.tensor([1])
     with pytest.raises(DataError, match="no counts of earlier labels"):
         online([encoder_batch(data)], data).score(EncoderBatch(user=ids, item=ids))
+
+
+def test_recent_logistic_weighs_three_numbers_as_scikit_learn_does():
+    from sklearn.linear_model import LogisticRegression
+
+    data = encoder_data()
+    component = COMPONENTS["recent-logistic"]
+    floor = component.load_factory()(component.config(name="recent-logistic"), data=data, context=CONTEXT)
+    assert floor.half_lives == (6.58,)
+    assert pytest.approx(0.9, abs=1e-4) == 0.5 ** (1 / 6.58)
+    batch = encoder_batch(data, half_lives=floor.half_lives)
+    floor.fit_direct(data, iter([batch]))
+    earlier, recent = batch.earlier.double().numpy(), batch.recent.double().numpy()
+    share = data.train.label.mean()
+    pairs = [(earlier[:, 0], earlier[:, 1], 3.0), (earlier[:, 2], earlier[:, 3], 5.0), (*recent[:, 0, 0].T, 1.0)]
+    features = np.stack(
+        [log_odds((positives + m * share) / (rows + m)) - log_odds(share) for positives, rows, m in pairs], axis=1
+    )
+    model = LogisticRegression(C=100.0).fit(features, data.train.label)
+    np.testing.assert_allclose(floor.weights.numpy(), [model.intercept_[0], *model.coef_[0]], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(floor.score(batch).numpy(), model.decision_function(features), atol=1e-4)
+    with pytest.raises(DataError, match="recent-logistic: the batch has no recent labels"):
+        floor.score(encoder_batch(data))

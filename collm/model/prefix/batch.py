@@ -171,7 +171,10 @@ def _user_keys(encoders: Mapping[str, EncoderBatch], items: Array) -> list[bytes
         if batch.history is not None:
             parts.append(batch.history.cpu())
         if batch.earlier is not None:
-            parts.append(batch.earlier[:, :2].long().cpu())  # the item's counts are no part of a user vector
+            # The item's counts are no part of a user vector; the user's decide what is recent, too.
+            parts.append(batch.earlier[:, :2].long().cpu())
+        if batch.days_since is not None:
+            parts.append(batch.days_since[:, :1].long().cpu())
         if batch.timestamp is not None:
             parts.append(batch.timestamp.reshape(n, 1).cpu())
     if not parts:
