@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 
 from collm.contracts.encoder import EncoderConfig
 from collm.contracts.tuning import Group, GroupPlan, StepConfig, TuneStep
@@ -56,6 +57,28 @@ class ContinuedEncoder:
     facts: dict[str, Any]
 
 
+def settled_config(config: EncoderConfig, encoder: EncoderModule) -> EncoderConfig:
+    """Returns the settings with those given that the training rows of a built encoder decided (SASRec's length).
+
+    On other rows they could come out otherwise, and weights would not fit.
+    """
+    found: BaseModel = config
+    for name, value in encoder.settled().items():
+        found = _settled(found, name.split("."), value)
+    assert isinstance(found, EncoderConfig)
+    return found
+
+
+def _settled(config: BaseModel, path: Sequence[str], value: Any) -> BaseModel:
+    name, *rest = path
+    own = getattr(config, name)
+    if rest:
+        value = _settled(own, rest, value)
+    elif own is not None:
+        return config
+    return config.model_copy(update={name: value})
+
+
 def continue_encoder(
     run: RunContext,
     config: EncoderConfig,
@@ -68,7 +91,8 @@ def continue_encoder(
 ) -> ContinuedEncoder:
     """Trains an encoder on from given weights; a training that was interrupted is continued.
 
-    The encoder is built on `rows`, so graphs and counts are those of these rows. Encoders of mode `direct` are solved
+    The encoder is built on `rows`, so graphs and counts are those of these rows; `settled_config` keeps settings that
+    rows decide what they were. Encoders of mode `direct` are solved
     again on them and need no weights; those of mode `none` are rebuilt. Others train `epochs` passes in each phase of
     their fit, with its optimiser settings.
 

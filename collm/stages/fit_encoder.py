@@ -50,8 +50,14 @@ def build_encoder(
     Raises:
         PluginError: If the factory raises, or returns something else than an encoder module.
     """
-    seed_torch(derive_seed(spec.seed, "encoder", component.name))
-    given = encoder_data(data, spec.history.max_items)
+    return build_on(component, config, encoder_data(data, spec.history.max_items), seed=spec.seed, context=context)
+
+
+def build_on(
+    component: Component, config: EncoderConfig, given: EncoderData, *, seed: int, context: BuildContext
+) -> EncoderModule:
+    """Builds an encoder on what it may see; as `build_encoder`."""
+    seed_torch(derive_seed(seed, "encoder", component.name))
     origin = f"encoder '{component.name}' (plugin {component.factory.partition(':')[0].partition('.')[0]})"
     build = component.load_factory()
     with naming_encoder(None, component.factory.rpartition(":")[2], origin=origin):
