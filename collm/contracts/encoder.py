@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from collm.component import ComponentConfig
+from collm.contracts.growth import FoldsIn, IdTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -239,6 +240,10 @@ class Encoder(Protocol):
         tokens_per_slot: Vectors (of `vectors`) or token embeddings (of `llm-tokens`) that `encode` gives for the user
             slot and for the item slot; 0 = the encoder gives nothing for it.
         context_tokens: The same of the context slot.
+        id_tables: Tensors of the state with a row per user or item, where that is not their first dimension alone or
+            their own (`collm.contracts.growth`); None = it is seen from builds of other sizes. Optional.
+        folds_in: How ids get their vectors that training did not show: by `gradient`, of their own rows alone, or by
+            the `graph` of the rows, from the padding row. Optional.
     """
 
     gives: frozenset[str]
@@ -253,6 +258,8 @@ class Encoder(Protocol):
     reads_time: bool
     tokens_per_slot: tuple[int, int]
     context_tokens: int
+    id_tables: Mapping[str, Sequence[IdTable]] | None
+    folds_in: FoldsIn
 
     def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
         """Called once before tuning with the width and the scale of the token embeddings."""
@@ -301,6 +308,13 @@ class Encoder(Protocol):
         """Returns the words that fill the slots of users or items, for an encoder that gives `words`.
 
         Called on the fitted encoder, with ids of 0..n_users or 0..n_items; 0 = unknown.
+        """
+        ...
+
+    def settled(self) -> Mapping[str, Any]:
+        """Returns settings that the training rows decided where the config left them open, e.g. `max_length`.
+
+        An encoder that is trained on with other rows is built with them. Optional.
         """
         ...
 

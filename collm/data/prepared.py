@@ -101,6 +101,7 @@ class PreparedData:
         self._table = files[INTERACTIONS]
         # Of a view: its own rows or histories instead of the files'.
         self._own_kept: Array | None = None
+        self._own_places: Array | None = None
         self._own_index: HistoryIndex | None = None
 
     @classmethod
@@ -121,7 +122,10 @@ class PreparedData:
         """
         if split not in SPLITS:
             raise DataError(f"split '{split}' does not exist; splits are {', '.join(SPLITS)}")
-        index = np.flatnonzero((self._table.split_places() == SPLITS.index(split)) & self._kept)
+        return self.rows_at(np.flatnonzero((self.split_places() == SPLITS.index(split)) & self._kept))
+
+    def rows_at(self, index: Array) -> Rows:
+        """Returns the rows at these positions of the table, int64 [n], whatever their split."""
         return Rows(
             user=self._column("user", index, np.int64),
             item=self._column("item", index, np.int64),
@@ -150,14 +154,19 @@ class PreparedData:
         return rows.user.astype(np.int64) * (len(self._index.positives) + 1) + self._index.end[rows.index]
 
     def trained_on(self, rows: Rows) -> PreparedData:
-        """Returns the same data with these rows as its training split.
+        """Returns the same data with these rows as its training split; those of other splits leave them.
 
-        Counts of training rows per user and item, which decide warm and cold, stay those of the whole split.
+        Counts of training rows per user and item, which decide warm and cold, stay those of the whole split, and so do
+        histories.
         """
-        kept = (self._table.split_places() != SPLITS.index("train")) & self._kept
+        train, places = SPLITS.index("train"), self.split_places()
+        kept = (places != train) & self._kept
         kept[rows.index] = True
         view = copy.copy(self)
         view._own_kept = kept
+        if (places[rows.index] != train).any():
+            view._own_places = places.copy()
+            view._own_places[rows.index] = train
         return view
 
     def history_index(self) -> HistoryIndex:
@@ -178,7 +187,7 @@ class PreparedData:
 
     def split_places(self) -> Array:
         """Returns uint8 [n_rows]: each row's place in `SPLITS`, before `limit`; `len(SPLITS)` outside every split."""
-        return self._table.split_places()
+        return self._table.split_places() if self._own_places is None else self._own_places
 
     def interactions(self) -> pl.DataFrame:
         """Returns all rows: `user`, `item`, `label`, `timestamp`, `split`, `order` and what the recipe kept beside.
@@ -186,7 +195,12 @@ class PreparedData:
         Reads all columns into memory; `rows` reads those of `Rows` only.
         """
         frame = self._table.frame()
-        return frame if self._own_kept is None else frame.with_columns(pl.Series("kept", self._own_kept))
+        if self._own_kept is not None:
+            frame = frame.with_columns(pl.Series("kept", self._own_kept))
+        if self._own_places is not None:
+            train = pl.Series(self._own_places == SPLITS.index("train"))
+            frame = frame.with_columns(split=pl.when(train).then(pl.lit("train")).otherwise(pl.col("split")))
+        return frame
 
     def user_table(self) -> pl.DataFrame:
         """Returns `user` (dense id), `id` (raw id), `train_rows`; padding included."""

@@ -50,7 +50,7 @@ def train(
     observer: Observer,
     processes: ProcessGroup = SINGLE,
 ) -> LoopState:
-    """Trains until the steps or the patience run out, then puts the best weights into the task.
+    """Trains until the steps or the patience run out, then puts the weights that are kept into the task.
 
     A checkpoint at `checkpoint` is continued from: weights, best weights, optimiser and position come from it. Random
     draws are a function of seed, step and micro-batch, so that nothing of them needs to be kept.
@@ -229,22 +229,23 @@ class _Loop:
     def _validate(self, values: dict[str, float]) -> None:
         # Parameters are equal already; buffers that an encoder updates by its own rows may not be.
         self._processes.broadcast(self._task.state().values())
-        value = self._task.validate()
+        value = self._task.validate() if self._settings.selects else None
         self._state = LoopState(**self._processes.run_on_main(lambda: asdict(self._judged(value, values))))
         if self._state.best_step == self._state.step:
             self._best = {name: tensor.detach().clone() for name, tensor in self._task.state().items()}
 
-    def _judged(self, value: float, values: Mapping[str, float]) -> LoopState:
+    def _judged(self, value: float | None, values: Mapping[str, float]) -> LoopState:
         """Decides whether to go on: once, in the main process, whose observers hear of it."""
         state = self._state
-        if not math.isfinite(value):
+        if value is not None and not math.isfinite(value):
             raise RunError(f"{self._task.title}: validation value is {value} at step {state.step}")
-        if state.best_value is None or value > state.best_value:
+        if value is None or state.best_value is None or value > state.best_value:
             state.best_value, state.best_step, state.n_since_best = value, state.step, 0
         else:
             state.n_since_best += 1
         state.finished = state.step >= self._settings.max_steps or state.n_since_best >= self._settings.patience
-        entry = {"step": state.step, "rows": state.rows_seen, "seconds": state.seconds, "valid_auc": value, **values}
+        validated = {} if value is None else {"valid_auc": value}
+        entry = {"step": state.step, "rows": state.rows_seen, "seconds": state.seconds, **validated, **values}
         if state.tokens is not None:
             entry["tokens"] = state.tokens
         state.curve.append(entry)

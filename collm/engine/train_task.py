@@ -104,6 +104,8 @@ class LoopSettings:
         clip_norm: Gradient norm limit, None = no clipping.
         checkpoint_seconds: Seconds between checkpoints.
         seed: Decides what is drawn within the steps, e.g. dropout.
+        selects: Whether the weights with the best validation value are kept. Otherwise those of the last step are:
+            nothing is validated, and `patience` has no effect.
     """
 
     max_steps: int
@@ -112,6 +114,7 @@ class LoopSettings:
     clip_norm: float | None
     checkpoint_seconds: float
     seed: int
+    selects: bool = True
 
 
 @dataclass
@@ -120,8 +123,8 @@ class LoopState:
 
     Attributes:
         step: Optimiser steps done.
-        best_value: Best validation value.
-        best_step: Step of it.
+        best_value: Best validation value; None before the first, and where nothing is validated.
+        best_step: Step of the weights that are kept.
         n_since_best: Validations since.
         rows_seen: Rows trained on, with repetitions.
         tokens: Tokens computed in the steps, over all processes; None where they are not counted, or were not when the
@@ -129,7 +132,7 @@ class LoopState:
         seconds: Wall time.
         finished: Whether steps or patience ran out.
         micro_batch_size: What `DivisibleTask.limit` was last told; None = memory never ran out.
-        curve: One entry per validation.
+        curve: One entry per validation, or where one would be.
     """
 
     step: int = 0

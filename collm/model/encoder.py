@@ -24,11 +24,15 @@ from collm.contracts.encoder import (
     FitPhase,
     Side,
 )
+from collm.contracts.growth import FoldsIn, IdTable
 from collm.errors import CollmError, PluginError, out_of_memory
 
 SLOT_KINDS = ("user", "item", "history", "context")
 # Members that the contract did not have from the beginning.
-YOUNGER_MEMBERS = ("context_dim", "context_tokens", "reads_time", "factors", "score_all", "half_lives")
+YOUNGER_MEMBERS = (
+    *("context_dim", "context_tokens", "reads_time", "half_lives", "factors", "score_all"),
+    *("id_tables", "folds_in", "settled"),
+)
 
 
 class EncoderModule(nn.Module):
@@ -50,6 +54,8 @@ class EncoderModule(nn.Module):
     reads_time: bool = False
     tokens_per_slot: tuple[int, int] = (1, 1)
     context_tokens: int = 1
+    id_tables: Mapping[str, tuple[IdTable, ...]] | None = None
+    folds_in: FoldsIn = "gradient"
     origin: str = ""
 
     def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
@@ -185,6 +191,10 @@ class EncoderModule(nn.Module):
         """
         del batch
         return None
+
+    def settled(self) -> Mapping[str, Any]:
+        """Returns settings that the training rows decided where the config left them open; none here."""
+        return {}
 
     def slot_words(self, side: Side, ids: Sequence[int]) -> Sequence[str]:
         """Gives the words that fill the slots of users or items.

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from collm.component import BuildContext, Component, inner_components
 from collm.contracts.encoder import EncoderBatch, EncoderConfig, EncoderData, EncoderFacts, TrainRows, UnlabelledRows
-from collm.data.prepared import PreparedData
+from collm.data.prepared import PreparedData, Rows
 from collm.engine.checkpoint import load_tensors, save_tensors
 from collm.engine.device import derive_seed, seed_torch
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits, validation_auc
@@ -28,6 +28,8 @@ from collm.stages.versions import version_of
 
 STAGE = "fit_encoder"
 WEIGHTS = "encoder.safetensors"
+# Beside the weights of an encoder that was trained on from given ones: which rows of the table it was trained on.
+TRAINED_ON = "trained_on.safetensors"
 DIRECT_BATCH_ROWS = 65_536
 # Kinds whose built component tells the content of its files.
 _WITH_FILES = ("dataset", "backbone")
@@ -48,8 +50,14 @@ def build_encoder(
     Raises:
         PluginError: If the factory raises, or returns something else than an encoder module.
     """
-    seed_torch(derive_seed(spec.seed, "encoder", component.name))
-    given = encoder_data(data, spec.history.max_items)
+    return build_on(component, config, encoder_data(data, spec.history.max_items), seed=spec.seed, context=context)
+
+
+def build_on(
+    component: Component, config: EncoderConfig, given: EncoderData, *, seed: int, context: BuildContext
+) -> EncoderModule:
+    """Builds an encoder on what it may see; as `build_encoder`."""
+    seed_torch(derive_seed(seed, "encoder", component.name))
     origin = f"encoder '{component.name}' (plugin {component.factory.partition(':')[0].partition('.')[0]})"
     build = component.load_factory()
     with naming_encoder(None, component.factory.rpartition(":")[2], origin=origin):
@@ -124,11 +132,35 @@ def fit_encoder(run: RunContext, config: EncoderConfig, data: PreparedData, *, u
 
 
 def load_encoder(run: RunContext, stage: StageResult, config: EncoderConfig, data: PreparedData) -> EncoderModule:
-    """Builds an encoder and loads its fitted weights, strictly, on the processor."""
+    """Builds an encoder on the rows that it was trained on and loads its weights, strictly, on the processor."""
+    data = trained_view(stage.folder, data)
     encoder = build_encoder(run.registry.get("encoder", config.name), config, data, run.spec, run.build)
     tensors, _ = load_tensors(stage.folder / WEIGHTS)
     load_strictly(encoder, tensors, where=str(stage.folder / WEIGHTS))
     return encoder.eval()
+
+
+def save_trained_on(folder: Path, data: PreparedData, rows: Rows) -> None:
+    """Writes which rows of the table an encoder was trained on, a bit for each."""
+    marks = np.zeros(len(data.split_places()), dtype=bool)
+    marks[rows.index] = True
+    facts = {"table_rows": len(marks), "rows": len(rows)}
+    save_tensors(folder / TRAINED_ON, {"rows": torch.from_numpy(np.packbits(marks))}, facts)
+
+
+def trained_view(folder: Path, data: PreparedData) -> PreparedData:
+    """Returns the data with the rows that `save_trained_on` named as its training split; itself where it named none.
+
+    Raises:
+        RunError: If they are rows of another table.
+    """
+    if not (folder / TRAINED_ON).exists():
+        return data
+    tensors, facts = load_tensors(folder / TRAINED_ON)
+    if facts["table_rows"] > (n_rows := len(data.split_places())):
+        raise RunError(f"{folder / TRAINED_ON}: speaks of {facts['table_rows']:,} rows, the data holds {n_rows:,}")
+    marks = np.unpackbits(tensors["rows"].numpy(), count=facts["table_rows"])
+    return data.trained_on(data.rows_at(np.flatnonzero(marks)))
 
 
 def inner_payload(config: BaseModel, registry: Registry, context: BuildContext) -> list[dict[str, str]]:

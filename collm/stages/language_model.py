@@ -181,9 +181,15 @@ class LanguageModelRun:
             adapter = getattr(current.optimiser.get("lora"), "start", None)
         encoders: dict[str, EncoderModule] = {}
         if "encoder" in groups:
-            fresh = groups["encoder"].start == "scratch"
+            start = groups["encoder"].start
             sources = {name: source for name, source in self.encoders.items() if not source.gives_words}
-            encoders = {name: each.fresh() if fresh else each.pretrained() for name, each in sources.items()}
+            encoders = {
+                # One that tuning trained from scratch has no other weights than those of its steps' files.
+                name: each.fresh()
+                if start == "scratch" or (start == "previous" and each.fitted is None)
+                else each.pretrained()
+                for name, each in sources.items()
+            }
         return RecommenderSpec(
             lora=self.setup.tuning.lora if "lora" in groups else None,
             encoders=encoders,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from collm.contracts.encoder import of_encoder
 from collm.contracts.tuning import Group, TuneStep
+from collm.data.prepared import Rows
 from collm.engine.assemble import save_groups, shard_frozen_weights
 from collm.engine.device import derive_seed, seed_torch
 from collm.engine.language_task import LanguageTask, selection_rows
@@ -40,7 +41,7 @@ def tune(model: LanguageModelRun) -> Iterator[StageResult]:
     """Runs the steps of a model in order, each skipped where its fingerprint is finished."""
     for number, step in enumerate(model.steps, start=1):
         name = f"tune_{number}"
-        work = functools.partial(_work, model, step, name)
+        work = functools.partial(train_step, model, step, name)
         result = model.run.stages.run(name, step_payload(model, step), work, shared=True)
         model.finished.append(result)
         yield result
@@ -66,7 +67,28 @@ def step_payload(model: LanguageModelRun, step: TuneStep) -> dict[str, Any]:
     }
 
 
-def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> dict[str, Any]:
+def train_step(
+    model: LanguageModelRun,
+    step: TuneStep,
+    stage: str,
+    folder: Path,
+    *,
+    rows: Rows | None = None,
+    start: Mapping[Group, Path] | None = None,
+) -> dict[str, Any]:
+    """Trains the groups of one step and saves them; a training that was interrupted is continued.
+
+    Args:
+        model: The model with its finished steps.
+        step: What trains, from where, and with which settings.
+        stage: Names it in progress and messages.
+        folder: Takes `<group>.safetensors` of what trained, and the adapter.
+        rows: Rows to train on to the last step, without selection; None = those of the step, with the spec's selection.
+        start: Group -> file of weights that it starts from, in place of what the plan says.
+
+    Returns:
+        Facts for the results.
+    """
     run, trained = model.run, [group for group, plan in step.groups.items() if plan.trains]
     seed = derive_seed(run.spec.seed, step.name)
     seed_torch(seed)
@@ -78,16 +100,17 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
         trains_lora="lora" in trained,
         device=run.accelerator.device,
     )
-    recommender = model.assemble(model.parts(step.groups, step))
+    parts = model.parts(step.groups, step)
+    recommender = model.assemble(dataclasses.replace(parts, files={**parts.files, **(start or {})}))
     recommender.set_trainable(trained, frozen_lora_dropout=model.setup.tuning.frozen_lora_dropout)
-    task = _task(model, step, recommender, title=f"{stage} {step.name}", seed=seed)
+    task = _task(model, step, recommender, title=f"{stage} {step.name}", seed=seed, given=rows)
     schedule_notes = task.check_schedule()
     if advice := task.advice():
         logger.warning(advice)
     processes = run.stages.processes
     state = train(
         task,
-        task.loop_settings(),
+        dataclasses.replace(task.loop_settings(), selects=rows is None),
         accelerator=run.accelerator,
         checkpoint=folder / CHECKPOINT,
         observer=run.observer,
@@ -100,10 +123,10 @@ def _work(model: LanguageModelRun, step: TuneStep, stage: str, folder: Path) -> 
             model.save_adapter(recommender, folder / ADAPTER_FOLDER)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     facts = {"processes": processes.size, **_facts(task, state, recommender, trained)}
-    start = _given_start(step, recommender)
+    given = _given_start(step, recommender)
     lists = list_notes(task.lists, model.setup.tuning.loss) if isinstance(task, ListTask) else ()
-    notes = [*schedule_notes, *lists, *start.pop("notes", ())]
-    return facts | start | ({"notes": notes} if notes else {})
+    notes = [*schedule_notes, *lists, *given.pop("notes", ())]
+    return facts | given | ({"notes": notes} if notes else {})
 
 
 def _given_start(step: TuneStep, recommender: Recommender) -> dict[str, Any]:
@@ -120,14 +143,21 @@ def _given_start(step: TuneStep, recommender: Recommender) -> dict[str, Any]:
     return {**facts, **({"notes": notes} if notes else {})}
 
 
-def _task(model: LanguageModelRun, step: TuneStep, recommender: Recommender, *, title: str, seed: int) -> LanguageTask:
+def _task(
+    model: LanguageModelRun, step: TuneStep, recommender: Recommender, *, title: str, seed: int, given: Rows | None
+) -> LanguageTask:
     """Encodes the rows of a step and makes its task; the mapping is calibrated before weights are split."""
     run, tuning, data = model.run, model.setup.tuning, model.prepared.data
     source = model.prompts.source(step.variant)
-    rows = training_rows(data, step, tuning, seed=run.spec.seed)
+    if given is None:
+        rows = training_rows(data, step, tuning, seed=run.spec.seed)
+        valid_rows = selection_rows(data, run.spec.select.rows, max_rows=tuning.max_valid_rows, seed=run.spec.seed)
+    else:
+        # Nothing selects; a few rows prove that the saved weights give the trained model's scores.
+        rows, valid_rows = given, given.take(np.arange(min(PROBE_ROWS, len(given))))
+        source = source.on(data.trained_on(rows))
     lists = None if tuning.loss == "bce" else sampled_lists(source, rows, tuning, seed=seed)
     train_prompts = source.encode(rows) if lists is None else lists.positives
-    valid_rows = selection_rows(data, run.spec.select.rows, max_rows=tuning.max_valid_rows, seed=run.spec.seed)
     valid_prompts = source.encode(valid_rows)
     if step.groups.get("projector") is not None and step.groups["projector"].start == "scratch":
         recommender.calibrate_projector((train_prompts if lists is None else lists).encoder_batches())
@@ -139,14 +169,13 @@ def _task(model: LanguageModelRun, step: TuneStep, recommender: Recommender, *, 
 
 
 def _facts(task: LanguageTask, state: LoopState, recommender: Recommender, trained: list[Group]) -> dict[str, Any]:
+    selected = {"valid_rows": len(task.valid), "best_step": state.best_step, "best_valid_auc": state.best_value}
     return {
         "probe": recommender.probe.plain() if recommender.probe else None,
         "rows": len(task.train),
-        "valid_rows": len(task.valid),
         SHORTENED: task.train.n_shortened,
         "optimiser_steps": state.step,
-        "best_step": state.best_step,
-        "best_valid_auc": state.best_value,
+        **(selected if state.best_value is not None else {}),
         "rows_seen": state.rows_seen,
         "tokens": state.tokens,
         "train_seconds": round(state.seconds, 2),

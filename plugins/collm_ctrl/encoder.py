@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Ctrl(EncoderModule):
         self.history_items, self.reads_earlier_labels = encoder.history_items, encoder.reads_earlier_labels
         self.tokens_per_slot = encoder.tokens_per_slot
         self.context_dim, self.context_tokens = encoder.context_dim, encoder.context_tokens
-        self.reads_time = encoder.reads_time
+        self.reads_time, self.folds_in = encoder.reads_time, encoder.folds_in
         self._make_alignment = make_alignment
 
     def score(self, batch: EncoderBatch) -> torch.Tensor:
@@ -58,6 +58,10 @@ class Ctrl(EncoderModule):
     def encode(self, batch: EncoderBatch) -> EncodedPair:
         """Returns the inner encoder's vectors, float32 [batch, user_dim] and [batch, item_dim]."""
         return self.encoder.encode(batch)
+
+    def settled(self) -> Mapping[str, Any]:
+        """Returns what the training rows decided of the inner encoder's settings."""
+        return {f"encoder.{name}": value for name, value in self.encoder.settled().items()}
 
     def describe(self) -> EncoderFacts:
         """Returns what the inner encoder says of itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -94,6 +95,10 @@ class SASRec(EncoderModule):
         self.item_bias = nn.Parameter(torch.zeros(data.n_items + 1)) if biases else None
         self.global_bias = nn.Parameter(torch.zeros(())) if biases else None
         self.sampler = NegativeSampler(data.train, data.n_items) if objective == "next-item" else None
+
+    def settled(self) -> Mapping[str, Any]:
+        """Returns the length of the window, of which the config may say that the training rows decide it."""
+        return {"max_length": self.history_items}
 
     def state(self, history: Tensor | None) -> Tensor:
         """Returns the state at the last position after the final normalisation (the user vector).

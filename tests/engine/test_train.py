@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from collm.engine.checkpoint import load_tensors
-from collm.engine.device import derive_seed, seed_torch
+from collm.engine.device import derive_seed, seed_draws, seed_torch
 from collm.engine.train import LoopSettings, train
 from collm.errors import RunError
 
@@ -110,6 +110,28 @@ def test_patience_stops(tmp_path: Path) -> None:
     task.validate = lambda: 1.0  # type: ignore[method-assign]
     state = run(task, tmp_path / "c.safetensors", patience=2)
     assert (state.step, state.best_step) == (15, 5)
+
+
+def test_without_selection_the_last_weights_stay_and_nothing_is_validated(tmp_path: Path) -> None:
+    task = Toy()
+    task.validate = None  # type: ignore[assignment]  # calling it is an error
+    state = run(task, tmp_path / "c.safetensors", patience=1, selects=False)
+    assert (state.step, state.best_step, state.best_value) == (40, 40, None)
+    assert len(state.curve) == 8
+    assert not any("valid_auc" in entry for entry in state.curve)
+
+    by_hand = Toy()
+    optimiser = by_hand.optimiser()
+    for step in range(40):
+        batches = by_hand.batches(step // 4)[step % 4]
+        optimiser.zero_grad()
+        for number, rows in enumerate(batches):
+            seed_draws(derive_seed(3, "micro-batch", step, number))
+            (by_hand.loss_sum(rows) / 8).backward()
+        torch.nn.utils.clip_grad_norm_(by_hand.model.parameters(), 1.0)
+        optimiser.step()
+    for name, tensor in by_hand.state().items():
+        torch.testing.assert_close(tensor, task.state()[name])
 
 
 def test_nan_loss_names_step_rate_and_rows(tmp_path: Path) -> None:
