@@ -37,3 +37,22 @@ def slice_masks(user_train_rows: Array, item_train_rows: Array, *, warm: str, co
     is_warm = fewer >= WARM_RULES[warm]
     is_cold = ~is_warm if cold == "rest" else fewer == 0
     return {"all": np.ones(len(is_warm), dtype=bool), "warm": is_warm, "cold": is_cold}
+
+
+def part_in_time(time: Array, part: tuple[float, float]) -> Array:
+    """Says which rows lie in a share of all rows in order of time; rows of one second are never divided.
+
+    Args:
+        time: int64 [n_rows] seconds.
+        part: Where the share begins and ends, rising numbers of 0 to 1; the row at an end belongs to the later part.
+
+    Returns:
+        bool [n_rows]. Neighbouring parts have no row in common and miss none.
+    """
+    if not len(time):
+        return np.zeros(0, dtype=bool)
+    ordered = np.sort(time)
+    bounds = np.append(ordered, ordered[-1] + 1)
+    low, high = (bounds[round(share * len(time))] for share in part)
+    inside: Array = (time >= low) & (time < high)
+    return inside

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -215,22 +214,3 @@ def _by_cuts(timestamp: pl.Series, cuts: list[int]) -> pl.Series:
     # Numbers first and names once: chained conditions over text would hold several text columns at a time.
     names = pl.Series("split", [None, *SPLITS, None], dtype=pl.String)
     return names.gather(pl.Series(place).cast(pl.UInt32))
-
-
-def part_in_time(time: np.ndarray[Any, Any], part: tuple[float, float]) -> np.ndarray[Any, Any]:
-    """Says which rows lie in a share of all rows in order of time; rows of one second are never divided.
-
-    Args:
-        time: int64 [n_rows] seconds.
-        part: Where the share begins and ends, rising numbers of 0 to 1; the row at an end belongs to the later part.
-
-    Returns:
-        bool [n_rows]. Neighbouring parts have no row in common and miss none.
-    """
-    if not len(time):
-        return np.zeros(0, dtype=bool)
-    ordered = np.sort(time)
-    bounds = np.append(ordered, ordered[-1] + 1)
-    low, high = (bounds[round(share * len(time))] for share in part)
-    inside: np.ndarray[Any, Any] = (time >= low) & (time < high)
-    return inside

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from collm.contracts.encoder import FitPhase
 from collm.data.prepared import PreparedData, Rows
-from collm.data.split import part_in_time
+from collm.data.slices import part_in_time
 from collm.engine.device import derive_seed
 from collm.engine.encoder_task import EncoderBatcher, EncoderTask
 from collm.engine.train import LoopSettings, Observer, train

@@ -24,7 +24,7 @@ from collm.contracts.encoder import (
     FitPhase,
     TrainRows,
 )
-from collm.data.split import part_in_time
+from collm.data.slices import part_in_time
 from collm.errors import DataError, PluginError
 from collm.model.earlier_logits import relative_logit
 from collm.model.encoder import EncoderModule, completed

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from collm.component import BuildContext
 from collm.contracts.encoder import EncoderBatch
-from collm.data.split import part_in_time
+from collm.data.slices import part_in_time
 from collm.errors import DataError, PluginError
 from collm.model.encoder import EncoderModule
 from collm.registry import default_registry
