@@ -169,10 +169,14 @@ def test_ctrl_c_that_python_drops_is_remembered() -> None:
 
     watched = Watched()
     reference = weakref.ref(watched, lambda _: signal.raise_signal(signal.SIGINT))
-    before = signal.getsignal(signal.SIGINT)
-    with interrupts() as seen:
-        assert not seen.is_set()
-        del watched
-        assert seen.is_set()
-    assert reference() is None
-    assert signal.getsignal(signal.SIGINT) is before
+    # A shell starts what it puts into the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with interrupts() as seen:
+            assert not seen.is_set()
+            del watched
+            assert seen.is_set()
+        assert reference() is None
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
