@@ -35,6 +35,7 @@ from collm.stages.evaluate import (
 )
 from collm.stages.fit_encoder import default_config, encoder_notes, inner_payload
 from collm.stages.prepare_data import prepare_data
+from collm.stages.prequential import plan_windows, prequential_notes, window_records, with_windows
 from collm.stages.ranking_results import plan_rankings, rank_run
 from collm.stages.run_model import Ledger, own_model, score_encoder
 from collm.stages.stage import RunContext, StageResult, StageRunner
@@ -182,17 +183,21 @@ class _Run:
         data = prepared.data
         ledger.add(prepared.stage)
         ledger.notes.extend(data.notes)
-        tasks = plan_rankings(run, data)
+        tasks, windows = plan_rankings(run, data), plan_windows(run, data)
         floors: dict[str, Evaluated] = {}
         for component in run.registry.floors():
             stage, floors[component.name] = score_encoder(run, default_config(component), prepared)
             said = encoder_notes(stage.facts, scores=True)
             ledger.notes.extend(f"Floor {component.name}: {each}" for each in said)
-        own = own_model(run, prepared, ledger)
+        own = own_model(run, prepared, ledger, windows)
         scores = scores_frame(run.spec, data, own.evaluated.logits)
         ledger.notes.extend([*score_notes(scores), *floor_notes(floors)])
         tables = {"scores.parquet": scores, "floors.parquet": floors_frame(data, floors)}
-        measured = {"metrics": own.evaluated.metrics, "floors": floor_metrics(run.spec, floors)}
+        measured: dict[str, Any] = {"metrics": own.evaluated.metrics, "floors": floor_metrics(run.spec, floors)}
+        if own.windows is not None:
+            tables["scores.parquet"] = with_windows(scores, own.windows)
+            measured["windows"] = window_records(run, data, own.windows)
+            ledger.notes.extend(prequential_notes(run, own.windows))
         if config is not None:
             rankings = rank_run(run, prepared, config, tasks, own.ranker)
             for name, stage in rankings.stages.items():

@@ -210,6 +210,7 @@ class FitPhase:
         facts: What results must say of the phase beside its course.
         part: Share of the training rows, in order of time, that it trains on: from the first number to the second.
             Rows of one second are never divided.
+        continues: Whether training on from given weights repeats it; False for what is learnt once.
     """
 
     name: str
@@ -218,6 +219,7 @@ class FitPhase:
     select: Literal["auc", "loss"] = "auc"
     facts: Mapping[str, Any] = field(default_factory=dict)
     part: tuple[float, float] = (0.0, 1.0)
+    continues: bool = True
 
 
 class Encoder(Protocol):

@@ -197,6 +197,34 @@ def interval(
     return within_bounds(metric, ends, n_units)
 
 
+def paired_difference(
+    metric: Metric, first: ScoredRows, second: ScoredRows, *, n_resamples: int, seed: int
+) -> tuple[float, float, float] | None:
+    """Compares two scores of the same rows under the same resampled users.
+
+    Args:
+        metric: The metric.
+        first: The rows with one score.
+        second: The same rows with another.
+        n_resamples: Bootstrap resamples.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        First minus second with the ends of its 95% interval; None where either is not defined, or users are too few.
+    """
+    values = [metric.compute(rows) for rows in (first, second)]
+    if values[0].value is None or values[1].value is None:
+        return None
+    draws = [user_draws(metric, rows, n_resamples=n_resamples, seed=seed) for rows in (first, second)]
+    n_units = min(count_units(metric, rows, each.n) for rows, each in zip((first, second), values, strict=True))
+    variance = user_variance(draws[0].resampled - draws[1].resampled, n_units)
+    if variance is None:
+        return None
+    gap = float(values[0].value - values[1].value)
+    estimate = Estimate(gap, variance, user_df(draws[0].left_out - draws[1].left_out, n_units))
+    return (gap, *estimate.interval())
+
+
 def count_units(metric: Metric, rows: ScoredRows, n: int) -> int:
     """Returns the users that a value rests on: those it averages over, or all of them where it averages over rows."""
     return n if metric.unit == "users" else len(np.unique(rows.user))

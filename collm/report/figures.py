@@ -76,6 +76,12 @@ def _draw(summary: Summary) -> Iterator[Picture]:
             "Bars: mean over seeds. Lines: 95% interval over users, and over seeds from two on. Dashed: the best floor "
             "of that slice. Warm and cold as in the paper's Figures 1, 3 and 4; the axis does not start at 0.",
         )
+        if block.windows:
+            caption = (
+                "One mark per window of prequential evaluation, with the 95% interval over users (and over seeds from two "
+                "on); each window is scored by the model as it was before it."
+            )
+            yield Picture(f"windows{suffix}", block.titled("Windows"), _svg(_by_window(block)), caption)
         caption = (
             "Share of positive labels among rows of like score (ten bins of equal size). On the diagonal: calibrated."
         )
@@ -125,6 +131,34 @@ def _slice_bars(summary: Summary, block: Block) -> Figure:
             handles = [_swatch(number) for number in range(len(methods))]
             names = [line.method.name for line in methods]
             axes.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=4)
+    return figure
+
+
+def _by_window(block: Block) -> Figure:
+    lines = [line for line in block.windows if line.window is not None]
+    methods, metrics = list(dict.fromkeys(line.method for line in lines)), list(lines[0].cells)
+    figure = _new_figure(7.0, 3.0 * len(metrics))
+    for index, metric in enumerate(metrics):
+        axes = figure.add_subplot(len(metrics), 1, index + 1)
+        for number, method in enumerate(methods):
+            shown = [
+                (line.window.number, line.cells[metric]) for line in lines if line.method == method and line.window
+            ]
+            known = [(place, cell) for place, cell in shown if cell.value is not None]
+            # Side by side, so that intervals of one window do not hide each other.
+            x = [place + (number - (len(methods) - 1) / 2) * 0.6 / len(methods) for place, _ in known]
+            colour = COLOURS[number % len(COLOURS)]
+            axes.plot(x, [cell.value for _, cell in known], "o-", color=colour, markersize=4, linewidth=1)
+            for at, (_, cell) in zip(x, known, strict=True):
+                if cell.low is not None:
+                    axes.plot([at, at], [cell.low, cell.high], color=colour, linewidth=1, alpha=0.6)
+        axes.set_xticks(sorted({line.window.number for line in lines if line.window}))
+        axes.set_ylabel(metric_title(metric))
+        if index == len(metrics) - 1:
+            axes.set_xlabel("window")
+        if index == 0:
+            handles = [_swatch(number) for number in range(len(methods))]
+            axes.legend(handles, methods, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3)
     return figure
 
 

@@ -10,6 +10,7 @@ from collm.report.compare import Difference
 from collm.report.deviations import Deviation
 from collm.report.grid import Cell
 from collm.report.methods import Method
+from collm.report.windows import WindowLine
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Block:
         improvements: (method, baseline) -> relative improvement as the paper defines it.
         paper_dataset: The paper's name of the data, None where these are other rows than the paper's.
         best_floors: Metric -> name of the best floor on all rows.
+        windows: Methods of prequential evaluation by window, and over all windows.
     """
 
     label: str
@@ -59,6 +61,7 @@ class Block:
     improvements: Mapping[tuple[str, str], float]
     paper_dataset: str | None
     best_floors: Mapping[str, str]
+    windows: tuple[WindowLine, ...] = ()
 
     @property
     def methods(self) -> tuple[Line, ...]:

@@ -15,6 +15,7 @@ from collm.report.notes import list_notes, report_notes
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.rankings import ranked_lists
 from collm.report.records import Block, Line, Summary
+from collm.report.windows import window_lines
 from collm.rescore import Measure
 
 COMPARED_METRICS = ("auc", "uauc")
@@ -141,6 +142,7 @@ def _block(
         improvements=_improvements(lines, whole),
         paper_dataset=dataset,
         best_floors={metric: name for metric, (name, _) in floors.items()},
+        windows=window_lines(rows, measure) if split == "test" else (),
     )
 
 

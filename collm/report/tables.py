@@ -13,6 +13,7 @@ from collm.report.costs import costs_table
 from collm.report.grid import Grid, Text, cell_text, metric_title, sizes
 from collm.report.paper import departures_table, paper_dataset, paper_numbers, paper_table
 from collm.report.records import Block, Line, Summary
+from collm.report.windows import window_grids
 from collm.visible import spreadsheet_cell, visible
 
 NOT_ABOVE_FLOOR = "†"
@@ -47,7 +48,7 @@ def report_tables(summary: Summary) -> list[Grid]:
 
 
 def _block_tables(summary: Summary, block: Block) -> list[Grid]:
-    grids = [_results(summary, block, slice_name) for slice_name in summary.slices]
+    grids = [_results(summary, block, slice_name) for slice_name in summary.slices] + window_grids(block.windows)
     grids += [paper_table(block), *([departures_table(block)] if block.paper_dataset else []), _comparisons(block)]
     grids += [_improvements(block)]
     return _labelled(grids, block)

@@ -93,6 +93,32 @@ class RankingFacts(Record):
     shortlist_hit: float | None = Field(default=None, description="Share of users with a positive in the short list.")
 
 
+class GapRecord(Record):
+    """A paired difference of a metric."""
+
+    value: float = Field(description="Difference.")
+    low: float = Field(description="Lower end of the 95% interval (users resampled).")
+    high: float = Field(description="Upper end of it.")
+
+
+class WindowRecord(Record):
+    """One window of prequential evaluation."""
+
+    number: int = Field(description="Number, from 0.")
+    first: int = Field(description="Time of the first row, seconds since 1970 UTC.")
+    last: int = Field(description="Time of the last row.")
+    rows: int = Field(description="Rows.")
+    users: int = Field(description="Users.")
+    new_users: int = Field(description="Users without an earlier row.")
+    new_items: int = Field(description="Items without an earlier row.")
+    update_seconds: float = Field(description="Seconds of the update before the window.")
+    metrics: dict[str, MetricRecord] = Field(description="Metric -> record, of the updated model.")
+    frozen: dict[str, MetricRecord] = Field(description="The same of the model that training made.")
+    difference: dict[str, GapRecord] = Field(
+        default_factory=dict, description="Metric -> updated minus frozen, over the same users."
+    )
+
+
 SliceMetrics = dict[str, dict[str, MetricRecord]]
 FloorMetrics = dict[str, dict[str, dict[str, MetricRecord]]]  # slice -> floor -> metric -> record
 
@@ -118,6 +144,9 @@ class RunResults(Record):
     )
     ranking_facts: dict[str, dict[str, RankingFacts]] = Field(
         default_factory=dict, description="Split -> candidates -> what the ranked lists are."
+    )
+    windows: list[WindowRecord] = Field(
+        default_factory=list, description="Windows of the test split, of `evaluate.protocol: prequential`."
     )
     timing: dict[str, StageTiming] = Field(default_factory=dict, description="Stage -> cost.")
     counts: dict[str, int] = Field(default_factory=dict, description="Rows per split, users, items.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 from collm.component import ComponentConfig, Kind, added_field
 from collm.contracts.backbone import BackboneConfig
@@ -17,6 +17,7 @@ from collm.contracts.prompt import PromptConfig
 from collm.contracts.tuning import TuningConfig
 from collm.spec.fingerprint import dump_config, fingerprint
 from collm.spec.node import Place
+from collm.spec.prequential import Policy, WindowLength
 from collm.spec.ranking import RankingConfig
 
 Profile = Literal["paper", "reference", "recommended"]
@@ -117,6 +118,45 @@ class EvaluateConfig(Section):
     ranking: RankingConfig | None = added_field(
         None, description="Candidate lists that are ranked beside the rows; null = none (docs/ranking.md)."
     )
+    protocol: Literal["split", "prequential"] = added_field(
+        "split",
+        description="`split`: the model that training made scores every row; `prequential`: test is scored window by "
+        "window in order of time, and before each window `policy` updates the model (docs/online.md).",
+    )
+    window: str | None = added_field(
+        None, description="Length of a window: `500 rows`, or days, weeks, months or years of the calendar (`1 month`)."
+    )
+    policy: Policy = added_field(
+        "frozen",
+        description="What is updated before each window, from its last weights: nothing; the encoder, on all rows "
+        "seen; and the mapping, on the rows seen since the last update; or LoRA as well.",
+    )
+    update_epochs: int = added_field(1, ge=1, description="Passes over these rows in each update.")
+
+    @field_validator("window")
+    @classmethod
+    def _is_a_length(cls, window: str | None) -> str | None:
+        if window is not None:
+            WindowLength.parse(window)
+        return window
+
+    @model_validator(mode="after")
+    def _protocol_has_its_settings(self) -> EvaluateConfig:
+        if self.protocol == "prequential":
+            if self.window is None:
+                raise ValueError("protocol prequential needs `window`, e.g. window: 1 month")
+            if "test" not in self.splits:
+                raise ValueError("protocol prequential scores the test split: name it in `splits`")
+            if self.ranking is not None:
+                raise ValueError("protocol prequential scores rows; `ranking` goes with protocol split")
+        elif self.window is not None or self.policy != "frozen" or self.update_epochs != 1:
+            raise ValueError("`window`, `policy` and `update_epochs` go with protocol: prequential")
+        return self
+
+    def measuring(self) -> EvaluateConfig:
+        """Returns the settings with what no metric of rows depends on as by default."""
+        away = ("ranking", "protocol", "window", "policy", "update_epochs")
+        return self.model_copy(update={name: type(self).model_fields[name].default for name in away})
 
 
 class Head(Section):

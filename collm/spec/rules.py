@@ -170,5 +170,20 @@ def nothing_is_evaluated_twice(draft: Draft) -> Iterator[Problem]:
             seen.add(name)
 
 
+@rule
+def policy_updates_what_there_is(draft: Draft) -> Iterator[Problem]:
+    """A policy of prequential evaluation names parts that the spec has."""
+    if draft.evaluate is None or draft.evaluate.protocol == "split":
+        return
+    policy, has_backbone = draft.evaluate.policy, "backbone" in draft.given
+    if "encoder" in policy and not draft.has_encoder:
+        message = f"'{policy}' updates the encoder, and the spec has none; choose frozen or all"
+    elif policy in ("encoder+mapping", "all") and not has_backbone:
+        message = f"'{policy}' updates a language model, and the spec has none; choose frozen or encoder"
+    else:
+        return
+    yield draft.root.nearest(("evaluate", "policy")).place.problem(message, "evaluate.policy")
+
+
 def _listed(values: frozenset[str]) -> str:
     return ", ".join(sorted(values))

@@ -21,7 +21,7 @@ from collm.data.prepared import PreparedData, Rows, draw_whole_groups
 from collm.engine.checkpoint import save_tensors
 from collm.engine.device import derive_seed, seed_torch
 from collm.engine.encoder_task import EncoderBatcher, EncoderTask
-from collm.engine.fit_phases import CHECKPOINT, CHECKPOINT_SECONDS
+from collm.engine.fit_phases import CHECKPOINT, CHECKPOINT_SECONDS, training_part
 from collm.engine.train import LoopSettings, Observer, train
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule, naming_encoder
@@ -145,14 +145,15 @@ def _train_phases(
     # Before the phases are made: they may draw parameters of their own.
     seed_torch(seed)
     with naming_encoder(encoder, "fit_phases"):
-        phases = encoder.fit_phases(config)
+        phases = [phase for phase in encoder.fit_phases(config) if phase.continues]
     batcher = EncoderBatcher.of(encoder, view, run.accelerator.device)
     said: dict[str, Any] = {}
     n_steps = 0
     for phase in phases:
         title = f"continue {config.name}" if len(phases) == 1 else f"continue {config.name} {phase.name}"
         none = rows.take(np.arange(0))
-        task = EncoderTask(encoder, phase, title=title, batcher=batcher, train=rows, valid=none, seed=seed)
+        part = training_part(view, phase.part, title=title)
+        task = EncoderTask(encoder, phase, title=title, batcher=batcher, train=part, valid=none, seed=seed)
         steps = epochs * task.steps_per_epoch
         if steps:
             settings = LoopSettings(

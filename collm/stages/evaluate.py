@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def evaluate_model(
 
     def score(folder: Path) -> dict[str, Any]:
         score_rows = scorer()
-        frames = [_score_split(split, data.rows(split), score_rows) for split in splits]
+        frames = [score_split(split, data.rows(split), score_rows) for split in splits]
         if not shared or runner.processes.is_main:
             with replacing(folder / SCORES) as temporary:
                 pl.concat(frames).write_parquet(temporary)
@@ -105,32 +105,63 @@ def evaluate_model(
 
     scored = {"model": dict(model), "splits": splits, "version": version_of("evaluate")}
     scoring = runner.run("evaluate", scored, score, shared=shared, label=label)
-    logits = _read_logits(scoring.folder / SCORES, splits, data)
+    logits = read_logits(scoring.folder / SCORES, {split: data.rows(split) for split in splits})
+    return measured(run, data, scoring, logits, scores=scoring.fingerprint, label=label)
+
+
+def measured(
+    run: RunContext,
+    data: PreparedData,
+    scoring: StageResult,
+    logits: Mapping[str, Array],
+    *,
+    scores: str,
+    label: str = "",
+) -> Evaluated:
+    """Computes all metrics of scored splits.
+
+    Args:
+        run: Supplies slices, metrics and resamples.
+        data: Prepared data.
+        scoring: The stage that scored the splits.
+        logits: Split -> float32 [n_rows].
+        scores: What decides the logits, hashed.
+        label: Name of the model, for progress lines.
+
+    Returns:
+        Scores and metrics.
+    """
 
     def compute(folder: Path) -> dict[str, Any]:
-        content = {split: _metrics(spec, data, split, logits[split], run.registry) for split in splits}
+        content = {split: _metrics(run.spec, data, split, each, run.registry) for split, each in logits.items()}
         write_atomically(folder / METRICS, json.dumps(content, allow_nan=False) + "\n")
         return {}
 
-    measuring = runner.run("metrics", _metrics_payload(run, scoring), compute, label=label)
-    metrics = _read_metrics(measuring.folder / METRICS)
+    measuring = run.stages.run("metrics", metrics_payload(run, scores), compute, label=label)
+    metrics = read_metrics(measuring.folder / METRICS)
     return Evaluated(scoring, logits, metrics, scoring.reused and measuring.reused, scoring.seconds + measuring.seconds)
 
 
-def _metrics_payload(run: RunContext, scoring: StageResult) -> dict[str, Any]:
+def metrics_payload(run: RunContext, scores: str) -> dict[str, Any]:
+    """Returns what decides metrics, as plain data; `scores` is a hash of what decides the scores."""
     spec = run.spec
     configs = [entry_config(entry, run.registry) for entry in spec.evaluate.metrics]
     return {
-        "scores": scoring.fingerprint,
+        "scores": scores,
         "slices": spec.slices.model_dump(mode="json"),
-        "evaluate": config_payload(spec.evaluate.model_copy(update={"ranking": None})),
+        "evaluate": config_payload(spec.evaluate.measuring()),
         "plugins": [run.code("metric", config) for config in configs],
         "files": [config_contents(config, "metric") for config in configs],
         "version": version_of("metrics"),
     }
 
 
-def _read_metrics(path: Path) -> dict[str, Any]:
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Returns what a stage wrote as `metrics.json`.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -212,7 +243,12 @@ def build_metrics(entries: Iterable[MetricEntry], registry: Registry) -> dict[st
     return {metric_label(each): registry.get("metric", each.name).load_factory()(each) for each in configs}
 
 
-def _score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:
+def score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:
+    """Returns split, source row and logit of rows.
+
+    Raises:
+        RunError: If a score is NaN or infinite; names split and source rows.
+    """
     logits = np.asarray(score_rows(rows), dtype=np.float32)
     bad = ~np.isfinite(logits)
     if bad.any():
@@ -221,15 +257,27 @@ def _score_split(split: str, rows: Rows, score_rows: Scorer) -> pl.DataFrame:
     return pl.DataFrame({"split": [split] * len(rows), "row": np.asarray(rows.row, dtype=np.int64), "logit": logits})
 
 
-def _read_logits(path: Path, splits: Sequence[str], data: PreparedData) -> dict[str, Array]:
+def read_logits(path: Path, asked: Mapping[str, Rows]) -> dict[str, Array]:
+    """Reads what a stage wrote as `scores.parquet`.
+
+    Args:
+        path: The file.
+        asked: Split -> the rows that it must hold, in their order.
+
+    Returns:
+        Split -> float32 [n_rows] logits.
+
+    Raises:
+        RunError: If it cannot be read, or holds other rows.
+    """
     try:
         frame = pl.read_parquet(path, glob=False).select("split", "row", "logit")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{path}: cannot be read ({error}); remove this stage's folder and run again") from error
     logits = {}
-    for split in splits:
+    for split, wanted in asked.items():
         rows = frame.filter(pl.col("split") == split)
-        if not np.array_equal(rows["row"].to_numpy(), data.rows(split).row):
+        if not np.array_equal(rows["row"].to_numpy(), wanted.row):
             raise RunError(
                 f"{path}: rows differ from the prepared data's {split} rows; remove this stage's folder and run again"
             )

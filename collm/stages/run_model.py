@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from collm.contracts.encoder import EncoderConfig, of_encoder
+from collm.data.windows import Window
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.errors import RunError
 from collm.stages.evaluate import Evaluated, Scorer, evaluate_model
@@ -15,9 +16,11 @@ from collm.stages.fit_encoder import encoder_notes, fit_encoder, load_encoder
 from collm.stages.held_out import fit_encoders
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage
+from collm.stages.prequential import WindowScores, score_windows
 from collm.stages.ranking import FittedEncoder, Reranker
 from collm.stages.stage import RunContext, StageResult
 from collm.stages.tune import tune
+from collm.stages.updates import UpdatedRecommender
 
 
 @dataclass
@@ -61,23 +64,32 @@ class OwnModel:
 
     evaluated: Evaluated
     ranker: FittedEncoder | Reranker
+    windows: WindowScores | None = None
 
 
-def own_model(run: RunContext, prepared: PreparedStage, ledger: Ledger) -> OwnModel:
+def own_model(run: RunContext, prepared: PreparedStage, ledger: Ledger, windows: Sequence[Window] = ()) -> OwnModel:
     """Fits, tunes and scores what the spec names.
+
+    Args:
+        run: The run.
+        prepared: Prepared data.
+        ledger: Takes what the stages leave.
+        windows: Windows of prequential evaluation; none = every row is scored by the model that training makes.
 
     Raises:
         RunError: If it names neither an encoder nor a backbone.
     """
     spec = run.spec
     if spec.backbone is not None:
-        found = _language_model(run, prepared, ledger)
+        found = _language_model(run, prepared, ledger, windows)
     elif spec.encoder is not None:
         fitted, evaluated = score_encoder(run, spec.encoder, prepared)
         ledger.add(fitted)
         ledger.facts["encoder"] = fitted.stated()
         ledger.notes.extend(encoder_notes(fitted.facts, scores=True))
         found = OwnModel(evaluated, FittedEncoder(spec.encoder, fitted, prepared.data))
+        if windows:
+            found = _by_windows(run, prepared, windows, found, UpdatedRecommender(run, prepared, {"": fitted}, None))
     else:
         raise RunError(f"{spec.name}: a spec needs an `encoder`, a `backbone`, or both")
     ledger.add_scoring(found.evaluated)
@@ -99,7 +111,15 @@ def score_encoder(run: RunContext, config: EncoderConfig, prepared: PreparedStag
     return fitted, evaluated
 
 
-def _language_model(run: RunContext, prepared: PreparedStage, ledger: Ledger) -> OwnModel:
+def _by_windows(
+    run: RunContext, prepared: PreparedStage, windows: Sequence[Window], base: OwnModel, updated: UpdatedRecommender
+) -> OwnModel:
+    """Returns the model with the scores of its updates."""
+    found = score_windows(run, prepared.data, windows, base.evaluated, updated)
+    return OwnModel(found.evaluated, base.ranker, found)
+
+
+def _language_model(run: RunContext, prepared: PreparedStage, ledger: Ledger, windows: Sequence[Window]) -> OwnModel:
     fitted = fit_encoders(run, prepared)
     for name, stage in fitted.items():
         ledger.add(stage, of_encoder(stage.name, name))
@@ -117,4 +137,7 @@ def _language_model(run: RunContext, prepared: PreparedStage, ledger: Ledger) ->
     ledger.facts["backbone"] = model.describe(evaluated.scoring.facts)
     ledger.contents["backbone"] = model.setup.backbone.content_hash()
     ledger.notes.extend(model.notes(evaluated.scoring.facts))
-    return OwnModel(evaluated, Reranker.of(run, prepared.data, fitted, scorer=scorer, payload=payload))
+    found = OwnModel(evaluated, Reranker.of(run, prepared.data, fitted, scorer=scorer, payload=payload))
+    if not windows:
+        return found
+    return _by_windows(run, prepared, windows, found, UpdatedRecommender(run, prepared, fitted, model))

@@ -105,8 +105,8 @@ class Online(EncoderModule):
         """Returns the inner phases on the earlier rows, the weights on the later ones, and the inner phases on all."""
         assert isinstance(config, OnlineConfig)
         inner = self.encoder.fit_phases(config.inner)
-        early = [replace(phase, part=(0.0, self._later)) for phase in inner]
-        combine = FitPhase("combine", Combining(self), config.fit, part=(self._later, 1.0))
+        early = [replace(phase, part=(0.0, self._later), continues=not config.refit) for phase in inner]
+        combine = FitPhase("combine", Combining(self), config.fit, part=(self._later, 1.0), continues=False)
         again = [replace(phase, name=f"{phase.name}-again") for phase in inner] if config.refit else []
         return [*early, combine, *again]
 

@@ -1,0 +1,136 @@
+"""Windows of prequential evaluation in a report: metrics per window, and what updating changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from collm.report.compare import Difference, compare_all
+from collm.report.grid import Cell, Grid, Text, cell_text, metric_title
+from collm.report.methods import Method, RowSet, measured_cells
+from collm.rescore import Measure
+from collm.runs.records import WindowRecord
+from collm.stages.evaluate import probabilities
+
+FROZEN = "frozen"
+COMPARED_METRICS = ("auc", "uauc")
+
+
+@dataclass(frozen=True)
+class WindowLine:
+    """One method in one window.
+
+    Attributes:
+        method: Name of the method.
+        window: The window; None = all of them.
+        seconds: Seconds of the update before it, mean over seeds; of all updates in the line of all windows.
+        cells: Metric -> cell.
+        gaps: Metric -> difference to the frozen model; empty where nothing is updated.
+    """
+
+    method: str
+    window: WindowRecord | None
+    seconds: float
+    cells: dict[str, Cell]
+    gaps: dict[str, Difference]
+
+
+def window_lines(rows: RowSet, measure: Measure) -> tuple[WindowLine, ...]:
+    """Measures the methods of prequential evaluation window by window.
+
+    Args:
+        rows: Methods that scored the same rows.
+        measure: Metrics and resamples; all rows of a window are one slice.
+    """
+    metrics = {name: measure.metrics[name] for name in COMPARED_METRICS if name in measure.metrics}
+    own = replace(measure, slices=("all",), metrics=metrics or dict([next(iter(measure.metrics.items()))]))
+    methods = [method for method in rows.methods if method.runs and all(run.results.windows for run in method.runs)]
+    return tuple(line for method in methods for line in _lines(method, own))
+
+
+def _lines(method: Method, measure: Measure) -> Iterator[WindowLine]:
+    recorded = [run.results.windows for run in method.runs]
+    for place, window in enumerate(recorded[0]):
+        inside = [frame.filter(pl.col("window") == window.number) for frame in method.frames]
+        seconds = float(np.mean([windows[place].update_seconds for windows in recorded]))
+        yield _line(replace(method, frames=tuple(inside)), measure, window, seconds)
+    total = float(np.mean([sum(window.update_seconds for window in windows) for windows in recorded]))
+    yield _line(method, measure, None, total)
+
+
+def _line(method: Method, measure: Measure, window: WindowRecord | None, seconds: float) -> WindowLine:
+    cells, draws = measured_cells(method, measure)
+    gaps: dict[str, Difference] = {}
+    before = replace(method, frames=tuple(map(_as_frozen, method.frames)))
+    if any(not one["logit"].equals(two["logit"]) for one, two in zip(method.frames, before.frames, strict=True)):
+        _, frozen = measured_cells(before, measure)
+        for name in measure.metrics:
+            both = {method.name: draws["all"].get(name), FROZEN: frozen["all"].get(name)}
+            found = {key: each for key, each in both.items() if each is not None}
+            gaps |= {name: each for each in compare_all(found, name)}
+    return WindowLine(method.name, window, seconds, cells["all"], gaps)
+
+
+def _as_frozen(frame: pl.DataFrame) -> pl.DataFrame:
+    """Returns scores with those of the model that training made in place of the updated ones."""
+    logits = frame["frozen_logit"].to_numpy()
+    return frame.with_columns(logit=pl.Series(logits.astype(np.float32)), score=pl.Series(probabilities(logits)))
+
+
+def window_grids(lines: Sequence[WindowLine]) -> list[Grid]:
+    """Returns the windows, and the methods in each, as tables; none without windows."""
+    if not lines:
+        return []
+    windows = {line.window.number: line.window for line in lines if line.window is not None}
+    about = tuple(
+        (
+            *_cells(number, f"{_day(window.first)} to {_day(window.last)}"),
+            *_cells(f"{window.rows:,}", f"{window.users:,}", f"{window.new_users:,}", f"{window.new_items:,}"),
+        )
+        for number, window in windows.items()
+    )
+    header = ("window", "UTC days", "rows", "users", "new users", "new items")
+    caption = "New: users and items without a row in training, validation and the windows before."
+    found = [Grid("windows", "Windows", header, about, (False,) * len(about), frozenset({0, 1}), caption=caption)]
+    return [*found, *(_metric_grid(metric, lines) for metric in lines[0].cells)]
+
+
+def _metric_grid(metric: str, lines: Sequence[WindowLine]) -> Grid:
+    rows = []
+    for line in sorted(lines, key=lambda line: (line.window is None, line.window.number if line.window else 0)):
+        gap = line.gaps.get(metric)
+        change = f"{gap.value:+.4f} [{gap.low:+.3f}, {gap.high:+.3f}]" if gap else "-"
+        number = "all" if line.window is None else str(line.window.number)
+        excludes_zero = gap is not None and (gap.low > 0 or gap.high < 0)
+        row = (*_cells(number, line.method, cell_text(line.cells[metric])), Text(change, strong=excludes_zero))
+        rows.append((*row, Text(f"{line.seconds:.1f}")))
+    title = metric_title(metric)
+    header = ("window", "method", title, "- frozen", "update s")
+    caption = (
+        "Each row is scored once, by the model as it was before its window. - frozen: minus the same method without "
+        "updates, over the same users; bold where the 95% interval excludes 0, uncorrected for the number of windows. "
+        "update s: seconds of the update before the window, mean over seeds."
+    )
+    shown = tuple(rows)
+    return Grid(
+        f"windows-{metric}",
+        f"{title} by window",
+        header,
+        shown,
+        (False,) * len(shown),
+        frozenset({0, 1}),
+        caption=caption,
+    )
+
+
+def _cells(*texts: Any) -> tuple[Text, ...]:
+    return tuple(Text(str(each)) for each in texts)
+
+
+def _day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
