@@ -78,8 +78,8 @@ def _draw(summary: Summary) -> Iterator[Picture]:
         )
         if block.windows:
             caption = (
-                "One mark per window of prequential evaluation, with the 95% interval over users (and over seeds from two "
-                "on); each window is scored by the model as it was before it."
+                "One mark per window of prequential evaluation, with the 95% interval over users (and over seeds from "
+                "two on); each window is scored by the model as it was before it."
             )
             yield Picture(f"windows{suffix}", block.titled("Windows"), _svg(_by_window(block)), caption)
         caption = (
@@ -141,17 +141,19 @@ def _by_window(block: Block) -> Figure:
     for index, metric in enumerate(metrics):
         axes = figure.add_subplot(len(metrics), 1, index + 1)
         for number, method in enumerate(methods):
-            shown = [
-                (line.window.number, line.cells[metric]) for line in lines if line.method == method and line.window
-            ]
-            known = [(place, cell) for place, cell in shown if cell.value is not None]
             # Side by side, so that intervals of one window do not hide each other.
-            x = [place + (number - (len(methods) - 1) / 2) * 0.6 / len(methods) for place, _ in known]
+            shift = (number - (len(methods) - 1) / 2) * 0.6 / len(methods)
             colour = COLOURS[number % len(COLOURS)]
-            axes.plot(x, [cell.value for _, cell in known], "o-", color=colour, markersize=4, linewidth=1)
-            for at, (_, cell) in zip(x, known, strict=True):
-                if cell.low is not None:
-                    axes.plot([at, at], [cell.low, cell.high], color=colour, linewidth=1, alpha=0.6)
+            x, y = [], []
+            for line in lines:
+                cell = line.cells[metric]
+                if line.method != method or line.window is None or cell.value is None:
+                    continue
+                x.append(line.window.number + shift)
+                y.append(cell.value)
+                if cell.low is not None and cell.high is not None:
+                    axes.plot([x[-1]] * 2, [cell.low, cell.high], color=colour, linewidth=1, alpha=0.6)
+            axes.plot(x, y, "o-", color=colour, markersize=4, linewidth=1)
         axes.set_xticks(sorted({line.window.number for line in lines if line.window}))
         axes.set_ylabel(metric_title(metric))
         if index == len(metrics) - 1:

@@ -72,7 +72,7 @@ def _line(method: Method, measure: Measure, window: WindowRecord | None, seconds
         for name in measure.metrics:
             both = {method.name: draws["all"].get(name), FROZEN: frozen["all"].get(name)}
             found = {key: each for key, each in both.items() if each is not None}
-            gaps |= {name: each for each in compare_all(found, name)}
+            gaps.update((name, each) for each in compare_all(found, name))
     return WindowLine(method.name, window, seconds, cells["all"], gaps)
 
 
