@@ -185,5 +185,19 @@ def policy_updates_what_there_is(draft: Draft) -> Iterator[Problem]:
     yield draft.root.nearest(("evaluate", "policy")).place.problem(message, "evaluate.policy")
 
 
+@rule
+def prequential_reads_the_past(draft: Draft) -> Iterator[Problem]:
+    """Windows are scored by what lies before them, which `as-of-split` hides."""
+    if draft.evaluate is None or draft.evaluate.protocol == "split":
+        return
+    node = draft.root.nearest(("history", "visibility"))
+    if node.value == "as-of-split":
+        message = (
+            "'as-of-split' shows training rows alone, and prequential evaluation reads what lies before each window; "
+            "choose strictly-earlier"
+        )
+        yield node.place.problem(message, "history.visibility")
+
+
 def _listed(values: frozenset[str]) -> str:
     return ", ".join(sorted(values))
