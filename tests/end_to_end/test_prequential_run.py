@@ -172,7 +172,6 @@ def test_the_report_shows_windows_and_differences(root: Path) -> None:
         ("evaluate={protocol: prequential, window: 1 month, splits: [valid]}", "name it in `splits`"),
         ("evaluate={protocol: prequential, window: 1 month, ranking: {}}", "goes with protocol split"),
         ("encoder=null", "'encoder' updates the encoder, and the spec has none"),
-        ("dataset.split=random", "are not earlier than the first test row"),
         ("history.visibility=as-of-split", "as-of-split"),
         ("tuning={name: t2}", "tuning 't2' trains the encoder itself"),
     ],
