@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,23 @@ from collm.data.prepared import PreparedData
 Array = np.ndarray[Any, Any]
 _DAY = 86_400
 _NEVER = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class KnownLabels:
+    """What the labels strictly before rows say of each row's user and item.
+
+    Attributes:
+        counts: float32 [n, 4]: positives and rows of the user, positives and rows of the item.
+        recent: float32 [n, 2, n_half_lives, 2]: of user and item, for each half-life, positives and rows, each with
+            weight 0.5 ** (later rows of the same id before this one / half-life). Rows of one second have the mean
+            weight of their places, which is what a random order gives on average.
+        days_since: float32 [n, 2] whole days since the last label of user and item; -1 = none.
+    """
+
+    counts: Array
+    recent: Array
+    days_since: Array
 
 
 class EarlierLabels:
@@ -52,31 +70,19 @@ class EarlierLabels:
         Returns:
             float32 [n, 4]: positives and rows of the user, positives and rows of the item.
         """
+        return self.before(user, item, time).counts
+
+    def before(self, user: Array, item: Array, time: Array) -> KnownLabels:
+        """Returns what the labels strictly before each row say; arguments as of `counts`."""
         place = np.searchsorted(self._times, time)
-        sides = [self._user.before(user, place), self._item.before(item, place)]
-        return np.stack([each for side in sides for each in side], axis=1).astype(np.float32)
-
-    def recent(self, user: Array, item: Array, time: Array) -> Array:
-        """Counts the same with weights that halve: 0.5 ** (later rows of the same id before this one / half-life).
-
-        Rows of one second have the mean weight of their places, which is what a random order gives on average.
-
-        Args:
-            user: int64 [n] dense ids.
-            item: int64 [n] dense ids.
-            time: int64 [n] seconds since 1970 UTC.
-
-        Returns:
-            float32 [n, 2, n_half_lives, 2]: of the user and of the item, for each half-life, positives and rows.
-        """
-        place = np.searchsorted(self._times, time)
-        return np.stack([self._user.recent(user, place), self._item.recent(item, place)], axis=1)
-
-    def days_since(self, user: Array, item: Array, time: Array) -> Array:
-        """Returns float32 [n, 2] whole days since the last earlier label of the user and of the item; -1 = none."""
-        place = np.searchsorted(self._times, time)
-        last = np.stack([self._user.last_time(user, place), self._item.last_time(item, place)], axis=1)
-        return np.where(last == _NEVER, -1, (time[:, None] - last) // _DAY).astype(np.float32)
+        sides = [(self._user, *self._user.span(user, place)), (self._item, *self._item.span(item, place))]
+        counts = [each for side, first, last in sides for each in (side.positives(first, last), last - first)]
+        last_times = np.stack([side.last_time(first, last) for side, first, last in sides], axis=1)
+        return KnownLabels(
+            counts=np.stack(counts, axis=1).astype(np.float32),
+            recent=np.stack([side.recent(first, last) for side, first, last in sides], axis=1),
+            days_since=np.where(last_times == _NEVER, -1, (time[:, None] - last_times) // _DAY).astype(np.float32),
+        )
 
 
 class _Timeline:
@@ -90,18 +96,25 @@ class _Timeline:
         key = ids.astype(np.int64) * self._step + place
         order = np.argsort(key, kind="stable")
         self._key, label = key[order], label[order]
+        last_id = int(self._key[-1] // self._step) if len(key) else -1
+        # Where each id begins; one entry more for ids without a row.
+        self._starts = np.searchsorted(self._key, np.arange(last_id + 2) * self._step)
         self._positives = np.concatenate([[0], np.cumsum(label, dtype=np.int64)])
         self._means = [(half_life, self._weighted_means(label, half_life)) for half_life in half_lives]
 
-    def before(self, ids: Array, place: Array) -> tuple[Array, Array]:
-        """Returns positives and rows of each id before its place in time, int64 [n] each."""
-        first, last = self._range(ids, place)
-        return self._positives[last] - self._positives[first], last - first
+    def span(self, ids: Array, place: Array) -> tuple[Array, Array]:
+        """Returns int64 [n] first place of each id among the sorted rows, and the place after what lies before."""
+        first = self._starts[np.minimum(ids, len(self._starts) - 1)]
+        return first, np.maximum(first, np.searchsorted(self._key, ids * self._step + place))
 
-    def recent(self, ids: Array, place: Array) -> Array:
-        """Returns float32 [n, n_half_lives, 2]: decayed positives and rows of each id before its place in time."""
-        first, last = self._range(ids, place)
-        found = np.zeros((len(ids), len(self._means), 2), dtype=np.float32)
+    def positives(self, first: Array, last: Array) -> Array:
+        """Returns int64 [n] positives of spans."""
+        found: Array = self._positives[last] - self._positives[first]
+        return found
+
+    def recent(self, first: Array, last: Array) -> Array:
+        """Returns float32 [n, n_half_lives, 2]: weighted positives and rows of spans."""
+        found = np.zeros((len(first), len(self._means), 2), dtype=np.float32)
         if not len(self._key):
             return found
         for number, (half_life, means) in enumerate(self._means):
@@ -110,25 +123,20 @@ class _Timeline:
             found[:, number] = np.stack([np.where(last > first, means[last - 1], 0.0) * weight, weight], axis=1)
         return found
 
-    def last_time(self, ids: Array, place: Array) -> Array:
-        """Returns int64 [n] seconds of each id's last row before its place in time; `_NEVER` where there is none."""
-        first, last = self._range(ids, place)
+    def last_time(self, first: Array, last: Array) -> Array:
+        """Returns int64 [n] seconds of the last row of spans; `_NEVER` where one is empty."""
         if not len(self._key):
-            return np.full(len(ids), _NEVER)
+            return np.full(len(first), _NEVER)
         at = self._key[np.maximum(last - 1, 0)] % self._step
         return np.where(last > first, self._times[np.minimum(at, len(self._times) - 1)], _NEVER)
-
-    def _range(self, ids: Array, place: Array) -> tuple[Array, Array]:
-        """Returns int64 [n] first place of each id among the sorted rows, and the place after what lies before."""
-        first = np.searchsorted(self._key, ids * self._step)
-        return first, np.searchsorted(self._key, ids * self._step + place)
 
     def _weighted_means(self, label: Array, half_life: float) -> Array:
         """Returns float32 [n_rows]: after each row, the weighted mean of its id's labels so far.
 
         Rows of one second enter with their mean label, so that the mean after them does not depend on their order.
         """
-        rows = pl.DataFrame({"key": self._key, "label": label.astype(np.float64)})
-        mean = pl.col("label").mean().over("key").ewm_mean(half_life=half_life)
-        found: Array = rows.select(mean.over(pl.col("key") // self._step))["label"].cast(pl.Float32).to_numpy()
-        return found
+        tie = np.cumsum(np.diff(self._key, prepend=-1) != 0) - 1
+        mean = (np.bincount(tie, weights=label) / np.bincount(tie))[tie] if len(label) else np.zeros(0)
+        rows = pl.DataFrame({"id": self._key // self._step, "mean": mean})
+        found: Array = rows.select(pl.col("mean").ewm_mean(half_life=half_life).over("id"))["mean"].to_numpy()
+        return found.astype(np.float32)

@@ -80,11 +80,11 @@ class EncoderBatcher:
             history = self._tensor(self._data.history(rows, self._history_items), np.int64)
         earlier = recent = days_since = None
         if self._earlier is not None:
-            asked = rows.user, rows.item, self._times(rows)
-            earlier = self._tensor(self._earlier.counts(*asked), np.float32)
+            known = self._earlier.before(rows.user, rows.item, self._times(rows))
+            earlier = self._tensor(known.counts, np.float32)
             if self._half_lives:
-                recent = self._tensor(self._earlier.recent(*asked), np.float32)
-                days_since = self._tensor(self._earlier.days_since(*asked), np.float32)
+                recent = self._tensor(known.recent, np.float32)
+                days_since = self._tensor(known.days_since, np.float32)
         return EncoderBatch(
             user=self._tensor(rows.user, np.int64),
             # Items that were added for their titles alone are padding to an encoder.

@@ -79,7 +79,7 @@ def weighted_by_hand(rows, place: int, wanted: int, time: int, half_life: float)
 def test_recent_labels_are_those_of_a_naive_loop(rows, half_lives) -> None:
     user, item, time = columns([*((row[0], row[1], row[3]) for row in rows), (1, 1, 9), (4, 4, 9), (1, 2, -1)])
     earlier = EarlierLabels(Table(rows), half_lives=half_lives)
-    found = earlier.recent(user, item, time)
+    found = earlier.before(user, item, time).recent
     assert found.dtype == np.float32
     assert found.shape == (len(user), 2, len(half_lives), 2)
     expected = [
@@ -97,7 +97,7 @@ def test_recent_labels_are_those_of_a_naive_loop(rows, half_lives) -> None:
 def test_days_are_those_since_the_last_label(rows) -> None:
     rows = [(*row[:3], row[3] * 40_000) for row in rows]
     user, item, time = columns([(row[0], row[1], row[3]) for row in rows])
-    found = EarlierLabels(Table(rows), half_lives=[1]).days_since(user, item, time)
+    found = EarlierLabels(Table(rows), half_lives=[1]).before(user, item, time).days_since
     for n in range(len(user)):
         for side, (place, ids) in enumerate(sides(user, item)):
             before = [row[3] for row in rows if row[place] == ids[n] and row[3] < time[n]]
@@ -107,7 +107,8 @@ def test_days_are_those_since_the_last_label(rows) -> None:
 def everything(rows, asked) -> np.ndarray:
     """All numbers of rows asked for, side by side."""
     earlier = EarlierLabels(Table(rows), half_lives=[2.0, 30.0])
-    found = earlier.counts(*asked), earlier.recent(*asked), earlier.days_since(*asked)
+    known = earlier.before(*asked)
+    found = known.counts, known.recent, known.days_since
     return np.concatenate([part.reshape(len(asked[0]), -1) for part in found], axis=1)
 
 
@@ -138,7 +139,7 @@ def test_the_future_changes_nothing(rows, moment, labels) -> None:
 
 def test_many_rows_of_one_id_keep_their_precision() -> None:
     rows = [(1, 1, 1, second) for second in range(5_000)] + [(2, 2, 0, second) for second in range(3)]
-    found = EarlierLabels(Table(rows), half_lives=[500.0]).recent(*columns([(2, 2, 9_000), (1, 1, 9_000)]))
+    found = EarlierLabels(Table(rows), half_lives=[500.0]).before(*columns([(2, 2, 9_000), (1, 1, 9_000)])).recent
     assert found[0, 0, 0].tolist() == pytest.approx([0.0, sum(0.5 ** (age / 500) for age in range(3))])
     assert found[1, 0, 0].tolist() == pytest.approx([sum(0.5 ** (age / 500) for age in range(5_000))] * 2)
 
@@ -146,9 +147,10 @@ def test_many_rows_of_one_id_keep_their_precision() -> None:
 def test_nothing_is_known_before_the_first_training_row() -> None:
     one = np.array([1])
     earlier = EarlierLabels(Table([(1, 1, 1, 0)], "as-of-split"), half_lives=[2.0])  # no training row at all
-    assert not earlier.counts(one, one, np.array([9])).any()
-    assert not earlier.recent(one, one, np.array([9])).any()
-    assert earlier.days_since(one, one, np.array([9])).tolist() == [[-1, -1]]
+    known = earlier.before(one, one, np.array([9]))
+    assert not known.counts.any()
+    assert not known.recent.any()
+    assert known.days_since.tolist() == [[-1, -1]]
 
 
 def test_training_rows_alone_count_as_of_split() -> None:
