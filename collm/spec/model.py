@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from collm.component import ComponentConfig, Kind, added_field
 from collm.contracts.backbone import BackboneConfig
 from collm.contracts.data import DatasetConfig, SelectedRows, Visibility
 from collm.contracts.encoder import EncoderConfig
 from collm.contracts.metric import MetricConfig
-from collm.contracts.prompt import PromptConfig
+from collm.contracts.prompt import Include, PromptConfig
 from collm.contracts.tuning import TuningConfig
 from collm.spec.fingerprint import dump_config, fingerprint
 from collm.spec.node import Place
@@ -23,6 +23,8 @@ Profile = Literal["paper", "reference", "recommended"]
 EvaluatedSplit = Literal["valid", "test"]
 Slice = Literal["all", "warm", "cold"]
 
+# Disliked items per prompt where the spec says nothing.
+DISLIKED = 10
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 
@@ -33,7 +35,7 @@ class Section(BaseModel):
 
 
 class HistoryConfig(Section):
-    """Which earlier positives of a user a row may see."""
+    """Which earlier rows of a user a row may see, and what prompts list of them."""
 
     visibility: Visibility = Field(
         default="strictly-earlier",
@@ -41,6 +43,31 @@ class HistoryConfig(Section):
         "`strictly-earlier`: rows with a smaller time; `as-of-split`: training rows only (facts 8, 11).",
     )
     max_items: int = Field(default=10, ge=0, description="Items per history at most (fact 10).")
+    include: Include = added_field(
+        "liked",
+        description="What prompts list of the past: `liked` items, or `both` liked and disliked ones (label 0), where "
+        "the prompt has a place for them (docs/prompts.md). Encoders read the liked ones alone.",
+    )
+    max_disliked: int | None = added_field(
+        None, ge=1, description="Disliked items per prompt at most, for `include: both`; null = 10."
+    )
+    ages: bool = added_field(
+        False, description="Write behind each title of a prompt's lists how long before the row it was rated."
+    )
+
+    @model_validator(mode="after")
+    def _dislikes_are_listed(self) -> HistoryConfig:
+        if self.include == "liked" and self.max_disliked is not None:
+            raise ValueError(
+                f"max_disliked: {self.max_disliked} has no effect with include: liked; set include: both, or remove "
+                "max_disliked (--set history.max_disliked=null)"
+            )
+        return self
+
+    @property
+    def n_disliked(self) -> int:
+        """Disliked items per prompt at most."""
+        return 0 if self.include == "liked" else self.max_disliked or DISLIKED
 
 
 class SlicesConfig(Section):

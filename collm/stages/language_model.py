@@ -219,7 +219,7 @@ class LanguageModelRun:
             "backbone_plugin": self.run.code("backbone", setup.config),
             **self.prompts.payload(variant),
             "answer": spec.answer.model_dump(mode="json"),
-            "history": spec.history.model_dump(mode="json"),
+            "history": config_payload(spec.history),
             "data": self.prepared.stage.fingerprint,
         }
 

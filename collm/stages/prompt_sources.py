@@ -19,7 +19,7 @@ from collm.errors import RunError, SpecError
 from collm.model.encoder import EncoderTraits
 from collm.model.prefix.run import Probe
 from collm.prompt.show import prompt_text
-from collm.prompt.template import slot_faults
+from collm.prompt.template import include_fault, slot_faults
 from collm.registry import Registry
 from collm.spec.model import ResolvedSpec
 
@@ -63,8 +63,9 @@ class LanguageSetup:
             raise RunError(f"{spec.name}: the spec has no backbone, so there is no prompt and no language model")
         backbone = registry.get("backbone", config.name).load_factory()(config, context=context)
         strategy = registry.get("tuning", tuning.name).load_factory()(tuning)
-        template = registry.get("prompt", prompt.name).load_factory()(prompt)
+        template = registry.get("prompt", prompt.name).load_factory()(prompt).under(spec.history.include)
         faults = slot_faults(template, tuple(spec.all_encoders)) if spec.all_encoders else []
+        faults += filter(None, [include_fault(template, spec.history.include)])
         if faults:
             raise SpecError(f"prompt: {'; '.join(faults)}")
         if prompt.chat:
@@ -117,7 +118,7 @@ class PromptSources:
             setup.backbone,
             variant=variant,
             max_tokens=setup.max_tokens,
-            history_items=setup.spec.history.max_items,
+            history=setup.spec.history,
             encoders=self._encoders() if variant == "hybrid" else None,
             device=self._device,
             n_examples=setup.n_examples,
@@ -128,6 +129,15 @@ class PromptSources:
     def wording(self, variant: Variant) -> list[str]:
         """Returns the variant's segments in words, for programs that build prompts from an export."""
         return [repr(segment) for segment in self._setup.template.segments(variant)]
+
+    def _words(self, variant: Variant) -> dict[str, Any]:
+        """Returns the words of a template beside its segments; those of lists that it does not have are left out."""
+        template = self._setup.template
+        unused = {"hybrid", "text", "both"}
+        lists = template.lists(variant)
+        unused |= set() if "disliked" in lists else {"empty_disliked"}
+        unused |= set() if "rated" in lists else {"liked_word", "disliked_word"}
+        return {name: value for name, value in vars(template).items() if name not in unused}
 
     def _chat(self) -> dict[str, Any] | None:
         """Returns what a chat template makes of prompts, as plain data; None where there is none."""
@@ -143,7 +153,7 @@ class PromptSources:
         return {
             # The segments' types are part of what a template means, so its repr is hashed, not its fields alone.
             "prompt": repr(setup.template.segments(variant)),
-            "wording": {k: v for k, v in vars(setup.template).items() if k not in ("hybrid", "text")},
+            "wording": self._words(variant),
             "leading_space": setup.prompt.leading_space,
             **({} if (chat := self._chat()) is None else {"chat": chat}),
             "examples": [setup.n_examples, setup.spec.seed] if setup.n_examples else None,
