@@ -79,11 +79,11 @@ def score(
 
     Example: collm score runs/quickstart-mf-bias-7e62ea00aa pairs.csv -o scores.csv
     """
-    from collm.trained.pairs_file import read_pairs, scored_frame, title_notes
+    from collm.trained.pairs_file import age_notes, read_pairs, scored_frame, title_notes
 
     found = read_pairs(pairs)
     model = opened_run(context, find_run(run, runs_dir), device, dtype)
-    for note in title_notes(found, model):
+    for note in (*title_notes(found, model), *age_notes(found, model)):
         say(note)
     logits = model.pair_logits(found.users, found.items, found.seconds(model.data), titles=found.titles)
     frame = scored_frame(found, logits, model.data)
@@ -283,4 +283,6 @@ def _show(found: Recommendations) -> None:
         table.add_row(str(place), Text(item.title), Text(item.item), *numbers)
     shown = "; ".join(found.history) or "none"
     how = "" if found.shortlist_by == "none" else f", short list of {found.n_ranked} by {found.shortlist_by}"
-    emit_table(Text(f"user {found.user}: {found.n_candidates} candidates{how}"), Text(f"history used: {shown}"), table)
+    heads = [f"user {found.user}: {found.n_candidates} candidates{how}", f"history used: {shown}"]
+    heads += [f"disliked: {'; '.join(found.disliked)}"] if found.disliked else []
+    emit_table(*(Text(head) for head in heads), table)

@@ -15,7 +15,7 @@ from collm.errors import UsageError
 from collm.serve.bodies import RecommendAnswer, RecommendBody, RecommendedItem, ScoreAnswer, ScoreBody, ScoredPair
 from collm.stages.evaluate import probabilities
 from collm.trained.model import TrainedModel
-from collm.trained.pairs_file import Pairs, checked_pairs, title_notes
+from collm.trained.pairs_file import Pairs, age_notes, checked_pairs, title_notes
 from collm.trained.recommend import best_of, choose, shortlisted
 
 Array = np.ndarray[Any, Any]
@@ -149,4 +149,6 @@ def _scored(model: TrainedModel, pairs: Pairs, asked: AskedPairs, logits: Array)
         )
         for row in columns
     ]
-    return ScoreAnswer(schema=1, run=model.path.name, notes=title_notes(pairs, model), pairs=scored)
+    return ScoreAnswer(
+        schema=1, run=model.path.name, notes=(*title_notes(pairs, model), *age_notes(pairs, model)), pairs=scored
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from collm.contracts.backbone import Backbone, BackboneConfig, ChatFrame
 from collm.contracts.prompt import PromptConfig, PromptTemplate, Variant
 from collm.contracts.tuning import TuningConfig, TuningStrategy
 from collm.data.prepared import PreparedData, Rows
+from collm.engine.prompt_lists import n_drawn_rows
 from collm.engine.prompt_rows import PromptRows, PromptSource
 from collm.errors import RunError, SpecError
 from collm.model.encoder import EncoderTraits
@@ -21,7 +22,7 @@ from collm.model.prefix.run import Probe
 from collm.prompt.show import prompt_text
 from collm.prompt.template import include_fault, slot_faults
 from collm.registry import Registry
-from collm.spec.model import ResolvedSpec
+from collm.spec.model import HistoryConfig, ResolvedSpec
 
 Array = np.ndarray[Any, Any]
 SHORTENED = "shortened_histories"
@@ -206,3 +207,21 @@ def shortened_note(
         f"The histories {' and '.join(shortened)} were shortened: with all titles a prompt would have more than "
         f"{max_tokens:,} tokens, so the oldest are left out.",
     )
+
+
+def past_notes(history: HistoryConfig, data: PreparedData) -> Iterator[str]:
+    """Yields the sentences on what prompts list beside liked titles.
+
+    Args:
+        history: The spec's.
+        data: Prepared data.
+    """
+    if history.include == "both":
+        n_drawn = n_drawn_rows(data)
+        drawn = f" Its {n_drawn:,} rows drawn as negatives are no dislikes and not listed." if n_drawn else ""
+        yield (
+            f"Prompts list up to {history.max_items} liked and {history.n_disliked} disliked items of the user "
+            f"(history.include: both; disliked are the dataset's rows with label 0).{drawn}"
+        )
+    if history.ages:
+        yield "Prompts say how long before the row each listed item was rated (history.ages)."
