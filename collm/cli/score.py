@@ -83,7 +83,7 @@ def score(
 
     found = read_pairs(pairs)
     model = opened_run(context, find_run(run, runs_dir), device, dtype)
-    for note in (*title_notes(found, model), *age_notes(found, model)):
+    for note in (*title_notes(found, model), *age_notes(model, timed=found.times is not None)):
         say(note)
     logits = model.pair_logits(found.users, found.items, found.seconds(model.data), titles=found.titles)
     frame = scored_frame(found, logits, model.data)
@@ -186,9 +186,12 @@ def recommend(
     """
     chosen = None if candidates == "all" else _read_candidates(Path(candidates))
     folder = find_run(run, runs_dir)
+    from collm.trained.pairs_file import age_notes
     from collm.trained.recommend import recommend as find_items
 
     model = opened_run(context, folder, device)
+    for note in age_notes(model, timed=time is not None):
+        say(note)
     found = find_items(model, user, k=k, candidates=chosen, shortlist=shortlist, time=time, include_seen=include_seen)
     if not found.user_known:
         say(f"user {user} is unknown: no history, ranked as a cold user")

@@ -129,9 +129,9 @@ def checked_pairs(
     return Pairs(users.to_list(), items.to_list(), times, titles, path, lines, unit)
 
 
-def age_notes(pairs: Pairs, model: TrainedModel) -> tuple[str, ...]:
-    """Says from when ages in prompts count where pairs have no times."""
-    if not model.spec.history.ages or pairs.times is not None:
+def age_notes(model: TrainedModel, *, timed: bool) -> tuple[str, ...]:
+    """Says from when ages in prompts count where what is asked has no time."""
+    if not model.spec.history.ages or timed:
         return ()
     return ("prompts say how long ago items were rated: without a time that counts from the dataset's last row",)
 
