@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationInfo, field_validator
 
 from collm.component import ComponentConfig, Kind, added_field
 from collm.contracts.backbone import BackboneConfig
@@ -55,14 +55,12 @@ class HistoryConfig(Section):
         False, description="Write behind each title of a prompt's lists how long before the row it was rated."
     )
 
-    @model_validator(mode="after")
-    def _dislikes_are_listed(self) -> HistoryConfig:
-        if self.include == "liked" and self.max_disliked is not None:
-            raise ValueError(
-                f"max_disliked: {self.max_disliked} has no effect with include: liked; set include: both, or remove "
-                "max_disliked (--set history.max_disliked=null)"
-            )
-        return self
+    @field_validator("max_disliked")
+    @classmethod
+    def _is_read(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("include") == "liked":
+            raise ValueError("prompts list no disliked items with include: liked; set include: both, or null here")
+        return value
 
     @property
     def n_disliked(self) -> int:

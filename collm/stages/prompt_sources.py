@@ -131,15 +131,6 @@ class PromptSources:
         """Returns the variant's segments in words, for programs that build prompts from an export."""
         return [repr(segment) for segment in self._setup.template.segments(variant)]
 
-    def _words(self, variant: Variant) -> dict[str, Any]:
-        """Returns the words of a template beside its segments; those of lists that it does not have are left out."""
-        template = self._setup.template
-        unused = {"hybrid", "text", "both"}
-        lists = template.lists(variant)
-        unused |= set() if "disliked" in lists else {"empty_disliked"}
-        unused |= set() if "rated" in lists else {"liked_word", "disliked_word"}
-        return {name: value for name, value in vars(template).items() if name not in unused}
-
     def _chat(self) -> dict[str, Any] | None:
         """Returns what a chat template makes of prompts, as plain data; None where there is none."""
         tokenizer = self._setup.backbone.tokenizer()
@@ -154,7 +145,7 @@ class PromptSources:
         return {
             # The segments' types are part of what a template means, so its repr is hashed, not its fields alone.
             "prompt": repr(setup.template.segments(variant)),
-            "wording": self._words(variant),
+            "wording": words_beside(setup.template, variant),
             "leading_space": setup.prompt.leading_space,
             **({} if (chat := self._chat()) is None else {"chat": chat}),
             "examples": [setup.n_examples, setup.spec.seed] if setup.n_examples else None,
@@ -186,6 +177,16 @@ class PromptScorer:
     def facts(self) -> dict[str, Any]:
         """Returns how many of the rows scored so far have a prompt that leaves out titles, and the proof."""
         return {SHORTENED: self._n_shortened, "probe": self._probe.plain() if self._probe else None}
+
+
+def words_beside(template: PromptTemplate, variant: Variant) -> dict[str, Any]:
+    """Returns the words of a template beside its segments, without those of lists that the variant does not have."""
+    unused, lists = {"hybrid", "text", "both"}, template.lists(variant)
+    if "disliked" not in lists:
+        unused.add("empty_disliked")
+    if "rated" not in lists:
+        unused |= {"liked_word", "disliked_word"}
+    return {name: value for name, value in vars(template).items() if name not in unused}
 
 
 def shortened_note(
