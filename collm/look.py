@@ -15,7 +15,7 @@ from collm.contracts.backbone import BackboneConfig
 from collm.contracts.model_folder import WEIGHTS
 from collm.contracts.tuning import AdapterStepConfig, LoraConfig, TuningConfig
 from collm.errors import DataError, Problem
-from collm.prompt.template import answer_fault, slot_faults, template_faults
+from collm.prompt.template import answer_fault, include_fault, slot_faults, template_faults
 from collm.registry import Registry
 from collm.spec.contents import spec_locations
 from collm.spec.model import ResolvedSpec
@@ -66,7 +66,7 @@ class _Eyes:
         if not any(field.startswith("backbone.") for field in faults):
             faults |= dict(self._once(f"lora {spec.backbone!r} {spec.tuning!r}", lambda: list(_lora_faults(spec))))
         if spec.backbone is not None and not any(field.startswith("prompt.") for field in faults):
-            what = f"prompt {spec.prompt!r} {spec.backbone!r} {spec.all_encoders!r} {spec.tuning!r}"
+            what = f"prompt {spec.prompt!r} {spec.backbone!r} {spec.all_encoders!r} {spec.tuning!r} {spec.history!r}"
             faults |= dict(self._once(what, lambda: [*self._prompt_faults(spec), *self._tuning_faults(spec)]))
         if not any(field.startswith("dataset.") for field in faults):
             faults |= dict(self._once(f"data {spec.dataset!r}", lambda: self._dataset_faults(spec)))
@@ -81,8 +81,12 @@ class _Eyes:
         """Builds the template, and compares its answer words with those that the backbone reads."""
         if spec.prompt is None or spec.backbone is None:
             return
-        template = self._registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
-        faults = template_faults(template) or slot_faults(template, tuple(spec.all_encoders))
+        whole = self._registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
+        template = whole.under(spec.history.include)
+        faults = template_faults(whole) or [
+            *slot_faults(template, tuple(spec.all_encoders)),
+            include_fault(template, spec.history.include),
+        ]
         if (words := spec.backbone.answer_words()) is not None:
             faults.append(answer_fault(template, words))
         if said := "; ".join(fault for fault in faults if fault):

@@ -85,13 +85,14 @@ class Subject:
             data: Where the rows' histories are; None = the prepared data.
         """
         setup, traits = self.setup, self._traits()
+        history = setup.spec.history
         return PromptSource(
             self.data if data is None else data,
             setup.template,
             setup.backbone,
             variant=variant,
             max_tokens=setup.max_tokens if history_items is None else setup.backbone.max_length,
-            history_items=setup.spec.history.max_items if history_items is None else history_items,
+            history=history if history_items is None else history.model_copy(update={"max_items": history_items}),
             encoders={"": traits} if variant == "hybrid" and traits is not None else None,
             device=self.device,
         )
@@ -193,6 +194,11 @@ def _require_plain_slots(setup: LanguageSetup, registry: Registry) -> None:
         RunError: If slots are not those of one encoder's user and item vectors.
     """
     spec = setup.spec
+    if spec.history.include != "liked" or spec.history.ages:
+        raise RunError(
+            f"{spec.name}: the plain loop writes liked titles alone; measure with history.include: liked and "
+            "history.ages: false"
+        )
     others = [f"{{{slot.field}}}" for slot in setup.template.slots() if slot.name not in ("user", "item")]
     if others:
         raise RunError(

@@ -91,7 +91,8 @@ def check(
     fitted = _floor(floor, state.registry())
     data, build_context = prepare(chosen, state.registry(), runs_dir)
     n_items = chosen.history.max_items if max_items is None else max_items
-    findings = find_leaks(data, max_items=n_items)
+    n_disliked = chosen.history.n_disliked
+    findings = find_leaks(data, max_items=n_items, max_disliked=n_disliked)
     splits = [split for split, mask in findings[0].affected.items() if len(mask)]
     if folder is None:
         from collm.inspect.without_rows import floor_logits
@@ -104,6 +105,7 @@ def check(
         "dataset": chosen.dataset.name,
         "visibility": data.visibility,
         "max_items": n_items,
+        **({"max_disliked": n_disliked} if n_disliked else {}),
         "rows": {split: len(mask) for split, mask in findings[0].affected.items()},
         "checks": [each.plain() for each in findings],
         "scores": f"floor {floor}" if folder is None else f"run {folder.name}",
@@ -156,11 +158,13 @@ def _run_scores(folder: Path, spec: ResolvedSpec, data: PreparedData, splits: Se
     """Returns the scores of a finished run; warns where its histories were not those that are looked at."""
     from collm.inspect.without_rows import run_logits
     from collm.report.collect import read_run
+    from collm.spec.model import HistoryConfig
 
-    history = read_run(folder).spec.get("history")
-    if history != spec.history.model_dump(mode="json"):
+    # Runs of older versions lack fields that were added with what was done before.
+    history = HistoryConfig.model_validate(read_run(folder).spec.get("history", {}))
+    if history != spec.history:
         say(
-            f"warning: {folder.name} was made with history {history}, the spec says "
+            f"warning: {folder.name} was made with history {history.model_dump(mode='json')}, the spec says "
             f"{spec.history.model_dump(mode='json')}; give the run's own with --set"
         )
     return run_logits(folder, data, splits)
@@ -196,6 +200,8 @@ def _show_leaks(shown: dict[str, Any], notes: Sequence[str]) -> None:
     found = [each for each in shown["checks"] if each["found"]]
     rows = ", ".join(f"{split} {n:,}" for split, n in shown["rows"].items())
     head = f"{shown['dataset']}, {rows} rows; history {shown['visibility']}, at most {shown['max_items']} items"
+    if "max_disliked" in shown:
+        head += f", and {shown['max_disliked']} disliked ones"
     emit_table(Text(head), _checks_table(shown))
     if found:
         emit_table(_meanings(found), *_titles_line(shown))

@@ -82,11 +82,12 @@ def _longest(
     """Returns the longest prompts; None where the spec has no language model."""
     if spec.prompt is None or spec.tuning is None:
         return None
+    from collm.engine.prompt_lists import PromptLists
     from collm.inspect.longest_prompts import Wording, longest_prompts
 
-    template = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt)
+    template = registry.get("prompt", spec.prompt.name).load_factory()(spec.prompt).under(spec.history.include)
     strategy = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning)
-    wording = Wording(template, strategy.variant, spec.history.max_items)
+    wording = Wording(template, strategy.variant, PromptLists.of(spec.history, data))
     encode = _encoder(spec, strategy.variant, registry, runs_dir) if n else None
     return [asdict(each) for each in longest_prompts(data, wording, n=n, encode=encode)]
 

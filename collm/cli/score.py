@@ -79,11 +79,11 @@ def score(
 
     Example: collm score runs/quickstart-mf-bias-7e62ea00aa pairs.csv -o scores.csv
     """
-    from collm.trained.pairs_file import read_pairs, scored_frame, title_notes
+    from collm.trained.pairs_file import age_notes, read_pairs, scored_frame, title_notes
 
     found = read_pairs(pairs)
     model = opened_run(context, find_run(run, runs_dir), device, dtype)
-    for note in title_notes(found, model):
+    for note in (*title_notes(found, model), *age_notes(model, timed=found.times is not None)):
         say(note)
     logits = model.pair_logits(found.users, found.items, found.seconds(model.data), titles=found.titles)
     frame = scored_frame(found, logits, model.data)
@@ -186,9 +186,12 @@ def recommend(
     """
     chosen = None if candidates == "all" else _read_candidates(Path(candidates))
     folder = find_run(run, runs_dir)
+    from collm.trained.pairs_file import age_notes
     from collm.trained.recommend import recommend as find_items
 
     model = opened_run(context, folder, device)
+    for note in age_notes(model, timed=time is not None):
+        say(note)
     found = find_items(model, user, k=k, candidates=chosen, shortlist=shortlist, time=time, include_seen=include_seen)
     if not found.user_known:
         say(f"user {user} is unknown: no history, ranked as a cold user")
@@ -283,4 +286,6 @@ def _show(found: Recommendations) -> None:
         table.add_row(str(place), Text(item.title), Text(item.item), *numbers)
     shown = "; ".join(found.history) or "none"
     how = "" if found.shortlist_by == "none" else f", short list of {found.n_ranked} by {found.shortlist_by}"
-    emit_table(Text(f"user {found.user}: {found.n_candidates} candidates{how}"), Text(f"history used: {shown}"), table)
+    heads = [f"user {found.user}: {found.n_candidates} candidates{how}", f"history used: {shown}"]
+    heads += [f"disliked: {'; '.join(found.disliked)}"] if found.disliked else []
+    emit_table(*(Text(head) for head in heads), table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -10,8 +11,14 @@ from pydantic import Field, model_validator
 from collm.component import ComponentConfig, added_field
 
 Variant = Literal["text", "hybrid"]
+# What of a user's past a prompt lists: liked items alone, or disliked ones too (`history.include`).
+Include = Literal["liked", "both"]
+# What one list of titles holds; `rated` has both in one list, each with its label in words.
+Shows = Literal["liked", "disliked", "rated"]
 # Kinds of slots whose content may differ between rows of one user and history.
 SLOTS_PER_ROW = frozenset({"item", "context"})
+# Kind of slots behind titles -> which titles.
+TITLE_SLOTS: Mapping[str, Shows] = {"history": "liked", "disliked": "disliked", "rated": "rated"}
 
 
 class PromptConfig(ComponentConfig):
@@ -47,9 +54,29 @@ class Text:
 
 @dataclass(frozen=True)
 class HistoryTitles:
-    """The titles of the history, quoted and joined as the template says."""
+    """The titles of the history, which are liked ones, quoted and joined as the template says."""
 
     collaborative: bool = False
+
+    shows: ClassVar[Shows] = "liked"
+
+
+@dataclass(frozen=True)
+class DislikedTitles:
+    """The titles of disliked items, in the form of the history; for `history.include: both`."""
+
+    collaborative: bool = False
+
+    shows: ClassVar[Shows] = "disliked"
+
+
+@dataclass(frozen=True)
+class RatedTitles:
+    """Liked and disliked titles in one list in the order of time, each with its label in words."""
+
+    collaborative: bool = False
+
+    shows: ClassVar[Shows] = "rated"
 
 
 @dataclass(frozen=True)
@@ -81,7 +108,7 @@ class Slot:
     @property
     def field(self) -> str:
         """How the slot is written in the template of a spec, without its braces."""
-        return self.name.replace("history", "history+item", 1) if self.kind == "history" else self.name
+        return self.name.replace(self.kind, f"{self.kind}+item", 1) if self.kind in TITLE_SLOTS else self.name
 
     def __repr__(self) -> str:
         # The repr is part of fingerprints: without an encoder's name it is that of versions with one encoder.
@@ -121,9 +148,37 @@ class HistoryItems(Slot):
     collaborative: bool = False
 
     kind = "history"
+    shows: ClassVar[Shows] = "liked"
 
 
-Segment = Text | HistoryTitles | HistoryItems | TargetTitle | UserSlot | ItemSlot | ContextSlot
+@dataclass(frozen=True, repr=False)
+class DislikedItems(Slot):
+    """The titles of disliked items, each followed by a slot for its item's mapped vector, as `HistoryItems`."""
+
+    collaborative: bool = False
+
+    kind = "disliked"
+    shows: ClassVar[Shows] = "disliked"
+
+
+@dataclass(frozen=True, repr=False)
+class RatedItems(Slot):
+    """Liked and disliked titles in one list, each with its label in words and then a slot, as `HistoryItems`."""
+
+    collaborative: bool = False
+
+    kind = "rated"
+    shows: ClassVar[Shows] = "rated"
+
+
+TitleList = HistoryTitles | DislikedTitles | RatedTitles
+TitleSlots = HistoryItems | DislikedItems | RatedItems
+Segment = Text | TitleList | TitleSlots | TargetTitle | UserSlot | ItemSlot | ContextSlot
+_TITLES_ALONE: Mapping[Shows, type[HistoryTitles] | type[DislikedTitles] | type[RatedTitles]] = {
+    "liked": HistoryTitles,
+    "disliked": DislikedTitles,
+    "rated": RatedTitles,
+}
 
 
 @dataclass(frozen=True)
@@ -146,6 +201,10 @@ class PromptTemplate:
             points); empty = nothing.
         positive: The positive answer word, without a leading space.
         negative: The negative answer word.
+        both: What is said under `history.include: both`, where it is not this template; None = this one.
+        empty_disliked: Stands where there is no disliked title.
+        liked_word: Behind a liked title in a list of both, in brackets.
+        disliked_word: Behind a disliked one.
     """
 
     hybrid: tuple[Segment, ...]
@@ -159,6 +218,14 @@ class PromptTemplate:
     slot_join: str = ""
     positive: str = "Yes"
     negative: str = "No"
+    both: PromptTemplate | None = None
+    empty_disliked: str = "none"
+    liked_word: str = "liked"
+    disliked_word: str = "disliked"
+
+    def under(self, include: Include) -> PromptTemplate:
+        """Returns what is said under a `history.include`."""
+        return self.both if include == "both" and self.both is not None else self
 
     def segments(self, variant: Variant) -> tuple[Segment, ...]:
         """Returns the segments of a variant."""
@@ -167,7 +234,12 @@ class PromptTemplate:
         if self.text is not None:
             return self.text
         kept = (segment for segment in self.hybrid if not segment.collaborative)
-        return tuple(HistoryTitles() if isinstance(segment, HistoryItems) else segment for segment in kept)
+        return tuple(_TITLES_ALONE[segment.shows]() if isinstance(segment, TitleSlots) else segment for segment in kept)
+
+    def lists(self, variant: Variant) -> tuple[Shows, ...]:
+        """Returns which lists of titles a variant has, in order."""
+        segments = self.segments(variant)
+        return tuple(segment.shows for segment in segments if isinstance(segment, TitleList | TitleSlots))
 
     def slots(self) -> tuple[Slot, ...]:
         """Returns the slots of the full variant, in order."""

@@ -1,5 +1,7 @@
 """Histories: the positives that a row may see, kept as one flat array per dataset and two offsets per row.
 
+Disliked items (label 0) are found by the same rules (`collm.data.past`).
+
 Visibility (facts 8 and 11):
 - `all`: every positive before the row in its user's order, evaluation period and same second included.
 - `strictly-earlier`: positives whose timestamp is smaller than the row's.
@@ -39,20 +41,25 @@ class HistoryIndex:
     end: Array
     repeats: int
 
+    def of_rows(self, rows: Array) -> HistoryIndex:
+        """Returns where the histories of int64 [n] rows lie, as rows 0 to n - 1."""
+        return HistoryIndex(self.positives, self.start[rows], self.end[rows], self.repeats)
 
-def index_histories(frame: pl.DataFrame, visibility: Visibility) -> HistoryIndex:
+
+def index_histories(frame: pl.DataFrame, visibility: Visibility, *, label: int = 1) -> HistoryIndex:
     """Finds each row's history, users block by block: about 25 bytes a row beside `frame`, in time linear in its rows.
 
     Args:
         frame: Columns `user` (0 or more), `item`, `label`, `timestamp`, `split`, `order`; `order` agrees with time.
         visibility: Which earlier positives a row sees.
+        label: The rows that are seen; `positives` below stands for those of label 0 where it is 0.
 
     Returns:
         Offsets in the row order of `frame`.
     """
     n = frame.height
     user, item, time = (frame[name].to_numpy() for name in ("user", "item", "timestamp"))
-    visible = _visible(frame, visibility)
+    visible = visible_rows(frame, visibility, label=label)
     counts = count_ids(user, int(user.max()) + 1 if n else 0)
     place = rows_by_user(user, frame["order"].to_numpy(), counts)
     start, end = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
@@ -72,9 +79,9 @@ def index_histories(frame: pl.DataFrame, visibility: Visibility) -> HistoryIndex
     return HistoryIndex(positives, start, end, repeats)
 
 
-def _visible(frame: pl.DataFrame, visibility: Visibility) -> Array:
-    """Returns bool [n_rows]: positives that later rows may see."""
-    visible: Array = (frame["label"] == 1).to_numpy()
+def visible_rows(frame: pl.DataFrame, visibility: Visibility, *, label: int = 1) -> Array:
+    """Returns bool [n_rows]: rows of a label that later rows may see."""
+    visible: Array = (frame["label"] == label).to_numpy()
     if visibility == "as-of-split":
         visible = visible & (frame["split"] == "train").fill_null(False).to_numpy()
     return visible
@@ -91,7 +98,19 @@ def last_positives(index: HistoryIndex, target: Array, max_items: int) -> Array:
     Returns:
         int64 [n_rows, max_items] item ids, oldest first, left-padded with 0.
     """
-    found = np.zeros((len(target), max_items), dtype=np.int64)
+    places = last_places(index, target, max_items)
+    if not len(index.positives):
+        return np.zeros_like(places)
+    return np.where(places < 0, 0, index.positives[places]).astype(np.int64)
+
+
+def last_places(index: HistoryIndex, target: Array, max_items: int) -> Array:
+    """Finds the newest positives of rows in the flat array; arguments as in `last_positives`.
+
+    Returns:
+        int64 [n_rows, max_items] places in `index.positives`, oldest first, left-padded with -1.
+    """
+    found = np.full((len(target), max_items), -1, dtype=np.int64)
     if not len(index.positives) or not max_items:
         return found
     for part in pieces(len(target)):
@@ -126,20 +145,19 @@ def _read(index: HistoryIndex, rows: Array, target: Array, found: Array) -> None
         index: Offsets.
         rows: int64 [n] rows to read.
         target: int64 [n_rows] target items.
-        found: int64 [n_rows, max_items], zeros where `rows` are.
+        found: int64 [n_rows, max_items], -1 where `rows` are.
     """
     max_items = found.shape[1]
     width, widest = max_items, max_items + index.repeats
     while True:
         places = index.end[rows, None] + np.arange(-width, 0)  # [n, width]
         outside = places < index.start[rows, None]
-        items = index.positives[np.where(outside, 0, places)].astype(np.int64)
-        items[outside] = 0
+        places[outside] = -1
         if index.repeats:
-            items[items == target[rows, None]] = 0
-            items = np.take_along_axis(items, np.argsort(items != 0, axis=1, kind="stable"), axis=1)
-        found[rows] = items[:, width - max_items :]
-        short = ~outside[:, 0] & (found[rows, 0] == 0)
+            places[index.positives[places] == target[rows, None]] = -1
+            places = np.take_along_axis(places, np.argsort(places >= 0, axis=1, kind="stable"), axis=1)
+        found[rows] = places[:, width - max_items :]
+        short = ~outside[:, 0] & (found[rows, 0] < 0)
         if width == widest or not short.any():
             return
         rows, width = rows[short], min(2 * width, widest)

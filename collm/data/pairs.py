@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from collm.contracts.data import Visibility
 from collm.data.history import HistoryIndex
+from collm.data.past import PastIndex, TimedIndex, seen_rows
 from collm.data.prepared import PreparedData, Rows
 from collm.errors import DataError
 from collm.ingest.times import FIRST, FIRST_YEAR, LAST, LAST_YEAR, recognise_times
@@ -23,25 +26,66 @@ NO_TIME = (
 _WHOLE = r"^([+-]?\d+)(?:\.0*)?$"
 
 
+@dataclass(frozen=True)
+class _Sorted:
+    """The rows of one label that pairs may see, by user and order.
+
+    Attributes:
+        item: int32 [n] dense ids.
+        time: int64 [n] seconds.
+        order: int64 [n] place among all rows of the user.
+        key: int64 [n] user * step + place of the time among all times, rising.
+        times: int64 distinct times, sorted.
+        repeats: Most rows of one user and item; 0 where targets need not be left out.
+    """
+
+    item: Array
+    time: Array
+    order: Array
+    key: Array
+    times: Array
+    repeats: int
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, visibility: Visibility, label: int) -> _Sorted:
+        """Sorts the rows of a label that a visibility shows."""
+        visible = rows.filter(pl.col("label") == label)
+        if visibility == "as-of-split":
+            visible = visible.filter(pl.col("split") == "train")
+        visible = visible.sort("user", "order")
+        time = visible["timestamp"].to_numpy()
+        times = np.unique(time)
+        key = visible["user"].to_numpy().astype(np.int64) * (len(times) + 1) + np.searchsorted(times, time)
+        repeats = 0
+        if visibility != "all" and visible.height:
+            repeats = int(visible.group_by("user", "item").len()["len"].max() or 0)
+        item, order = visible["item"].to_numpy().astype(np.int32), visible["order"].to_numpy()
+        return cls(item, time, order, key, times, repeats)
+
+    def index(self, user: Array, moment: Array) -> HistoryIndex:
+        """Returns where the items lie that users saw before moments, int64 [n] each."""
+        step = len(self.times) + 1
+        first = np.searchsorted(self.key, user * step)
+        # Rows of the moment itself lie at its place, so those are not seen.
+        end = np.searchsorted(self.key, user * step + np.searchsorted(self.times, moment))
+        return HistoryIndex(self.item, first, end, self.repeats)
+
+    def timed(self, user: Array, moment: Array) -> TimedIndex:
+        """Returns the same with times."""
+        return TimedIndex(self.index(user, moment), self.time, self.order)
+
+
 class PairHistories:
     """Histories of pairs at any moment: the positives are sorted once, each pair is then looked up in O(log n)."""
 
     def __init__(self, data: PreparedData) -> None:
         """Sorts the positives of a prepared dataset by user and time."""
         self._data = data
-        table = data.interactions()
-        visible = table.filter(pl.col("label") == 1)
-        if data.visibility == "as-of-split":
-            visible = visible.filter(pl.col("split") == "train")
-        visible = visible.sort("user", "order")
-        self._positives = visible["item"].to_numpy().astype(np.int32)
-        time = visible["timestamp"].to_numpy()
-        self._times = np.unique(time)
-        self._step = len(self._times) + 1
-        self._key = visible["user"].to_numpy().astype(np.int64) * self._step + np.searchsorted(self._times, time)
-        self._repeats = 0
-        if data.visibility != "all" and visible.height:
-            self._repeats = int(visible.group_by("user", "item").len()["len"].max() or 0)
+        self._liked = _Sorted.of(data.interactions(), data.visibility, label=1)
+
+    @cached_property
+    def _disliked(self) -> _Sorted:
+        return _Sorted.of(seen_rows(self._data.interactions()), self._data.visibility, label=0)
 
     def rows(
         self, user: Array, item: Array, time: Array | None, *, titles: Sequence[str] | None = None
@@ -50,9 +94,6 @@ class PairHistories:
         n = len(user)
         user, item = np.asarray(user, dtype=np.int64), np.asarray(item, dtype=np.int64)
         moment = np.full(n, LATEST) if time is None else np.asarray(time, dtype=np.int64)
-        first = np.searchsorted(self._key, user * self._step)
-        # Rows of the moment itself lie at its place, so those are not seen.
-        end = np.searchsorted(self._key, user * self._step + np.searchsorted(self._times, moment))
         rows = Rows(
             user=user,
             item=item,
@@ -61,8 +102,12 @@ class PairHistories:
             row=np.arange(n, dtype=np.int64),
             index=np.arange(n, dtype=np.int64),
         )
-        index = HistoryIndex(self._positives, first, end, self._repeats)
-        return self._data.with_histories(index, self._data.titles if titles is None else titles), rows
+        view = self._data.with_histories(
+            self._liked.index(user, moment),
+            self._data.titles if titles is None else titles,
+            past=cache(lambda: PastIndex(self._liked.timed(user, moment), self._disliked.timed(user, moment))),
+        )
+        return view, rows
 
 
 def pair_rows(
@@ -70,8 +115,9 @@ def pair_rows(
 ) -> tuple[PreparedData, Rows]:
     """Makes rows of pairs, each with the positives that its user had strictly before its time.
 
-    Under `as-of-split` only training rows count. The target is left out of its own history except under `all`, as for
-    rows of the dataset. Of `all`, earlier rows of the very same second are not seen: a pair has no place among them.
+    The items that the user disliked are found by the same rules. Under `as-of-split` only training rows count. The
+    target is left out of its own history except under `all`, as for rows of the dataset. Of `all`, earlier rows of the
+    very same second are not seen: a pair has no place among them.
 
     Args:
         data: The prepared dataset.

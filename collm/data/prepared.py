@@ -9,17 +9,19 @@ source were left out. Anything that reads parquet can use them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from collm.contracts.data import SPLITS, Visibility
+from collm.contracts.data import SAMPLED, SPLITS, Visibility
 from collm.data.columns import Texts
 from collm.data.history import HistoryIndex, last_positives
+from collm.data.past import COLUMNS, Past, PastIndex, index_past
 from collm.data.prepared_files import (
     INTERACTIONS,
     ITEM_ATTRIBUTES,
@@ -32,7 +34,7 @@ from collm.data.prepared_files import (
     files_of,
     read_manifest,
 )
-from collm.errors import DataError
+from collm.errors import DataError, RunError
 
 Array = np.ndarray[Any, Any]
 
@@ -103,6 +105,7 @@ class PreparedData:
         self._own_kept: Array | None = None
         self._own_places: Array | None = None
         self._own_index: HistoryIndex | None = None
+        self._find_past: Callable[[], PastIndex] = cache(lambda: index_past(self._past_rows(), self.visibility))
 
     @classmethod
     def open(cls, folder: Path) -> PreparedData:
@@ -145,9 +148,24 @@ class PreparedData:
         Returns:
             int64 [n_rows, max_items] item ids: the last visible positives, oldest first, left-padded with 0.
         """
-        whole = self._index
-        index = HistoryIndex(whole.positives, whole.start[rows.index], whole.end[rows.index], whole.repeats)
-        return last_positives(index, rows.item, max_items)
+        return last_positives(self._index.of_rows(rows.index), rows.item, max_items)
+
+    def past(self, rows: Rows, *, max_liked: int, max_disliked: int) -> Past:
+        """Returns what the rows may see of the past with both labels and times.
+
+        Where the rows of a dataset lie is found when this is first asked, in time linear in all rows; the liked items
+        are those of `history`.
+
+        Args:
+            rows: Rows of this dataset.
+            max_liked: Liked items per row at most.
+            max_disliked: Disliked items per row at most.
+        """
+        return self._find_past().read(rows.index, rows.item, max_liked=max_liked, max_disliked=max_disliked)
+
+    def past_index(self) -> PastIndex:
+        """Returns where the past of all rows of the table lies; `Rows.index` counts in it."""
+        return self._find_past()
 
     def history_groups(self, rows: Rows) -> Array:
         """Returns int64 [n_rows]: rows of one user that see the same history share a number."""
@@ -220,15 +238,18 @@ class PreparedData:
         """The same of items."""
         return self._files[ITEM_ATTRIBUTES].frame() if ITEM_ATTRIBUTES in self._files else None
 
-    def with_histories(self, index: HistoryIndex, titles: Sequence[str]) -> PreparedData:
+    def with_histories(
+        self, index: HistoryIndex, titles: Sequence[str], *, past: Callable[[], PastIndex] | None = None
+    ) -> PreparedData:
         """Returns the same users and items with other rows: `Rows.index` then counts in `index`.
 
         Args:
             index: Histories of the other rows.
             titles: Titles by item id; may hold more than the dataset's items, which encoders see as padding.
+            past: Gives the past of the other rows with both labels; None = it cannot be asked.
         """
         view = copy.copy(self)
-        view._own_index = index
+        view._own_index, view._find_past = index, past or _no_past
         view.titles = titles
         return view
 
@@ -255,8 +276,17 @@ class PreparedData:
             repeats=int(self.manifest["history"]["repeats"]),
         )
 
+    def _past_rows(self) -> pl.DataFrame:
+        """Returns the columns of the whole table that decide the past."""
+        names = (*COLUMNS, SAMPLED) if SAMPLED in self._table.names() else COLUMNS
+        return pl.DataFrame({name: self._table.series(pl.col(name)) for name in names})
+
     def _column(self, name: str, index: Array, dtype: type[np.generic]) -> Array:
         return self._table.array(name)[index].astype(dtype, copy=False)
+
+
+def _no_past() -> PastIndex:
+    raise RunError("these rows are given with their histories alone; what their users disliked is not known")
 
 
 def draw_whole_users(rows: Rows, n: int, seed: int) -> Rows:

@@ -7,6 +7,7 @@ import numpy as np
 from collm.contracts.backbone import PromptTokenizer
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
+from collm.engine.prompt_lists import PromptLists
 from collm.errors import DataError
 from collm.prompt.encode import PromptEncoder
 
@@ -39,7 +40,7 @@ def draw_examples(rows: Rows, n: int, seed: int) -> Rows:
 
 
 def examples_preamble(
-    data: PreparedData, encoder: PromptEncoder, tokenizer: PromptTokenizer, *, n: int, history_items: int, seed: int
+    data: PreparedData, encoder: PromptEncoder, tokenizer: PromptTokenizer, *, n: int, lists: PromptLists, seed: int
 ) -> list[int]:
     """Returns the token ids of `n` text prompts about training rows, each with its answer and an empty line behind it.
 
@@ -48,7 +49,7 @@ def examples_preamble(
         encoder: Encodes text prompts, without a preamble of its own.
         tokenizer: The encoder's.
         n: How many; 0 gives nothing.
-        history_items: Titles per prompt at most.
+        lists: What prompts list of the past.
         seed: The run's seed.
 
     Raises:
@@ -57,7 +58,7 @@ def examples_preamble(
     if not n:
         return []
     rows = draw_examples(data.rows("train"), n, derive_seed(seed, "examples"))
-    prompts = encoder.encode(rows.item, data.history(rows, history_items), "text")
+    prompts = encoder.encode(rows.item, lists.read(data, rows), "text")
     words = tokenizer.encode_many([tokenizer.answer.negative_word, tokenizer.answer.positive_word])
     between, leading = tokenizer.encode_many([_BETWEEN])[0], len(tokenizer.bos_ids)
     ids: list[int] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, overload
 
 import numpy as np
@@ -14,6 +15,7 @@ from collm.contracts.encoder import EncoderBatch
 from collm.contracts.tuning import Loss, TuneStep, TuningConfig
 from collm.data.batches import grouped_batches, token_budget_batches
 from collm.data.history import listed_histories
+from collm.data.past import listed_past
 from collm.data.prepared import Rows
 from collm.data.sampled_negatives import UnmetItems
 from collm.engine.device import derive_seed
@@ -72,7 +74,9 @@ class SampledLists:
         """
         of, size = self.rows.take(lists[:, 0]), lists.shape[1]
         histories = self._source.data.history(of, self._source.history_items)
-        view = self._source.data.with_histories(listed_histories(histories, times=size), self._source.data.titles)
+        index = listed_histories(histories, times=size)
+        past = cache(lambda: listed_past(self._source.lists.past(self._source.data, of), times=size))
+        view = self._source.data.with_histories(index, self._source.data.titles, past=past)
         items = np.column_stack([of.item, lists[:, 1:]])
         label = np.zeros(lists.shape, dtype=np.int8)
         label[:, 0] = 1

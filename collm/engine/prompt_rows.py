@@ -17,10 +17,12 @@ from collm.data.batches import grouped_batches, token_budget_batches
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.examples import examples_preamble
+from collm.engine.prompt_lists import PromptLists
 from collm.errors import PluginError
 from collm.model.encoder import EncoderTraits
 from collm.model.prefix.batch import PromptBatch, Share, build_batch
 from collm.prompt.encode import EncodedPrompts, PromptEncoder, SlotFill
+from collm.spec.model import HistoryConfig
 
 Array = np.ndarray[Any, Any]
 ENCODER_CHUNK = 8_192
@@ -37,7 +39,7 @@ class PromptSource:
         *,
         variant: Variant,
         max_tokens: int,
-        history_items: int,
+        history: HistoryConfig,
         encoders: Mapping[str, EncoderTraits] | None = None,
         device: torch.device,
         n_examples: int = 0,
@@ -52,14 +54,15 @@ class PromptSource:
             backbone: Supplies the tokenizer.
             variant: Prompt variant.
             max_tokens: Tokens per prompt at most.
-            history_items: Titles per prompt at most.
+            history: What prompts list of the past, and how many titles at most.
             encoders: Name -> traits of the encoders that fill the slots.
             device: Where batches go.
             n_examples: Answered questions before every prompt.
             seed: Decides which training rows those are about.
             leading_space: Whether prompts begin with the space that a SentencePiece tokenizer puts before a text.
         """
-        self._data, self._variant, self._history_items = data, variant, history_items
+        self._data, self._variant = data, variant
+        self._lists = PromptLists.of(history, data)
         self._device = device
         encoders = encoders or {}
         with_vectors = {name: traits for name, traits in encoders.items() if traits.words is None}
@@ -81,9 +84,7 @@ class PromptSource:
                 item_ids=data.item_ids,
             )
 
-        preamble = examples_preamble(
-            data, prompt_encoder(), tokenizer, n=n_examples, history_items=history_items, seed=seed
-        )
+        preamble = examples_preamble(data, prompt_encoder(), tokenizer, n=n_examples, lists=self._lists, seed=seed)
         self._prompt_encoder = prompt_encoder(preamble)
 
     @property
@@ -99,7 +100,12 @@ class PromptSource:
     @property
     def history_items(self) -> int:
         """Most items of a row's history that prompts and encoders read."""
-        return max([self._history_items, *(batcher.history_items for batcher in self._batchers.values())])
+        return max([self._lists.history.max_items, *(batcher.history_items for batcher in self._batchers.values())])
+
+    @property
+    def lists(self) -> PromptLists:
+        """What prompts list of the past."""
+        return self._lists
 
     def on(self, data: PreparedData) -> PromptSource:
         """Returns the same for other rows of the same users, items and titles."""
@@ -109,16 +115,16 @@ class PromptSource:
 
     def encode(self, rows: Rows) -> PromptRows:
         """Returns the prompts of these rows."""
-        histories = self._data.history(rows, self._history_items)
-        prompts = self._prompt_encoder.encode(rows.item, histories, self._variant, users=rows.user)
+        lists = self._lists.read(self._data, rows)
+        prompts = self._prompt_encoder.encode(rows.item, lists, self._variant, users=rows.user)
         n_shortened = 0
         if self._prompt_encoder.shows_history(self._variant):
-            n_shortened = int((prompts.n_history_used < (histories != 0).sum(axis=1)).sum())
+            n_shortened = int((prompts.n_history_used < (lists.items != 0).sum(axis=1)).sum())
         moment = [rows.timestamp] if self._user_moves else []
         return PromptRows(
             rows,
             prompts,
-            prefix_group=group_rows(np.column_stack([rows.user, histories, *moment])),
+            prefix_group=group_rows(np.column_stack([rows.user, lists.keys(), *moment])),
             batchers=self._batchers,
             user_depends_on_item=self._user_depends_on_item,
             user_moves=self._user_moves,
@@ -146,9 +152,9 @@ class PromptRows:
         device: torch.device,
         n_shortened: int = 0,
     ) -> None:
-        """Takes rows, their prompts, and int64 [n] groups of rows that share user, history and user vector.
+        """Takes rows, their prompts, and int64 [n] groups of rows that share user, what prompts list, and user vector.
 
-        Where the user vector moves with time, what stands before its slot is shared by all rows of a history in a
+        Where the user vector moves with time, what stands before its slot is shared by all rows of one list in a
         batch, and the slot by those of one moment: groups are then of one moment.
         """
         self.rows, self.prompts, self.prefix_group = rows, prompts, prefix_group

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from collm.contracts.data import SPLITS
+from collm.contracts.data import SAMPLED, SPLITS
 from collm.data.columns import count_ids, rows_by_user
+from collm.data.history import HistoryIndex
 from collm.data.prepared import PreparedData, Rows
 from collm.errors import DataError
 
@@ -51,20 +52,35 @@ class HistoryLeaks:
     n_shown: int
     n_flagged: dict[str, int]
 
+    def beside(self, other: HistoryLeaks) -> HistoryLeaks:
+        """Returns what two lists of the same rows show together."""
+        return HistoryLeaks(
+            {name: rows | other.affected[name] for name, rows in self.affected.items()},
+            self.n_shown + other.n_shown,
+            {name: n + other.n_flagged[name] for name, n in self.n_flagged.items()},
+        )
 
-def positives_of(data: PreparedData) -> Positives:
+
+def positives_of(data: PreparedData, index: HistoryIndex, *, label: int = 1) -> Positives:
     """Finds the row behind every entry of the flat array.
 
+    Args:
+        data: Prepared data.
+        index: Where the rows of a label lie.
+        label: Which label; rows that were drawn as negatives have none.
+
     Raises:
-        DataError: If the array is not the positives in their users' order.
+        DataError: If the array is not the rows of that label in their users' order.
     """
     user, split = data.column("user"), data.split_places()
     place = rows_by_user(user, data.column("order"), count_ids(user, data.n_users + 1))
-    visible = data.column("label") == 1
+    visible = data.column("label") == label
+    if (drawn := data.optional_column(SAMPLED)) is not None and label == 0:
+        visible = visible & ~drawn.astype(bool)
     if data.visibility == "as-of-split":
         visible = visible & (split == TRAIN)
     row = place[visible[place]]
-    item = data.history_index().positives
+    item = index.positives
     if len(item) != len(row) or not np.array_equal(item, data.column("item")[row]):
         raise DataError(
             f"positives.parquet: its {len(item)} entries are not the {len(row)} positives of the table by user and "
@@ -78,13 +94,13 @@ def positives_of(data: PreparedData) -> Positives:
 
 
 def history_leaks(
-    data: PreparedData, rows: Rows, *, positives: Positives, groups: Array, max_items: int
+    index: HistoryIndex, rows: Rows, *, positives: Positives, groups: Array, max_items: int
 ) -> HistoryLeaks:
     """Walks back through the histories of rows.
 
     Args:
-        data: Prepared data.
-        rows: Rows of it.
+        index: Where the histories of the table's rows lie.
+        rows: Rows of the table.
         positives: What `positives_of` gives.
         groups: int64 [n_items + 1] groups of items with one title, 0 = no group.
         max_items: Items per history at most.
@@ -92,7 +108,6 @@ def history_leaks(
     Returns:
         Which rows show what, in the order of `rows`; memory is O(rows), work O(items shown).
     """
-    index = data.history_index()
     affected = {name: np.zeros(len(rows), dtype=bool) for name in HISTORY_CHECKS}
     n_flagged = dict.fromkeys(HISTORY_CHECKS, 0)
     n_shown = np.zeros(len(rows), dtype=np.int64)

@@ -11,8 +11,9 @@ import numpy as np
 
 from collm.contracts.data import SPLITS, SplitName
 from collm.data.columns import as_series, pieces
+from collm.data.history import HistoryIndex
 from collm.data.prepared import PreparedData, Rows
-from collm.inspect.history_leaks import HISTORY_CHECKS, TRAIN, history_leaks, positives_of
+from collm.inspect.history_leaks import HISTORY_CHECKS, TRAIN, HistoryLeaks, history_leaks, positives_of
 from collm.inspect.similar_titles import example_groups, n_identical, similar_items
 
 Array = np.ndarray[Any, Any]
@@ -135,11 +136,19 @@ class Finding:
         }
 
 
-def find_leaks(data: PreparedData, *, max_items: int, splits: Sequence[str] = EVALUATED) -> list[Finding]:
+def find_leaks(
+    data: PreparedData, *, max_items: int, max_disliked: int = 0, splits: Sequence[str] = EVALUATED
+) -> list[Finding]:
     """Looks for every leak in the evaluation rows, with histories as the data was prepared with.
 
     Work is linear in the rows of the table but for sorting the evaluation rows; training rows are those of the whole
     training split, before `dataset.limit`.
+
+    Args:
+        data: Prepared data.
+        max_items: Liked items per history at most.
+        max_disliked: Disliked items per prompt at most; where there are any, they are looked at as histories are.
+        splits: Splits whose rows are looked at.
 
     Returns:
         One finding per check of `CHECKS`, in that order, found or not.
@@ -150,11 +159,10 @@ def find_leaks(data: PreparedData, *, max_items: int, splits: Sequence[str] = EV
     rows = {split: data.rows(split) for split in splits}
     titles = as_series(data.titles, "title")
     groups = similar_items(titles)
-    positives = positives_of(data)
-    histories = {
-        split: history_leaks(data, each, positives=positives, groups=groups, max_items=max_items)
-        for split, each in rows.items()
-    }
+    histories = _shown(data, data.history_index(), rows, groups, max_items, label=1)
+    if max_disliked:
+        others = _shown(data, data.past_index().disliked.index, rows, groups, max_disliked, label=0)
+        histories = {split: found.beside(others[split]) for split, found in histories.items()}
     affected: dict[str, dict[str, Array]] = {
         name: {split: found.affected[name] for split, found in histories.items()} for name in HISTORY_CHECKS
     }
@@ -189,6 +197,17 @@ def find_leaks(data: PreparedData, *, max_items: int, splits: Sequence[str] = EV
         "examples": example_groups(titles, groups, _EXAMPLES),
     }
     return [Finding(check, affected[check.name], details.get(check.name, {})) for check in CHECKS]
+
+
+def _shown(
+    data: PreparedData, index: HistoryIndex, rows: Mapping[str, Rows], groups: Array, max_items: int, *, label: int
+) -> dict[str, HistoryLeaks]:
+    """Returns split -> what its rows show of the items of a label."""
+    positives = positives_of(data, index, label=label)
+    return {
+        split: history_leaks(index, each, positives=positives, groups=groups, max_items=max_items)
+        for split, each in rows.items()
+    }
 
 
 def utc(second: int) -> str:

@@ -12,8 +12,9 @@ from collm.contracts.data import SPLITS
 from collm.contracts.prompt import PromptTemplate, Variant
 from collm.data.columns import pieces
 from collm.data.prepared import PreparedData, Rows
+from collm.engine.prompt_lists import PromptLists
 from collm.prompt.encode import EncodedPrompts
-from collm.prompt.show import prompt_characters, prompt_text
+from collm.prompt.show import prompt_characters, prompt_text, shown_titles
 
 Array = np.ndarray[Any, Any]
 
@@ -32,12 +33,12 @@ class Wording:
     Attributes:
         template: The wording.
         variant: `text` or `hybrid`.
-        max_items: Titles of the history at most.
+        lists: What is listed of the past.
     """
 
     template: PromptTemplate
     variant: Variant
-    max_items: int
+    lists: PromptLists
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,17 @@ def _characters(data: PreparedData, rows: Rows, wording: Wording) -> Array:
     counts = np.zeros(len(rows), dtype=np.int64)
     for part in pieces(len(rows)):
         some = rows.take(np.arange(part.start, part.stop))
-        histories = data.history(some, wording.max_items)
-        counts[part] = prompt_characters(wording.template, wording.variant, data.titles, some.item, histories)
+        lists = wording.lists.read(data, some)
+        counts[part] = prompt_characters(wording.template, wording.variant, data.titles, some.item, lists)
     return counts
 
 
 def _measured(data: PreparedData, rows: Rows, split: str, wording: Wording, encode: Encodes | None) -> list[LongPrompt]:
     prompts = encode(rows) if encode is not None and len(rows) else None
     n_tokens = None if prompts is None else np.diff(prompts.offsets)
-    found = []
-    for place, history in enumerate(data.history(rows, wording.max_items)):
-        titles = [data.titles[item] for item in history if item]
+    found, lists = [], wording.lists.read(data, rows)
+    for place in range(len(rows)):
+        titles = shown_titles(lists, place, data.titles)
         text = prompt_text(wording.template, wording.variant, data.titles[int(rows.item[place])], titles)
         found.append(
             LongPrompt(

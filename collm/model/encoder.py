@@ -25,9 +25,10 @@ from collm.contracts.encoder import (
     Side,
 )
 from collm.contracts.growth import FoldsIn, IdTable
+from collm.contracts.prompt import TITLE_SLOTS
 from collm.errors import CollmError, PluginError, out_of_memory
 
-SLOT_KINDS = ("user", "item", "history", "context")
+SLOT_KINDS = ("user", "item", *TITLE_SLOTS, "context")
 # Members that the contract did not have from the beginning.
 YOUNGER_MEMBERS = (
     *("context_dim", "context_tokens", "reads_time", "half_lives", "factors", "score_all"),
@@ -272,7 +273,7 @@ class EncoderTraits:
             encoder.history_items,
             encoder.reads_earlier_labels,
             encoder.reads_time,
-            tokens={kind: factor * counts["item" if kind == "history" else kind] for kind in SLOT_KINDS},
+            tokens={kind: factor * counts["item" if kind in TITLE_SLOTS else kind] for kind in SLOT_KINDS},
             words=encoder.slot_words if "words" in encoder.gives else None,
             half_lives=encoder.half_lives,
         )

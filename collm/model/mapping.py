@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from collm.contracts.encoder import EncodedPair, EncoderBatch, of_encoder
+from collm.contracts.prompt import TITLE_SLOTS
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule, naming_encoder
 from collm.model.prefix.batch import PromptBatch
@@ -185,7 +186,7 @@ def slot_vectors(
         projectors: Name -> what maps them; none for an encoder that gives token embeddings itself.
 
     Returns:
-        Slot name -> [batch * k, hidden]; of slots in the history [batch * length * k, hidden].
+        Slot name -> [batch * k, hidden]; of slots behind titles [batch * length * k, hidden].
 
     Raises:
         RunError: If there are slots and nothing fills them, or a slot has another number of tokens than its vectors.
@@ -219,10 +220,10 @@ def _vectors_of(
         vectors = side_of(pair, side)
         return vectors if projector is None else projector(side, vectors)
 
-    # Rows whose slots stand in the history alone need no vectors of their own.
-    pair = encoded(batch.encoders[name]) if set(sides) != {"history"} else None
+    # Rows whose slots stand behind titles alone need no vectors of their own.
+    pair = encoded(batch.encoders[name]) if not set(sides) <= set(TITLE_SLOTS) else None
     for side in sides:
-        if side == "history" or pair is None:
+        if side in TITLE_SLOTS or pair is None:
             assert batch.history_items is not None
             # Each distinct item is computed once.
             ids, places = torch.unique(batch.history_items, return_inverse=True)

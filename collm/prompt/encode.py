@@ -12,6 +12,8 @@ from collm.contracts.backbone import ChatFrame, PromptTokenizer
 from collm.contracts.prompt import SLOTS_PER_ROW, PromptTemplate, Variant
 from collm.errors import DataError, QuestionTooLong, RunError, SpecError
 from collm.prompt.encoded import EMPTY, EncodedPrompts, PieceStore, SlotFill, TextTables, check_slots, joined
+from collm.prompt.listed import ListedTitles, most_that_fit
+from collm.prompt.lists import TitleLists
 from collm.prompt.template import (
     FixedPiece,
     HistoryPieces,
@@ -22,7 +24,6 @@ from collm.prompt.template import (
     answer_fault,
     check_template,
     cut,
-    split_join,
 )
 
 __all__ = ["EncodedPrompts", "PromptEncoder", "SlotFill", "check_slots"]
@@ -37,8 +38,9 @@ class PromptEncoder:
     """Encodes rows for one template and tokenizer; each distinct title and template part is tokenised once.
 
     A prompt is the tokenizer's `bos_ids`, the preamble and then its pieces (`collm.prompt.template.cut`). It ends with
-    the template's last word, so the next token is the answer. Where it would exceed `max_tokens`, the oldest history
-    titles are left out, at worst all of them; then the template's `empty_history` stands there. Nothing else is cut.
+    the template's last word, so the next token is the answer. Where it would exceed `max_tokens`, the oldest titles are
+    left out, at worst all of them; then the template's `empty_history` stands there. Of liked and disliked titles in
+    lists of their own, too, the one that was rated first goes first, whichever list it is in. Nothing else is cut.
 
     Attributes:
         tokenizer: Text to ids.
@@ -104,14 +106,16 @@ class PromptEncoder:
         bos, *numbers = self._store.add_ids([self.before_ids, *slot_ids, *after])
         self._bos, self._end = int(bos), [int(number) for number in numbers[len(slot_ids) :]]
         self._slot_piece = {name: int(number) for name, number in zip(self._fills, numbers, strict=False)}
-        self._fixed: dict[str, int] = {}
 
-    def encode(self, items: Array, histories: Array, variant: Variant, *, users: Array | None = None) -> EncodedPrompts:
+    def encode(
+        self, items: Array, histories: Array | TitleLists, variant: Variant, *, users: Array | None = None
+    ) -> EncodedPrompts:
         """Encodes rows.
 
         Args:
             items: int64 [n] target items; 0 = unknown.
-            histories: int64 [n, length] item ids, oldest first, left-padded with 0; length 0 is possible.
+            histories: What the prompts list: int64 [n, length] liked items, oldest first, left-padded with 0; or lists
+                that may hold disliked ones too, and ages. Length 0 is possible.
             variant: `text` or `hybrid`.
             users: int64 [n] users, where a slot takes the words of the user; 0 = unknown.
 
@@ -122,8 +126,8 @@ class PromptEncoder:
             DataError: If an id has no title, or a history is not left-padded.
             QuestionTooLong: If a question does not fit without history.
         """
-        items, histories = np.asarray(items, dtype=np.int64), np.asarray(histories, dtype=np.int64)
-        self._check_ids(items, histories)
+        items, lists = np.asarray(items, dtype=np.int64), TitleLists.of(histories)
+        self._check_ids(items, lists.items)
         pieces = cut(self._template.segments(variant), self._words)
         if users is None:
             if any(isinstance(piece, WordsPiece) and _kind(piece.name) == "user" for piece in pieces):
@@ -132,23 +136,29 @@ class PromptEncoder:
         if self.opening:
             pieces = (_with_space(pieces[0]), *pieces[1:])
         parts = [slice(first, first + ROWS_AT_ONCE) for first in range(0, max(len(items), 1), ROWS_AT_ONCE)]
-        return joined(self._encode(pieces, users[part], items[part], histories[part]) for part in parts)
+        return joined(self._encode(pieces, users[part], items[part], lists.rows(part)) for part in parts)
 
     def shows_history(self, variant: Variant) -> bool:
         """Whether prompts of a variant hold titles of the history."""
-        return any(isinstance(piece, HistoryPieces) for piece in cut(self._template.segments(variant)))
+        return bool(self._template.lists(variant))
 
-    def _encode(self, pieces: Sequence[Piece], users: Array, items: Array, histories: Array) -> EncodedPrompts:
+    def _encode(self, pieces: Sequence[Piece], users: Array, items: Array, lists: TitleLists) -> EncodedPrompts:
         columns = [np.full((len(items), 1), self._bos)]
         columns += [self._column(piece, users, items) for piece in pieces]
         columns += [np.full((len(items), 1), number) for number in self._end]
+        listed = {
+            place: ListedTitles(self._store, self._tables, self._template, piece, lists, self._slot_piece)
+            for place, piece in enumerate(pieces, start=1)
+            if isinstance(piece, HistoryPieces)
+        }
         n_used = np.zeros(len(items), dtype=np.int64)
-        for place, piece in enumerate(pieces, start=1):
-            if isinstance(piece, HistoryPieces):
-                taken = sum(self._store.lengths(column).sum(axis=1) for column in columns)
-                columns[place], n_used = self._history(piece, histories, self.max_tokens - taken)
+        if listed:
+            taken = sum(self._store.lengths(column).sum(axis=1) for column in columns)
+            n_used = most_that_fit([each.costs() for each in listed.values()], lists.items, self.max_tokens - taken)
+        for place, each in listed.items():
+            columns[place] = each.columns(n_used)
         self._check_fit(items, np.concatenate(columns, axis=1))
-        return self._build(pieces, columns, n_used, histories)
+        return self._build(pieces, columns, n_used, lists)
 
     def _column(self, piece: Piece, users: Array, items: Array) -> Array:
         """Returns int64 [n, 1] piece numbers; the history's are filled in when the room for it is known."""
@@ -162,74 +172,27 @@ class PromptEncoder:
             return self._tables.words(piece.name, fill, piece.left, piece.right).numbers(ids)[:, None]
         number = EMPTY
         if isinstance(piece, FixedPiece):
-            number = self._text(piece.text)
+            number = self._tables.fixed(piece.text)
         elif isinstance(piece, SlotPiece):
             number = self._slot_piece[piece.name]
         return np.full((len(items), 1), number)
 
-    def _history(self, piece: HistoryPieces, histories: Array, room: Array) -> tuple[Array, Array]:
-        """Returns int64 [n, columns] pieces of the newest titles that fit into `room` tokens, and how many they are.
-
-        With slots the columns alternate between titles and their slots.
-        """
-        n, width = histories.shape
-        present = histories != 0
-        n_present = present.sum(axis=1)
-        empty = self._text(piece.left + self._template.empty_history + piece.right)
-        if not width:
-            return np.full((n, 1), empty), n_present
-        first, later = (
-            self._title_columns(piece, histories, first=True),
-            self._title_columns(piece, histories, first=False),
-        )
-        slot = self._slot_piece[piece.slot] if piece.slot else EMPTY
-        slot_length = np.where(present, self._store.lengths(np.array(slot)), 0)
-        first_length, later_length = self._store.lengths(first) + slot_length, self._store.lengths(later) + slot_length
-        # cost[:, m - 1]: tokens of the m newest titles, the oldest of which stands first in the list.
-        after = np.cumsum(later_length[:, ::-1], axis=1) - later_length[:, ::-1]
-        fits = (after + first_length[:, ::-1] <= room[:, None]) & present[:, ::-1]
-        n_used = np.where(fits.any(axis=1), width - np.argmax(fits[:, ::-1], axis=1), 0)
-        place = np.arange(width)[None, :] - (width - n_used)[:, None]
-        chosen = np.where(place > 0, later, np.where(place == 0, first, EMPTY))
-        chosen[n_used == 0, -1] = empty
-        if piece.slot:
-            slots = np.where(place >= 0, slot, EMPTY)
-            chosen = np.stack([chosen, slots], axis=2).reshape(n, 2 * width)
-        return chosen, n_used
-
-    def _title_columns(self, piece: HistoryPieces, histories: Array, *, first: bool) -> Array:
-        """Returns int64 [n, length] pieces of the titles as they read first, or later, in the list."""
-        template = self._template
-        # A slot stands between a title and what joins it to the next one.
-        join_right, join_left = ("", template.title_join) if piece.slot else split_join(template.title_join)
-        before = (piece.left if first else join_left) + template.title_open
-        strip = template.strip_history_titles
-        columns = np.full(histories.shape, EMPTY)
-        for part, right in ((np.s_[:, :-1], join_right), (np.s_[:, -1:], piece.right)):
-            present = histories[part] != 0
-            table = self._tables.titles(before, template.title_close + right, strip=strip)
-            columns[part][present] = table.numbers(histories[part][present])
-        return columns
-
-    def _text(self, text: str) -> int:
-        if text not in self._fixed:
-            self._fixed[text] = int(self._store.add([text])[0])
-        return self._fixed[text]
-
     def _build(
-        self, pieces: Sequence[Piece], columns: Sequence[Array], n_used: Array, histories: Array
+        self, pieces: Sequence[Piece], columns: Sequence[Array], n_used: Array, lists: TitleLists
     ) -> EncodedPrompts:
         lengths = np.stack([self._store.lengths(column).sum(axis=1) for column in columns], axis=1)
         starts = np.cumsum(lengths, axis=1) - lengths
         slots: dict[str, Array] = {}
         shared = before_user = lengths.sum(axis=1)
         history_items = np.zeros((len(lengths), 0), dtype=np.int32)
+        width = lists.items.shape[1]
         for place, piece in enumerate(pieces, start=1):
             start = starts[:, place]
-            if isinstance(piece, HistoryPieces) and piece.slot and histories.shape[1]:
-                used = np.arange(histories.shape[1]) >= histories.shape[1] - n_used[:, None]
-                history_items = np.where(used, histories, 0).astype(np.int32)
-                slots[piece.slot], begin = self._history_slots(piece.slot, columns[place], start, used)
+            if isinstance(piece, HistoryPieces) and piece.slot and width:
+                used = np.arange(width) >= width - n_used[:, None]
+                history_items = np.where(used, lists.items, 0).astype(np.int32)
+                used &= lists.shown(piece.shows)
+                slots[piece.slot], begin = self._title_slots(piece.slot, columns[place], start, used)
                 before_user = np.minimum(before_user, begin)
             if isinstance(piece, SlotPiece):
                 positions = start[:, None] + self._slot_step * np.arange(self._fills[piece.name].n_tokens)
@@ -252,20 +215,20 @@ class PromptEncoder:
         check_slots(prompts, self.tokenizer.pad_id)
         return prompts
 
-    def _history_slots(self, name: str, columns: Array, start: Array, used: Array) -> tuple[Array, Array]:
-        """Returns where the slots of a history stand, and where the first one of each prompt does.
+    def _title_slots(self, name: str, columns: Array, start: Array, used: Array) -> tuple[Array, Array]:
+        """Returns where the slots of a list stand, and where the first one of each prompt does.
 
         Args:
             name: Name of the slots.
-            columns: int64 [n, 2 * length] pieces of titles and slots in turn.
+            columns: int64 [n, k * length] pieces: for each title k, the last of which is its slot.
             start: int64 [n] position of the first column.
-            used: bool [n, length] whether a title is in the prompt.
+            used: bool [n, length] whether a title is in the list.
 
         Returns:
             int32 [n, length * k_item], -1 where none is; and int64 [n], a number beyond every prompt where none is.
         """
-        lengths = self._store.lengths(columns)
-        at = (start[:, None] + np.cumsum(lengths, axis=1) - lengths)[:, 1::2]
+        lengths, step = self._store.lengths(columns), columns.shape[1] // used.shape[1]
+        at = (start[:, None] + np.cumsum(lengths, axis=1) - lengths)[:, step - 1 :: step]
         first = np.where(used, at, np.iinfo(np.int64).max).min(axis=1)
         positions = at[:, :, None] + self._slot_step * np.arange(self._fills[name].n_tokens)
         return np.where(used[:, :, None], positions, -1).reshape(len(columns), -1).astype(np.int32), first

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from collm.contracts.backbone import PromptTokenizer
+from collm.contracts.prompt import TITLE_SLOTS
 from collm.errors import RunError
 from collm.prompt.template import clean_title
 
@@ -45,11 +46,12 @@ class EncodedPrompts:
         offsets: int64 [n + 1]: prompt i is ids[offsets[i]:offsets[i + 1]].
         shared: int32 [n] leading tokens that do not depend on the target item; user slots included, if they come first.
         before_user: int32 [n] leading tokens before the first slot, at most `shared`; `shared` in the text variant.
-        n_history_used: int32 [n] history titles that the prompt holds.
+        n_history_used: int32 [n] history titles that the prompt holds, disliked ones included.
         slots: Name of a slot (`collm.contracts.prompt.Slot.name`) -> int32 [n, k] positions within the prompt that take
             its vectors; of the history int32 [n, length * k], -1 where a prompt holds fewer titles. Empty in the text
             variant.
-        history_items: int32 [n, length] item ids of the slots in the history, 0 = none; width 0 without such slots.
+        history_items: int32 [n, length] item ids of the titles, of all lists together, 0 = none; width 0 without slots
+            behind titles.
     """
 
     ids: Array
@@ -93,7 +95,7 @@ def check_slots(prompts: EncodedPrompts, pad_id: int) -> None:
         RunError: If one does not; the prompts must not be used then.
     """
     for name, slots in prompts.slots.items():
-        in_history = name.partition(".")[0] == "history"
+        in_history = name.partition(".")[0] in TITLE_SLOTS
         absent = (slots == -1) if in_history else np.zeros(slots.shape, dtype=bool)
         outside = ((slots < 0) | (slots >= prompts.lengths[:, None])) & ~absent
         if outside.any():
@@ -242,7 +244,7 @@ class TextPieces:
 
 
 class TextTables:
-    """The pieces of titles and of an encoder's words, by what stands around them.
+    """The pieces of titles, of an encoder's words by what stands around them, and of fixed texts.
 
     Attributes:
         clean: Titles by item id as they stand in prompts.
@@ -254,6 +256,13 @@ class TextTables:
         self._stripped = [title.strip() for title in self.clean]
         self._store = store
         self._tables: dict[tuple[str, ...], TextPieces] = {}
+        self._fixed: dict[str, int] = {}
+
+    def fixed(self, text: str) -> int:
+        """Returns the piece of a text that stands as it is."""
+        if text not in self._fixed:
+            self._fixed[text] = int(self._store.add([text])[0])
+        return self._fixed[text]
 
     def titles(self, before: str, after: str, *, strip: bool) -> TextPieces:
         """Returns the pieces of titles between two texts, by item id."""

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 
 from collm.contracts.backbone import PromptTokenizer
-from collm.contracts.prompt import HistoryItems, HistoryTitles, PromptTemplate, Slot, TargetTitle, Text, Variant
+from collm.contracts.prompt import PromptTemplate, Shows, Slot, TargetTitle, Text, TitleList, TitleSlots, Variant
 from collm.prompt.encode import EncodedPrompts, PromptEncoder
+from collm.prompt.lists import AGES, TitleLists, empty_words, title_marks, words_behind
 from collm.prompt.template import clean_title
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class ShownTitle:
+    """A title of a user's past.
+
+    Attributes:
+        title: The title.
+        liked: Its label.
+        age: One of `collm.prompt.lists.AGES`; empty = not said.
+    """
+
+    title: str
+    liked: bool = True
+    age: str = ""
 
 
 def show_prompts(encoder: PromptEncoder, item: int, history: Sequence[int]) -> dict[str, dict[str, Any]]:
@@ -78,38 +95,53 @@ def marked_text(ids: Sequence[int], marks: Mapping[int, str], tokenizer: PromptT
     return "".join([*parts, tokenizer.decode(list(ids[start:]))])
 
 
-def prompt_text(template: PromptTemplate, variant: Variant, target: str, history: Sequence[str]) -> str:
+def prompt_text(template: PromptTemplate, variant: Variant, target: str, history: Sequence[str | ShownTitle]) -> str:
     """Writes a prompt out in full, with slots as `<user>` and `<item>`.
 
     Args:
         template: What is said.
         variant: `text` or `hybrid`.
         target: Title of the target item.
-        history: Titles of the history, oldest first.
+        history: What is known of the past, oldest first; a title alone is a liked one.
     """
-    opening, closing = template.title_open, template.title_close
-    titles = [_history_title(template, title) for title in history]
-    listed = template.title_join.join(f"{opening}{title}{closing}" for title in titles)
+    past = [ShownTitle(each) if isinstance(each, str) else each for each in history]
     quoted = clean_title(target).strip()
+    marks = (template.title_open, template.title_close) if template.quote_target else ("", "")
     words: list[str] = []
     for segment in template.segments(variant):
         match segment:
             case Text(text=text):
                 words.append(text)
-            case HistoryTitles():
-                words.append(listed or template.empty_history)
-            case HistoryItems(name=name):
-                marked = template.title_join.join(f"{opening}{title}{closing} <{name}>" for title in titles)
-                words.append(marked or template.empty_history)
             case TargetTitle():
-                words.append(f"{opening}{quoted}{closing}" if template.quote_target else quoted)
-            case Slot(name=name):
+                words.append(f"{marks[0]}{quoted}{marks[1]}")
+            case Slot(name=name) if not isinstance(segment, TitleSlots):
                 words.append(f"<{name}>")
+            case _:
+                slot = segment.name if isinstance(segment, TitleSlots) else ""
+                words.append(_listed(template, segment.shows, past, slot))
     return "".join(words)
 
 
+def shown_titles(lists: TitleLists, row: int, titles: Sequence[str]) -> list[ShownTitle]:
+    """Returns what `prompt_text` takes of one row.
+
+    Args:
+        lists: What the rows' prompts list.
+        row: Which of them.
+        titles: Title by item id.
+    """
+    return [
+        ShownTitle(
+            titles[int(lists.items[row, at])],
+            liked=lists.liked is None or bool(lists.liked[row, at]),
+            age="" if lists.age is None else AGES[int(lists.age[row, at])],
+        )
+        for at in np.flatnonzero(lists.items[row])
+    ]
+
+
 def prompt_characters(
-    template: PromptTemplate, variant: Variant, titles: Sequence[str], items: Array, histories: Array
+    template: PromptTemplate, variant: Variant, titles: Sequence[str], items: Array, histories: Array | TitleLists
 ) -> Array:
     """Counts the characters of prompts as `prompt_text` writes them, each title measured once.
 
@@ -118,27 +150,38 @@ def prompt_characters(
         variant: `text` or `hybrid`.
         titles: Title by item id.
         items: int64 [n] target items.
-        histories: int64 [n, length] item ids, left-padded with 0.
+        histories: What is listed: int64 [n, length] item ids, left-padded with 0, or lists.
 
     Returns:
         int64 [n].
     """
-    n_marks = len(template.title_open) + len(template.title_close)
+    lists = TitleLists.of(histories)
     fixed = len(prompt_text(template, variant, "", ()))
-    segments = template.segments(variant)
-    lists_titles = any(isinstance(segment, HistoryTitles | HistoryItems) for segment in segments)
-    n_marks += sum(len(f" <{segment.name}>") for segment in segments if isinstance(segment, HistoryItems))
-    clean = [clean_title(title) for title in titles]
-    as_target = np.array([len(title.strip()) for title in clean], dtype=np.int64)
+    as_target = np.array([len(clean_title(title).strip()) for title in titles], dtype=np.int64)
     lengths = fixed + as_target[items]
-    if not lists_titles or not histories.shape[1]:
+    segments = [each for each in template.segments(variant) if isinstance(each, TitleList | TitleSlots)]
+    if not segments or not lists.items.shape[1]:
         return lengths
     as_history = np.array([len(_history_title(template, title)) for title in titles], dtype=np.int64)
-    present = histories != 0
-    n_titles = present.sum(axis=1)
-    listed = np.where(present, as_history[histories] + n_marks, 0).sum(axis=1)
-    listed += np.maximum(n_titles - 1, 0) * len(template.title_join)
-    return lengths + np.where(n_titles > 0, listed - len(template.empty_history), 0)
+    n_marks = len(template.title_open) + len(template.title_close)
+    for segment in segments:
+        shown = lists.shown(segment.shows)
+        each = as_history[lists.items] + n_marks
+        each += len(f" <{segment.name}>") if isinstance(segment, TitleSlots) else 0
+        if (numbers := lists.behind(segment.shows)) is not None:
+            each += np.array([len(words) for words in lists.words(template, segment.shows)])[numbers]
+        n_titles = shown.sum(axis=1)
+        listed = np.where(shown, each, 0).sum(axis=1) + np.maximum(n_titles - 1, 0) * len(template.title_join)
+        lengths = lengths + np.where(n_titles > 0, listed - len(empty_words(template, segment.shows)), 0)
+    return lengths
+
+
+def _listed(template: PromptTemplate, shows: Shows, past: Sequence[ShownTitle], slot: str) -> str:
+    """Writes one list out in full."""
+    chosen = [each for each in past if shows == "rated" or each.liked == (shows == "liked")]
+    titles = [_history_title(template, each.title) for each in chosen]
+    behind = [words_behind(template, shows, liked=each.liked, age=each.age) for each in chosen]
+    return title_marks(template, titles, behind, slot) or empty_words(template, shows)
 
 
 def _history_title(template: PromptTemplate, title: str) -> str:

@@ -11,14 +11,16 @@ from typing import get_args
 
 from collm.contracts.prompt import (
     ContextSlot,
-    HistoryItems,
-    HistoryTitles,
+    Include,
     ItemSlot,
     PromptTemplate,
     Segment,
+    Shows,
     Slot,
     TargetTitle,
     Text,
+    TitleList,
+    TitleSlots,
     UserSlot,
     Variant,
 )
@@ -39,14 +41,15 @@ class FixedPiece:
 
 @dataclass(frozen=True)
 class HistoryPieces:
-    """The history titles, one piece each; `left` belongs to the first one's text, `right` to the last one's.
+    """A list of titles, one piece each; `left` belongs to the first one's text, `right` to the last one's.
 
-    A slot of the name `slot` follows each title, where it is not empty.
+    A slot of the name `slot` follows each title, where it is not empty. `shows` says which titles are listed.
     """
 
     left: str
     right: str
     slot: str = ""
+    shows: Shows = "liked"
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,34 @@ def template_faults(template: PromptTemplate) -> list[str]:
             faults.append(f"the {role} answer must be a word without spaces around it, got {word!r}")
     if template.positive == template.negative:
         faults.append(f"the two answer words must differ, got {template.positive!r} twice")
+    for name in ("liked_word", "disliked_word"):
+        if not (word := getattr(template, name)) or word != clean_title(word).strip():
+            faults.append(f"{name} must be words on one line without spaces around them, got {word!r}")
+    if template.both is not None:
+        faults += [f"under history.include: both, {fault}" for fault in template_faults(template.both)]
     return faults
+
+
+def include_fault(template: PromptTemplate, include: Include) -> str:
+    """Says how the lists of a template do not fit `history.include`, empty where they do.
+
+    Args:
+        template: What is said under it (`PromptTemplate.under`).
+        include: The spec's `history.include`.
+    """
+    lists = {variant: set(template.lists(variant)) for variant in get_args(Variant)}
+    if include == "liked":
+        if any(shown & {"disliked", "rated"} for shown in lists.values()):
+            return "lists disliked items, which history.include: liked leaves out; set history.include: both"
+        return ""
+    lacking = [variant for variant, shown in lists.items() if not ("rated" in shown or shown >= {"liked", "disliked"})]
+    if not lacking:
+        return ""
+    return (
+        f"has no place for liked and disliked items in its {' and '.join(lacking)} variant, but history.include is "
+        "both; put {history} and {disliked}, or {rated}, into a custom template outside of [[...]], use the prompt "
+        "tallrec or a domain's with wording: paper, or set history.include: liked"
+    )
 
 
 def check_template(template: PromptTemplate) -> None:
@@ -158,7 +188,7 @@ def cut(segments: Sequence[Segment], words: Collection[str] = ()) -> tuple[Piece
     rights, middles, lefts = [""] * len(texts), list(texts), [""] * len(texts)
     for place, text in enumerate(texts):
         rest = text
-        if place > 0 and not vectors[place - 1] and not isinstance(fields[place - 1], HistoryItems):
+        if place > 0 and not vectors[place - 1] and not isinstance(fields[place - 1], TitleSlots):
             at = next((found.start() for found in _SINGLE_SPACE.finditer(rest)), -1)
             rights[place], rest = (rest, "") if at < 0 else (rest[:at], rest[at:])
         if place < len(fields):
@@ -190,10 +220,14 @@ def _variant_faults(segments: Sequence[Segment], variant: Variant) -> list[str]:
     faults = []
     if count(TargetTitle) != 1:
         faults.append(f"needs exactly one target title, got {count(TargetTitle)}")
-    n_lists = count(HistoryTitles) + count(HistoryItems)
-    if n_lists > 1:
-        faults.append(f"takes one list of history titles at most, got {n_lists}")
-    if variant == "text" and count(HistoryItems):
+    listed = Counter(segment.shows for segment in segments if isinstance(segment, TitleList | TitleSlots))
+    for shows, n_lists in listed.items():
+        if n_lists > 1:
+            name = "history" if shows == "liked" else shows
+            faults.append(f"takes one list of {name} titles at most, got {n_lists}")
+    if "rated" in listed and len(listed) > 1:
+        faults.append("has a list of rated titles, which holds the liked and the disliked ones; leave out the others")
+    if variant == "text" and any(isinstance(segment, TitleSlots) for segment in segments):
         faults.append("must have no slots in its history; list the titles alone")
     for side, kind in (("user", UserSlot), ("item", ItemSlot)):
         if variant == "hybrid" and not count(kind):
@@ -225,16 +259,14 @@ def _alternate(segments: Sequence[Segment]) -> tuple[list[Segment], list[str]]:
 
 
 def _field_piece(field: Segment, left: str, right: str, *, vector: bool) -> Piece:
+    if isinstance(field, TitleList | TitleSlots):
+        return HistoryPieces(left, right, slot=field.name if isinstance(field, Slot) else "", shows=field.shows)
     match field:
-        case HistoryTitles():
-            return HistoryPieces(left, right)
-        case HistoryItems(name=name):
-            return HistoryPieces(left, right, slot=name)
         case TargetTitle():
             return TargetPiece(left, right)
         case Slot(name=name):
             return SlotPiece(name) if vector else WordsPiece(name, left, right)
-        case Text():
+        case _:
             raise AssertionError("text is no field")
 
 

@@ -100,7 +100,8 @@ class RecommendAnswer(_Answer):
 
     user: str
     user_known: bool
-    history: tuple[str, ...] = Field(description="Titles that the prompt shows, oldest first.")
+    history: tuple[str, ...] = Field(description="Liked titles that the prompt shows, oldest first.")
+    disliked: tuple[str, ...] = Field(description="Disliked titles that it shows, oldest first (history.include).")
     n_candidates: int
     shortlist_by: Literal["encoder", "popularity", "none"]
     n_ranked: int

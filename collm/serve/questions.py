@@ -15,7 +15,7 @@ from collm.errors import UsageError
 from collm.serve.bodies import RecommendAnswer, RecommendBody, RecommendedItem, ScoreAnswer, ScoreBody, ScoredPair
 from collm.stages.evaluate import probabilities
 from collm.trained.model import TrainedModel
-from collm.trained.pairs_file import Pairs, checked_pairs, title_notes
+from collm.trained.pairs_file import Pairs, age_notes, checked_pairs, title_notes
 from collm.trained.recommend import best_of, choose, shortlisted
 
 Array = np.ndarray[Any, Any]
@@ -99,7 +99,8 @@ def recommend_question(body: RecommendBody, *, max_rows: int, run_has_language_m
             found = best_of(model, kept, logits, body.k)
             fields = asdict(found) | {"items": [RecommendedItem(**asdict(item)) for item in found.items]}
             notes = () if found.user_known else (f"user {user} is unknown: no history, ranked as a cold user",)
-            return RecommendAnswer(schema=1, run=model.path.name, notes=notes, **fields)
+            ages = age_notes(model, timed=body.time is not None)
+            return RecommendAnswer(schema=1, run=model.path.name, notes=(*notes, *ages), **fields)
 
         return Prepared(kept.pairs(), finish)
 
@@ -149,4 +150,5 @@ def _scored(model: TrainedModel, pairs: Pairs, asked: AskedPairs, logits: Array)
         )
         for row in columns
     ]
-    return ScoreAnswer(schema=1, run=model.path.name, notes=title_notes(pairs, model), pairs=scored)
+    notes = (*title_notes(pairs, model), *age_notes(model, timed=pairs.times is not None))
+    return ScoreAnswer(schema=1, run=model.path.name, notes=notes, pairs=scored)

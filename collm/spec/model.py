@@ -6,14 +6,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from collm.component import ComponentConfig, Kind, added_field
 from collm.contracts.backbone import BackboneConfig
 from collm.contracts.data import DatasetConfig, SelectedRows, Visibility
 from collm.contracts.encoder import EncoderConfig
 from collm.contracts.metric import MetricConfig
-from collm.contracts.prompt import PromptConfig
+from collm.contracts.prompt import Include, PromptConfig
 from collm.contracts.tuning import TuningConfig
 from collm.spec.fingerprint import dump_config, fingerprint
 from collm.spec.node import Place
@@ -24,6 +32,8 @@ Profile = Literal["paper", "reference", "recommended"]
 EvaluatedSplit = Literal["valid", "test"]
 Slice = Literal["all", "warm", "cold"]
 
+# Disliked items per prompt where the spec says nothing.
+DISLIKED = 10
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 
@@ -34,7 +44,7 @@ class Section(BaseModel):
 
 
 class HistoryConfig(Section):
-    """Which earlier positives of a user a row may see."""
+    """Which earlier rows of a user a row may see, and what prompts list of them."""
 
     visibility: Visibility = Field(
         default="strictly-earlier",
@@ -42,6 +52,29 @@ class HistoryConfig(Section):
         "`strictly-earlier`: rows with a smaller time; `as-of-split`: training rows only (facts 8, 11).",
     )
     max_items: int = Field(default=10, ge=0, description="Items per history at most (fact 10).")
+    include: Include = added_field(
+        "liked",
+        description="What prompts list of the past: `liked` items, or `both` liked and disliked ones (label 0), where "
+        "the prompt has a place for them (docs/prompts.md). Encoders read the liked ones alone.",
+    )
+    max_disliked: int | None = added_field(
+        None, ge=1, description="Disliked items per prompt at most, for `include: both`; null = 10."
+    )
+    ages: bool = added_field(
+        False, description="Write behind each title of a prompt's lists how long before the row it was rated."
+    )
+
+    @field_validator("max_disliked")
+    @classmethod
+    def _is_read(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("include") == "liked":
+            raise ValueError("prompts list no disliked items with include: liked; set include: both, or null here")
+        return value
+
+    @property
+    def n_disliked(self) -> int:
+        """Disliked items per prompt at most."""
+        return 0 if self.include == "liked" else self.max_disliked or DISLIKED
 
 
 class SlicesConfig(Section):

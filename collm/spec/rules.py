@@ -112,6 +112,21 @@ def prompt_and_tuning_have_backbone(draft: Draft) -> Iterator[Problem]:
 
 
 @rule
+def lists_have_a_prompt(draft: Draft) -> Iterator[Problem]:
+    """What a prompt lists beside liked items is for a language model."""
+    if "backbone" in draft.given:
+        return
+    for field, idle in (("include", "liked"), ("ages", False)):
+        node = draft.root.find(("history", field))
+        if node is not None and node.value != idle:
+            message = (
+                f"only prompts list {'disliked items' if field == 'include' else 'ages'}, and there is no `backbone`: "
+                f"add one, or set history.{field}: {str(idle).lower()}"
+            )
+            yield node.place.problem(message, f"history.{field}")
+
+
+@rule
 def tuning_has_its_encoder(draft: Draft) -> Iterator[Problem]:
     """A strategy with a collaborative part needs an encoder."""
     tuning = draft.components.get("tuning")

@@ -28,7 +28,7 @@ from collm.spec.fingerprint import config_payload
 from collm.stages.fit_encoder import build_encoder, inner_payload, load_encoder
 from collm.stages.held_out import encoder_view, held_out_share, training_rows
 from collm.stages.prepare_data import PreparedStage
-from collm.stages.prompt_sources import LanguageSetup, PromptScorer, PromptSources, shortened_note
+from collm.stages.prompt_sources import LanguageSetup, PromptScorer, PromptSources, past_notes, shortened_note
 from collm.stages.stage import RunContext, StageResult
 
 NOT_PROVED = "The language model's logits were not compared with its own forward pass (backbone.probe: false)."
@@ -225,7 +225,7 @@ class LanguageModelRun:
             "backbone_plugin": self.run.code("backbone", setup.config),
             **self.prompts.payload(variant),
             "answer": spec.answer.model_dump(mode="json"),
-            "history": spec.history.model_dump(mode="json"),
+            "history": config_payload(spec.history),
             "data": self.prepared.stage.fingerprint,
         }
 
@@ -264,7 +264,8 @@ class LanguageModelRun:
         proof = Probe(**found).note() if found else NOT_PROVED
         trained = [stage.facts for stage in self.finished]
         shortened = shortened_note(trained, scoring, max_tokens=self.setup.max_tokens)
-        return [*self._tuning_notes(), *filter(None, [proof]), *shortened]
+        listed = past_notes(self.run.spec.history, self.prepared.data)
+        return [*self._tuning_notes(), *listed, *filter(None, [proof]), *shortened]
 
     def _unused_mapping(self) -> Iterator[str]:
         """Says so where settings of the mapping are given and nothing is mapped."""

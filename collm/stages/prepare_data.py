@@ -8,6 +8,7 @@ from typing import NamedTuple
 from collm.component import BuildContext
 from collm.data.prepare import prepare
 from collm.data.prepared import PreparedData
+from collm.engine.prompt_lists import check_lists
 from collm.files import write_atomically
 from collm.ingest.bad_rows import BadRowsError, quarantine_csv
 from collm.registry import Registry
@@ -40,7 +41,8 @@ def prepare_data(
         The stage and its opened output.
 
     Raises:
-        DataError: If the source is missing, malformed, or its counts differ from its recipe's. Where too many rows are
+        DataError: If the source is missing, malformed, or its counts differ from its recipe's, or it lacks what prompts
+            shall list of the past. Where too many rows are
             bad, they are listed in `<runs-dir>/quarantine/<stage>.csv`, which the message names.
     """
     source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)
@@ -67,7 +69,9 @@ def prepare_data(
         return PreparedData.open(folder).counts()
 
     result = runner.run("prepare_data", payload, work)
-    return PreparedStage(result, PreparedData.open(result.folder))
+    data = PreparedData.open(result.folder)
+    check_lists(spec.history, data)
+    return PreparedStage(result, data)
 
 
 def _write_quarantine(error: BadRowsError, folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,14 +14,15 @@ from collm.contracts.backbone import Backbone, BackboneConfig, ChatFrame
 from collm.contracts.prompt import PromptConfig, PromptTemplate, Variant
 from collm.contracts.tuning import TuningConfig, TuningStrategy
 from collm.data.prepared import PreparedData, Rows
+from collm.engine.prompt_lists import n_drawn_rows
 from collm.engine.prompt_rows import PromptRows, PromptSource
 from collm.errors import RunError, SpecError
 from collm.model.encoder import EncoderTraits
 from collm.model.prefix.run import Probe
 from collm.prompt.show import prompt_text
-from collm.prompt.template import slot_faults
+from collm.prompt.template import include_fault, slot_faults
 from collm.registry import Registry
-from collm.spec.model import ResolvedSpec
+from collm.spec.model import HistoryConfig, ResolvedSpec
 
 Array = np.ndarray[Any, Any]
 SHORTENED = "shortened_histories"
@@ -63,8 +64,9 @@ class LanguageSetup:
             raise RunError(f"{spec.name}: the spec has no backbone, so there is no prompt and no language model")
         backbone = registry.get("backbone", config.name).load_factory()(config, context=context)
         strategy = registry.get("tuning", tuning.name).load_factory()(tuning)
-        template = registry.get("prompt", prompt.name).load_factory()(prompt)
+        template = registry.get("prompt", prompt.name).load_factory()(prompt).under(spec.history.include)
         faults = slot_faults(template, tuple(spec.all_encoders)) if spec.all_encoders else []
+        faults += filter(None, [include_fault(template, spec.history.include)])
         if faults:
             raise SpecError(f"prompt: {'; '.join(faults)}")
         if prompt.chat:
@@ -117,7 +119,7 @@ class PromptSources:
             setup.backbone,
             variant=variant,
             max_tokens=setup.max_tokens,
-            history_items=setup.spec.history.max_items,
+            history=setup.spec.history,
             encoders=self._encoders() if variant == "hybrid" else None,
             device=self._device,
             n_examples=setup.n_examples,
@@ -143,7 +145,7 @@ class PromptSources:
         return {
             # The segments' types are part of what a template means, so its repr is hashed, not its fields alone.
             "prompt": repr(setup.template.segments(variant)),
-            "wording": {k: v for k, v in vars(setup.template).items() if k not in ("hybrid", "text")},
+            "wording": words_beside(setup.template, variant),
             "leading_space": setup.prompt.leading_space,
             **({} if (chat := self._chat()) is None else {"chat": chat}),
             "examples": [setup.n_examples, setup.spec.seed] if setup.n_examples else None,
@@ -177,6 +179,16 @@ class PromptScorer:
         return {SHORTENED: self._n_shortened, "probe": self._probe.plain() if self._probe else None}
 
 
+def words_beside(template: PromptTemplate, variant: Variant) -> dict[str, Any]:
+    """Returns the words of a template beside its segments, without those of lists that the variant does not have."""
+    unused, lists = {"hybrid", "text", "both"}, template.lists(variant)
+    if "disliked" not in lists:
+        unused.add("empty_disliked")
+    if "rated" not in lists:
+        unused |= {"liked_word", "disliked_word"}
+    return {name: value for name, value in vars(template).items() if name not in unused}
+
+
 def shortened_note(
     trained: Sequence[Mapping[str, Any]], scoring: Mapping[str, Any], *, max_tokens: int
 ) -> tuple[str, ...]:
@@ -196,3 +208,21 @@ def shortened_note(
         f"The histories {' and '.join(shortened)} were shortened: with all titles a prompt would have more than "
         f"{max_tokens:,} tokens, so the oldest are left out.",
     )
+
+
+def past_notes(history: HistoryConfig, data: PreparedData) -> Iterator[str]:
+    """Yields the sentences on what prompts list beside liked titles.
+
+    Args:
+        history: The spec's.
+        data: Prepared data.
+    """
+    if history.include == "both":
+        n_drawn = n_drawn_rows(data)
+        drawn = f" Its {n_drawn:,} rows drawn as negatives are no dislikes and not listed." if n_drawn else ""
+        yield (
+            f"Prompts list up to {history.max_items} liked and {history.n_disliked} disliked items of the user "
+            f"(history.include: both; disliked are the dataset's rows with label 0).{drawn}"
+        )
+    if history.ages:
+        yield "Prompts say how long before the row each listed item was rated (history.ages)."

@@ -129,6 +129,13 @@ def checked_pairs(
     return Pairs(users.to_list(), items.to_list(), times, titles, path, lines, unit)
 
 
+def age_notes(model: TrainedModel, *, timed: bool) -> tuple[str, ...]:
+    """Says from when ages in prompts count where what is asked has no time."""
+    if not model.spec.history.ages or timed:
+        return ()
+    return ("prompts say how long ago items were rated: without a time that counts from the dataset's last row",)
+
+
 def title_notes(pairs: Pairs, model: TrainedModel) -> tuple[str, ...]:
     """Says which titles of pairs the model does not use, in a few sentences."""
     if pairs.titles and model.language is None:

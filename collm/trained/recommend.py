@@ -10,6 +10,7 @@ import numpy as np
 
 from collm.data.candidates import ItemLists, met_before, popularity
 from collm.data.pairs import LATEST, AskedPairs
+from collm.data.prepared import PreparedData, Rows
 from collm.engine.ranking import Ties, rank_lists
 from collm.errors import DataError, UsageError
 from collm.stages.evaluate import probabilities
@@ -45,11 +46,12 @@ class Recommendations:
     Attributes:
         user: Raw id.
         user_known: Whether the dataset has the user.
-        history: Titles that the prompt shows, oldest first.
+        history: Liked titles that the prompt shows, oldest first.
         n_candidates: Items that were considered.
         shortlist_by: What chose those that the final model ranked.
         n_ranked: Items that the final model ranked.
         items: The best of them, best first.
+        disliked: Disliked titles that it shows, oldest first; none where `history.include` is `liked`.
     """
 
     user: str
@@ -59,6 +61,7 @@ class Recommendations:
     shortlist_by: ShortlistBy
     n_ranked: int
     items: tuple[Recommendation, ...]
+    disliked: tuple[str, ...] = ()
 
 
 def recommend(
@@ -168,6 +171,7 @@ def best_of(model: TrainedModel, choice: Choice, logits: Array, k: int) -> Recom
         user=choice.user,
         user_known=bool(choice.dense_user),
         history=tuple(data.titles[item] for item in view.history(rows, model.spec.history.max_items)[0] if item),
+        disliked=_disliked(model, view, rows),
         n_candidates=choice.n_candidates,
         shortlist_by=choice.shortlist_by,
         n_ranked=len(choice.items),
@@ -182,6 +186,14 @@ def best_of(model: TrainedModel, choice: Choice, logits: Array, k: int) -> Recom
             for place in best
         ),
     )
+
+
+def _disliked(model: TrainedModel, view: PreparedData, rows: Rows) -> tuple[str, ...]:
+    """Returns the disliked titles that the prompt of the first row shows."""
+    if not (n_disliked := model.spec.history.n_disliked) or model.language is None:
+        return ()
+    found = view.past(rows, max_liked=0, max_disliked=n_disliked).items[0]
+    return tuple(model.data.titles[item] for item in found if item)
 
 
 def _candidates(model: TrainedModel, candidates: Sequence[str] | None) -> Array:

@@ -15,7 +15,17 @@ import torch
 
 from collm.contracts.backbone import ChatFrame
 from collm.contracts.encoder import EncoderBatch, Side, of_encoder
-from collm.contracts.prompt import HistoryItems, HistoryTitles, PromptTemplate, Slot, TargetTitle, Text, Variant
+from collm.contracts.prompt import (
+    TITLE_SLOTS,
+    DislikedTitles,
+    HistoryTitles,
+    PromptTemplate,
+    RatedTitles,
+    Slot,
+    TargetTitle,
+    Text,
+    Variant,
+)
 from collm.data.prepared import Rows
 from collm.engine.checkpoint import save_tensors
 from collm.engine.encoder_task import EncoderBatcher
@@ -24,6 +34,7 @@ from collm.model.mapping import Projector, items_alone
 from collm.model.recommender import Recommender
 from collm.prompt.encode import PromptEncoder
 from collm.prompt.template import clean_title
+from collm.trained.listed import lists_card, lists_fault, past_of
 from collm.trained.model import TrainedModel
 from collm.trained.model_card import ScriptCheck
 from collm.visible import visible
@@ -44,9 +55,11 @@ def template_text(template: PromptTemplate, variant: Variant) -> str:
                 words.append(text.replace("{", "{{").replace("}", "}}"))
             case HistoryTitles():
                 words.append("{history}")
+            case DislikedTitles() | RatedTitles():
+                words.append(f"{{{segment.shows}}}")
             case TargetTitle():
                 words.append("{target}")
-            case HistoryItems() | Slot():
+            case Slot():
                 words.append(f"{{{segment.field}}}")
     return "".join(words)
 
@@ -74,6 +87,7 @@ def prompt_card(model: TrainedModel, recommender: Recommender) -> dict[str, Any]
         "quote_target": template.quote_target,
         "slot_join": template.slot_join,
         "history_items": model.spec.history.max_items,
+        **lists_card(model, template, variant),
         "max_tokens": encoder.max_tokens,
         "before_ids": list(encoder.before_ids),
         "after_ids": list(chat.after) if chat else [],
@@ -97,9 +111,9 @@ def slot_card(model: TrainedModel, recommender: Recommender, slot: Slot) -> dict
         `collm.json` makes token embeddings of them.
     """
     per_row = _depends_on_row(model, slot)
-    side = "item" if slot.kind == "history" else slot.kind
+    side = "item" if slot.kind in TITLE_SLOTS else slot.kind
     shared = of_encoder(side, slot.encoder)
-    own = slot.kind == "history" and reads_the_row(recommender.encoders[slot.encoder])
+    own = slot.kind in TITLE_SLOTS and reads_the_row(recommender.encoders[slot.encoder])
     return {
         "name": slot.name,
         "file": "probe" if per_row else "vectors",
@@ -173,6 +187,7 @@ def write_rows(
         The rows, as `score.py` takes them.
     """
     data, histories = model.data, model.data.history(rows, model.spec.history.max_items)
+    past = past_of(model, rows)
     written = [
         {
             "user": data.user_ids[int(user)],
@@ -180,6 +195,7 @@ def write_rows(
             "history": [data.item_ids[int(each)] for each in history if each],
             "probe": place,
             "logit": float(logit),
+            **({"past": past[place]} if past else {}),
         }
         for place, (user, item, history, logit) in enumerate(zip(rows.user, rows.item, histories, logits, strict=True))
     ]
@@ -224,6 +240,8 @@ def script_check(folder: Path, rows: list[dict[str, Any]], allowed: float) -> Sc
 def script_fault(model: TrainedModel) -> str:
     """Says why `score.py` cannot build the run's prompts, empty where it can."""
     assert model.language is not None
+    if said := lists_fault(model.spec.history):
+        return said
     tokens = [n for source in model.language.encoders.values() for n in source.traits().tokens.values()]
     if model.language.setup.template.slot_join and max(tokens, default=1) > 1:
         return "the template puts words between the tokens of a slot (slot_join), which score.py does not"
@@ -237,7 +255,7 @@ def history_vectors(model: TrainedModel, recommender: Recommender) -> dict[str, 
     found: dict[str, torch.Tensor] = {}
     for slot in model.language.setup.template.slots():
         encoder = recommender.encoders.get(slot.encoder)
-        if slot.kind == "history" and encoder is not None and reads_the_row(encoder):
+        if slot.kind in TITLE_SLOTS and encoder is not None and reads_the_row(encoder):
             ids = torch.arange(model.data.n_items + 1, device=model.device)
             with naming_encoder(encoder, "encode"):
                 found[slot.name] = encoder.encode(items_alone(ids, encoder)).item.float().cpu().contiguous()
@@ -272,7 +290,7 @@ def _depends_on_row(model: TrainedModel, slot: Slot) -> bool:
     if slot.kind == "context":
         return True
     if traits.reads_earlier_labels or traits.reads_time:
-        return slot.kind != "history"
+        return slot.kind not in TITLE_SLOTS
     return slot.kind == "user" and (traits.user_depends_on_item or traits.history_items > 0)
 
 

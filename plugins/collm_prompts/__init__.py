@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from collm.component import Component
 from collm.hookspecs import hookimpl
-from collm_prompts.config import CustomConfig, DomainConfig, Prompt4nrConfig
+from collm_prompts.config import CustomConfig, DomainConfig, Prompt4nrConfig, TallrecConfig
 from collm_prompts.wordings import NOUNS
 
 
 @hookimpl
 def register_prompts() -> Sequence[Component]:
-    """Returns one prompt per domain, that of Prompt4NR, and the custom one."""
+    """Returns one prompt per domain, those of Prompt4NR and TALLRec, and the custom one."""
     domains = [
         Component(
             kind="prompt",
@@ -30,6 +30,13 @@ def register_prompts() -> Sequence[Component]:
         config=CustomConfig,
         summary="Your own words, with {history}, {target}, {user} and {item} where the fields stand.",
     )
+    tallrec = Component(
+        kind="prompt",
+        name="tallrec",
+        factory="collm_prompts.wordings:build_tallrec",
+        config=TallrecConfig,
+        summary="TALLRec's own prompt: preferred and unpreferred items, for history.include: both.",
+    )
     prompt4nr = Component(
         kind="prompt",
         name="prompt4nr",
@@ -37,4 +44,4 @@ def register_prompts() -> Sequence[Component]:
         config=Prompt4nrConfig,
         summary="The published prompt of Prompt4NR, for the encoder soft-prompt.",
     )
-    return [*domains, prompt4nr, custom]
+    return [*domains, prompt4nr, tallrec, custom]

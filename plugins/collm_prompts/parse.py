@@ -8,24 +8,37 @@ from collections.abc import Callable, Iterator, Mapping
 
 from collm.contracts.prompt import (
     ContextSlot,
+    DislikedItems,
+    DislikedTitles,
     HistoryItems,
     HistoryTitles,
     ItemSlot,
+    RatedItems,
+    RatedTitles,
     Segment,
     TargetTitle,
     Text,
+    TitleSlots,
     UserSlot,
 )
 
-WORDS: Mapping[str, Callable[[bool], Segment]] = {"history": HistoryTitles, "target": TargetTitle}
+WORDS: Mapping[str, Callable[[bool], Segment]] = {
+    "history": HistoryTitles,
+    "disliked": DislikedTitles,
+    "rated": RatedTitles,
+    "target": TargetTitle,
+}
 # Behind a point they may name one of several encoders: {user.cf}.
-SLOTS: Mapping[str, Callable[[bool, str], HistoryItems | UserSlot | ItemSlot | ContextSlot]] = {
+SLOTS: Mapping[str, Callable[[bool, str], TitleSlots | UserSlot | ItemSlot | ContextSlot]] = {
     "history+item": HistoryItems,
+    "disliked+item": DislikedItems,
+    "rated+item": RatedItems,
     "user": UserSlot,
     "item": ItemSlot,
     "context": ContextSlot,
 }
-FIELDS = ("history", "history+item", "target", "user", "item", "context")
+BEHIND_TITLES = ("history+item", "disliked+item", "rated+item")
+FIELDS = ("history", "disliked", "rated", *BEHIND_TITLES, "target", "user", "item", "context")
 _MARK = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{[^{}]*\}|[{}]")
 _AROUND = 12
 
@@ -34,10 +47,10 @@ def parse_template(text: str) -> tuple[Segment, ...]:
     """Returns the segments of a prompt.
 
     Args:
-        text: Words with `{history}` or `{history+item}`, `{target}`, `{user}`, `{item}`, `{context}`, slots also as
-            `{user.NAME}` for one of several encoders; `[[` and `]]` around collaborative parts; `{{` and `}}` for
-            braces. Slots stand inside `[[...]]`, so that the text-only variant leaves out their words too; the slots of
-            `{history+item}` leave no words behind.
+        text: Words with `{history}` or `{history+item}`, `{disliked}`, `{rated}`, `{target}`, `{user}`, `{item}`,
+            `{context}`, slots also as `{user.NAME}` for one of several encoders; `[[` and `]]` around collaborative
+            parts; `{{` and `}}` for braces. Slots stand inside `[[...]]`, so that the text-only variant leaves out
+            their words too; the slots of `{history+item}` leave no words behind.
 
     Raises:
         ValueError: If a brace or bracket does not pair, a field is unknown, or a slot stands outside of `[[...]]`.
@@ -99,7 +112,7 @@ def _field(text: str, at: int, part: str, inside: bool) -> Segment:
                 f"unknown field '{part}'; {hint}fields: {known}, slots with an encoder's name as {{user.NAME}}",
             )
         )
-    if name != "history+item" and not inside:
+    if name not in BEHIND_TITLES and not inside:
         raise ValueError(
             _fault(text, at, f"'{part}' must stand inside [[...]], with the words that the text-only prompt leaves out")
         )

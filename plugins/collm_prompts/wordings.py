@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from collm.contracts.prompt import PromptTemplate, Segment
 from collm_prompts.parse import parse_template
 
 if TYPE_CHECKING:
-    from collm_prompts.config import CustomConfig, DomainConfig, Prompt4nrConfig
+    from collm_prompts.config import CustomConfig, DomainConfig, Prompt4nrConfig, TallrecConfig
 
 # Component name -> singular, plural. The paper prints "item", its files say "movie" and "book" (fact 6).
 NOUNS: Mapping[str, tuple[str, str]] = {
@@ -34,6 +35,17 @@ PROMPT4NR = (
     "#Question: [[{{user}}]] {{history}} [SEP] [[{{item}}]] {{target}} [SEP] Using all available information, make "
     f"a prediction about whether the user would enjoy the {{noun}}?{_REFERENCE_END}"
 )
+# Not the paper's: its question with a sentence on disliked items, for `history.include: both`.
+_DISLIKED = " The user has given low ratings to the following {plural}: {{disliked}}."
+BOTH = f"{_LIKED}{_DISLIKED}{_FEATURE}{_PREDICT}{_ASK} #Answer:"
+# TALLRec's files: an instruction and an input in the frame of Alpaca. The feature parts are this package's own.
+TALLREC = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
+    "response that appropriately completes the request.\n\n### Instruction:\nGiven the user's preference and "
+    'unpreference, identify whether the user will like the target {noun} by answering "Yes." or "No.".\n\n'
+    "### Input:\nUser Preference: {{history}}\nUser Unpreference: {{disliked}}\n[[User Feature: {{user}}\n]]"
+    "Whether the user will like the target {noun} {{target}}[[ with the feature {{item}}]]?\n\n### Response:"
+)
 REFERENCE = f"{_LIKED}{_FEATURE}{_PREDICT}{_REFERENCE_END}"
 REFERENCE_TEXT = f"{_LIKED} Leverage the information to predict {_TARGET}?{_REFERENCE_END}"  # fact 6
 
@@ -41,7 +53,12 @@ REFERENCE_TEXT = f"{_LIKED} Leverage the information to predict {_TARGET}?{_REFE
 def build_domain(config: DomainConfig) -> PromptTemplate:
     """Returns the template of a domain in the chosen wording."""
     if config.wording == "paper":
-        return PromptTemplate(hybrid=_segments(PAPER, config.name), empty_history=PAPER_EMPTY_HISTORY)
+        both = PromptTemplate(
+            hybrid=_segments(BOTH, config.name),
+            empty_history=PAPER_EMPTY_HISTORY,
+            empty_disliked=PAPER_EMPTY_HISTORY,
+        )
+        return replace(both, hybrid=_segments(PAPER, config.name), both=both, empty_disliked="none")
     return PromptTemplate(
         hybrid=_segments(REFERENCE, config.name),
         text=_segments(REFERENCE_TEXT, config.name),
@@ -60,15 +77,31 @@ def build_prompt4nr(config: Prompt4nrConfig) -> PromptTemplate:
     )
 
 
+def build_tallrec(config: TallrecConfig) -> PromptTemplate:
+    """Returns TALLRec's own prompt; an empty list reads as nothing, as in its files."""
+    return PromptTemplate(
+        hybrid=parse_template(TALLREC.format(noun=config.noun)),
+        empty_history="",
+        empty_disliked="",
+        strip_history_titles=False,
+    )
+
+
 def build_custom(config: CustomConfig) -> PromptTemplate:
     """Returns the template of a user's own words; the config has checked it."""
-    return custom_template(
+    template = custom_template(
         config.template,
         config.text_template,
         empty_history=config.empty_history,
         title_join=config.title_join,
         quote=config.quote,
         slot_join=config.slot_join,
+    )
+    return replace(
+        template,
+        empty_disliked=config.empty_disliked,
+        liked_word=config.liked_word,
+        disliked_word=config.disliked_word,
     )
 
 

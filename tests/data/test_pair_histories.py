@@ -24,7 +24,7 @@ class Table:
     def interactions(self) -> pl.DataFrame:
         return self._frame
 
-    def with_histories(self, index: HistoryIndex, titles: object) -> Table:
+    def with_histories(self, index: HistoryIndex, titles: object, *, past: object) -> Table:
         view = Table(self._frame, self.visibility)
         view.index = index
         return view

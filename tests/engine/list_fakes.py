@@ -26,6 +26,7 @@ from collm.model.mapping import Projector
 from collm.model.parameters import add_lora, lora_parameters
 from collm.model.recommender import Recommender
 from collm.process_group import SINGLE, ProcessGroup
+from collm.spec.model import HistoryConfig
 from collm.testing.fakes import FakeTokenizer
 
 N_USERS, N_ITEMS, HISTORY, VOCABULARY = 6, 24, 4, 128
@@ -108,7 +109,7 @@ def list_recommender(*, user_depends_on_item: bool = False, lora_dropout: float 
     )
 
 
-def list_source(data: PreparedData, recommender: Recommender) -> PromptSource:
+def list_source(data: PreparedData, recommender: Recommender, *, history: HistoryConfig | None = None) -> PromptSource:
     """Returns what encodes hybrid prompts with short histories."""
     backbone: Any = SimpleNamespace(tokenizer=lambda: FakeTokenizer(VOCABULARY))
     return PromptSource(
@@ -117,7 +118,7 @@ def list_source(data: PreparedData, recommender: Recommender) -> PromptSource:
         backbone,
         variant="hybrid",
         max_tokens=200,
-        history_items=HISTORY,
+        history=history or HistoryConfig(max_items=HISTORY),
         encoders={"": EncoderTraits.of(recommender.encoders[""])},
         device=torch.device("cpu"),
     )

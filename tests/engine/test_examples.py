@@ -9,8 +9,10 @@ from collm.contracts.prompt import HistoryTitles, ItemSlot, PromptTemplate, Targ
 from collm.data.prepared import Rows
 from collm.engine.device import derive_seed
 from collm.engine.examples import draw_examples, examples_preamble
+from collm.engine.prompt_lists import PromptLists
 from collm.errors import DataError
 from collm.prompt.encode import PromptEncoder
+from collm.spec.model import HistoryConfig
 from collm.testing.fakes import FakeTokenizer
 
 TEMPLATE = PromptTemplate(
@@ -56,10 +58,13 @@ def test_too_few_users_are_refused():
         draw_examples(rows(), 12, seed=0)
 
 
+LISTS = PromptLists(HistoryConfig(max_items=2))
+
+
 def preamble(n: int) -> tuple[FakeTokenizer, list[int]]:
     tokenizer = FakeTokenizer(4096)
     encoder = PromptEncoder(TEMPLATE, tokenizer, TITLES, max_tokens=500)
-    return tokenizer, examples_preamble(Data(), encoder, tokenizer, n=n, history_items=2, seed=0)
+    return tokenizer, examples_preamble(Data(), encoder, tokenizer, n=n, lists=LISTS, seed=0)
 
 
 def test_each_is_a_whole_prompt_with_its_answer():

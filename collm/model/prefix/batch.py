@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from collm.contracts.encoder import EncoderBatch
-from collm.contracts.prompt import SLOTS_PER_ROW
+from collm.contracts.prompt import SLOTS_PER_ROW, TITLE_SLOTS
 from collm.errors import RunError
 from collm.model.prefix.levels import PrefixLevel, Slots, split_common
 
@@ -40,7 +40,7 @@ class Prompts(Protocol):
 
     @property
     def history_items(self) -> Array:
-        """Int [n, length] item ids of the slots in the history, 0 = none; width 0 without such slots."""
+        """Int [n, length] item ids of the titles, 0 = none; width 0 without slots behind titles."""
         ...
 
     @property
@@ -66,7 +66,7 @@ class PromptBatch:
         label: float32 [batch]; None where unknown.
         row_index: int64 [batch] which prompt each row is.
         tree: Levels from the root down, the last one holding one node per row in order; None = nothing is shared.
-        history_items: int64 [batch, length] items of the slots in the history, 0 = none.
+        history_items: int64 [batch, length] items of the slots behind titles, 0 = none.
     """
 
     ids: torch.Tensor
@@ -157,7 +157,8 @@ def _cuts(prompts: Prompts, rows: Array, share: Share, slots: SlotPositions) -> 
         early = (places >= 0) & (places < (chosen[-1] if of_row else before)[:, None])
         if early.any():
             part = "the end of the shared part" if of_row else "the end of the part before all slots"
-            mixed = {"user": "users", "history": "histories"}.get(name.partition(".")[0], "target items")
+            side = name.partition(".")[0]
+            mixed = "users" if side == "user" else "histories" if side in TITLE_SLOTS else "target items"
             raise RunError(f"prompt: the slot {name} lies before {part}; sharing would mix {mixed}")
     return chosen
 
