@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from collm.contracts.data import Visibility
 from collm.data.prepared import PreparedData
 
 Array = np.ndarray[Any, Any]
@@ -41,15 +42,18 @@ class EarlierLabels:
     recommender in use would know. Under `as-of-split` only training rows count, as in the histories of that protocol.
     """
 
-    def __init__(self, data: PreparedData, *, half_lives: Sequence[float] = ()) -> None:
+    def __init__(
+        self, data: PreparedData, *, half_lives: Sequence[float] = (), visibility: Visibility | None = None
+    ) -> None:
         """Sorts the rows of a prepared dataset by user and by item.
 
         Args:
             data: The dataset.
             half_lives: Rows of the same user or item after which a label counts half in `recent`, each above 0.
+            visibility: Which rows count; None = by the dataset's own protocol.
         """
         table = data.interactions()
-        if data.visibility == "as-of-split":
+        if (visibility or data.visibility) == "as-of-split":
             table = table.filter((pl.col("split") == "train").fill_null(False))
         time, label = table["timestamp"].to_numpy(), table["label"].to_numpy()
         self._times = np.unique(time)

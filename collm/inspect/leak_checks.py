@@ -11,6 +11,7 @@ import numpy as np
 
 from collm.contracts.data import SPLITS, SplitName
 from collm.data.columns import as_series, pieces
+from collm.data.earlier import EarlierLabels
 from collm.data.history import HistoryIndex
 from collm.data.prepared import PreparedData, Rows
 from collm.inspect.history_leaks import HISTORY_CHECKS, TRAIN, HistoryLeaks, history_leaks, positives_of
@@ -68,6 +69,13 @@ CHECKS = (
         "evaluation-history",
         "caution",
         "history shows an item from the evaluation period: models that read titles see it, fitted tables do not",
+        "`history.visibility: as-of-split`",
+    ),
+    Check(
+        "evaluation-labels",
+        "caution",
+        "user or item has labels before the row that training does not hold: what reads earlier labels (encoder "
+        "online, the floors online-user-item and recent-logistic) knows them, fitted tables do not",
         "`history.visibility: as-of-split`",
     ),
     Check(
@@ -183,6 +191,7 @@ def find_leaks(
     details["time-overlap"] = {"last_training_row": None if last is None else utc(last)}
     if not data.has_times:
         details["time-overlap"]["unknown"] = "the data has no times"
+    affected["evaluation-labels"] = _evaluation_labels(data, rows)
     for name, counts, side in (
         ("unseen-user", data.user_train_rows, "user"),
         ("unseen-item", data.item_train_rows, "item"),
@@ -238,3 +247,14 @@ def _repeated_pairs(data: PreparedData, rows: Mapping[str, Rows]) -> dict[str, A
             mine = at[known & (split_place[part] == place)]
             first[mine] = np.minimum(first[mine], place)
     return {split: first[np.searchsorted(asked, pair)] < SPLITS.index(split) for split, pair in pairs.items()}
+
+
+def _evaluation_labels(data: PreparedData, rows: Mapping[str, Rows]) -> dict[str, Array]:
+    """Returns split -> bool [n_rows]: whether user or item has visible labels before the row that training lacks."""
+    visible, trained = EarlierLabels(data), EarlierLabels(data, visibility="as-of-split")
+    found: dict[str, Array] = {}
+    for split, each in rows.items():
+        asked = each.user, each.item, each.timestamp
+        gap = visible.counts(*asked)[:, 1::2] - trained.counts(*asked)[:, 1::2]
+        found[split] = np.asarray((gap > 0).any(axis=1))
+    return found
