@@ -25,19 +25,13 @@ from collm.runs.records import RunOutcome, RunResults
 from collm.runs.store import RunFolder, write_json
 from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import (
-    Evaluated,
-    floor_metrics,
-    floor_notes,
-    floors_frame,
-    protocol,
-    scores_frame,
-)
+from collm.stages.evaluate import Evaluated, floor_metrics, protocol
 from collm.stages.fit_encoder import default_config, encoder_notes, inner_payload
 from collm.stages.prepare_data import prepare_data
 from collm.stages.prequential import plan_windows, prequential_notes, window_records, with_windows
 from collm.stages.ranking_results import plan_rankings, rank_run
 from collm.stages.run_model import Ledger, own_model, score_encoder
+from collm.stages.score_tables import floor_notes, floors_frame, scores_frame
 from collm.stages.stage import RunContext, StageResult, StageRunner
 
 logger = logging.getLogger(__name__)

@@ -158,7 +158,7 @@ def _run_scores(folder: Path, spec: ResolvedSpec, data: PreparedData, splits: Se
     """Returns the scores of a finished run; warns where its histories were not those that are looked at."""
     from collm.inspect.without_rows import run_logits
     from collm.report.collect import read_run
-    from collm.spec.model import HistoryConfig
+    from collm.spec.sections import HistoryConfig
 
     # Runs of older versions lack fields that were added with what was done before.
     history = HistoryConfig.model_validate(read_run(folder).spec.get("history", {}))

@@ -27,7 +27,7 @@ from collm.model.mapping import Projector, embedding_rms
 from collm.model.parameters import add_lora, lora_parameters
 from collm.model.recommender import PromptBatch, Readout, Recommender
 from collm.process_group import ProcessGroup
-from collm.spec.model import MappingConfig
+from collm.spec.sections import MappingConfig
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from collm.data.past import Past
 from collm.data.prepared import PreparedData, Rows
 from collm.errors import DataError
 from collm.prompt.lists import TitleLists, age_buckets
-from collm.spec.model import HistoryConfig
+from collm.spec.sections import HistoryConfig
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from collm.errors import PluginError
 from collm.model.encoder import EncoderTraits
 from collm.model.prefix.batch import PromptBatch, Share, build_batch
 from collm.prompt.encode import EncodedPrompts, PromptEncoder, SlotFill
-from collm.spec.model import HistoryConfig
+from collm.spec.sections import HistoryConfig
 
 Array = np.ndarray[Any, Any]
 ENCODER_CHUNK = 8_192

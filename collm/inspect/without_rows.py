@@ -19,8 +19,9 @@ from collm.inspect.leak_checks import Finding
 from collm.metrics.evaluate import evaluate
 from collm.rescore import read_scores
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import RESAMPLING_SEED, probabilities
+from collm.stages.evaluate import RESAMPLING_SEED
 from collm.stages.fit_encoder import build_encoder, default_config, fit_directly
+from collm.stages.score_tables import probabilities
 
 Array = np.ndarray[Any, Any]
 Logits = Mapping[str, Array]

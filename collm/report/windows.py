@@ -15,7 +15,7 @@ from collm.report.grid import Cell, Grid, Text, cell_text, metric_title
 from collm.report.methods import Method, RowSet, measured_cells
 from collm.rescore import Measure
 from collm.runs.records import WindowRecord
-from collm.stages.evaluate import probabilities
+from collm.stages.score_tables import probabilities
 
 FROZEN = "frozen"
 COMPARED_METRICS = ("auc", "uauc")

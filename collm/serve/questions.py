@@ -13,7 +13,7 @@ import polars as pl
 from collm.data.pairs import AskedPairs
 from collm.errors import UsageError
 from collm.serve.bodies import RecommendAnswer, RecommendBody, RecommendedItem, ScoreAnswer, ScoreBody, ScoredPair
-from collm.stages.evaluate import probabilities
+from collm.stages.score_tables import probabilities
 from collm.trained.model import TrainedModel
 from collm.trained.pairs_file import Pairs, age_notes, checked_pairs, title_notes
 from collm.trained.recommend import best_of, choose, shortlisted

@@ -15,22 +15,14 @@ from collm.errors import Problem, SpecError
 from collm.registry import Registry
 from collm.spec.component_config import ConfigReader, fill_component, fill_section, find_component, section_names
 from collm.spec.metric_entries import read_entries, with_names_alone
-from collm.spec.model import (
-    COMPONENT_SECTIONS,
-    CORE_SECTIONS,
-    ENCODERS,
-    EvaluateConfig,
-    Head,
-    Profile,
-    ResolvedSpec,
-    encoder_path,
-)
+from collm.spec.model import COMPONENT_SECTIONS, CORE_SECTIONS, ENCODERS, Head, Profile, ResolvedSpec, encoder_path
 from collm.spec.node import Node, Place, dotted, from_plain, leaves
 from collm.spec.override import apply_overrides
 from collm.spec.problems import unknown_key
 from collm.spec.ranking import RankingConfig
 from collm.spec.read import read_file
 from collm.spec.rules import RULES, Draft
+from collm.spec.sections import EvaluateConfig
 
 TOP_LEVEL: tuple[str, ...] = (*Head.model_fields, *COMPONENT_SECTIONS, ENCODERS, *CORE_SECTIONS)
 # Names of encoders stand in templates, `{user.NAME}`, and in names of tensors.

@@ -9,8 +9,9 @@ from collm.component import Component
 from collm.errors import Problem
 from collm.registry import Registry
 from collm.spec.metric_entries import entry_label
-from collm.spec.model import ENCODERS, EvaluateConfig
+from collm.spec.model import ENCODERS
 from collm.spec.node import Node
+from collm.spec.sections import EvaluateConfig
 
 _SLOTS = frozenset({"vectors", "llm-tokens", "words"})
 

@@ -13,14 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from collm.component import KINDS, Component
 from collm.registry import Registry
-from collm.spec.model import (
-    COMPONENT_SECTIONS,
-    CORE_SECTIONS,
-    ENCODERS,
-    ENCODERS_DESCRIPTION,
-    NAME_PATTERN,
-    Head,
-)
+from collm.spec.model import COMPONENT_SECTIONS, CORE_SECTIONS, ENCODERS, ENCODERS_DESCRIPTION, NAME_PATTERN, Head
 from collm.spec.profiles import PROFILES, component_defaults
 from collm.spec.study_section import StudySection
 

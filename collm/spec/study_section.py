@@ -9,7 +9,7 @@ from pydantic import Field
 
 from collm.component import Kind, location_field
 from collm.contracts.search import PrunerConfig, SamplerConfig
-from collm.spec.model import Section
+from collm.spec.sections import Section
 
 Direction = Literal["maximize", "minimize"]
 # What stands where a study file names none.

@@ -32,8 +32,8 @@ from collm.stages.evaluate import (
     read_logits,
     read_metrics,
     score_split,
-    scores_frame,
 )
+from collm.stages.score_tables import scores_frame
 from collm.stages.stage import RunContext
 from collm.stages.updates import UpdatedRecommender, check_policy, rows_digest
 from collm.stages.versions import version_of

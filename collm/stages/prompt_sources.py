@@ -22,7 +22,8 @@ from collm.model.prefix.run import Probe
 from collm.prompt.show import prompt_text
 from collm.prompt.template import include_fault, slot_faults
 from collm.registry import Registry
-from collm.spec.model import HistoryConfig, ResolvedSpec
+from collm.spec.model import ResolvedSpec
+from collm.spec.sections import HistoryConfig
 
 Array = np.ndarray[Any, Any]
 SHORTENED = "shortened_histories"

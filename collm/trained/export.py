@@ -31,7 +31,7 @@ from collm.model.encoder import EncoderModule, naming_encoder
 from collm.model.parameters import adapted_modules, load_strictly, merge_lora
 from collm.model.recommender import Recommender
 from collm.runs.store import write_atomically
-from collm.stages.evaluate import probabilities
+from collm.stages.score_tables import probabilities
 from collm.trained.model import TrainedModel
 from collm.trained.model_card import ScriptCheck, hub_name, model_card
 from collm.trained.standalone import (

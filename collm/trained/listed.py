@@ -10,7 +10,7 @@ from collm.contracts.prompt import PromptTemplate, Variant
 from collm.data.prepared import Rows
 from collm.engine.prompt_lists import PromptLists
 from collm.prompt.lists import AGES, empty_words
-from collm.spec.model import HistoryConfig
+from collm.spec.sections import HistoryConfig
 from collm.trained.model import TrainedModel
 
 

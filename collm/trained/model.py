@@ -26,11 +26,11 @@ from collm.model.recommender import Recommender
 from collm.registry import Registry
 from collm.runs.records import RunResults
 from collm.spec.model import ResolvedSpec
-from collm.stages.evaluate import probabilities
 from collm.stages.fit_encoder import load_encoder
 from collm.stages.held_out import encoder_view, held_out_share
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage
+from collm.stages.score_tables import probabilities
 from collm.stages.stage import RecordedStages, RunContext, StageResult
 from collm.stages.tune import tune
 

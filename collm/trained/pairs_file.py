@@ -18,7 +18,7 @@ from collm.ingest.bad_rows import BadRows
 from collm.ingest.ids import id_fault, one_spelling
 from collm.ingest.read_rows import read_rows, sample_file
 from collm.ingest.typed_rows import WantedColumns
-from collm.stages.evaluate import probabilities
+from collm.stages.score_tables import probabilities
 from collm.trained.model import TrainedModel
 
 REQUIRED = ("user", "item")

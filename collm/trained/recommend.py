@@ -13,7 +13,7 @@ from collm.data.pairs import LATEST, AskedPairs
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.ranking import Ties, rank_lists
 from collm.errors import DataError, UsageError
-from collm.stages.evaluate import probabilities
+from collm.stages.score_tables import probabilities
 from collm.trained.model import TrainedModel
 
 Array = np.ndarray[Any, Any]

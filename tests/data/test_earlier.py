@@ -166,7 +166,7 @@ def test_the_real_rows(shared_data: Path, tmp_path: Path) -> None:
     from collm.data.prepare import prepare
     from collm.data.prepared import PreparedData
     from collm.registry import default_registry
-    from collm.spec.model import HistoryConfig
+    from collm.spec.sections import HistoryConfig
 
     component = default_registry().get("dataset", "collm-released")
     config = component.config.model_validate(

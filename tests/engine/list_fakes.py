@@ -26,7 +26,7 @@ from collm.model.mapping import Projector
 from collm.model.parameters import add_lora, lora_parameters
 from collm.model.recommender import Recommender
 from collm.process_group import SINGLE, ProcessGroup
-from collm.spec.model import HistoryConfig
+from collm.spec.sections import HistoryConfig
 from collm.testing.fakes import FakeTokenizer
 
 N_USERS, N_ITEMS, HISTORY, VOCABULARY = 6, 24, 4, 128

@@ -12,7 +12,7 @@ from collm.engine.examples import draw_examples, examples_preamble
 from collm.engine.prompt_lists import PromptLists
 from collm.errors import DataError
 from collm.prompt.encode import PromptEncoder
-from collm.spec.model import HistoryConfig
+from collm.spec.sections import HistoryConfig
 from collm.testing.fakes import FakeTokenizer
 
 TEMPLATE = PromptTemplate(

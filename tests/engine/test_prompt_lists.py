@@ -23,7 +23,7 @@ from collm.engine.prompt_lists import PromptLists
 from collm.engine.prompt_rows import PromptSource
 from collm.errors import DataError
 from collm.prompt.lists import AGES, TitleLists
-from collm.spec.model import HistoryConfig
+from collm.spec.sections import HistoryConfig
 from collm.stages.prompt_sources import past_notes
 from collm.testing.fakes import FakeTokenizer
 

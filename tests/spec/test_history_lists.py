@@ -12,8 +12,9 @@ from collm.errors import CollmError
 from collm.look import look_around
 from collm.registry import default_registry
 from collm.spec.fingerprint import config_payload
-from collm.spec.model import DISLIKED, HistoryConfig, ResolvedSpec
+from collm.spec.model import ResolvedSpec
 from collm.spec.resolve import load_spec
+from collm.spec.sections import DISLIKED, HistoryConfig
 from collm.stages.prompt_sources import words_beside
 
 SPEC = """\

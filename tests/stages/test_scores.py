@@ -16,7 +16,8 @@ from collm.metrics.evaluate import evaluate
 from collm.metrics.score_notes import few_users_notes, tie_notes
 from collm.metrics.scored_rows import scored_rows
 from collm.registry import default_registry
-from collm.stages.evaluate import build_metrics, floor_notes, probabilities
+from collm.stages.evaluate import build_metrics
+from collm.stages.score_tables import floor_notes, probabilities
 
 
 def frame(logit: np.ndarray, users: list[str] | None = None) -> pl.DataFrame:
