@@ -30,6 +30,7 @@ STAGES: Mapping[str, Versioned] = {
     "tune": Versioned(1, ("collm.stages.tune",)),
     "evaluate": Versioned(1, ("collm.engine.language_task", "collm.engine.encoder_task", "collm.stages.evaluate")),
     "metrics": Versioned(2, ("collm.stages.evaluate",)),
+    "update": Versioned(1, ("collm.stages.updated",)),
     "rank": Versioned(1, ("collm.stages.ranking", "collm.stages.ranked_lists")),
     "results": Versioned(2, ("collm.runner",)),
 }
