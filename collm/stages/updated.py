@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from collm.data.extended import rows_seen
 from collm.data.prepared import PreparedData
 from collm.engine.checkpoint import load_tensors
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
-from collm.stages.continued import REBUILT, SOLVED, TRAINED, Length, continue_encoder, continue_tuning
+from collm.stages.continued import REBUILT, SOLVED, TRAINED, Length, continue_encoder
 from collm.stages.evaluate import Evaluated, Scorer, evaluate_model
 from collm.stages.fit_encoder import STAGE, WEIGHTS, encoder_notes, load_encoder, trained_view
 from collm.stages.folded import FOLDED, Fitted, folded_encoder, grown_encoder
@@ -24,11 +23,13 @@ from collm.stages.held_out import encoder_view
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage
 from collm.stages.ranking import FittedEncoder, Reranker
+from collm.stages.retuned import retuned_steps
 from collm.stages.run_model import Ledger, OwnModel
 from collm.stages.stage import RunContext, StageResult
 from collm.stages.versions import version_of
 
 PLAIN: Mapping[Group, str] = {"projector": "the mapping", "lora": "LoRA"}
+EncoderWork = Callable[[RunContext, Fitted, PreparedData, Path], Mapping[str, Any]]
 # Name of what results state of an update, among their facts.
 UPDATE = "update"
 Policy = Literal["frozen", "encoder", "encoder+mapping", "all"]
@@ -128,7 +129,8 @@ class _Update:
             folded = {name: self._continued(name, stage) for name, stage in folded.items()}
             made += folded.values()
         if groups := TUNED[self.settings.policy]:
-            retuned = self._retuned(groups, folded, tuned)
+            length = Length(epochs=self.settings.tuning_epochs)
+            retuned = retuned_steps(self._language(folded, tuned), groups, self.seen, length)
             made += [each for each in retuned if each not in tuned]
             tuned = retuned
         self._state(folded, tuned, made)
@@ -137,12 +139,9 @@ class _Update:
     def _fitted(self, name: str, config: EncoderConfig) -> Fitted:
         """Returns the parent's encoder; its rows have the same places in the larger table."""
         stage, data = self.parent.encoders[name], self.parent.data
-        seen = self._trained_on(stage, data)
+        rows = trained_view(stage.folder, encoder_view(data, self.parent.held_out)).rows("train")
         state, _ = load_tensors(stage.folder / WEIGHTS)
-        return Fitted(config, state, Sizes(data.n_users, data.n_items), self.data.rows_at(seen))
-
-    def _trained_on(self, stage: StageResult, data: PreparedData) -> Any:
-        return trained_view(stage.folder, encoder_view(data, self.parent.held_out)).rows("train").index
+        return Fitted(config, state, Sizes(data.n_users, data.n_items), self.data.rows_at(rows.index))
 
     def _payload(self, name: str, what: str, more: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what decides the weights of a stage; settings, code and files are the parent stage's."""
@@ -158,7 +157,7 @@ class _Update:
             **more,
         }
 
-    def _stage(self, name: str, what: str, work: Any) -> StageResult:
+    def _stage(self, name: str, what: str, work: EncoderWork) -> StageResult:
         fitted = self.fitted[name]
         do = functools.partial(work, self.run, fitted, self.data)
         return self.run.stages.run(STAGE, self._payload(name, what, {}), do, label=f"{fitted.config.name}, {what}")
@@ -211,30 +210,6 @@ class _Update:
         self.ledger.add_scoring(evaluated)
         return OwnModel(evaluated, FittedEncoder(config, stage, self.data))
 
-    def _retuned(
-        self, groups: Sequence[Group], encoders: Mapping[str, StageResult], tuned: Sequence[StageResult]
-    ) -> list[StageResult]:
-        """Trains groups on; returns the stages of the steps, those replaced that trained a group last."""
-        model, found = self._language(encoders, tuned), list(tuned)
-        last = {g: n for n, step in enumerate(model.steps) for g, plan in step.groups.items() if plan.trains}
-        groups = [group for group in model.steps[-1].groups if group in groups and group in last]
-        length, first = Length(epochs=self.settings.tuning_epochs), None
-        for number in sorted({last[group] for group in groups}):
-            payload = {
-                "continued": groups,
-                "number": number,
-                "model": model.fingerprint_payload(),
-                "epochs": length.epochs,
-                "seed": self.run.spec.seed,
-                "version": version_of("update"),
-            }
-            plans = model.steps[number].groups
-            own = [group for group, plan in plans.items() if plan.trains]
-            work = functools.partial(_retune, model, groups, self.seen, length, own, tuned[number], first)
-            result = self.run.stages.run(tuned[number].name, payload, work, shared=True)
-            found[number], first = result, first or result
-        return found
-
     def _state(
         self, encoders: Mapping[str, StageResult], tuned: Sequence[StageResult], made: Sequence[StageResult]
     ) -> None:
@@ -282,28 +257,3 @@ class _Update:
         for stage in encoders.values():
             said += encoder_notes(stage.facts, scores=self.run.spec.backbone is None)
         return said
-
-
-def _retune(
-    model: LanguageModelRun,
-    groups: Sequence[Group],
-    rows: Any,
-    length: Length,
-    own: Sequence[Group],
-    before: StageResult,
-    first: StageResult | None,
-    folder: Path,
-) -> dict[str, Any]:
-    """Trains the groups where no stage has yet, and puts the files of the step's own groups into its folder."""
-    facts: dict[str, Any] = {}
-    if first is None:
-        facts = continue_tuning(model, groups, rows, length=length, folder=folder)
-    if model.run.stages.processes.is_main:
-        for group in own:
-            source = first.folder if first is not None and group in groups else before.folder
-            if (first is None and group in groups) or not (source / f"{group}.safetensors").exists():
-                continue
-            shutil.copyfile(source / f"{group}.safetensors", folder / f"{group}.safetensors")
-            if group == "lora" and (source / "adapter").is_dir():
-                shutil.copytree(source / "adapter", folder / "adapter", dirs_exist_ok=True)
-    return facts or {"continued": list(groups), "trained_in": first.name if first else ""}
