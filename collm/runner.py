@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from collm.spec.contents import run_hash
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import Evaluated, floor_metrics, protocol
 from collm.stages.fit_encoder import default_config, encoder_notes, inner_payload
-from collm.stages.prepare_data import prepare_data
+from collm.stages.prepare_data import PreparedStage, prepare_data
 from collm.stages.prequential import plan_windows, prequential_notes, window_records, with_windows
 from collm.stages.ranking_results import plan_rankings, rank_run
-from collm.stages.run_model import Ledger, own_model, score_encoder
+from collm.stages.run_model import Ledger, OwnModel, own_model, score_encoder
 from collm.stages.score_tables import floor_notes, floors_frame, scores_frame
 from collm.stages.stage import RunContext, StageResult, StageRunner
 
@@ -59,8 +59,29 @@ class RunOptions:
     provenance: Provenance = UNRECORDED
 
 
+@dataclass(frozen=True)
+class Making:
+    """How a run's own model is made where its spec alone does not say it, and where the run lies.
+
+    Attributes:
+        folder: The run folder.
+        model: Makes and scores the model, in place of fitting and tuning what the spec names.
+        environment: Plain data that `environment.json` holds beside the usual.
+    """
+
+    folder: Path
+    model: Callable[[RunContext, PreparedStage, Ledger], OwnModel]
+    environment: Mapping[str, Any]
+
+
 def run_spec(
-    spec: ResolvedSpec, registry: Registry, options: RunOptions, *, run: str | None = None, wait: bool = True
+    spec: ResolvedSpec,
+    registry: Registry,
+    options: RunOptions,
+    *,
+    run: str | None = None,
+    wait: bool = True,
+    making: Making | None = None,
 ) -> RunOutcome:
     """Runs a spec, or returns the stored results of a finished run.
 
@@ -70,6 +91,7 @@ def run_spec(
         options: Directories, device, threads, processes.
         run: Key of the run within its suite; default: the spec's name.
         wait: Whether to wait for another process of this host that works on the same run.
+        making: How its model is made and where it lies; None = as the spec says, under the hash of what decides it.
 
     Returns:
         The finished run.
@@ -80,9 +102,11 @@ def run_spec(
     """
     key, context = run or spec.name, BuildContext(cache_dir=options.cache_dir, find=registry.get)
     processes = options.processes
-    folder = RunFolder(
-        options.runs_dir, spec.name, processes.run_on_main(functools.partial(run_hash, spec, registry, context))
-    )
+    if making is None:
+        digest = processes.run_on_main(functools.partial(run_hash, spec, registry, context))
+        folder = RunFolder(options.runs_dir, spec.name, digest)
+    else:
+        folder = RunFolder.at(making.folder)
 
     def work() -> RunOutcome:
         with contextlib.ExitStack() as held:
@@ -96,7 +120,7 @@ def run_spec(
             if (before := processes.run_on_main(claim)) is not None:
                 logger.info("%s: finished before, nothing to do (%s)", key, before["run_dir"])
                 return RunOutcome.of(before)
-            _Run(spec, registry, options, folder, key).execute()
+            _Run(spec, registry, options, folder, key, making).execute()
         return RunOutcome.of(processes.run_on_main(lambda: outcome(folder, key, reused=False).plain()))
 
     return processes.run_on_all(work)
@@ -112,9 +136,17 @@ class _Made:
 
 class _Run:
     def __init__(
-        self, spec: ResolvedSpec, registry: Registry, options: RunOptions, folder: RunFolder, run: str
+        self,
+        spec: ResolvedSpec,
+        registry: Registry,
+        options: RunOptions,
+        folder: RunFolder,
+        run: str,
+        making: Making | None,
     ) -> None:
         self.folder, self.key, self.processes = folder, run, options.processes
+        self.model = None if making is None else making.model
+        self.more_environment = {} if making is None else dict(making.environment)
         self.ledger = Ledger()
         self.provenance = options.provenance
         self.hooks = Observers(registry.host)
@@ -144,6 +176,7 @@ class _Run:
             "sharded_weights": self.processes.shards,
             **self.provenance.plain(),
             "plugins": used_plugins(spec, self.context.registry),
+            **self.more_environment,
         }
         if folder.is_done() and folder.damage():
             folder.clear()
@@ -183,7 +216,7 @@ class _Run:
             stage, floors[component.name] = score_encoder(run, default_config(component), prepared)
             said = encoder_notes(stage.facts, scores=True)
             ledger.notes.extend(f"Floor {component.name}: {each}" for each in said)
-        own = own_model(run, prepared, ledger, windows)
+        own = own_model(run, prepared, ledger, windows) if self.model is None else self.model(run, prepared, ledger)
         scores = scores_frame(run.spec, data, own.evaluated.logits)
         ledger.notes.extend([*score_notes(scores), *floor_notes(floors)])
         tables = {"scores.parquet": scores, "floors.parquet": floors_frame(data, floors)}

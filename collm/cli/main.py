@@ -29,6 +29,7 @@ from collm.cli import (
     score,
     serve,
     study,
+    update,
     validate,
 )
 from collm.cli.context import CliState
@@ -54,6 +55,7 @@ app.command("report")(report.report)
 app.command("score")(score.score)
 app.command("scores")(score.scores)
 app.command("recommend")(score.recommend)
+app.command("update")(update.update)
 app.command("serve")(serve.serve)
 app.command("export")(score.export)
 app.command("plugins")(plugins.plugins)

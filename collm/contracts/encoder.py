@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from collm.component import ComponentConfig
-from collm.contracts.growth import FoldsIn, IdTable
+from collm.contracts.growth import IdTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -244,8 +244,6 @@ class Encoder(Protocol):
         context_tokens: The same of the context slot.
         id_tables: Tensors of the state with a row per user or item, where that is not their first dimension alone or
             their own (`collm.contracts.growth`); None = it is seen from builds of other sizes. Optional.
-        folds_in: How ids get their vectors that training did not show: by `gradient`, of their own rows alone, or by
-            the `graph` of the rows, from the padding row. Optional.
     """
 
     gives: frozenset[str]
@@ -261,7 +259,6 @@ class Encoder(Protocol):
     tokens_per_slot: tuple[int, int]
     context_tokens: int
     id_tables: Mapping[str, Sequence[IdTable]] | None
-    folds_in: FoldsIn
 
     def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
         """Called once before tuning with the width and the scale of the token embeddings."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FoldsIn = Literal["gradient", "graph"]
-
 
 @dataclass(frozen=True)
 class Sizes:

@@ -187,6 +187,13 @@ class PreparedData:
             view._own_places[rows.index] = train
         return view
 
+    def counting(self, rows: Rows) -> PreparedData:
+        """Returns the same data where these rows count as training rows of users and items; its splits stay."""
+        view = copy.copy(self)
+        view.user_train_rows = np.bincount(rows.user, minlength=self.n_users + 1)
+        view.item_train_rows = np.bincount(rows.item, minlength=self.n_items + 1)
+        return view
+
     def history_index(self) -> HistoryIndex:
         """Returns where the histories of all rows of the table lie; `Rows.index` counts in it."""
         return self._index

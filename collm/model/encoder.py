@@ -24,7 +24,7 @@ from collm.contracts.encoder import (
     FitPhase,
     Side,
 )
-from collm.contracts.growth import FoldsIn, IdTable
+from collm.contracts.growth import IdTable
 from collm.contracts.prompt import TITLE_SLOTS
 from collm.errors import CollmError, PluginError, out_of_memory
 
@@ -32,7 +32,7 @@ SLOT_KINDS = ("user", "item", *TITLE_SLOTS, "context")
 # Members that the contract did not have from the beginning.
 YOUNGER_MEMBERS = (
     *("context_dim", "context_tokens", "reads_time", "half_lives", "factors", "score_all"),
-    *("id_tables", "folds_in", "settled"),
+    *("id_tables", "settled"),
 )
 
 
@@ -56,7 +56,6 @@ class EncoderModule(nn.Module):
     tokens_per_slot: tuple[int, int] = (1, 1)
     context_tokens: int = 1
     id_tables: Mapping[str, tuple[IdTable, ...]] | None = None
-    folds_in: FoldsIn = "gradient"
     origin: str = ""
 
     def bind_backbone(self, hidden_size: int, token_rms: float) -> None:

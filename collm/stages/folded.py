@@ -79,9 +79,8 @@ def grown_encoder(run: RunContext, fitted: Fitted, data: PreparedData, folder: P
 def folded_encoder(run: RunContext, fitted: Fitted, data: PreparedData, rows: Rows, folder: Path) -> dict[str, Any]:
     """Folds in the ids that the encoder was not trained on and that the rows show; nothing else changes.
 
-    By gradient, their rows start where a fresh encoder has them and are trained on the rows that involve them; in a
-    graph, they have the values of the padding row, and propagation gives their vectors. Encoders that are solved are
-    solved again on all rows, those that are read are read again.
+    Their rows start where a fresh encoder has them and are trained on the rows that involve them. Graphs are those of
+    all rows. Encoders that are solved are solved again on all rows, those that are read are read again.
 
     Args:
         run: Supplies seed, device and history settings.
@@ -100,22 +99,21 @@ def folded_encoder(run: RunContext, fitted: Fitted, data: PreparedData, rows: Ro
     untrained = {side: ~_occurring(fitted.rows, side, sizes) for side in SIDES}
     new = {side: untrained[side] & _occurring(rows, side, sizes) for side in SIDES}
     added = {side: np.arange(sizes.rows(side)) >= fitted.sizes.rows(side) for side in SIDES}
-    by_graph = encoder.folds_in == "graph"
     # An id that was added and that no row shows stays unknown.
-    unknown = {side: new[side] | added[side] if by_graph else added[side] & ~new[side] for side in SIDES}
+    unknown = {side: added[side] & ~new[side] for side in SIDES}
     state, fresh = with_rows_of_padding(grown.state, grown.tables, unknown, sizes), encoder.state_dict()
-    for name, mark in {} if by_graph else rows_of_ids(grown.tables, new, sizes).items():
+    for name, mark in rows_of_ids(grown.tables, new, sizes).items():
         state[name][mark] = fresh[name][mark]
     load_strictly(encoder, state, where=f"encoder '{fitted.config.name}': weights of the parent")
     encoder.to(run.accelerator.device)
-    how = {} if by_graph else _train_new_rows(run, grown, fitted.config, rows, new)
+    how = _train_new_rows(run, grown, fitted.config, rows, new)
     save_tensors(folder / WEIGHTS, encoder.state_dict())
     save_trained_on(folder, data, rows)
     said = encoder_facts(encoder)
-    if by_graph:
+    if "graph" in run.registry.get("encoder", fitted.config.name).needs:
         said["notes"] = [*said.get("notes", ()), GRAPH_NOTE]
     ids = {f"folded_{side}s": int(new[side].sum()) for side in SIDES}
-    return {"continued": FOLDED, "folds_in": encoder.folds_in, **ids, **how, "train_rows": len(rows), **said}
+    return {"continued": FOLDED, **ids, **how, "train_rows": len(rows), **said}
 
 
 def _train_new_rows(

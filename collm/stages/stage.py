@@ -133,6 +133,22 @@ class StageRunner:
             self.processes.run_on_main(held.close)
         return self._report(name, digest, start, reused=reused)
 
+    def taken(self, name: str, digest: str) -> StageResult:
+        """Returns a finished stage of another run of the directory, as one that this run uses.
+
+        Args:
+            name: Stage name.
+            digest: Its fingerprint.
+
+        Raises:
+            RunError: If it is gone, unfinished or damaged.
+        """
+        folder = self._store.folder(name, digest)
+        if not self._store.is_done(name, digest):
+            raise RunError(f"{folder}: missing or unfinished, and the run needs it; repeat its `collm run`")
+        require_whole(folder, advice="`collm runs rm` the run, then repeat its `collm run`")
+        return self._report(name, digest, time.monotonic(), reused=True)
+
     def _claim(self, held: contextlib.ExitStack, name: str, digest: str) -> bool:
         """Takes the stage for this process unless it is finished and whole; returns whether it is."""
         if self._store.is_done(name, digest) and not self._fault(name, digest):
@@ -279,12 +295,4 @@ class RecordedStages(StageRunner):
         if digest is None:
             raise RunError(f"the run recorded no stage '{name}': it is of another version; repeat its `collm run`")
         # The fits of several encoders are recorded as `fit_encoder.NAME`.
-        name = name.partition(".")[0]
-        if not self._store.is_done(name, digest):
-            raise RunError(
-                f"{self._store.folder(name, digest)}: missing or unfinished, and the run needs it; "
-                "repeat its `collm run`"
-            )
-        folder = self._store.folder(name, digest)
-        require_whole(folder, advice="`collm runs rm` the run, then repeat its `collm run`")
-        return self._report(name, digest, time.monotonic(), reused=True)
+        return self.taken(name.partition(".")[0], digest)

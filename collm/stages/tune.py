@@ -180,5 +180,5 @@ def _facts(task: LanguageTask, state: LoopState, recommender: Recommender, train
         "tokens": state.tokens,
         "train_seconds": round(state.seconds, 2),
         "trained_parameters": {g: sum(p.numel() for p in recommender.parameter_groups()[g].values()) for g in trained},
-        "curve": state.curve,
+        "course" if state.best_value is None else "curve": state.curve,
     }

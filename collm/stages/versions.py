@@ -32,6 +32,7 @@ STAGES: Mapping[str, Versioned] = {
     "metrics": Versioned(2, ("collm.stages.evaluate",)),
     "continue": Versioned(1, ("collm.stages.continued",)),
     "windows": Versioned(1, ("collm.stages.prequential", "collm.stages.updates", "collm.data.windows")),
+    "update": Versioned(1, ("collm.stages.updated",)),
     "rank": Versioned(1, ("collm.stages.ranking", "collm.stages.ranked_lists")),
     "results": Versioned(2, ("collm.runner",)),
 }

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from collm.component import BuildContext
 from collm.contracts.backbone import Dtype
 from collm.contracts.encoder import of_encoder
+from collm.data.extended import rows_seen
 from collm.data.pairs import LATEST, AskedPairs, IdPlaces, PairHistories, asked_seconds, joined_pairs, unit_of
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
@@ -33,6 +34,7 @@ from collm.stages.prepare_data import PreparedStage
 from collm.stages.score_tables import probabilities
 from collm.stages.stage import RecordedStages, RunContext, StageResult
 from collm.stages.tune import tune
+from collm.stages.updated import UPDATE
 
 Array = np.ndarray[Any, Any]
 
@@ -44,6 +46,7 @@ class TrainedModel:
         path: The run folder.
         results: Content of `results.json`.
         spec: The resolved spec.
+        run: What its stages work with; they are read, never made.
         data: The prepared data.
     """
 
@@ -62,7 +65,7 @@ class TrainedModel:
         self.path, self.results, self.spec = path, results, spec
         self._dtype, self._device = dtype, device
         self._stages = RecordedStages(path.parent, results.stages)
-        self._run = RunContext(
+        self.run = RunContext(
             spec=spec,
             registry=registry,
             build=context,
@@ -72,6 +75,9 @@ class TrainedModel:
         )
         prepared = self._stages.recorded("prepare_data")
         self.data = PreparedData.open(prepared.folder)
+        if UPDATE in results.facts:
+            # What an update has learnt from is known to it, though it was scored as test rows before.
+            self.data = self.data.counting(rows_seen(self.data))
         self._prepared = PreparedStage(prepared, self.data)
 
     @property
@@ -82,17 +88,18 @@ class TrainedModel:
     @cached_property
     def encoder(self) -> EncoderModule | None:
         """Returns the fitted encoder that scores, of several the first by name; None where none was fitted."""
-        registry = self._run.registry
-        for name, stage in self._fitted.items():
+        registry = self.run.registry
+        for name, stage in self.fitted.items():
             config = self.spec.all_encoders[name]
             if name and "scores" not in registry.get("encoder", config.name).gives:
                 continue
             fitted_on = encoder_view(self.data, held_out_share(self.spec, registry))
-            return load_encoder(self._run, stage, config, fitted_on).to(self._device).eval()
+            return load_encoder(self.run, stage, config, fitted_on).to(self._device).eval()
         return None
 
     @cached_property
-    def _fitted(self) -> dict[str, StageResult]:
+    def fitted(self) -> dict[str, StageResult]:
+        """Returns name -> stage of the encoders that were fitted."""
         keys = {name: of_encoder("fit_encoder", name) for name in self.spec.all_encoders}
         return {name: self._stages.recorded(key) for name, key in keys.items() if key in self.results.stages}
 
@@ -101,7 +108,7 @@ class TrainedModel:
         """Returns the language-model part with its finished steps; None where the encoder alone recommends."""
         if self.spec.backbone is None:
             return None
-        model = LanguageModelRun(self._run, self._prepared, fitted=self._fitted)
+        model = LanguageModelRun(self.run, self._prepared, fitted=self.fitted)
         for _ in tune(model):
             pass
         return model

@@ -60,7 +60,7 @@ class Pairs:
             return None
         found = asked_seconds(self.times, data)
         faults = _faults(self.times, self._places, found.is_null(), f"time {unit_of(data)}")
-        _refuse(self.path, faults)
+        refuse(self.path, faults)
         return [int(second) for second in found]
 
     @property
@@ -91,7 +91,7 @@ def read_pairs(path: Path) -> Pairs:
     sample = sample_file(path, may_be_empty=True).rows
     _check_columns(path, sample.columns)
     names = [name for name in (*REQUIRED, *OPTIONAL) if name in sample.columns]
-    types = {name: sample.schema[name] if name == "time" else _text_or_whole(sample.schema[name]) for name in names}
+    types = {name: sample.schema[name] if name == "time" else text_or_whole(sample.schema[name]) for name in names}
     bad = BadRows()
     frame = read_rows(path, WantedColumns({name: (name,) for name in names}, types, ids=REQUIRED), bad=bad)
     listed = [(int(line), f"line {line}: {reason} ({text})") for _, line, reason, text in bad.frame().iter_rows()]
@@ -122,7 +122,7 @@ def checked_pairs(
         found += places.faults(reasons.is_not_null(), reasons.__getitem__)
     if "time" in frame.columns:
         found += _faults(frame["time"], places, ~are_times(frame["time"]), f"time {NO_TIME}")
-    _refuse(path, found)
+    refuse(path, found)
     users, items = (one_spelling(frame[name], lines, name=name, path=path) for name in REQUIRED)
     titles = _titles(items, frame["title"], path, places) if "title" in frame.columns else {}
     times = frame["time"] if "time" in frame.columns else None
@@ -189,7 +189,7 @@ def _titles(items: pl.Series, titles: pl.Series, path: Path, places: _Places) ->
     given = given.filter(pl.col("title") != "")
     first = given.unique("item", keep="first", maintain_order=True)
     both = given.join(first, on="item", suffix="_first", maintain_order="left")
-    _refuse(
+    refuse(
         path,
         [
             (
@@ -212,7 +212,8 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         raise DataError(f"{path}: {what}; {found}; allowed are user, item, time (optional), title (optional)")
 
 
-def _text_or_whole(dtype: pl.DataType) -> pl.DataType:
+def text_or_whole(dtype: pl.DataType) -> pl.DataType:
+    """Returns the type that ids and titles of a column are read in."""
     return pl.Int64() if dtype.is_integer() else pl.String()
 
 
@@ -224,9 +225,14 @@ def _faults(values: pl.Series, places: _Places, bad: pl.Series, message: str) ->
     return places.faults(bad, said)
 
 
-def _refuse(path: Path, faults: Sequence[tuple[int, str]]) -> None:
+def refuse(path: Path, faults: Sequence[tuple[int, str]], *, end: str = "") -> None:
+    """Refuses a file with faults, the first of them by line.
+
+    Raises:
+        DataError: If there are any.
+    """
     if not faults:
         return
     shown = "; ".join(message for _, message in sorted(faults)[:SHOWN_FAULTS])
     more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
-    raise DataError(f"{path}: {shown}{more}")
+    raise DataError(f"{path}: {shown}{more}{end}")

@@ -42,7 +42,6 @@ class BinLlm(EncoderModule):
         assert encoder.user_dim is not None and encoder.item_dim is not None
         self.encoder = encoder
         self.bits, self.text = bits, text
-        self.folds_in = getattr(encoder, "folds_in", "gradient")
         self.user_layer, self.item_layer = nn.Linear(encoder.user_dim, bits), nn.Linear(encoder.item_dim, bits)
         self.scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
 

@@ -44,7 +44,7 @@ class Ctrl(EncoderModule):
         self.history_items, self.reads_earlier_labels = encoder.history_items, encoder.reads_earlier_labels
         self.tokens_per_slot = encoder.tokens_per_slot
         self.context_dim, self.context_tokens = encoder.context_dim, encoder.context_tokens
-        self.reads_time, self.folds_in = encoder.reads_time, encoder.folds_in
+        self.reads_time = encoder.reads_time
         self._make_alignment = make_alignment
 
     def score(self, batch: EncoderBatch) -> torch.Tensor:

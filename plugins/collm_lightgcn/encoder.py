@@ -21,13 +21,11 @@ class LightGCN(EncoderModule):
     """Dot product of propagated embeddings, plus biases where asked for.
 
     The graph is made from the training rows at construction and lies in no file and no checkpoint: it cannot be stale.
-    A node that was not trained has the vector 0 of its own; propagation gives it the mean of what its edges lead to.
     """
 
     gives = frozenset({"scores", "vectors"})
     fit_mode = "gradient"
     id_tables = dict.fromkeys(("embedding", "node_bias"), (IdTable("user"), IdTable("item", after="user")))
-    folds_in = "graph"
     row_start: Tensor
     column: Tensor
     value: Tensor
