@@ -170,7 +170,7 @@ def _spec(model: TrainedModel, folder: Path) -> ResolvedSpec:
         dataset=dataset,
         encoder=settled.get(""),
         encoders={name: config for name, config in settled.items() if name},
-        evaluate=spec.evaluate.model_copy(update={"splits": ("test",), "ranking": None}),
+        evaluate=spec.evaluate.measuring().model_copy(update={"splits": ("test",)}),
     )
 
 
