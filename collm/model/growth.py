@@ -42,7 +42,7 @@ def find_tables(encoder: EncoderModule, build: Build, data: EncoderData) -> dict
     state = encoder.state_dict()
     shapes = {name: tensor.shape for name, tensor in state.items() if name not in found}
     for side in SIDES:
-        other = build(_with_one_more(data, side)).state_dict()
+        other = build(with_one_more(data, side)).state_dict()
         for name, shape in shapes.items():
             if name not in other or other[name].shape == shape:
                 continue
@@ -138,7 +138,7 @@ def _rows(data: EncoderData, side: Side) -> int:
     return (data.n_users if side == "user" else data.n_items) + 1
 
 
-def _with_one_more(data: EncoderData, side: Side) -> EncoderData:
+def with_one_more(data: EncoderData, side: Side) -> EncoderData:
     """Returns the data with one user or item more, that nothing is known of."""
     if side == "user":
         return replace(

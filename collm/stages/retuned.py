@@ -75,7 +75,8 @@ def _work(
     if step.first is None:
         facts = continue_tuning(model, groups, rows, length=length, folder=folder)
     else:
-        facts = {"continued": list(groups), "trained_in": step.first.name}
+        n_rows = step.first.facts["rows"]
+        facts = {"continued": list(groups), "trained_in": step.first.name, "rows": n_rows, "optimiser_steps": 0}
     if model.run.stages.processes.is_main:
         for group in step.own:
             if group not in groups:

@@ -41,7 +41,8 @@ TUNED: Mapping[Policy, tuple[Group, ...]] = {
 }
 SCORED_BEFORE = (
     "Test rows are the {n:,} new interactions, scored before the update: by the parent {parent}, to which new users "
-    "and items are unknown; no number tells of the model after it."
+    "and items are unknown; no number tells of the model after it. Floors are fitted on the training split, which now "
+    "holds the parent's test rows."
 )
 # What a stage did to an encoder -> sentence.
 DONE: Mapping[str, str] = {

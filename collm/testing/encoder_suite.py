@@ -12,6 +12,8 @@ from dataclasses import replace
 import torch
 
 from collm.contracts.encoder import GIVES, NEEDS
+from collm.contracts.growth import Sizes
+from collm.model.growth import find_tables, grown_state, with_one_more
 from collm.testing.component_suite import expect
 from collm.testing.encoder_outputs import OutputChecks, TrainingChecks
 from collm.testing.encoder_subject import same, score, take
@@ -50,6 +52,26 @@ class EncoderContract(TrainingChecks, OutputChecks):
             has_dims == ("vectors" in encoder.gives),
             f"user_dim={encoder.user_dim}, item_dim={encoder.item_dim}: set both exactly where `vectors` is given",
         )
+
+    def test_it_grows_by_users_and_items(self) -> None:
+        """Built for a user and an item more, it takes over the fitted state, and old rows score as before."""
+        if self.build().fit_mode != "gradient":
+            return
+        encoder, data = self.fitted(), self.make_data()
+        larger = with_one_more(with_one_more(data, "user"), "item")
+        grown = self.build_on(larger, seed=1)
+        tables = find_tables(grown, self.build_on, larger)
+        before, now = (Sizes(each.n_users, each.n_items) for each in (data, larger))
+        state = grown_state(grown.state_dict(), encoder.state_dict(), tables, before=before, now=now)
+        grown.load_state_dict(state)
+        batch = self.batch(encoder)
+        for name, get in self.outputs(encoder):
+            after = dict(self.outputs(grown.eval()))[name]
+            expect(
+                same(get(batch), after(batch)),
+                f"{name}: rows of old ids change when a user and an item are added; `id_tables` must say where rows of "
+                "ids lie in tensors that hold both",
+            )
 
     def test_what_ranks_a_catalogue_gives_the_scores(self) -> None:
         """Products of `factors`, and `score_all`, are the scores; the products up to a number per user."""

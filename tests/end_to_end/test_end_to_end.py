@@ -91,7 +91,7 @@ def test_results_have_the_documented_form(folder: Path, uninterrupted: dict[str,
     RunResults.check(uninterrupted, place="stdout")
     assert set(uninterrupted["metrics"]) == {"valid", "test"}
     assert set(uninterrupted["metrics"]["test"]) == {"all", "warm", "cold"}
-    floors = {"item-mean", "item-user-mean", "bias-logistic", "online-user-item"}
+    floors = {"item-mean", "item-user-mean", "bias-logistic", "online-user-item", "recent-logistic"}
     assert set(uninterrupted["floors"]["test"]["all"]) == floors
     assert {"prepare_data", "fit_encoder", "tune_1", "tune_2", "evaluate"} <= set(uninterrupted["timing"])
     probe = uninterrupted["facts"]["backbone"]["probe"]

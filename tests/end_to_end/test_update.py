@@ -160,7 +160,7 @@ def test_it_can_be_used_as_any_run(folder: Path) -> None:
     assert (folder / "exported" / "encoder.safetensors").is_file()
     assert "h-encoder" in collm(folder, "runs")
     assert "h-encoder: whole" in collm(folder, "runs", "check", "h-encoder")
-    collm(folder, "report", "runs/h-encoder", "runs/h-frozen")
+    collm(folder, "report", "runs/h-encoder", "runs/h-frozen", "runs/h-all", "--html", "report.html")
     assert "0 folders" in collm(folder, "runs", "gc", "--dry-run")
 
 

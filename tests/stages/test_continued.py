@@ -21,7 +21,7 @@ from collm.engine.checkpoint import load_tensors
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.errors import RunError
 from collm.registry import default_registry
-from collm.stages.continued import Length, _fitting, continue_encoder, continued_step
+from collm.stages.continued import Length, _fitting, continue_encoder, continued_step, settled_config
 from collm.stages.fit_encoder import build_encoder, encoder_data, fit_directly, load_encoder
 from collm.stages.stage import RunContext
 from collm.testing.fakes import interaction_table
@@ -140,6 +140,28 @@ def test_a_killed_attempt_ends_with_the_same_bits(data: PreparedData, tmp_path: 
     again = continued(tmp_path / "part", chosen, data, rows, 2)
     for name, tensor in whole.encoder.state_dict().items():
         assert torch.equal(tensor, again.encoder.state_dict()[name])
+
+
+def test_what_the_rows_decided_stays_when_there_are_more(data: PreparedData, tmp_path: Path) -> None:
+    chosen, run = config("sasrec", embedding_size=4, fit={"batch_size": 16}), context(tmp_path)
+    encoder = fresh(run, chosen, data)
+    settled = settled_config(chosen, encoder)
+    assert (chosen.max_length, settled.max_length) == (None, encoder.history_items)  # type: ignore[attr-defined]
+    assert settled_config(settled, fresh(run, settled, data)) == settled
+    given = config("sasrec", max_length=3)
+    assert settled_config(given, fresh(run, given, data)) == given
+    rows, start = all_rows(data), encoder.state_dict()
+    assert continue_encoder(run, settled, data, rows, start=start, epochs=1, folder=tmp_path).facts["train_rows"]
+    with pytest.raises(RunError, match="position_embedding"):
+        continue_encoder(run, chosen, data, rows, start=start, epochs=1, folder=tmp_path)
+
+
+def test_settings_inside_of_another_encoder_are_settled_too(data: PreparedData, tmp_path: Path) -> None:
+    inner = config("sasrec", embedding_size=4)
+    chosen = config("ctrl", encoder=inner, text_backbone={"name": "tiny"})
+    encoder = SimpleNamespace(settled=lambda: {"encoder.max_length": 7})
+    found: Any = settled_config(chosen, encoder)  # type: ignore[arg-type]
+    assert (found.encoder.max_length, type(found.encoder)) == (7, type(inner))
 
 
 def test_weights_of_other_sizes_and_no_rows_are_refused(data: PreparedData, tmp_path: Path) -> None:
