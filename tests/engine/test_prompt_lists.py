@@ -122,8 +122,10 @@ def test_ages_count_to_the_row_and_differ_between_rows_of_one_history(tmp_path: 
 @pytest.mark.usefixtures("no_template_check")
 def test_rows_of_a_group_have_one_beginning(tmp_path: Path) -> None:
     data = opened(tmp_path, Dated(step=DAY // 8))
-    for template in (TEMPLATE, RATED):
-        found = prompt_source(data, AGED, template).encode(data.rows("train"))
+    # With likes alone, rows of one history have other ages.
+    likes = HistoryConfig(max_items=3, ages=True)
+    for template, history in ((TEMPLATE, AGED), (RATED, AGED), (TEMPLATE, likes)):
+        found = prompt_source(data, history, template).encode(data.rows("train"))
         for group in np.unique(found.prefix_group):
             rows = np.flatnonzero(found.prefix_group == group)
             beginnings = {found.prompts.prompt(row)[: found.shared[row]].tobytes() for row in rows}
