@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -106,7 +106,11 @@ class Online(EncoderModule):
         assert isinstance(config, OnlineConfig)
         inner = self.encoder.fit_phases(config.inner)
         early = [replace(phase, part=(0.0, self._later), continues=not config.refit) for phase in inner]
-        combine = FitPhase("combine", Combining(self), config.fit, part=(self._later, 1.0), continues=False)
+        # By its loss: an AUC is as good long before the weights are those of a logistic regression.
+        select: Literal["auc", "loss"] = "loss" if config.refit else "auc"
+        combine = FitPhase(
+            "combine", Combining(self), config.fit, select=select, part=(self._later, 1.0), continues=False
+        )
         again = [replace(phase, name=f"{phase.name}-again") for phase in inner] if config.refit else []
         return [*early, combine, *again]
 

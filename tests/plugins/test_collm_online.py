@@ -108,7 +108,10 @@ def test_phases_divide_the_training_rows_in_time(tmp_path: Path) -> None:
     phases = [(phase.name, phase.part) for phase in online.fit_phases(config)]
     assert phases == [("fit", (0.0, 0.7)), ("combine", (0.7, 1.0)), ("fit-again", (0.0, 1.0))]
     once = component_config(ONLINE, {"inner": MF, "refit": False}, REGISTRY)
-    assert [phase.name for phase in online.fit_phases(once)] == ["fit", "combine"]
+    assert [(phase.name, phase.select) for phase in online.fit_phases(once)] == [("fit", "auc"), ("combine", "auc")]
+    assert [phase.select for phase in online.fit_phases(config)] == ["auc", "loss", "auc"]
+    assert [phase.continues for phase in online.fit_phases(config)] == [False, False, True]
+    assert [phase.continues for phase in online.fit_phases(once)] == [True, False]
 
 
 def test_a_second_is_in_one_part_of_time() -> None:
