@@ -13,8 +13,8 @@ import polars as pl
 from collm.contracts.data import SAMPLED, SPLITS, DatasetSource, InteractionTable, Limit, Visibility, WrittenSource
 from collm.data.checks import check_table, table_counts
 from collm.data.columns import as_series, count_ids
+from collm.data.draws import draw_groups
 from collm.data.history import HistoryIndex, index_histories
-from collm.data.prepared import draw_groups
 from collm.data.prepared_files import (
     INTERACTIONS,
     ITEM_ATTRIBUTES,

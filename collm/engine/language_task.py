@@ -14,7 +14,8 @@ import torch
 from collm.contracts.data import PUBLISHED_SELECTION, SelectedRows
 from collm.contracts.tuning import Group, StepConfig, TuneStep, TuningConfig
 from collm.data.batches import like_sized_batches, shuffled_in_chunks
-from collm.data.prepared import PreparedData, Rows, draw_whole_users
+from collm.data.draws import draw_whole_users
+from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
 from collm.engine.encoder_task import validation_auc
 from collm.engine.prompt_rows import PromptRows

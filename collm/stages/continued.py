@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from collm.contracts.encoder import EncoderConfig
 from collm.contracts.tuning import Group, GroupPlan, StepConfig, TuneStep
-from collm.data.prepared import PreparedData, Rows, draw_whole_groups
+from collm.data.draws import draw_whole_groups
+from collm.data.prepared import PreparedData, Rows
 from collm.engine.checkpoint import save_tensors
 from collm.engine.device import derive_seed, seed_torch
 from collm.engine.encoder_task import EncoderBatcher, EncoderTask

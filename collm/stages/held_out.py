@@ -13,7 +13,8 @@ import numpy as np
 
 from collm.contracts.encoder import EncoderConfig
 from collm.contracts.tuning import StepRows, TuneStep, TuningConfig
-from collm.data.prepared import PreparedData, Rows, draw_whole_groups
+from collm.data.draws import draw_whole_groups
+from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
 from collm.registry import Registry
 from collm.spec.model import ResolvedSpec

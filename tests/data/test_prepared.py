@@ -13,9 +13,10 @@ import pytest
 from small_tables import FixedSource
 
 from collm.contracts.data import SPLITS, InteractionTable, Limit
+from collm.data.draws import draw_whole_users
 from collm.data.history import index_histories, last_positives
 from collm.data.prepare import prepare
-from collm.data.prepared import PreparedData, Rows, draw_whole_users
+from collm.data.prepared import PreparedData, Rows
 from collm.data.prepared_files import FILES, ColumnFile
 from collm.errors import DataError
 
