@@ -81,7 +81,7 @@ def _draw(summary: Summary) -> Iterator[Picture]:
                 "One mark per window of prequential evaluation, with the 95% interval over users (and over seeds from "
                 "two on); each window is scored by the model as it was before it."
             )
-            yield Picture(f"windows{suffix}", block.titled("Windows"), _svg(_by_window(block)), caption)
+            yield Picture(f"by-window{suffix}", block.titled("Windows"), _svg(_by_window(block)), caption)
         caption = (
             "Share of positive labels among rows of like score (ten bins of equal size). On the diagonal: calibrated."
         )

@@ -18,6 +18,7 @@ from collm.runs.records import WindowRecord
 from collm.stages.score_tables import probabilities
 
 FROZEN = "frozen"
+FEW_USERS = 30  # under so many, 95% intervals cover the true value in 80% to 92% of cases (docs/metrics.md)
 COMPARED_METRICS = ("auc", "uauc")
 
 
@@ -109,6 +110,7 @@ def _metric_grid(metric: str, lines: Sequence[WindowLine]) -> Grid:
         excludes_zero = gap is not None and (gap.low > 0 or gap.high < 0)
         row = (*_cells(number, line.method, cell_text(line.cells[metric])), Text(change, strong=excludes_zero))
         rows.append((*row, Text(f"{line.seconds:.1f}")))
+    few = sorted({line.window.number for line in lines if line.window and line.window.users < FEW_USERS})
     title = metric_title(metric)
     header = ("window", "method", title, "- frozen", "update s")
     caption = (
@@ -116,6 +118,9 @@ def _metric_grid(metric: str, lines: Sequence[WindowLine]) -> Grid:
         "updates, over the same users; bold where the 95% interval excludes 0, uncorrected for the number of windows. "
         "update s: seconds of the update before the window, mean over seeds."
     )
+    if few:
+        numbers = ", ".join(map(str, few))
+        caption += f" Windows {numbers} have under {FEW_USERS} users: their intervals are too narrow."
     shown = tuple(rows)
     return Grid(
         f"windows-{metric}",
