@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from collm.metrics.score_notes import FEW_USERS
 from collm.report.compare import Difference, compare_all
 from collm.report.grid import Cell, Grid, Text, cell_text, metric_title
 from collm.report.methods import Method, RowSet, measured_cells
@@ -18,7 +19,6 @@ from collm.runs.records import WindowRecord
 from collm.stages.score_tables import probabilities
 
 FROZEN = "frozen"
-FEW_USERS = 30  # under so many, 95% intervals cover the true value in 80% to 92% of cases (docs/metrics.md)
 COMPARED_METRICS = ("auc", "uauc")
 
 
