@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,8 @@ def test_the_report_shows_windows_and_differences(root: Path) -> None:
     page = (root / "r.html").read_text(encoding="utf-8")
     assert 'id="windows"' in page
     assert "new users" in page
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
     assert "AUC by window" in (root / "r.tex").read_text(encoding="utf-8")
 
 
