@@ -26,6 +26,8 @@ from collm.engine.fit_phases import CHECKPOINT, CHECKPOINT_SECONDS, training_par
 from collm.engine.train import LoopSettings, Observer, train
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule, naming_encoder
+from collm.spec.fingerprint import fingerprint
+from collm.spec.prequential import Policy
 from collm.stages.fit_encoder import (
     WEIGHTS,
     build_encoder,
@@ -42,6 +44,13 @@ TRAINED = "trained"
 SOLVED = "solved again"
 REBUILT = "rebuilt"
 LONGEST_WARMUP = 0.1
+# Policy of an update -> what is tuned, after the encoder.
+TUNED: Mapping[Policy, tuple[Group, ...]] = {
+    "frozen": (),
+    "encoder": (),
+    "encoder+mapping": ("projector",),
+    "all": ("projector", "lora"),
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,11 @@ class ContinuedEncoder:
 
     encoder: EncoderModule
     facts: dict[str, Any]
+
+
+def rows_digest(rows: Rows) -> str:
+    """Returns a hash of which rows of the table these are."""
+    return fingerprint({"rows": rows.index.tolist()})
 
 
 def settled_config(config: EncoderConfig, encoder: EncoderModule) -> EncoderConfig:

@@ -21,6 +21,7 @@ from collm.metrics.scored_rows import scored_rows
 from collm.metrics.uncertainty import paired_difference
 from collm.spec.fingerprint import fingerprint
 from collm.spec.prequential import WindowLength
+from collm.stages.continued import rows_digest
 from collm.stages.evaluate import (
     METRICS,
     RESAMPLING_SEED,
@@ -35,8 +36,8 @@ from collm.stages.evaluate import (
 )
 from collm.stages.score_tables import scores_frame
 from collm.stages.stage import RunContext
-from collm.stages.updates import UpdatedRecommender, check_policy, rows_digest
 from collm.stages.versions import version_of
+from collm.stages.window_models import UpdatedRecommender, check_policy
 
 Array = np.ndarray[Any, Any]
 SPLIT = "test"

@@ -11,7 +11,7 @@ from typing import Any
 
 from collm.contracts.tuning import Group
 from collm.data.prepared import Rows
-from collm.stages.continued import Length, continue_tuning
+from collm.stages.continued import Length, continue_tuning, rows_digest
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.stage import StageResult
 from collm.stages.versions import version_of
@@ -55,7 +55,7 @@ def retuned_steps(model: LanguageModelRun, groups: Sequence[Group], rows: Rows, 
             "model": model.fingerprint_payload(),
             "epochs": length.epochs,
             "steps": length.steps,
-            "rows": len(rows),
+            "rows": rows_digest(rows),
             "seed": model.run.spec.seed,
             "version": version_of("update"),
         }

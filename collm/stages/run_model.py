@@ -20,7 +20,7 @@ from collm.stages.prequential import WindowScores, score_windows
 from collm.stages.ranking import FittedEncoder, Reranker
 from collm.stages.stage import RunContext, StageResult
 from collm.stages.tune import tune
-from collm.stages.updates import UpdatedRecommender
+from collm.stages.window_models import UpdatedRecommender
 
 
 @dataclass

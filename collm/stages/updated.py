@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from collm.contracts.encoder import EncoderConfig, of_encoder
 from collm.contracts.growth import Sizes
@@ -15,7 +15,8 @@ from collm.data.extended import rows_seen
 from collm.data.prepared import PreparedData
 from collm.engine.checkpoint import load_tensors
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
-from collm.stages.continued import REBUILT, SOLVED, TRAINED, Length, continue_encoder
+from collm.spec.prequential import Policy
+from collm.stages.continued import REBUILT, SOLVED, TRAINED, TUNED, Length, continue_encoder
 from collm.stages.evaluate import Evaluated, Scorer, evaluate_model
 from collm.stages.fit_encoder import STAGE, WEIGHTS, encoder_notes, load_encoder, trained_view
 from collm.stages.folded import FOLDED, Fitted, folded_encoder, grown_encoder
@@ -32,13 +33,6 @@ PLAIN: Mapping[Group, str] = {"projector": "the mapping", "lora": "LoRA"}
 EncoderWork = Callable[[RunContext, Fitted, PreparedData, Path], Mapping[str, Any]]
 # Name of what results state of an update, among their facts.
 UPDATE = "update"
-Policy = Literal["frozen", "encoder", "encoder+mapping", "all"]
-TUNED: Mapping[Policy, tuple[Group, ...]] = {
-    "frozen": (),
-    "encoder": (),
-    "encoder+mapping": ("projector",),
-    "all": ("projector", "lora"),
-}
 SCORED_BEFORE = (
     "Test rows are the {n:,} new interactions, scored before the update: by the parent {parent}, to which new users "
     "and items are unknown; no number tells of the model after it. Floors are fitted on the training split, which now "

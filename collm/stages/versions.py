@@ -31,7 +31,7 @@ STAGES: Mapping[str, Versioned] = {
     "evaluate": Versioned(1, ("collm.engine.language_task", "collm.engine.encoder_task", "collm.stages.evaluate")),
     "metrics": Versioned(2, ("collm.stages.evaluate",)),
     "continue": Versioned(1, ("collm.stages.continued",)),
-    "windows": Versioned(1, ("collm.stages.prequential", "collm.stages.updates", "collm.data.windows")),
+    "windows": Versioned(1, ("collm.stages.prequential", "collm.stages.window_models", "collm.data.windows")),
     "update": Versioned(1, ("collm.stages.updated",)),
     "rank": Versioned(1, ("collm.stages.ranking", "collm.stages.ranked_lists")),
     "results": Versioned(2, ("collm.runner",)),

@@ -22,10 +22,10 @@ from collm.runs.store import RunFolder
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import ResolvedSpec
 from collm.spec.resolve import load_spec
-from collm.stages.continued import settled_config
+from collm.stages.continued import TUNED, settled_config
 from collm.stages.fit_encoder import load_encoder
 from collm.stages.held_out import encoder_view, held_out_share
-from collm.stages.updated import TUNED, UPDATE, Parent, UpdateSettings, updated_model
+from collm.stages.updated import UPDATE, Parent, UpdateSettings, updated_model
 from collm.trained.model import TrainedModel
 from collm.trained.new_rows import read_new_rows
 

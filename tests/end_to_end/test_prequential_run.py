@@ -109,15 +109,23 @@ def test_policies_with_the_same_past_share_their_stages(root: Path) -> None:
 
 
 def test_only_what_the_policy_names_is_trained(root: Path) -> None:
-    tuned = {name: stages(root, name, "tune") for name in (*POLICIES, "text")}
-    assert tuned["frozen"] == tuned["encoder"] == []
     n_windows = len(results(root, "mapping")["windows"])
-    for name, groups in (("mapping", {"projector"}), ("everything", {"projector", "lora"}), ("text", {"lora"})):
-        assert len(tuned[name]) == n_windows
-        for path in tuned[name]:
-            assert {file.stem for file in path.glob("*.safetensors")} & {"projector", "lora", "encoder"} == groups
-    first, second = (load_file(path / "projector.safetensors") for path in tuned["mapping"][:2])
-    assert any(not np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
+    steps = {
+        "frozen": [],
+        "encoder": [],
+        "mapping": [("tune_2", "projector")],
+        "everything": [("tune_1", "lora"), ("tune_2", "projector")],
+        "text": [("tune_1", "lora")],
+    }
+    for name, expected in steps.items():
+        for step in ("tune_1", "tune_2"):
+            base, *updates = stages(root, name, step) or [None]
+            assert len(updates) == (n_windows if step in dict(expected) else 0), (name, step)
+            groups = {file.stem for path in updates for file in path.glob("*.safetensors")}
+            assert groups & {"projector", "lora", "encoder"} == ({dict(expected)[step]} if updates else set())
+            weights = [load_file(path / f"{dict(expected)[step]}.safetensors") for path in [base, *updates] if updates]
+            for before, after in itertools.pairwise(weights):
+                assert any(not np.array_equal(before[key].numpy(), after[key].numpy()) for key in before)
 
 
 def test_an_update_changes_scores_from_its_window_on(root: Path) -> None:

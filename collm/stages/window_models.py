@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from collm.contracts.encoder import EncoderConfig
-from collm.contracts.tuning import Group, TuneStep
-from collm.data.prepared import Rows
 from collm.data.windows import Window
-from collm.engine.assemble import RecommenderSpec
 from collm.engine.checkpoint import load_tensors
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.errors import SpecError
 from collm.spec.contents import config_contents
-from collm.spec.fingerprint import config_payload, fingerprint
+from collm.spec.fingerprint import config_payload
 from collm.spec.prequential import Policy
-from collm.stages.continued import Length, continue_encoder, continue_tuning, settled_config
+from collm.stages.continued import TUNED, Length, continue_encoder, rows_digest, settled_config
 from collm.stages.evaluate import Scorer
 from collm.stages.fit_encoder import WEIGHTS, build_encoder, inner_payload, load_encoder
 from collm.stages.held_out import encoder_view, held_out_share
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage
 from collm.stages.prompt_sources import LanguageSetup
+from collm.stages.retuned import retuned_steps
 from collm.stages.stage import RunContext, StageResult
 from collm.stages.versions import version_of
-
-TUNED: Mapping[Policy, tuple[Group, ...]] = {"encoder+mapping": ("projector",), "all": ("projector", "lora")}
-
-
-def rows_digest(rows: Rows) -> str:
-    """Returns a hash of which rows of the table these are."""
-    return fingerprint({"rows": rows.index.tolist()})
 
 
 class UpdatedEncoders:
@@ -98,58 +88,6 @@ class UpdatedEncoders:
         return run.stages.run("fit_encoder", payload, work, label=f"{config.name}, window {window.number}")
 
 
-class UpdatedModel(LanguageModelRun):
-    """A tuned language model with the last weights of its encoders and groups."""
-
-    def __init__(
-        self, base: LanguageModelRun, encoders: UpdatedEncoders, updates: Mapping[Group, StageResult] | None = None
-    ) -> None:
-        """Takes the finished model that training made, its encoders, and group -> stage of its last weights."""
-        super().__init__(base.run, base.prepared, fitted=encoders.stages)
-        self.finished = list(base.finished)
-        self.updates: dict[Group, StageResult] = dict(updates or {})
-        for name, config in encoders.configs.items():
-            self.encoders[name].config = config
-
-    def update(self, policy: Policy, window: Window) -> float:
-        """Trains the groups of a policy on the rows that are new before a window; returns the seconds of that work."""
-        trained = {group for step in self.steps for group, plan in step.groups.items() if plan.trains}
-        if not (groups := tuple(group for group in TUNED.get(policy, ()) if group in trained)):
-            return 0.0
-        length = Length(epochs=self.run.spec.evaluate.update_epochs)
-        payload = self.base_payload(self.setup.strategy.variant) | {
-            "continues": [stage.fingerprint for stage in (*self.finished, *self.updates.values())],
-            "groups": groups,
-            "rows": rows_digest(window.new),
-            "epochs": length.epochs,
-            "tuning": config_payload(self.setup.tuning),
-            "mapping": config_payload(self.run.spec.mapping),
-            "seed": self.run.spec.seed,
-            "encoder": self.encoder_payload(self.steps[-1]),
-            "version": [version_of("tune"), version_of("continue")],
-        }
-        start = {group: stage.folder / f"{group}.safetensors" for group, stage in self.updates.items()}
-
-        def work(folder: Path) -> dict[str, Any]:
-            return continue_tuning(self, groups, window.new, length=length, folder=folder, start=start)
-
-        stage = self.run.stages.run("tune", payload, work, shared=True, label=f"window {window.number}")
-        self.updates |= dict.fromkeys(groups, stage)
-        return stage.work_seconds
-
-    def parts(self, groups: Mapping[Group, Any], current: TuneStep | None = None) -> RecommenderSpec:
-        """Returns where each group's values come from; of the finished model, from the last updates."""
-        found = super().parts(groups, current)
-        if current is not None:
-            return found
-        files = {g: stage.folder / f"{g}.safetensors" for g, stage in self.updates.items() if g in groups}
-        return replace(found, files={**found.files, **files})
-
-    def fingerprint_payload(self) -> dict[str, Any]:
-        """Returns what decides the scores, as plain data."""
-        return super().fingerprint_payload() | {"updates": {g: s.fingerprint for g, s in self.updates.items()}}
-
-
 class UpdatedRecommender:
     """A run's recommender under a policy: an encoder, or a language model with its encoders."""
 
@@ -157,26 +95,36 @@ class UpdatedRecommender:
         self, run: RunContext, prepared: PreparedStage, fitted: Mapping[str, StageResult], base: LanguageModelRun | None
     ) -> None:
         """Takes the run, its data, name -> stage of the fitted encoders, and the language model that training made."""
-        self._run, self._base = run, base
+        self._run, self._prepared = run, prepared
         self._encoders = UpdatedEncoders(run, prepared, fitted)
-        self._model: UpdatedModel | None = None
+        self._tuned = None if base is None else list(base.finished)
 
     def update(self, policy: Policy, window: Window) -> float:
         """Updates what the policy names before a window; returns the seconds of that work."""
         seconds = self._encoders.update(window)
-        if self._base is None:
+        if self._tuned is None or not (groups := TUNED[policy]):
             return seconds
-        # A new one: words of encoders and prompts are kept by the model that first asks for them.
-        self._model = UpdatedModel(self._base, self._encoders, self._model.updates if self._model else None)
-        return seconds + self._model.update(policy, window)
+        length = Length(epochs=self._run.spec.evaluate.update_epochs)
+        made = retuned_steps(self._model(), groups, window.new, length)
+        seconds += sum(stage.work_seconds for stage in made if stage not in self._tuned)
+        self._tuned = made
+        return seconds
 
     def scorer(self) -> Scorer:
         """Loads the last weights and returns what scores rows."""
-        return self._encoders.scorer() if self._model is None else self._model.scorer()
+        return self._encoders.scorer() if self._tuned is None else self._model().scorer()
 
     def payload(self) -> dict[str, Any]:
         """Returns what decides the scores, as plain data."""
-        return self._encoders.payload() if self._model is None else self._model.fingerprint_payload()
+        return self._encoders.payload() if self._tuned is None else self._model().fingerprint_payload()
+
+    def _model(self) -> LanguageModelRun:
+        """Returns the language model with the last weights: a new one, as one keeps the words of its encoders."""
+        model = LanguageModelRun(self._run, self._prepared, fitted=self._encoders.stages)
+        model.finished.extend(self._tuned or ())
+        for name, config in self._encoders.configs.items():
+            model.encoders[name].config = config
+        return model
 
 
 def check_policy(run: RunContext) -> None:
@@ -196,7 +144,7 @@ def check_policy(run: RunContext) -> None:
             f"evaluate.policy {policy}: tuning '{name}' trains the encoder itself, so weights from a refit would "
             "not be read; choose another strategy, or policy frozen"
         )
-    if policy in TUNED and not trained.intersection(TUNED[policy]):
+    if TUNED[policy] and not trained.intersection(TUNED[policy]):
         raise SpecError(
             f"evaluate.policy {policy}: tuning '{name}' trains {', '.join(sorted(trained)) or 'nothing'}; the policy "
             f"trains on {' and '.join(TUNED[policy])}"
