@@ -234,7 +234,8 @@ class _Update:
             "said": said,
         }
         mark = "Before the update: "
-        carried = [each if each.startswith(mark) else f"{mark}{each}" for each in parent.notes]
+        others = [each for each in parent.notes if each not in said]
+        carried = [each if each.startswith(mark) else f"{mark}{each}" for each in others]
         ledger.notes.extend([*said, *carried])
 
     def _notes(self, encoders: Mapping[str, StageResult], users: int, items: int) -> list[str]:

@@ -73,7 +73,7 @@ def update_run(
         # Other policies on the same rows have the same data, and share what does not depend on the policy.
         content = fingerprint([model.results.stages["prepare_data"], request["rows"]])
         write_extended(model.data, new, taken / DATA, content=content, notes=said)
-        if not (taken / "spec.yaml").exists():
+        if not run.is_done() or run.damage():
             run.write_spec(_spec(model, taken).plain())
     spec = load_spec(taken / "spec.yaml", [], model.run.registry, cwd=taken)
     parent = Parent(

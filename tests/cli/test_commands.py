@@ -314,5 +314,5 @@ def test_module_can_be_run() -> None:
 def test_help_lists_every_command() -> None:
     assert set(main.command_tree().commands) == {
         "run", "validate", "prompt", "report", "score", "scores", "recommend", "export", "plugins",
-        "fetch", "schema", "bench", "data", "doctor", "study", "plugin", "runs", "serve",
+        "fetch", "schema", "bench", "data", "doctor", "study", "plugin", "runs", "serve", "update",
     }  # fmt: skip

@@ -165,7 +165,7 @@ def test_check_on_rows_of_ones_own(own_spec: Path, capsys: pytest.CaptureFixture
 
 def test_check_of_another_encoder_on_rows_of_ones_own(own_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["plugin", "check", "encoder", "mf", "--dataset", str(own_spec), "--set", "embedding_size=4"]) == 0
-    assert "26 of 26 checks pass" in capsys.readouterr().out
+    assert "27 of 27 checks pass" in capsys.readouterr().out
 
 
 def test_rows_of_ones_own_are_for_encoders(own_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
