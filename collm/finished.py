@@ -55,8 +55,9 @@ def input_hashes(spec: ResolvedSpec, registry: Registry, context: BuildContext) 
     if "dataset" not in contents:
         source = registry.get("dataset", spec.dataset.name).load_factory()(spec.dataset, context=context)
         contents["dataset"] = str(source.content_hash())
-    # Runs that rank nothing stay what they were before there were rankings; updates name their version in their stages.
-    unused = {"update"} if spec.evaluate.ranking is not None else {"update", "rank"}
+    # Runs stay what they were before there were stages that they do not have; updates name their version in their own.
+    unused = {"update"} | ({"rank"} if spec.evaluate.ranking is None else set())
+    unused |= {"continue", "windows"} if spec.evaluate.protocol == "split" else set()
     versions = {stage: version for stage, version in all_versions().items() if stage not in unused}
     return {"code": fingerprint([versions, plugins]), **contents}
 
