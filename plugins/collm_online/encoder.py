@@ -32,6 +32,10 @@ from collm_online.config import OnlineConfig
 
 # Logarithms of counts and days lie between 0 and about 8: divided by this they have the size of log-odds.
 LOG_SCALE = 4.0
+OWN_LABELS = (
+    "uAUC is biased down for scores that follow the user's own earlier labels: after more likes than usual fewer are "
+    "left (docs/online.md)."
+)
 WEAK_PENALTY = 100.0  # scikit-learn's C
 SMALLEST_SPREAD = 1e-6
 
@@ -137,7 +141,7 @@ class Online(EncoderModule):
         """Returns the combining weights, and what the inner encoder says of itself."""
         said = self.encoder.describe()
         weights = {name: round(value, 4) for name, value in self.combined.named_weights(self.half_lives).items()}
-        return replace(said, facts={**said.facts, "weights": weights}, score_notes=())
+        return replace(said, facts={**said.facts, "weights": weights}, notes=(*said.notes, OWN_LABELS), score_notes=())
 
     def _fit_inner(self, data: EncoderData, rows: EncoderBatch) -> None:
         if self.encoder.fit_mode == "direct":
