@@ -16,7 +16,7 @@ SHARE, SMOOTHING = 0.55, 3.0
 
 
 def mean_area(n_rows: int, n_users: int, generator: np.random.Generator) -> float:
-    """Returns the mean AUC within users of the log-odds of their earlier labels; users differ in how often they like."""
+    """Returns the mean AUC within users of the log-odds of their earlier labels; some users like more than others."""
     areas = []
     for liked in generator.beta(5, 4, n_users):
         label = (generator.random(n_rows) < liked).astype(int)
