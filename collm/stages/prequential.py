@@ -129,7 +129,9 @@ def window_records(run: RunContext, data: PreparedData, found: WindowScores) -> 
 
     digest = {name: fingerprint({"logits": logits.tolist()}) for name, logits in both.items()}
     cuts = [rows_digest(window.rows) for window in found.windows]
-    payload = metrics_payload(run, fingerprint({"scores": digest, "windows": cuts}))
+    # The rows' labels and users are those of the base's data.
+    scores = {"base": found.evaluated.scoring.fingerprint, "scores": digest, "windows": cuts}
+    payload = metrics_payload(run, fingerprint(scores))
     measuring = run.stages.run("metrics", payload | {"prequential": version_of("windows")}, compute, label="by window")
     metrics = read_metrics(measuring.folder / METRICS)["windows"]
     return [

@@ -30,9 +30,9 @@ STAGES: Mapping[str, Versioned] = {
     "tune": Versioned(1, ("collm.stages.tune",)),
     "evaluate": Versioned(1, ("collm.engine.language_task", "collm.engine.encoder_task", "collm.stages.evaluate")),
     "metrics": Versioned(2, ("collm.stages.evaluate",)),
-    "continue": Versioned(1, ("collm.stages.continued",)),
+    "continue": Versioned(2, ("collm.stages.continued",)),
     "windows": Versioned(1, ("collm.stages.prequential", "collm.stages.updates", "collm.data.windows")),
-    "update": Versioned(1, ("collm.stages.updated",)),
+    "update": Versioned(2, ("collm.stages.updated",)),
     "rank": Versioned(1, ("collm.stages.ranking", "collm.stages.ranked_lists")),
     "results": Versioned(2, ("collm.runner",)),
 }

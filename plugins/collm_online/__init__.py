@@ -23,5 +23,6 @@ def register_encoders() -> Sequence[Component]:
             needs=frozenset({"earlier-labels"}),
             gives=frozenset({"scores", "vectors"}),
             profiles={key: {"inner.name": "mf-bias"} for key in profiles},
+            version=2,
         )
     ]
