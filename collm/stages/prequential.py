@@ -40,6 +40,8 @@ from collm.stages.versions import version_of
 
 Array = np.ndarray[Any, Any]
 SPLIT = "test"
+# How the sentence of `prequential_notes` begins.
+PREQUENTIAL = "Prequential evaluation: "
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,6 @@ def prequential_notes(run: RunContext, found: WindowScores) -> list[str]:
     n_passes = "one pass" if config.update_epochs == 1 else f"{config.update_epochs} passes"
     passes = "" if config.policy == "frozen" else f", {n_passes}, without selection"
     return [
-        f"Prequential evaluation: test is scored in {n} windows ({config.window}) in order of time; before each, {what}"
+        f"{PREQUENTIAL}test is scored in {n} windows ({config.window}) in order of time; before each, {what}"
         f"{passes}. Floors are fitted once, on training rows.",
     ]

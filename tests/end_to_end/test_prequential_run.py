@@ -180,6 +180,23 @@ def of_biases(root: Path, name: str, *settings: str) -> dict[str, Any]:
     return found
 
 
+def test_commands_on_a_run_say_that_its_updates_are_not_part_of_the_model(root: Path) -> None:
+    pairs, rows = root / "pairs.csv", root / "later.csv"
+    pairs.write_text("user,item\n1,2\n", encoding="utf-8")
+    rows.write_text("user,item,rating,timestamp\n1,2,5,2000000\n2,3,1,2000001\n", encoding="utf-8")
+    moved, still = (folder(root, name).name for name in ("alone", "frozen"))
+    said = "takes the model that training made, without those updates"
+    assert said in " ".join(run(root, "score", moved, "pairs.csv").stderr.split())
+    assert said not in " ".join(run(root, "score", still, "pairs.csv").stderr.split())
+    collm(root, "update", moved, "later.csv", "-o", "runs/later", "--policy", "frozen")
+    notes = json.loads((root / "runs" / "later" / "results.json").read_text(encoding="utf-8"))["notes"]
+    assert (
+        sum("what its prequential evaluation updated before each window is not part of it" in each for each in notes)
+        == 1
+    )
+    assert not any("test is scored in" in each for each in notes)
+
+
 def test_other_labels_of_the_same_rows_give_other_metrics_by_window(root: Path) -> None:
     """The labels of the last window decide no logit of biases."""
     last = of_biases(root, "before")["windows"][-1]
