@@ -44,13 +44,19 @@ def opened_run(
     """Opens a finished run as the options of a command say."""
     from collm.trained.opened import open_run
 
-    return open_run(
+    model = open_run(
         folder,
         cache_dir=cache_dir(),
         registry=state_of(context).registry(),
         device=device,
         dtype=dtype.value if dtype else None,
     )
+    if model.spec.evaluate.policy != "frozen":
+        say(
+            f"{folder}: prequential evaluation updated the model before each window; this command takes the model that "
+            "training made, without those updates"
+        )
+    return model
 
 
 def score(

@@ -210,7 +210,8 @@ class FitPhase:
         facts: What results must say of the phase beside its course.
         part: Share of the training rows, in order of time, that it trains on: from the first number to the second.
             Rows of one second are never divided.
-        continues: Whether training on from given weights repeats it; False for what is learnt once.
+        continues: Whether training on from given weights repeats it, then on all rows that are given; False for what is
+            learnt once.
     """
 
     name: str

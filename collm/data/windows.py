@@ -62,7 +62,7 @@ def cut_windows(data: PreparedData, length: WindowLength) -> list[Window]:
             raise DataError(
                 f"evaluate.protocol prequential: {late:,} of {len(rows):,} {name} rows are not earlier than the first "
                 "test row, so the model would know later rows than those it is asked about; split by time for all "
-                "users alike (files and movielens: split global-time)"
+                "users alike (files: split: {by: quantiles}; movielens: split: global-time)"
             )
     numbers = _numbers(test.timestamp, length)
     windows: list[Window] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from collm.errors import UsageError
 from collm.report.grid import Cell, metric_title
 from collm.report.records import Block, Summary
+from collm.report.windows import WindowLine, of_each_cut
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,7 +82,11 @@ def _draw(summary: Summary) -> Iterator[Picture]:
                 "One mark per window of prequential evaluation, with the 95% interval over users (and over seeds from "
                 "two on); each window is scored by the model as it was before it."
             )
-            yield Picture(f"by-window{suffix}", block.titled("Windows"), _svg(_by_window(block)), caption)
+            cuts = of_each_cut(block.windows)
+            for number, lines in enumerate(cuts):
+                of = f" of {', '.join(dict.fromkeys(line.method for line in lines))}" if len(cuts) > 1 else ""
+                key = f"by-window-{number + 1}" if number else "by-window"
+                yield Picture(f"{key}{suffix}", block.titled(f"Windows{of}"), _svg(_by_window(lines)), caption)
         caption = (
             "Share of positive labels among rows of like score (ten bins of equal size). On the diagonal: calibrated."
         )
@@ -134,8 +139,8 @@ def _slice_bars(summary: Summary, block: Block) -> Figure:
     return figure
 
 
-def _by_window(block: Block) -> Figure:
-    lines = [line for line in block.windows if line.window is not None]
+def _by_window(given: Sequence[WindowLine]) -> Figure:
+    lines = [line for line in given if line.window is not None]
     methods, metrics = list(dict.fromkeys(line.method for line in lines)), list(lines[0].cells)
     figure = _new_figure(7.0, 3.0 * len(metrics))
     for index, metric in enumerate(metrics):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,8 @@ from collm.stages.score_tables import probabilities
 
 FROZEN = "frozen"
 COMPARED_METRICS = ("auc", "uauc")
+SIGNIFICANT = 0.05
+Cut = tuple[tuple[int, int, int], ...]  # first and last second and rows of each window
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class WindowLine:
         seconds: Seconds of the update before it, mean over seeds; of all updates in the line of all windows.
         cells: Metric -> cell.
         gaps: Metric -> difference to the frozen model; empty where nothing is updated.
+        cut: Which of the ways in which the report's runs cut the rows into windows, from 0.
     """
 
     method: str
@@ -39,6 +42,7 @@ class WindowLine:
     seconds: float
     cells: dict[str, Cell]
     gaps: dict[str, Difference]
+    cut: int = 0
 
 
 def window_lines(rows: RowSet, measure: Measure) -> tuple[WindowLine, ...]:
@@ -50,8 +54,38 @@ def window_lines(rows: RowSet, measure: Measure) -> tuple[WindowLine, ...]:
     """
     metrics = {name: measure.metrics[name] for name in COMPARED_METRICS if name in measure.metrics}
     own = replace(measure, slices=("all",), metrics=metrics or dict([next(iter(measure.metrics.items()))]))
-    methods = [method for method in rows.methods if method.runs and all(run.results.windows for run in method.runs)]
-    return tuple(line for method in methods for line in _lines(method, own))
+    cuts: dict[Cut, int] = {}
+    found: list[WindowLine] = []
+    for method in rows.methods:
+        if not method.runs or not all(run.results.windows for run in method.runs):
+            continue
+        for cut, part in _by_cut(method).items():
+            number = cuts.setdefault(cut, len(cuts))
+            found += [replace(line, cut=number) for line in _lines(part, own)]
+    return tuple(found)
+
+
+def of_each_cut(lines: Sequence[WindowLine]) -> list[tuple[WindowLine, ...]]:
+    """Returns the lines of the runs that cut the rows into the same windows, together."""
+    return [tuple(line for line in lines if line.cut == cut) for cut in dict.fromkeys(line.cut for line in lines)]
+
+
+def _by_cut(method: Method) -> Mapping[Cut, Method]:
+    """Returns the method by the windows of its runs; one entry, but where seeds were run with other windows."""
+    parts: dict[Cut, list[int]] = {}
+    for place, run in enumerate(method.runs):
+        cut = tuple((window.first, window.last, window.rows) for window in run.results.windows)
+        parts.setdefault(cut, []).append(place)
+    return {cut: _some_seeds(method, places) for cut, places in parts.items()}
+
+
+def _some_seeds(method: Method, places: Sequence[int]) -> Method:
+    return replace(
+        method,
+        seeds=tuple(method.seeds[n] for n in places),
+        runs=tuple(method.runs[n] for n in places),
+        frames=tuple(method.frames[n] for n in places),
+    )
 
 
 def _lines(method: Method, measure: Measure) -> Iterator[WindowLine]:
@@ -84,9 +118,21 @@ def _as_frozen(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def window_grids(lines: Sequence[WindowLine]) -> list[Grid]:
-    """Returns the windows, and the methods in each, as tables; none without windows."""
-    if not lines:
-        return []
+    """Returns the windows, and the methods in each, as tables; none without windows.
+
+    Runs that cut the rows into other windows have tables of their own.
+    """
+    cuts = of_each_cut(lines)
+    found = []
+    for number, part in enumerate(cuts):
+        of = f" of {', '.join(dict.fromkeys(line.method for line in part))}" if len(cuts) > 1 else ""
+        for grid in _grids(part):
+            key = grid.key if number == 0 else grid.key.replace("windows", f"windows-{number + 1}", 1)
+            found.append(replace(grid, key=key, title=f"{grid.title}{of}"))
+    return found
+
+
+def _grids(lines: Sequence[WindowLine]) -> list[Grid]:
     windows = {line.window.number: line.window for line in lines if line.window is not None}
     about = tuple(
         (
@@ -107,16 +153,17 @@ def _metric_grid(metric: str, lines: Sequence[WindowLine]) -> Grid:
         gap = line.gaps.get(metric)
         change = f"{gap.value:+.4f} [{gap.low:+.3f}, {gap.high:+.3f}]" if gap else "-"
         number = "all" if line.window is None else str(line.window.number)
-        excludes_zero = gap is not None and (gap.low > 0 or gap.high < 0)
-        row = (*_cells(number, line.method, cell_text(line.cells[metric])), Text(change, strong=excludes_zero))
+        # Not a number where one seed was run.
+        found = gap is not None and gap.p < SIGNIFICANT
+        row = (*_cells(number, line.method, cell_text(line.cells[metric])), Text(change, strong=found))
         rows.append((*row, Text(f"{line.seconds:.1f}")))
     few = sorted({line.window.number for line in lines if line.window and line.window.users < FEW_USERS})
     title = metric_title(metric)
     header = ("window", "method", title, "- frozen", "update s")
     caption = (
         "Each row is scored once, by the model as it was before its window. - frozen: minus the same method without "
-        "updates, over the same users; bold where the 95% interval excludes 0, uncorrected for the number of windows. "
-        "update s: seconds of the update before the window, mean over seeds."
+        "updates, over the same users; bold: p under 0.05 over users and two seeds or more, uncorrected for the number "
+        "of windows. update s: seconds of the update before the window, mean over seeds."
     )
     if few:
         numbers = ", ".join(map(str, few))

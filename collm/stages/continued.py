@@ -22,7 +22,7 @@ from collm.data.prepared import PreparedData, Rows
 from collm.engine.checkpoint import save_tensors
 from collm.engine.device import derive_seed, seed_torch
 from collm.engine.encoder_task import EncoderBatcher, EncoderTask
-from collm.engine.fit_phases import CHECKPOINT, CHECKPOINT_SECONDS, training_part
+from collm.engine.fit_phases import CHECKPOINT, CHECKPOINT_SECONDS
 from collm.engine.train import LoopSettings, Observer, train
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule, naming_encoder
@@ -108,8 +108,8 @@ def continue_encoder(
 
     The encoder is built on `rows`, so graphs and counts are those of these rows; `settled_config` keeps settings that
     rows decide what they were. Encoders of mode `direct` are solved
-    again on them and need no weights; those of mode `none` are rebuilt. Others train `epochs` passes in each phase of
-    their fit, with its optimiser settings.
+    again on them and need no weights; those of mode `none` are rebuilt. Others train `epochs` passes over all rows
+    in each phase of their fit that `continues`, with its optimiser settings.
 
     Args:
         run: Supplies seed, device and history settings.
@@ -167,8 +167,7 @@ def _train_phases(
     for phase in phases:
         title = f"continue {config.name}" if len(phases) == 1 else f"continue {config.name} {phase.name}"
         none = rows.take(np.arange(0))
-        part = training_part(view, phase.part, title=title)
-        task = EncoderTask(encoder, phase, title=title, batcher=batcher, train=part, valid=none, seed=seed)
+        task = EncoderTask(encoder, phase, title=title, batcher=batcher, train=rows, valid=none, seed=seed)
         steps = epochs * task.steps_per_epoch
         if steps:
             settings = LoopSettings(

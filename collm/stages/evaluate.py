@@ -262,7 +262,7 @@ def _sees_earlier_rows(spec: ResolvedSpec, registry: Registry) -> bool:
     """Whether a row's score may depend on what its user did in the evaluation period before it."""
     if spec.history.visibility == "as-of-split":
         return False
-    if spec.backbone is not None:
+    if spec.backbone is not None or spec.evaluate.policy != "frozen":
         return True
     assert spec.encoder is not None  # the resolver refuses a spec with neither encoder nor backbone
     return bool(registry.get("encoder", spec.encoder.name).needs & {"history", "earlier-labels"})

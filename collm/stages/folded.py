@@ -124,7 +124,8 @@ def _train_new_rows(
     seed = derive_seed(run.spec.seed, "fold-in", config.name, len(rows))
     seed_torch(seed)
     with naming_encoder(grown.encoder, "fit_phases"):
-        phase = grown.encoder.fit_phases(config)[-1]
+        # What is learnt once has no rows of ids: the weights of `online`.
+        *_, phase = (phase for phase in grown.encoder.fit_phases(config) if phase.continues)
     batcher = EncoderBatcher.of(grown.encoder, grown.view, run.accelerator.device)
     marks = rows_of_ids(grown.tables, new, grown.sizes)
     steps = fold_in(grown.encoder, phase, batcher, FoldIn(involved, marks, len(involved) / len(rows), seed))

@@ -41,6 +41,8 @@ from collm.stages.window_models import UpdatedRecommender, check_policy
 
 Array = np.ndarray[Any, Any]
 SPLIT = "test"
+# How the sentence of `prequential_notes` begins.
+PREQUENTIAL = "Prequential evaluation: "
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ def window_records(run: RunContext, data: PreparedData, found: WindowScores) -> 
 
     digest = {name: fingerprint({"logits": logits.tolist()}) for name, logits in both.items()}
     cuts = [rows_digest(window.rows) for window in found.windows]
-    payload = metrics_payload(run, fingerprint({"scores": digest, "windows": cuts}))
+    # The rows' labels and users are those of the base's data.
+    scores = {"base": found.evaluated.scoring.fingerprint, "scores": digest, "windows": cuts}
+    payload = metrics_payload(run, fingerprint(scores))
     measuring = run.stages.run("metrics", payload | {"prequential": version_of("windows")}, compute, label="by window")
     metrics = read_metrics(measuring.folder / METRICS)["windows"]
     return [
@@ -188,6 +192,6 @@ def prequential_notes(run: RunContext, found: WindowScores) -> list[str]:
     n_passes = "one pass" if config.update_epochs == 1 else f"{config.update_epochs} passes"
     passes = "" if config.policy == "frozen" else f", {n_passes}, without selection"
     return [
-        f"Prequential evaluation: test is scored in {n} windows ({config.window}) in order of time; before each, {what}"
+        f"{PREQUENTIAL}test is scored in {n} windows ({config.window}) in order of time; before each, {what}"
         f"{passes}. Floors are fitted once, on training rows.",
     ]

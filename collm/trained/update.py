@@ -25,11 +25,17 @@ from collm.spec.resolve import load_spec
 from collm.stages.continued import TUNED, settled_config
 from collm.stages.fit_encoder import load_encoder
 from collm.stages.held_out import encoder_view, held_out_share
+from collm.stages.prequential import PREQUENTIAL
 from collm.stages.updated import UPDATE, Parent, UpdateSettings, updated_model
 from collm.trained.model import TrainedModel
 from collm.trained.new_rows import read_new_rows
 
 REQUEST, DATA = "update.json", "data"
+NOT_CARRIED = ("Floor ", PREQUENTIAL)
+WITHOUT_WINDOWS = (
+    "The parent is the model that training made: what its prequential evaluation updated before each window is not "
+    "part of it."
+)
 NO_RANKING = "The parent ranked candidates (evaluate.ranking); an update measures the new rows alone."
 
 
@@ -178,7 +184,9 @@ def _carried(model: TrainedModel) -> tuple[str, ...]:
     """Returns what the tables of the parent state of its model."""
     scores = pl.read_parquet(model.path / "scores.parquet", glob=False)
     left_out = {*model.data.notes, *_said_of_update(model), *score_notes(scores)}
-    kept = [each for each in model.results.notes if each not in left_out and not each.startswith("Floor ")]
+    kept = [each for each in model.results.notes if each not in left_out and not each.startswith(NOT_CARRIED)]
+    if model.spec.evaluate.policy != "frozen":
+        kept.append(WITHOUT_WINDOWS)
     if (before := model.results.facts.get(UPDATE)) is not None:
         of = before.model_dump()
         kept.insert(0, f"The parent is itself an update ({of['policy']}), of {of['parent']}.")

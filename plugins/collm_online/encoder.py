@@ -66,6 +66,7 @@ class Online(EncoderModule):
         self.user_dim, self.item_dim = encoder.user_dim + self.n_features, encoder.item_dim + self.n_features
         self._smoothing = config.user_smoothing, config.item_smoothing
         self._recent_smoothing, self._later = config.recent_smoothing, 1 - config.later_share
+        self._refit = config.refit
         self.register_buffer("share", torch.tensor(share))
         self.combined = Combined(encoder.user_dim, encoder.item_dim, self.n_features)
 
@@ -124,7 +125,7 @@ class Online(EncoderModule):
         return [*self.encoder.parameter_groups(fit), weights]
 
     def fit_direct(self, data: EncoderData, batches: Iterator[EncoderBatch]) -> None:
-        """Fits the inner encoder on the earlier rows, the weights on the later ones, and the inner encoder on all."""
+        """Fits the inner encoder on the earlier rows, the weights on the later ones, and (`refit`) the first on all."""
         rows = joined(list(batches))
         later = part_in_time(data.train.timestamp, (self._later, 1.0))
         for part in (~later, later):
@@ -135,7 +136,8 @@ class Online(EncoderModule):
                 )
         self._fit_inner(replace(data, train=train_part(data.train, ~later)), batch_part(rows, ~later))
         self.combined.solve(self, batch_part(rows, later))
-        self._fit_inner(data, rows)
+        if self._refit:
+            self._fit_inner(data, rows)
 
     def describe(self) -> EncoderFacts:
         """Returns the combining weights, and what the inner encoder says of itself."""

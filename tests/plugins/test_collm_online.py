@@ -150,6 +150,17 @@ def test_a_direct_fit_solves_the_weights_on_later_rows(tmp_path: Path) -> None:
     torch.testing.assert_close(online.encoder.score(rows), again.score(rows))
 
 
+def test_a_direct_fit_without_refit_leaves_the_inner_encoder_on_the_earlier_rows(tmp_path: Path) -> None:
+    online, data = with_vectors(tmp_path, later_share=0.4, refit=False), encoder_data()
+    rows = encoder_batch(data, half_lives=online.half_lives)
+    online.fit_direct(data, iter([rows]))
+    early = ~part_in_time(data.train.timestamp, (0.6, 1.0))
+    train = {name: getattr(data.train, name)[early] for name in data.train.__dataclass_fields__}
+    inner = with_vectors(tmp_path).encoder
+    inner.fit_direct(replace(data, train=replace(data.train, **train)), iter([batch_part(rows, early)]))
+    torch.testing.assert_close(online.encoder.score(rows), inner.score(rows))
+
+
 def test_both_halves_of_a_vector_have_the_same_variance(tmp_path: Path) -> None:
     online, data = with_vectors(tmp_path), encoder_data()
     rows = encoder_batch(data, half_lives=online.half_lives)

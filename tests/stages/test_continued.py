@@ -92,6 +92,16 @@ def test_rows_that_it_learns_from_move_its_vectors_and_no_others_do(data: Prepar
     assert "best_valid_auc" not in str(found.facts)
 
 
+@pytest.mark.parametrize("refit", [True, False])
+def test_a_phase_on_earlier_rows_goes_on_with_all(data: PreparedData, tmp_path: Path, refit: bool) -> None:
+    inner = config("mf-bias", embedding_size=4, fit={"batch_size": 8})
+    chosen = config("online", inner=inner, refit=refit)
+    rows = all_rows(data)
+    facts = continued(tmp_path, chosen, data, rows, 2).facts
+    name = "fit-again" if refit else "fit"
+    assert facts["phases"] == {name: {"epochs": 2, "optimiser_steps": 2 * -(-len(rows) // 8)}}
+
+
 def test_no_pass_gives_the_weights_that_it_began_with(data: PreparedData, tmp_path: Path) -> None:
     chosen = config("mf-bias")
     before = fresh(context(tmp_path), chosen, data).state_dict()

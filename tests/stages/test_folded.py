@@ -160,6 +160,20 @@ def test_folding_in_moves_the_rows_of_new_ids_alone(name: str, tmp_path: Path) -
     assert bool(facts.get("notes")) == (name == "lightgcn")
 
 
+@pytest.mark.parametrize("refit", [True, False])
+def test_folding_in_trains_what_goes_on_and_not_what_is_learnt_once(refit: bool, tmp_path: Path) -> None:
+    small, large = tables(tmp_path)
+    run, chosen = context(tmp_path), config("online", inner=config("mf-bias", embedding_size=4), refit=refit)
+    start = fresh(run, chosen, small).state_dict()
+    fitted = Fitted(chosen, start, Sizes(20, 12), small.rows("train"))
+    facts = folded_encoder(run, fitted, large, all_rows(large), tmp_path)
+    assert facts["fold_in_steps"] == 200
+    state = load_tensors(tmp_path / "encoder.safetensors")[0]
+    beginning = fresh(run, chosen, large).state_dict()["encoder.user_bias.weight"]
+    assert not torch.equal(state["encoder.user_bias.weight"][21], beginning[21])
+    assert torch.equal(state["combined.weights.weight"], start["combined.weights.weight"])
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_three_likes_say_what_a_new_user_likes(name: str, tmp_path: Path) -> None:
     small, large = tables(tmp_path)
