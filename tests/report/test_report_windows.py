@@ -93,7 +93,7 @@ def test_a_frozen_method_has_no_difference_and_others_have_no_window() -> None:
 
 
 def test_tables_of_windows() -> None:
-    about, auc = window_grids(lines_of(method("updated", (0,), 1.5), method("frozen", (0,), 0.0)))
+    about, auc = window_grids(lines_of(method("updated", (0, 1, 2), 1.5), method("frozen", (0, 1, 2), 0.0)))
     assert [cell.text for cell in about.rows[1]] == ["1", "1970-01-01 to 1970-01-01", "120", "20", "1", "2"]
     assert [row[0].text for row in auc.rows] == ["0", "0", "1", "1", "all", "all"]
     updated, frozen = auc.rows[2], auc.rows[3]
