@@ -40,6 +40,7 @@ from collm.stages.versions import version_of
 
 Array = np.ndarray[Any, Any]
 SPLIT = "test"
+WINDOW_COLUMNS = ("window", "frozen_logit")
 # How the sentence of `prequential_notes` begins.
 PREQUENTIAL = "Prequential evaluation: "
 
