@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from collm.spec.expand import Suite, SuiteEnsemble
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import build_metrics
+from collm.stages.prequential import PREQUENTIAL, WINDOW_COLUMNS
 
 logger = logging.getLogger(__name__)
 NOT_RANKED = "An ensemble ranks no candidates: tables of rankings hold its members alone."
@@ -124,7 +125,8 @@ def _average(
 ) -> None:
     first = specs[ensemble.members[0]]
     read = {key: read_scores(path) for key, path in members.items()}
-    frame = mean_score(read)
+    # Windows and the scores without updates are a member's own.
+    frame = mean_score(read).drop(WINDOW_COLUMNS, strict=False)
     measure = Measure(
         warm=first.slices.warm,
         cold=first.slices.cold,
@@ -149,17 +151,31 @@ def _average(
         "inputs": inputs,
         "counts": lead.get("counts", {}),
         "full_counts": lead.get("full_counts", {}),
-        "protocol": lead.get("protocol", {}),
+        "protocol": _protocol([results[key].results.plain() for key in ensemble.members]),
         "facts": {"ensemble": {key: str(path.name) for key, path in members.items()}},
         "notes": [
             f"The mean of the scores of {' and '.join(ensemble.members)}.",
             *([NOT_RANKED] if first.evaluate.ranking is not None else []),
+            *_prequential_notes({key: results[key].results.notes for key in ensemble.members}),
             *_rounded_notes(read),
             *few_users_notes(frame),
         ],
     }
     results_record = RunResults.check(content, place=str(folder.path / "results.json"))
     folder.replace({"ensemble": {key: specs[key].plain() for key in ensemble.members}}, results_record, writers)
+
+
+def _protocol(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the first member's; a mean with a member that sees the evaluation period sees it, too."""
+    found = [dict(each.get("protocol", {})) for each in members]
+    sees = any(each.get("sees_earlier_rows") for each in found)
+    return found[0] | ({"sees_earlier_rows": True} if sees else {})
+
+
+def _prequential_notes(members: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yields how members were updated while they scored; their mean has no windows of its own."""
+    for key, notes in members.items():
+        yield from (f"{key}: {each}" for each in notes if each.startswith(PREQUENTIAL))
 
 
 def _rounded_notes(members: Mapping[str, pl.DataFrame]) -> Iterator[str]:

@@ -113,6 +113,10 @@ class SelectConfig(Section):
     )
 
 
+# Settings of prequential evaluation: no metric of validation rows depends on them.
+OF_PREQUENTIAL = ("protocol", "window", "policy", "update_epochs")
+
+
 class EvaluateConfig(Section):
     """What is measured."""
 
@@ -171,5 +175,5 @@ class EvaluateConfig(Section):
 
     def measuring(self) -> EvaluateConfig:
         """Returns the settings with what no metric of rows depends on as by default."""
-        away = ("ranking", "protocol", "window", "policy", "update_epochs")
+        away = ("ranking", *OF_PREQUENTIAL)
         return self.model_copy(update={name: type(self).model_fields[name].default for name in away})

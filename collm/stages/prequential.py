@@ -41,6 +41,7 @@ from collm.stages.window_models import UpdatedRecommender, check_policy
 
 Array = np.ndarray[Any, Any]
 SPLIT = "test"
+WINDOW_COLUMNS = ("window", "frozen_logit")
 # How the sentence of `prequential_notes` begins.
 PREQUENTIAL = "Prequential evaluation: "
 

@@ -16,6 +16,7 @@ from collm.spec.model import ResolvedSpec
 from collm.spec.node import Node, from_plain
 from collm.spec.override import merge, set_at
 from collm.spec.resolve import in_file_order, resolve_document
+from collm.spec.sections import OF_PREQUENTIAL, EvaluateConfig
 from collm.study.known_points import KnownPoint, read_known_points
 from collm.study.space import Label, Parameter, Point, Space
 from collm.study.study_file import SPLIT, StudyFile, unproduced
@@ -43,7 +44,7 @@ class CheckedStudy:
     known_points: tuple[KnownPoint, ...] = ()
 
     def trial(self, point: Point) -> ResolvedSpec:
-        """Returns what a trial runs: validation rows only, without intervals. Nothing else is scored or ranked.
+        """Returns what a trial runs: validation rows only, without intervals. Nothing else is scored or updated.
 
         Args:
             point: Names of parameters -> labels.
@@ -53,7 +54,8 @@ class CheckedStudy:
             KeyError: If it does not belong to the space.
         """
         document = self._document(point)
-        for field, value in (("splits", [SPLIT]), ("resamples", 0), ("ranking", None)):
+        as_split = [(name, EvaluateConfig.model_fields[name].default) for name in OF_PREQUENTIAL]
+        for field, value in [("splits", [SPLIT]), ("resamples", 0), ("ranking", None), *as_split]:
             place = document.nearest(("evaluate", field)).place
             document = set_at(document, ("evaluate", field), from_plain(value, place))
         return resolve_document(document, self.registry)

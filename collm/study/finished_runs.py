@@ -19,6 +19,7 @@ from collm.spec.contents import hash_with
 from collm.spec.model import ResolvedSpec
 from collm.spec.read import read_file
 from collm.spec.resolve import resolve_document
+from collm.spec.sections import OF_PREQUENTIAL
 from collm.study import records
 from collm.study.check import CheckedStudy, flat
 from collm.study.space import Label, Parameter, label_of
@@ -170,8 +171,10 @@ def _read_run(checked: CheckedStudy, folder: Path) -> _Run:
 
 
 def _ranking_as(trial: ResolvedSpec, spec: ResolvedSpec) -> ResolvedSpec:
-    """Returns a trial that ranks what a finished run did: rankings change no value on validation rows."""
-    evaluate = trial.evaluate.model_copy(update={"ranking": spec.evaluate.ranking})
+    """Returns a trial that ranks and updates as a finished run did: neither changes a value on validation rows."""
+    evaluate = trial.evaluate.model_copy(
+        update={name: getattr(spec.evaluate, name) for name in ("ranking", *OF_PREQUENTIAL)}
+    )
     return replace(trial, evaluate=evaluate)
 
 

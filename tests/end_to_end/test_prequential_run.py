@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +39,6 @@ runs:
   everything: {evaluate.policy: all}
   text: {encoder: null, tuning: {name: text-only, batch_size: 8, max_rows: 24, text: *step}, evaluate.policy: all}
   alone: {backbone: null, prompt: null, tuning: null, evaluate.policy: encoder}
-"""
-BIASES = """\
-name: biases
-seed: 0
-dataset: {name: movielens-small, path: data, split: global-time}
-encoder: {name: mf-bias, embedding_size: 4, fit: {epochs: 2, batch_size: 64}}
-evaluate: {resamples: 20, protocol: prequential, window: 30 rows, policy: encoder}
 """
 POLICIES = ("frozen", "encoder", "mapping", "everything")
 
@@ -181,54 +173,6 @@ def test_the_report_shows_windows_and_differences(root: Path) -> None:
     ids = re.findall(r'<section id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert "AUC by window" in (root / "r.tex").read_text(encoding="utf-8")
-
-
-def of_biases(root: Path, name: str, *settings: str) -> dict[str, Any]:
-    """Results of a run of mf-bias with settings."""
-    (root / "biases.yaml").write_text(BIASES, encoding="utf-8")
-    collm(root, "run", "biases.yaml", *(part for each in (f"name={name}", *settings) for part in ("--set", each)))
-    (path,) = (root / "runs").glob(f"{name}-*")
-    found: dict[str, Any] = json.loads((path / "results.json").read_text(encoding="utf-8"))
-    return found
-
-
-def test_commands_on_a_run_say_that_its_updates_are_not_part_of_the_model(root: Path) -> None:
-    pairs, rows = root / "pairs.csv", root / "later.csv"
-    pairs.write_text("user,item\n1,2\n", encoding="utf-8")
-    rows.write_text("user,item,rating,timestamp\n1,2,5,2000000\n2,3,1,2000001\n", encoding="utf-8")
-    moved, still = (folder(root, name).name for name in ("alone", "frozen"))
-    said = "takes the model that training made, without those updates"
-    assert said in " ".join(run(root, "score", moved, "pairs.csv").stderr.split())
-    assert said not in " ".join(run(root, "score", still, "pairs.csv").stderr.split())
-    collm(root, "update", moved, "later.csv", "-o", "runs/later", "--policy", "frozen")
-    notes = json.loads((root / "runs" / "later" / "results.json").read_text(encoding="utf-8"))["notes"]
-    assert (
-        sum("what its prequential evaluation updated before each window is not part of it" in each for each in notes)
-        == 1
-    )
-    assert not any("test is scored in" in each for each in notes)
-
-
-def test_other_labels_of_the_same_rows_give_other_metrics_by_window(root: Path) -> None:
-    """The labels of the last window decide no logit of biases."""
-    last = of_biases(root, "before")["windows"][-1]
-    lines = (root / "data" / "ratings.csv").read_text(encoding="utf-8").splitlines()
-    table = [line.split(",") for line in lines[1:]]
-    for row in table:
-        if int(row[3]) >= last["first"]:
-            row[2] = "1" if int(row[2]) > 3 else "5"
-    (root / "other").mkdir()
-    (root / "other" / "ratings.csv").write_text("\n".join([lines[0], *map(",".join, table)]) + "\n", encoding="utf-8")
-    shutil.copy(root / "data" / "movies.csv", root / "other")
-    found = of_biases(root, "after", "dataset.path=other")["windows"][-1]
-    for name in ("metrics", "frozen"):
-        assert found[name]["auc"]["value"] == pytest.approx(1 - last[name]["auc"]["value"], abs=1e-9)
-
-
-def test_an_updated_encoder_sees_the_evaluation_period(root: Path) -> None:
-    """So reports hold it against the floors that see it, too."""
-    assert of_biases(root, "moving")["protocol"]["sees_earlier_rows"]
-    assert not of_biases(root, "still", "evaluate.policy=frozen")["protocol"]["sees_earlier_rows"]
 
 
 @pytest.mark.parametrize(
