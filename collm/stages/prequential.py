@@ -190,6 +190,9 @@ def prequential_notes(run: RunContext, found: WindowScores) -> list[str]:
         "all": "the encoder is trained on from its last weights on all rows seen, the mapping and LoRA on those new "
         "since the last update",
     }[config.policy]
+    if config.policy in ("encoder+mapping", "all") and run.spec.tuning is not None:
+        most = getattr(run.spec.tuning, "max_rows", None)
+        what += "" if most is None else f" (tuning.max_rows: {most:,} of them at most)"
     n_passes = "one pass" if config.update_epochs == 1 else f"{config.update_epochs} passes"
     passes = "" if config.policy == "frozen" else f", {n_passes}, without selection"
     return [

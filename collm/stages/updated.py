@@ -218,7 +218,7 @@ class _Update:
             ledger.facts[stage.name] = {"number": number, **stage.stated()}
         users = self.data.n_users - parent.data.n_users
         items = self.data.n_items - parent.data.n_items
-        said = self._notes(encoders, users, items)
+        said = self._notes(encoders, made, users, items)
         ledger.facts[UPDATE] = {
             "parent": parent.name,
             "parent_stages": {
@@ -238,7 +238,9 @@ class _Update:
         carried = [each if each.startswith(mark) else f"{mark}{each}" for each in others]
         ledger.notes.extend([*said, *carried])
 
-    def _notes(self, encoders: Mapping[str, StageResult], users: int, items: int) -> list[str]:
+    def _notes(
+        self, encoders: Mapping[str, StageResult], made: Sequence[StageResult], users: int, items: int
+    ) -> list[str]:
         settings, parent = self.settings, self.parent
         said = [SCORED_BEFORE.format(n=len(self.data.rows("test")), parent=parent.name)]
         said.append(f"The update ({settings.policy}) brought {users:,} new users and {items:,} new items.")
@@ -246,8 +248,12 @@ class _Update:
             who = f"Encoder {name}" if name else "The encoder"
             said.append(f"{who} {DONE[stage.facts['continued']].format(epochs=settings.epochs, **stage.facts)}.")
         if groups := TUNED[settings.policy]:
-            named = " and ".join(PLAIN[group] for group in groups)
-            said.append(f"Then {named} trained on the same rows, {settings.tuning_epochs:g} times over.")
+            facts = next(each.facts for each in made if each.name != STAGE)
+            named = " and ".join(PLAIN[group] for group in groups if group in facts["continued"])
+            n_seen, n_rows = len(self.seen), facts["rows"]
+            which = f"all {n_seen:,} of these rows" if n_rows == n_seen else f"{n_rows:,} of these {n_seen:,} rows"
+            drawn = "" if n_rows == n_seen else ", drawn as tuning.max_rows says"
+            said.append(f"Then {named} trained on {which}{drawn}: {settings.tuning_epochs:g} passes.")
         if parent.held_out:
             said.append("The parent's encoder had not seen the rows that its tuning had to itself; now it has.")
         for stage in encoders.values():

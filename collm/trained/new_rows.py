@@ -205,6 +205,20 @@ def _require_titles(new: NewInteractions, pairs: Pairs, data: PreparedData) -> N
         refuse(pairs.path, faults, end="; the language model reads titles: give them in a column title")
 
 
+def _unusual_ratings(rating: pl.Series, data: PreparedData) -> Iterator[str]:
+    """Says so where ratings lie outside of those that the parent has: they may be of another scale."""
+    before = data.optional_column("rating")
+    if before is None or np.isnan(before).all():
+        return
+    low, high = float(np.nanmin(before)), float(np.nanmax(before))
+    outside = rating.filter((rating < low) | (rating > high))
+    if len(outside):
+        yield (
+            f"{len(outside):,} of {len(rating):,} new ratings (e.g. {outside[0]:g}) lie outside of those of the "
+            f"parent's data, {low:g} to {high:g}: is it another scale?"
+        )
+
+
 def _notes(new: NewInteractions, data: PreparedData) -> Iterator[str]:
     rows = new.frame
     last = int(data.column("timestamp").max())
@@ -213,6 +227,7 @@ def _notes(new: NewInteractions, data: PreparedData) -> Iterator[str]:
             f"{early:,} of {rows.height:,} new rows are earlier than the last row of the parent's data, so the parent "
             "was trained on rows that are later than they are."
         )
+    yield from _unusual_ratings(rows["rating"], data)
     own = dict(zip(data.item_ids, data.titles, strict=True))
     others = [(item, title) for item, title in new.titles.items() if item in own and own[item] != title]
     for item, title in others[:_SHOWN_NOTES]:

@@ -75,6 +75,9 @@ def update_run(
     run = RunFolder.at(taken)
     require_free(taken, request, beside=model.path)
     with run.lock():
+        if (taken / REQUEST).exists():
+            # Another command may have taken the folder meanwhile.
+            require_free(taken, request, beside=model.path)
         write_atomically(taken / REQUEST, json.dumps(request, indent=1) + "\n")
         # Other policies on the same rows have the same data, and share what does not depend on the policy.
         content = fingerprint([model.results.stages["prepare_data"], request["rows"]])

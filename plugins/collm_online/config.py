@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from collm.component import component_field
 from collm.contracts.encoder import EncoderConfig, FitConfig
+
+HalfLife = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class CombineFit(FitConfig):
@@ -25,7 +29,7 @@ class OnlineConfig(EncoderConfig):
         description="The encoder beside whose vectors and scores earlier labels stand; it keeps its own `fit`.",
         gives=frozenset({"vectors", "scores"}),
     )
-    half_lives: tuple[float, ...] = Field(
+    half_lives: tuple[HalfLife, ...] = Field(
         default=(6.58, 30.0),
         min_length=1,
         description="Rows of the same user or item after which an earlier label counts half; one number each per side. "

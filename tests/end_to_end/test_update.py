@@ -150,6 +150,14 @@ def test_it_names_its_parent_and_what_it_did(folder: Path) -> None:
     assert str(folder) not in json.dumps([found, environment["parent"]])
 
 
+def test_it_says_on_how_many_rows_the_mapping_and_lora_trained(folder: Path) -> None:
+    found = results(folder / "runs" / "h-all")
+    seen, rows = found["facts"]["update"]["rows_seen"], found["facts"]["tune_1"]["rows"]
+    assert 32 <= rows < seen
+    said = f"Then the mapping and LoRA trained on {rows:,} of these {seen:,} rows, drawn as tuning.max_rows says"
+    assert f"{said}: 1 passes." in found["notes"]
+
+
 def test_it_can_be_used_as_any_run(folder: Path) -> None:
     scored = pl.read_csv(collm(folder, "score", "h-encoder", "pairs.csv").encode())
     assert scored["user_known"].to_list() == [True, True, True, False]

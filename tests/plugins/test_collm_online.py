@@ -96,6 +96,14 @@ def test_numbers_of_a_row_by_hand(tmp_path: Path) -> None:
     torch.testing.assert_close(online.score(batch), inputs @ weights + 0.25)
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e17])
+def test_a_half_life_without_a_meaning_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="half_lives"):
+        ONLINE.config(
+            name="online", inner=REGISTRY.get("encoder", "mf-bias").config(name="mf-bias"), half_lives=[value]
+        )
+
+
 def test_the_score_starts_as_that_of_the_inner_encoder(tmp_path: Path) -> None:
     online = made(tmp_path)
     batch = encoder_batch(encoder_data(), half_lives=online.half_lives)

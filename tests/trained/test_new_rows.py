@@ -139,6 +139,15 @@ def test_what_is_not_as_usual_is_said(tmp_path: Path, data: PreparedData) -> Non
     assert said[2].startswith("All 2 new rows have the label 1, so no AUC")
 
 
+def test_ratings_of_another_scale_are_said(tmp_path: Path, data: PreparedData) -> None:
+    path = tmp_path / "scale.csv"
+    for ratings, said in (((1, 5), False), ((90, 20), True), ((-1, 4), True)):
+        lines = (f"a,{item},{rating},{START + 50 + item}\n" for item, rating in enumerate(ratings, start=1))
+        path.write_text("user,item,rating,timestamp\n" + "".join(lines), encoding="utf-8")
+        _, notes = read_new_rows(path, data, needs_titles=False)
+        assert any("outside of those of the parent's data, 1 to 5" in note for note in notes) is said
+
+
 def test_without_times_the_order_of_the_file_counts(tmp_path: Path) -> None:
     untimed = data_of(tmp_path, replace(table(), has_times=False))
     new, _ = read(tmp_path, untimed, "user,item,label\na,1,1\na,2,0\n")

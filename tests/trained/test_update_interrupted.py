@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 from safetensors.torch import load_file
 
 from collm.cli.main import call
+from collm.errors import UsageError
 from collm.runner import RunOptions
+from collm.runs.store import RunFolder
 from collm.stages import updated
 from collm.stages.updated import UpdateSettings
 from collm.trained import update
@@ -51,6 +55,23 @@ def encoder(outcome: Any) -> dict[str, Any]:
         stages / f"fit_encoder-{outcome.results.stages['fit_encoder']}" / "encoder.safetensors"
     )
     return found
+
+
+def test_a_folder_that_another_update_takes_meanwhile_is_refused(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = RunFolder.lock
+
+    @contextmanager
+    def taken_meanwhile(folder: RunFolder, **options: Any) -> Iterator[RunFolder]:
+        with lock(folder, **options) as held:
+            (folder.path / "update.json").write_text('{"policy": "frozen"}', encoding="utf-8")
+            yield held
+
+    monkeypatch.setattr(RunFolder, "lock", taken_meanwhile)
+    with pytest.raises(UsageError, match="is another update already"):
+        updated_run(parent, tmp_path, "both")
+    assert not (tmp_path / "runs" / "both" / "data").exists()
 
 
 @pytest.mark.parametrize(
