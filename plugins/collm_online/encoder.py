@@ -29,6 +29,7 @@ from collm.errors import DataError, PluginError
 from collm.model.earlier_logits import relative_logit
 from collm.model.encoder import EncoderModule, completed
 from collm_online.config import OnlineConfig
+from collm_online.scale import Scale
 
 # Logarithms of counts and days lie between 0 and about 8: divided by this they have the size of log-odds.
 LOG_SCALE = 4.0
@@ -37,7 +38,6 @@ OWN_LABELS = (
     "left (docs/online.md)."
 )
 WEAK_PENALTY = 100.0  # scikit-learn's C
-SMALLEST_SPREAD = 1e-6
 
 
 class Online(EncoderModule):
@@ -45,8 +45,8 @@ class Online(EncoderModule):
 
     f are numbers of one side, from labels strictly before the row: log-odds of all of them and of the recent ones for
     each half-life, relative to the share of positives in training (0 = nothing is known); log(1 + rows) / 4 and
-    log(2 + days since the last label) / 4, 0 where there is none. The vector of a side is the inner encoder's and f,
-    both centred and scaled so that either half has the same total variance over the later training rows.
+    log(2 + days since the last label) / 4, 0 where there is none. The vector of a side is the inner encoder's, f, and
+    the sum w . f, each centred and scaled to a total variance of 1 over the later training rows.
     """
 
     gives = frozenset({"scores", "vectors"})
@@ -63,7 +63,7 @@ class Online(EncoderModule):
         self.fit_mode: FitMode = "gradient" if encoder.fit_mode == "gradient" else "direct"
         self.user_depends_on_item = encoder.user_depends_on_item
         self.history_items, self.reads_time = encoder.history_items, encoder.reads_time
-        self.user_dim, self.item_dim = encoder.user_dim + self.n_features, encoder.item_dim + self.n_features
+        self.user_dim, self.item_dim = (dim + self.n_features + 1 for dim in (encoder.user_dim, encoder.item_dim))
         self._smoothing = config.user_smoothing, config.item_smoothing
         self._recent_smoothing, self._later = config.recent_smoothing, 1 - config.later_share
         self._refit = config.refit
@@ -76,14 +76,10 @@ class Online(EncoderModule):
         return found
 
     def encode(self, batch: EncoderBatch) -> EncodedPair:
-        """Returns the inner encoder's vectors with the numbers behind them, float32 [batch, inner + n_features]."""
+        """Returns the inner encoder's vectors, the numbers and their sum, float32 [batch, inner + n_features + 1]."""
         pair = self.encoder.encode(batch)
         user, item = self.features(batch)
-        scale = self.combined.scales
-        return EncodedPair(
-            torch.cat([scale["user"](pair.user), scale["user-features"](user)], dim=1),
-            torch.cat([scale["item"](pair.item), scale["item-features"](item)], dim=1),
-        )
+        return EncodedPair(self.combined.side("user", pair.user, user), self.combined.side("item", pair.item, item))
 
     def features(self, batch: EncoderBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the numbers of users and items, float32 [batch, n_features] each.
@@ -170,6 +166,17 @@ class Combined(nn.Module):
         found: torch.Tensor = self.weights(torch.cat([logit[:, None], user, item], dim=1))[:, 0]
         return found
 
+    def side(self, name: str, inner: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Returns the vectors of a side, `user` or `item`, float32 [batch, inner + n_features + 1]."""
+        vectors, numbers = self.scales[name], self.scales[f"{name}-features"]
+        first = 1 if name == "user" else 1 + features.shape[1]
+        weights = self.weights.weight[0, first : first + features.shape[1]]
+        found: torch.Tensor = torch.cat(
+            [vectors(inner), numbers(features), numbers.weighted(features, weights.detach())],  # type: ignore[operator]
+            dim=1,
+        )
+        return found
+
     @torch.no_grad()
     def measure(self, owner: Online, batch: EncoderBatch) -> None:
         """Adds the vectors and numbers of training rows to what the scales know."""
@@ -218,36 +225,6 @@ class Combining(nn.Module):
         """Returns the weights as one group."""
         weights = list(self.combined.weights.parameters())
         return [{"params": weights, "lr": fit.learning_rate, "weight_decay": fit.weight_decay}]
-
-
-class Scale(nn.Module):
-    """Centres vectors and divides them by the root of their total variance over the rows that were added."""
-
-    n: torch.Tensor
-    mean: torch.Tensor
-    squares: torch.Tensor
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.register_buffer("n", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
-        self.register_buffer("squares", torch.zeros(dim, dtype=torch.float64))
-
-    def add(self, vectors: torch.Tensor) -> None:
-        """Adds float32 [n, dim] vectors (Chan et al.'s update of mean and squared deviations)."""
-        n_new, vectors = len(vectors), vectors.double()
-        mean = vectors.mean(0)
-        total, gap = self.n + n_new, mean - self.mean
-        self.squares += (vectors - mean).square().sum(0) + gap.square() * self.n * n_new / total
-        self.mean += gap * n_new / total
-        self.n.fill_(total)
-
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Returns float32 [n, dim] scaled vectors; unchanged where no row was added."""
-        if not self.n:
-            return vectors
-        spread = (self.squares.sum() / self.n).sqrt().clamp(min=SMALLEST_SPREAD)
-        return (vectors - self.mean.to(vectors.dtype)) / spread.to(vectors.dtype)
 
 
 def joined(batches: Sequence[EncoderBatch]) -> EncoderBatch:

@@ -12,7 +12,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from collm.component import BuildContext
-from collm.contracts.encoder import EncoderBatch
+from collm.contracts.encoder import EncodedPair, EncoderBatch
 from collm.data.slices import part_in_time
 from collm.errors import DataError, PluginError
 from collm.model.encoder import EncoderModule
@@ -21,7 +21,8 @@ from collm.spec.component_config import component_config
 from collm.testing.encoder_suite import EncoderContract
 from collm.testing.fakes import encoder_batch, encoder_data
 from collm_online import register_encoders
-from collm_online.encoder import Online, Scale, batch_part
+from collm_online.encoder import Online, batch_part
+from collm_online.scale import Scale
 
 (ONLINE,) = register_encoders()
 REGISTRY = default_registry()
@@ -169,17 +170,25 @@ def test_a_direct_fit_without_refit_leaves_the_inner_encoder_on_the_earlier_rows
     torch.testing.assert_close(online.encoder.score(rows), inner.score(rows))
 
 
-def test_both_halves_of_a_vector_have_the_same_variance(tmp_path: Path) -> None:
+def test_the_parts_of_a_vector_have_the_same_variance(tmp_path: Path) -> None:
     online, data = with_vectors(tmp_path), encoder_data()
     rows = encoder_batch(data, half_lives=online.half_lives)
     online.fit_direct(data, iter([rows]))
     asked = batch_part(rows, part_in_time(data.train.timestamp, (0.8, 1.0)))
     with torch.no_grad():
         pair = online.encode(asked)
-    for side in (pair.user, pair.item):
-        for half in (side[:, :3], side[:, 3:]):
-            assert half.var(0, correction=0).sum().item() == pytest.approx(1.0, rel=1e-4)
-            assert half.mean(0).abs().max().item() < 1e-4
+    weights = online.combined.weights.weight[0, 1:].detach()
+    for side, numbers, own in zip(pair_of(pair), online.features(asked), weights.chunk(2), strict=True):
+        for part in (side[:, :3], side[:, 3:-1], side[:, -1:]):
+            assert part.var(0, correction=0).sum().item() == pytest.approx(1.0, rel=1e-4)
+            assert part.mean(0).abs().max().item() < 1e-4
+        # The last number is the part of the score that the numbers before it make.
+        added = numbers @ own
+        torch.testing.assert_close(side[:, -1], (added - added.mean()) / added.std(correction=0), atol=1e-4, rtol=1e-4)
+
+
+def pair_of(pair: EncodedPair) -> tuple[torch.Tensor, torch.Tensor]:
+    return pair.user, pair.item
 
 
 def test_scales_do_not_depend_on_the_batches() -> None:
