@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from collm.contracts.data import Visibility
+from collm.contracts.data import SAMPLED, Visibility
 from collm.data.prepared import PreparedData
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +39,7 @@ class EarlierLabels:
 
     Rows of one second never see each other, and their order among themselves changes nothing. Rows of the evaluation
     period count as soon as they lie strictly before that moment, and rows outside every split too: this is what a
-    recommender in use would know. Under `as-of-split` only training rows count, as in the histories of that protocol.
+    recommender in use would know; drawn negatives do not. Under `as-of-split` only training rows count, as in the histories of that protocol.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class EarlierLabels:
             visibility: Which rows count; None = by the dataset's own protocol.
         """
         table = data.interactions()
+        if SAMPLED in table.columns:  # what was drawn never happened
+            table = table.filter(~pl.col(SAMPLED))
         if (visibility or data.visibility) == "as-of-split":
             table = table.filter((pl.col("split") == "train").fill_null(False))
         time, label = table["timestamp"].to_numpy(), table["label"].to_numpy()

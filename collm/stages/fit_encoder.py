@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel
 
 from collm.component import BuildContext, Component, inner_components
+from collm.contracts.data import SAMPLED
 from collm.contracts.encoder import EncoderBatch, EncoderConfig, EncoderData, EncoderFacts, TrainRows, UnlabelledRows
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.checkpoint import load_tensors, save_tensors
@@ -118,6 +119,10 @@ def fit_encoder(run: RunContext, config: EncoderConfig, data: PreparedData, *, u
         "files": config_contents(config, "encoder"),
         "version": version_of("fit_encoder"),
     }
+    reads_labels = "earlier-labels" in run.registry.get("encoder", config.name).needs
+    if reads_labels and data.optional_column(SAMPLED) is not None:
+        # Versions up to 0.2 counted drawn negatives among the earlier labels.
+        payload["earlier labels"] = "without drawn negatives"
 
     def work(folder: Path) -> dict[str, Any]:
         encoder = build_encoder(run.registry.get("encoder", config.name), config, data, run.spec, run.build)

@@ -153,6 +153,14 @@ def test_nothing_is_known_before_the_first_training_row() -> None:
     assert known.days_since.tolist() == [[-1, -1]]
 
 
+def test_drawn_negatives_are_no_labels() -> None:
+    table = Table([(1, 1, 1, 0), (1, 2, 0, 1), (1, 3, 1, 2)])
+    frame = table.interactions().with_columns(sampled=pl.Series([False, True, False]))
+    table.interactions = lambda: frame
+    one = np.array([1])
+    assert EarlierLabels(table).counts(one, np.array([2]), np.array([9])).tolist() == [[2, 2, 0, 0]]
+
+
 def test_training_rows_alone_count_as_of_split() -> None:
     rows = [(1, 1, 1, 0), (1, 1, 1, 1), (1, 2, 0, 2)]  # the second is a training row
     one = np.array([1])
