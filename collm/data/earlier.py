@@ -39,7 +39,8 @@ class EarlierLabels:
 
     Rows of one second never see each other, and their order among themselves changes nothing. Rows of the evaluation
     period count as soon as they lie strictly before that moment, and rows outside every split too: this is what a
-    recommender in use would know; drawn negatives do not. Under `as-of-split` only training rows count, as in the histories of that protocol.
+    recommender in use would know; drawn negatives do not. Under `as-of-split` only training rows count, as in the
+    histories of that protocol.
     """
 
     def __init__(
