@@ -11,7 +11,7 @@ from scipy import stats
 from collm.contracts.metric import MetricValue, ScoredRows
 from collm.metrics import uncertainty
 from collm.metrics.classification import row_mean_resampled
-from collm.metrics.uncertainty import Estimate, interval, user_df, user_draws, user_variance
+from collm.metrics.uncertainty import Estimate, interval, paired_difference, user_df, user_draws, user_variance
 
 
 class MeanScore:
@@ -161,3 +161,13 @@ def test_a_few_users_who_agree_give_no_interval_without_width() -> None:
 @pytest.mark.parametrize(("n_users", "n_resamples"), [(0, 100), (1, 100), (5, 0)])
 def test_no_interval_where_nothing_varies(n_users, n_resamples):
     assert interval(MeanScore(), one_row_per_user(n_users), n_resamples=n_resamples, seed=0) is None
+
+
+def test_a_paired_difference_is_that_of_a_paired_t_test():
+    first, second = one_row_per_user(200, seed=1), one_row_per_user(200, seed=2)
+    gap, low, high = paired_difference(MeanScore(), first, second, n_resamples=4000, seed=0)
+    each = first.score - second.score
+    assert gap == pytest.approx(each.mean())
+    expected = stats.t.interval(0.95, 199, loc=each.mean(), scale=stats.sem(each))
+    assert (low, high) == pytest.approx(expected, abs=0.004)
+    assert paired_difference(MeanScore(), one_row_per_user(1), one_row_per_user(1), n_resamples=10, seed=0) is None

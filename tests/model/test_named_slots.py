@@ -242,6 +242,17 @@ def test_rows_of_other_times_share_no_user_slot() -> None:
     assert same.n_tokens < other.n_tokens
 
 
+def test_rows_of_other_days_since_the_last_label_share_no_user_slot() -> None:
+    prompts, rows = prompts_of(), np.array([0, 1])
+    tokens = []
+    for days in ([[3.0, 7.0], [3.0, 9.0]], [[3.0, 7.0], [4.0, 7.0]]):  # of user and item
+        given = inputs(rows)
+        given["many"] = dataclasses.replace(given["many"], days_since=torch.tensor(days))
+        tokens.append(build_batch(prompts, rows, encoders=given, share="through-user").n_tokens)
+    assert tokens[0] == build_batch(prompts, rows, encoders=inputs(rows), share="through-user").n_tokens
+    assert tokens[0] < tokens[1]
+
+
 def test_a_slot_of_an_unknown_encoder_is_refused() -> None:
     model, rows = recommender(), np.arange(2)
     given = inputs(rows)
