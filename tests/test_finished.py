@@ -113,7 +113,9 @@ def test_files_of_a_component_inside_the_encoder_count(tmp_path: Path) -> None:
         dataset = DatasetConfig(name="rows")
         used = [("dataset", "dataset", dataset), ("encoder", "encoder", encoder)]
         spec = SimpleNamespace(
-            dataset=dataset, evaluate=SimpleNamespace(metrics=(), ranking=None), components=lambda: iter(used)
+            dataset=dataset,
+            evaluate=SimpleNamespace(metrics=(), ranking=None, protocol="split"),
+            components=lambda: iter(used),
         )
         return input_hashes(spec, registry, BuildContext(tmp_path))
 

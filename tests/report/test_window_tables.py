@@ -87,5 +87,5 @@ def test_each_cut_has_a_picture(written: Any, registry: Registry, measure: Measu
     collected = collect(folders, Reading(Path("runs"), registry, BuildContext(cache_dir=Path("runs"))))
     summary = summarise(collected, measure)
     assert [len(lines) for lines in of_each_cut(summary.blocks[0].windows)] == [3, 5]
-    keys = [each.key for each in report_figures(summary) if each.key.startswith("windows")]
-    assert keys == ["windows", "windows-2"]
+    keys = [each.key for each in report_figures(summary) if each.key.startswith("by-window")]
+    assert keys == ["by-window", "by-window-2"]
