@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ import polars as pl
 
 from collm.data.prepared import PreparedData, Rows
 from collm.errors import DataError
-from collm.spec.prequential import WindowLength
+from collm.spec.sections import WindowLength
 
 Array = np.ndarray[Any, Any]
 
@@ -23,20 +25,24 @@ class Window:
         number: From 0.
         places: int64 [n] places of its rows among the test rows, rising.
         rows: Its rows.
-        seen: Rows of every split that lie strictly before its first row and were not left out by a limit; training and
-            validation rows all of them.
         new: Rows that were seen since the window before; before the first window, the validation rows.
         new_users: Users of the window without a seen row.
         new_items: Items of the window without a seen row.
+        read_seen: Reads `seen`, which no window keeps.
     """
 
     number: int
     places: Array
     rows: Rows
-    seen: Rows
     new: Rows
     new_users: int
     new_items: int
+    read_seen: Callable[[], Rows]
+
+    @property
+    def seen(self) -> Rows:
+        """Rows of every split strictly before its first row, in the order of the table; none that a limit left out."""
+        return self.read_seen()
 
 
 def cut_windows(data: PreparedData, length: WindowLength) -> list[Window]:
@@ -65,18 +71,29 @@ def cut_windows(data: PreparedData, length: WindowLength) -> list[Window]:
                 "users alike (files: split: {by: quantiles}; movielens: split: global-time)"
             )
     numbers = _numbers(test.timestamp, length)
+    before = np.concatenate([train.index, valid.index])
+    known = {side: np.zeros(n + 1, dtype=bool) for side, n in (("user", data.n_users), ("item", data.n_items))}
+    for side, marks in known.items():
+        marks[getattr(train, side)] = marks[getattr(valid, side)] = True
     windows: list[Window] = []
-    seen_index = np.concatenate([train.index, valid.index])
     new = valid
     for number in range(int(numbers.max()) + 1):
         places = np.flatnonzero(numbers == number)
-        rows, seen = test.take(places), data.rows_at(np.sort(seen_index))
-        new_users, new_items = (
-            len(np.setdiff1d(getattr(rows, side), getattr(seen, side))) for side in ("user", "item")
-        )
-        windows.append(Window(number, places, rows, seen, new, new_users, new_items))
-        seen_index, new = np.concatenate([seen_index, rows.index]), rows
+        rows = test.take(places)
+        unknown = {}
+        for side, marks in known.items():
+            ids = np.unique(getattr(rows, side))
+            unknown[side] = int((~marks[ids]).sum())
+            marks[ids] = True
+        see = functools.partial(_rows_seen, data, before, test.index, numbers < number)
+        windows.append(Window(number, places, rows, new, unknown["user"], unknown["item"], see))
+        new = rows
     return windows
+
+
+def _rows_seen(data: PreparedData, before: Array, test: Array, earlier: Array) -> Rows:
+    """Returns the rows at `before`, and at those places of `test` where `earlier` says so, in the table's order."""
+    return data.rows_at(np.sort(np.concatenate([before, test[earlier]])))
 
 
 def _numbers(time: Array, length: WindowLength) -> Array:

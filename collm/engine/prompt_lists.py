@@ -61,9 +61,7 @@ def check_lists(history: HistoryConfig, data: PreparedData) -> None:
     """
     if history.ages and not (data.has_times and has_dates(data)):
         what = "times are numbers of no known unit, not dates" if data.has_times else "rows have an order, but no times"
-        raise DataError(
-            f"history.ages: the dataset's {what}, so nobody knows how long ago an item was rated; set it to false"
-        )
+        raise DataError(f"history.ages: the dataset's {what}, so the age of an item is unknown; set it to false")
     if history.include == "both" and not len(data.past_index().disliked.index.positives):
         where = "training split has" if data.visibility == "as-of-split" else "dataset has"
         n_drawn = n_drawn_rows(data)

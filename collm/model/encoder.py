@@ -22,9 +22,9 @@ from collm.contracts.encoder import (
     FitConfig,
     FitMode,
     FitPhase,
+    IdTable,
     Side,
 )
-from collm.contracts.growth import IdTable
 from collm.contracts.prompt import TITLE_SLOTS
 from collm.errors import CollmError, PluginError, out_of_memory
 

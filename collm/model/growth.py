@@ -10,8 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from collm.contracts.encoder import EncoderData, Side
-from collm.contracts.growth import IdTable, Sizes
+from collm.contracts.encoder import EncoderData, IdTable, Side, Sizes
 from collm.errors import PluginError, RunError
 from collm.model.encoder import EncoderModule
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
@@ -10,7 +12,6 @@ from collm.component import added_field
 from collm.contracts.data import SelectedRows, Visibility
 from collm.contracts.metric import MetricConfig
 from collm.contracts.prompt import Include
-from collm.spec.prequential import Policy, WindowLength
 from collm.spec.ranking import RankingConfig
 
 EvaluatedSplit = Literal["valid", "test"]
@@ -18,6 +19,33 @@ Slice = Literal["all", "warm", "cold"]
 
 # Disliked items per prompt where the spec says nothing.
 DISLIKED = 10
+Policy = Literal["frozen", "encoder", "encoder+mapping", "all"]
+_UNITS = {"row": "rows", "day": "d", "week": "w", "month": "mo", "year": "y"}
+_FORM = re.compile(r"\s*([1-9]\d*)\s*(row|day|week|month|year)s?\s*")
+
+
+@dataclass(frozen=True)
+class WindowLength:
+    """How long a window is.
+
+    Attributes:
+        n: How many units, 1 or more.
+        unit: `rows`, or polars' name of a unit of the calendar: d, w, mo, y.
+    """
+
+    n: int
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> WindowLength:
+        """Reads e.g. `500 rows`, `1 month`, `2 weeks`.
+
+        Raises:
+            ValueError: If it is of another form.
+        """
+        if (found := _FORM.fullmatch(text)) is None:
+            raise ValueError(f"'{text}' is no length of a window; give e.g. 500 rows, 7 days, 2 weeks, 1 month, 1 year")
+        return cls(int(found.group(1)), _UNITS[found.group(2)])
 
 
 class Section(BaseModel):

@@ -6,6 +6,7 @@ moments.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +27,7 @@ from collm.engine.fit_phases import CHECKPOINT, CHECKPOINT_SECONDS
 from collm.engine.train import LoopSettings, Observer, train
 from collm.errors import RunError
 from collm.model.encoder import EncoderModule, naming_encoder
-from collm.spec.fingerprint import fingerprint
-from collm.spec.prequential import Policy
+from collm.spec.sections import Policy
 from collm.stages.fit_encoder import (
     WEIGHTS,
     build_encoder,
@@ -69,7 +69,7 @@ class ContinuedEncoder:
 
 def rows_digest(rows: Rows) -> str:
     """Returns a hash of which rows of the table these are."""
-    return fingerprint({"rows": rows.index.tolist()})
+    return hashlib.sha256(rows.index.astype("<i8").tobytes()).hexdigest()
 
 
 def settled_config(config: EncoderConfig, encoder: EncoderModule) -> EncoderConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,15 @@ def trained_view(folder: Path, data: PreparedData) -> PreparedData:
         raise RunError(f"{folder / TRAINED_ON}: speaks of {facts['table_rows']:,} rows, the data holds {n_rows:,}")
     marks = np.unpackbits(tensors["rows"].numpy(), count=facts["table_rows"])
     return data.trained_on(data.rows_at(np.flatnonzero(marks)))
+
+
+def encoder_scorer(
+    run: RunContext, stage: StageResult, config: EncoderConfig, data: PreparedData
+) -> Callable[[Rows], np.ndarray[Any, Any]]:
+    """Loads an encoder and returns what gives float32 [n] logits of rows."""
+    encoder = load_encoder(run, stage, config, data).to(run.accelerator.device)
+    batcher = EncoderBatcher.of(encoder, data, run.accelerator.device)
+    return lambda rows: encoder_logits(encoder, batcher, rows)
 
 
 def inner_payload(config: BaseModel, registry: Registry, context: BuildContext) -> list[dict[str, str]]:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from collm.contracts.encoder import EncoderConfig, EncoderData, Side
-from collm.contracts.growth import IdTable, Sizes
+from collm.contracts.encoder import EncoderConfig, EncoderData, IdTable, Side, Sizes
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.checkpoint import save_tensors
 from collm.engine.device import derive_seed, seed_torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from collm.metrics.evaluate import evaluate
 from collm.metrics.scored_rows import scored_rows
 from collm.metrics.uncertainty import paired_difference
 from collm.spec.fingerprint import fingerprint
-from collm.spec.prequential import WindowLength
+from collm.spec.sections import WindowLength
 from collm.stages.continued import rows_digest
 from collm.stages.evaluate import (
     METRICS,
@@ -131,7 +132,7 @@ def window_records(run: RunContext, data: PreparedData, found: WindowScores) -> 
         write_atomically(folder / METRICS, json.dumps({"windows": content}, allow_nan=False) + "\n")
         return {}
 
-    digest = {name: fingerprint({"logits": logits.tolist()}) for name, logits in both.items()}
+    digest = {name: hashlib.sha256(logits.astype("<f4").tobytes()).hexdigest() for name, logits in both.items()}
     cuts = [rows_digest(window.rows) for window in found.windows]
     # The rows' labels and users are those of the base's data.
     scores = {"base": found.evaluated.scoring.fingerprint, "scores": digest, "windows": cuts}

@@ -9,10 +9,9 @@ from typing import Any
 
 from collm.contracts.encoder import EncoderConfig, of_encoder
 from collm.data.windows import Window
-from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.errors import RunError
-from collm.stages.evaluate import Evaluated, Scorer, evaluate_model
-from collm.stages.fit_encoder import encoder_notes, fit_encoder, load_encoder
+from collm.stages.evaluate import Evaluated, evaluate_model
+from collm.stages.fit_encoder import encoder_notes, encoder_scorer, fit_encoder
 from collm.stages.held_out import fit_encoders
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage
@@ -101,12 +100,7 @@ def score_encoder(run: RunContext, config: EncoderConfig, prepared: PreparedStag
     data = prepared.data
     fitted = fit_encoder(run, config, data, upstream=prepared.stage.fingerprint)
 
-    def scorer() -> Scorer:
-        encoder = load_encoder(run, fitted, config, data)
-        encoder.to(run.accelerator.device)
-        batcher = EncoderBatcher.of(encoder, data, run.accelerator.device)
-        return lambda rows: encoder_logits(encoder, batcher, rows)
-
+    scorer = functools.partial(encoder_scorer, run, fitted, config, data)
     evaluated = evaluate_model(run, data, scorer, model={"encoder": fitted.fingerprint}, label=config.name)
     return fitted, evaluated
 

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collm.contracts.encoder import EncoderConfig, of_encoder
-from collm.contracts.growth import Sizes
+from collm.contracts.encoder import EncoderConfig, Sizes, of_encoder
 from collm.contracts.tuning import Group
 from collm.data.extended import rows_seen
 from collm.data.prepared import PreparedData
 from collm.engine.checkpoint import load_tensors
-from collm.engine.encoder_task import EncoderBatcher, encoder_logits
-from collm.spec.prequential import Policy
+from collm.spec.sections import Policy
 from collm.stages.continued import REBUILT, SOLVED, TRAINED, TUNED, Length, continue_encoder
-from collm.stages.evaluate import Evaluated, Scorer, evaluate_model
-from collm.stages.fit_encoder import STAGE, WEIGHTS, encoder_notes, load_encoder, trained_view
+from collm.stages.evaluate import Evaluated, evaluate_model
+from collm.stages.fit_encoder import STAGE, WEIGHTS, encoder_notes, encoder_scorer, trained_view
 from collm.stages.folded import FOLDED, Fitted, folded_encoder, grown_encoder
 from collm.stages.held_out import encoder_view
 from collm.stages.language_model import LanguageModelRun
@@ -195,11 +193,7 @@ class _Update:
     def _scored_by_encoder(self, stage: StageResult) -> OwnModel:
         config = self.fitted[""].config
 
-        def scorer() -> Scorer:
-            encoder = load_encoder(self.run, stage, config, self.data).to(self.run.accelerator.device)
-            batcher = EncoderBatcher.of(encoder, self.data, self.run.accelerator.device)
-            return lambda rows: encoder_logits(encoder, batcher, rows)
-
+        scorer = functools.partial(encoder_scorer, self.run, stage, config, self.data)
         model = {"encoder": stage.fingerprint}
         evaluated: Evaluated = evaluate_model(self.run, self.data, scorer, model=model, label=config.name)
         self.ledger.add_scoring(evaluated)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,13 @@ from typing import Any
 from collm.contracts.encoder import EncoderConfig
 from collm.data.windows import Window
 from collm.engine.checkpoint import load_tensors
-from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.errors import SpecError
 from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
-from collm.spec.prequential import Policy
+from collm.spec.sections import Policy
 from collm.stages.continued import TUNED, Length, continue_encoder, rows_digest, settled_config
 from collm.stages.evaluate import Scorer
-from collm.stages.fit_encoder import WEIGHTS, build_encoder, inner_payload, load_encoder
+from collm.stages.fit_encoder import WEIGHTS, build_encoder, encoder_scorer, inner_payload
 from collm.stages.held_out import encoder_view, held_out_share
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage
@@ -30,7 +30,6 @@ class UpdatedEncoders:
     """The encoders of a run, trained on from window to window.
 
     Attributes:
-        configs: Name -> settings, with those given that the training rows decided.
         stages: Name -> stage of the last weights.
     """
 
@@ -38,11 +37,16 @@ class UpdatedEncoders:
         """Takes the run, its data, and name -> stage of the fitted encoders."""
         self._run, self._prepared = run, prepared
         self.stages = dict(fitted)
-        self.configs: dict[str, EncoderConfig] = {}
-        view = encoder_view(prepared.data, held_out_share(run.spec, run.registry))
+
+    @functools.cached_property
+    def configs(self) -> dict[str, EncoderConfig]:
+        """Name -> settings, with those given that the training rows decided."""
+        run, found = self._run, {}
+        view = encoder_view(self._prepared.data, held_out_share(run.spec, run.registry))
         for name, config in run.spec.all_encoders.items():
             built = build_encoder(run.registry.get("encoder", config.name), config, view, run.spec, run.build)
-            self.configs[name] = settled_config(config, built)
+            found[name] = settled_config(config, built)
+        return found
 
     def update(self, window: Window) -> float:
         """Trains every encoder on the rows seen before a window; returns the seconds of that work."""
@@ -54,10 +58,7 @@ class UpdatedEncoders:
 
     def scorer(self) -> Scorer:
         """Returns what scores rows, where the encoder is the recommender."""
-        run, data = self._run, self._prepared.data
-        encoder = load_encoder(run, self.stages[""], self.configs[""], data).to(run.accelerator.device)
-        batcher = EncoderBatcher.of(encoder, data, run.accelerator.device)
-        return lambda rows: encoder_logits(encoder, batcher, rows)
+        return encoder_scorer(self._run, self.stages[""], self.configs[""], self._prepared.data)
 
     def payload(self) -> dict[str, Any]:
         """Returns what decides the encoders' values."""
@@ -98,16 +99,17 @@ class UpdatedRecommender:
         self._run, self._prepared = run, prepared
         self._encoders = UpdatedEncoders(run, prepared, fitted)
         self._tuned = None if base is None else list(base.finished)
+        self._current: LanguageModelRun | None = None
 
     def update(self, policy: Policy, window: Window) -> float:
         """Updates what the policy names before a window; returns the seconds of that work."""
-        seconds = self._encoders.update(window)
+        seconds, self._current = self._encoders.update(window), None
         if self._tuned is None or not (groups := TUNED[policy]):
             return seconds
         length = Length(epochs=self._run.spec.evaluate.update_epochs)
         made = retuned_steps(self._model(), groups, window.new, length)
         seconds += sum(stage.work_seconds for stage in made if stage not in self._tuned)
-        self._tuned = made
+        self._tuned, self._current = made, None
         return seconds
 
     def scorer(self) -> Scorer:
@@ -119,8 +121,10 @@ class UpdatedRecommender:
         return self._encoders.payload() if self._tuned is None else self._model().fingerprint_payload()
 
     def _model(self) -> LanguageModelRun:
-        """Returns the language model with the last weights: a new one, as one keeps the words of its encoders."""
-        model = LanguageModelRun(self._run, self._prepared, fitted=self._encoders.stages)
+        """Returns the language model with the last weights: a new one after an update, as it keeps encoders' words."""
+        if self._current is not None:
+            return self._current
+        self._current = model = LanguageModelRun(self._run, self._prepared, fitted=self._encoders.stages)
         model.finished.extend(self._tuned or ())
         for name, config in self._encoders.configs.items():
             model.encoders[name].config = config

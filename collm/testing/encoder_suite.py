@@ -11,8 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from collm.contracts.encoder import GIVES, NEEDS
-from collm.contracts.growth import Sizes
+from collm.contracts.encoder import GIVES, NEEDS, Sizes
 from collm.model.growth import find_tables, grown_state, with_one_more
 from collm.testing.component_suite import expect
 from collm.testing.encoder_outputs import OutputChecks, TrainingChecks

@@ -24,8 +24,7 @@ from accelerate import Accelerator
 
 from collm.component import BuildContext
 from collm.contracts.data import InteractionTable, Limit
-from collm.contracts.encoder import EncoderConfig
-from collm.contracts.growth import Sizes
+from collm.contracts.encoder import EncoderConfig, Sizes
 from collm.data.prepare import prepare
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed, seed_torch

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from collm.component import BuildContext
-from collm.contracts.encoder import EncodedPair, EncoderBatch, EncoderData, FitConfig
-from collm.contracts.growth import IdTable
+from collm.contracts.encoder import EncodedPair, EncoderBatch, EncoderData, FitConfig, IdTable
 from collm.model.encoder import EncoderModule
 from collm.model.negatives import NegativeSampler
 from collm_lightgcn.config import LightGCNConfig

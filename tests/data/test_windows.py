@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from collm.data.prepared import Rows
 from collm.data.windows import cut_windows
 from collm.errors import DataError
-from collm.spec.prequential import WindowLength
+from collm.spec.sections import WindowLength
 
 DAY = 86_400
 
@@ -27,7 +27,13 @@ def table(train, valid, test, has_times=True):
     whole = Rows(columns[0], columns[1], np.ones(len(every), dtype=np.int8), columns[2], places, places)
     ends = np.cumsum([len(train), len(valid), len(test)])
     parts = {"train": places[: ends[0]], "valid": places[ends[0] : ends[1]], "test": places[ends[1] :]}
-    return SimpleNamespace(rows=lambda name: whole.take(parts[name]), rows_at=whole.take, has_times=has_times)
+    return SimpleNamespace(
+        rows=lambda name: whole.take(parts[name]),
+        rows_at=whole.take,
+        has_times=has_times,
+        n_users=int(columns[0].max()),
+        n_items=int(columns[1].max()),
+    )
 
 
 @settings(max_examples=60, deadline=None)

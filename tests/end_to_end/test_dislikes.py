@@ -87,7 +87,7 @@ def test_notes_say_what_prompts_list(finished: Finished) -> None:
     assert not any("disliked items" in note or "history.ages" in note for note in runs["likes"]["notes"])
 
 
-def told(finished: Finished, row: int) -> tuple[list[str], list[str], list[str], str]:
+def expected_lists(finished: Finished, row: int) -> tuple[list[str], list[str], list[str], str]:
     """Liked titles, disliked titles and both with labels of a source row, from the files; and its own title."""
     root, _ = finished
     ratings = pl.read_csv(root / "data" / "ratings.csv").with_row_index("row").to_dicts()
@@ -118,7 +118,7 @@ def told(finished: Finished, row: int) -> tuple[list[str], list[str], list[str],
 def test_prompts_are_shown_with_both_lists(finished: Finished) -> None:
     root, _ = finished
     row = int(scores(finished, "both").filter(pl.col("split") == "test")["row"][-5])
-    liked, disliked, both, target = told(finished, row)
+    liked, disliked, both, target = expected_lists(finished, row)
     shown = {}
     for name in ("both", "tallrec", "rated", "slots"):
         found = json.loads(collm(root, "prompt", "suite.yaml", "--key", name, "--row", str(row), "--json"))

@@ -214,7 +214,7 @@ def test_data_that_lacks_what_is_listed_is_refused(
 def test_data_without_times_has_no_ages(tmp_path: Path) -> None:
     data = opened(tmp_path, Dated())
     data.has_times = False
-    with pytest.raises(DataError, match="rows have an order, but no times, so nobody knows"):
+    with pytest.raises(DataError, match="rows have an order, but no times, so the age of an item is unknown"):
         PromptLists.of(AGED, data)
 
 

@@ -13,8 +13,7 @@ import torch
 from test_continued import REGISTRY, Strictly, all_rows, config, context, fresh
 
 from collm.contracts.data import InteractionTable, Limit
-from collm.contracts.encoder import EncoderConfig
-from collm.contracts.growth import Sizes
+from collm.contracts.encoder import EncoderConfig, Sizes
 from collm.data.prepare import prepare
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.checkpoint import load_tensors
