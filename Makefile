@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart bench test test-all test-oldest coverage lint docs
+.PHONY: help env quickstart bench gpu-check test test-all test-oldest coverage lint docs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,14 @@ quickstart: $(STAMP) ## get weights and data, run experiments/quickstart.yaml, p
 SPEC ?= experiments/benchmarks/tiny.yaml
 bench: $(STAMP) ## measure speed and memory beside the plain loop (SPEC=..., BENCH='--sweep ...')
 	@$(BIN)/collm bench $(SPEC) $(BENCH)
+
+# On a machine that has torch and transformers but no index: GPU_PYTHON=python3 WHEELS=folder of the wheels that it lacks.
+# CHECK passes options on, e.g. CHECK='--data ml-1m-released-split.zip --tokenizer smollm2-135m --output check.json'
+GPU_PYTHON ?= $(if $(WHEELS),python3,$(BIN)/python)
+gpu-check: $(if $(WHEELS),,$(STAMP)) ## measure all that one GPU can tell in one call (CHECK=..., GPU_PYTHON=..., WHEELS=...)
+	@$(if $(WHEELS),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps $(WHEELS)/*.whl)
+	@$(if $(WHEELS),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation -e .)
+	@$(GPU_PYTHON) experiments/benchmarks/gpu_check.py $(CHECK)
 
 # A worker per core, one thread each: the tests' models are small.
 WORKERS ?= 2

@@ -19,7 +19,7 @@ from collm.bench.cases import CASES, Amount, Case, CaseName, make_cases
 from collm.bench.machine import Clock, ClockName, Peak, matmul_peak, peak_memory_gb
 from collm.bench.plain import PlainLoop
 from collm.bench.subject import Subject, open_subject
-from collm.bench.sweep import Cell
+from collm.bench.sweep import Cell, Growth
 from collm.component import BuildContext
 from collm.engine.device import DTYPES, choose_device, prepare_machine
 from collm.errors import UsageError
@@ -265,6 +265,26 @@ def sweep_table(cells: Sequence[Cell]) -> Table:
             f"{cell.plain_ms / cell.ours_ms:.2f}x",
             f"{cell.tokens:.1f}",
             f"{cell.prompt_tokens:.1f}",
+        )
+    return table
+
+
+def growth_table(rows: Sequence[Growth]) -> Table:
+    """Returns the table of calls for more and more rows.
+
+    Args:
+        rows: What was measured.
+    """
+    table = Table(title="Cost per row", title_justify="left")
+    for heading in ("rows in one call", "ms per row", "tokens per row", "us per token", "peak memory, GB"):
+        table.add_column(heading, justify="right")
+    for each in rows:
+        table.add_row(
+            f"{each.rows:,}",
+            f"{each.row_ms:.2f}",
+            f"{each.tokens:.1f}",
+            f"{each.token_us:.1f}",
+            f"{each.peak_memory_gb:.2f}",
         )
     return table
 

@@ -133,6 +133,20 @@ class Subject:
         view, rows = pair_rows(self.data, np.repeat(users, sizes), np.concatenate(wanted), None)
         return view, [rows.take(part) for part in np.split(np.arange(len(rows)), np.cumsum(sizes)[:-1])]
 
+    def pairs(self, n: int) -> tuple[PreparedData, Rows]:
+        """Draws distinct pairs of a user and an item, asked now.
+
+        Args:
+            n: How many; at most all there are.
+
+        Returns:
+            The data that knows the histories, and the rows, those of a user together.
+        """
+        generator = np.random.default_rng(derive_seed(self.setup.spec.seed, "bench", "pairs"))
+        n_users, n_items = self.data.n_users, self.data.n_items
+        drawn = np.sort(generator.choice(n_users * n_items, size=min(n, n_users * n_items), replace=False))
+        return pair_rows(self.data, drawn // n_items + 1, drawn % n_items + 1, None)
+
     def batcher(self, data: PreparedData | None = None) -> EncoderBatcher | None:
         """Returns what gives the encoder its input for rows of some data; None for text only."""
         if self.encoder is None:

@@ -1,4 +1,4 @@
-"""How the cost of one sample grows: with the titles in its history, and with the candidates ranked at once."""
+"""How the cost of one sample grows: with the titles in its history, the candidates ranked at once, and the rows."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ import numpy as np
 
 from collm.bench.cases import scorer
 from collm.bench.flops import count_tokens
-from collm.bench.machine import Clock
+from collm.bench.machine import Clock, peak_memory_gb
 from collm.bench.plain import PlainLoop
 from collm.bench.subject import Subject
 from collm.errors import UsageError
 
 logger = logging.getLogger(__name__)
-HISTORIES: tuple[int, ...] = (0, 10, 50)
-CANDIDATES: tuple[int, ...] = (1, 10, 100, 1_000)
+HISTORIES: tuple[int, ...] = (0, 10, 50, 200)
+CANDIDATES: tuple[int, ...] = (1, 10, 100, 1_000, 10_000)
+ROWS: tuple[int, ...] = (1_000, 10_000, 100_000)
 # A plain prompt costs the same in every batch of 16, whatever the other prompts.
 PLAIN_ROWS = 16
 # Requests beyond this size are measured once: they are as long as many smaller ones.
 REPEATED_UP_TO = 100
 WARM_UP_ROWS = 10
+COUNTED_ROWS = 2_000
 # Distinguishable in print and for colour-blind readers (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
@@ -51,6 +53,58 @@ class Cell:
     tokens: float
     prompt_tokens: float
     users: int
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Cost of scoring some rows in one call.
+
+    Attributes:
+        rows: Distinct pairs of a user and an item.
+        row_ms: Milliseconds per row, tokenising included.
+        tokens: Distinct tokens per row; fewer, the more rows a user has.
+        token_us: Microseconds per distinct token.
+        peak_memory_gb: Peak memory of the call, in 1e9 bytes, the model included.
+    """
+
+    rows: int
+    row_ms: float
+    tokens: float
+    token_us: float
+    peak_memory_gb: float
+
+
+def growth(subject: Subject, clock: Clock, *, sizes: Sequence[int] = ROWS) -> list[Growth]:
+    """Measures calls for more and more rows: what a row costs beyond its tokens, and what stays in memory.
+
+    Args:
+        subject: The spec's model and data.
+        clock: Which time counts.
+        sizes: Rows per call; more than there are pairs count once.
+
+    Returns:
+        One entry per size, rising.
+    """
+    found: list[Growth] = []
+    variant = subject.setup.strategy.variant
+    for size in sorted(set(sizes)):
+        view, rows = subject.pairs(size)
+        if found and len(rows) == found[-1].rows:
+            continue
+        if found:
+            logger.info("%d rows: about %.0f s", len(rows), len(rows) * found[-1].row_ms / 1e3)
+        source = subject.source(variant, data=view)
+        score = scorer(subject, source)
+        score(rows.take(np.arange(min(len(rows), WARM_UP_ROWS))))
+        seconds: list[float] = []
+        memory = peak_memory_gb(lambda: seconds.append(clock.seconds(lambda: score(rows))), subject.device)  # noqa: B023
+        # Counted on users drawn evenly: all rows of one tree would need more memory than their scores.
+        users = np.unique(rows.user)[:: max(1, len(rows) // COUNTED_ROWS)]
+        counted = rows.take(np.flatnonzero(np.isin(rows.user, users)))
+        tokens = count_tokens(source.encode(counted), np.arange(len(counted)), trains=False, lora_trains=False).forward
+        row_ms, per_row = seconds[0] / len(rows) * 1e3, tokens / len(counted)
+        found.append(Growth(len(rows), row_ms, per_row, row_ms / per_row * 1e3, memory))
+    return found
 
 
 def sweep(
@@ -84,9 +138,12 @@ def sweep(
     return cells
 
 
-def sweep_content(cells: Sequence[Cell]) -> dict[str, Any]:
-    """Returns cells as JSON."""
-    return {"cells": [asdict(cell) | {"speedup": cell.plain_ms / cell.ours_ms} for cell in cells]}
+def sweep_content(cells: Sequence[Cell], rows: Sequence[Growth]) -> dict[str, Any]:
+    """Returns what was measured as JSON."""
+    return {
+        "cells": [asdict(cell) | {"speedup": cell.plain_ms / cell.ours_ms} for cell in cells],
+        "rows": [asdict(each) for each in rows],
+    }
 
 
 def _cell(subject: Subject, clock: Clock, history: int, size: int, plain_ms: float, n_users: int) -> Cell:

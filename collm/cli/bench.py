@@ -42,8 +42,18 @@ def bench(
         int, typer.Option(min=1, help="Pieces of scoring and training whose median counts; users of a sweep.")
     ] = 3,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Measure the cost per sample as history and candidates grow instead.")
+        bool,
+        typer.Option("--sweep", help="Measure the cost per sample as histories, candidates and rows grow instead."),
     ] = False,
+    histories: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="With --sweep: titles per prompt, separated by commas.")
+    ] = "0,10,50,200",
+    candidates: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="With --sweep: items ranked at once for one user.")
+    ] = "1,10,100,1000,10000",
+    row_counts: Annotated[
+        str, typer.Option("--row-counts", metavar="NUMBERS", help="With --sweep: rows scored in one call.")
+    ] = "1000,10000,100000",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -70,6 +80,11 @@ def bench(
     """
     state = state_of(context)
     names = _case_names(cases)
+    sizes = (
+        _numbers("--histories", histories, least=0),
+        _numbers("--candidates", candidates, least=1),
+        _numbers("--row-counts", row_counts, least=1),
+    )
     loaded = _one_spec(state, spec, overrides)
 
     from collm.bench.cases import Amount
@@ -86,7 +101,10 @@ def bench(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
     with log_lines(debug=state.debug):
-        (_sweep if sweep else _bench)(loaded, state, options, output, as_json=as_json)
+        if sweep:
+            _sweep(loaded, state, options, output, sizes, as_json=as_json)
+        else:
+            _bench(loaded, state, options, output, as_json=as_json)
 
 
 def _bench(spec: ResolvedSpec, state: CliState, options: BenchOptions, output: Path | None, *, as_json: bool) -> None:
@@ -101,20 +119,33 @@ def _bench(spec: ResolvedSpec, state: CliState, options: BenchOptions, output: P
         emit_table(*bench_tables(result))
 
 
-def _sweep(spec: ResolvedSpec, state: CliState, options: BenchOptions, output: Path | None, *, as_json: bool) -> None:
-    from collm.bench.measure import opened, sweep_table
-    from collm.bench.sweep import draw_sweep, sweep, sweep_content
+def _sweep(
+    spec: ResolvedSpec,
+    state: CliState,
+    options: BenchOptions,
+    output: Path | None,
+    sizes: tuple[tuple[int, ...], ...],
+    *,
+    as_json: bool,
+) -> None:
+    from collm.bench.measure import growth_table, opened, sweep_table
+    from collm.bench.sweep import draw_sweep, growth, sweep, sweep_content
 
+    histories, candidates, row_counts = sizes
     with opened(spec, state.registry(), options) as (subject, clock):
-        cells = sweep(subject, clock, repetitions=options.amount.repetitions)
-    content = {"spec": spec.name, **sweep_content(cells)}
+        # Memory first, while the plain loop's model is not loaded.
+        rows = growth(subject, clock, sizes=row_counts)
+        cells = sweep(
+            subject, clock, histories=histories, candidates=candidates, repetitions=options.amount.repetitions
+        )
+    content = {"spec": spec.name, **sweep_content(cells, rows)}
     if output is not None:
         _write(output / "sweep.json", content)
         draw_sweep(cells, [output / "sweep.svg", output / "sweep.png"], title=spec.name)
     if as_json:
         emit_json(content)
     else:
-        emit_table(sweep_table(cells))
+        emit_table(sweep_table(cells), growth_table(rows))
 
 
 def _one_spec(state: CliState, path: Path, overrides: list[str] | None) -> ResolvedSpec:
@@ -137,6 +168,13 @@ def _case_names(text: str) -> tuple[Any, ...]:
     if unknown or not names:
         raise UsageError(f"--cases: got '{text}'; the cases are {', '.join(CASES)}")
     return names
+
+
+def _numbers(option: str, text: str, *, least: int) -> tuple[int, ...]:
+    parts = [part.strip().replace("_", "") for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() and int(part) >= least for part in parts):
+        raise UsageError(f"{option}: got '{text}'; give whole numbers of at least {least}, separated by commas")
+    return tuple(int(part) for part in parts)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

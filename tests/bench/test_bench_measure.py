@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -13,7 +14,7 @@ from bench_types import OpenSubject
 
 from collm.bench.cases import Amount, make_cases
 from collm.bench.machine import Clock, matmul_peak, peak_memory_gb
-from collm.bench.sweep import draw_sweep, sweep, sweep_content
+from collm.bench.sweep import draw_sweep, growth, sweep, sweep_content
 
 CPU = torch.device("cpu")
 
@@ -105,7 +106,29 @@ def test_sweep_and_its_picture(open_tiny: OpenSubject, tmp_path: Path) -> None:
     # Alone nothing is shared; with many the history is spread over all.
     assert one.tokens == one.prompt_tokens
     assert many.tokens < 0.7 * many.prompt_tokens
-    assert sweep_content(cells)["cells"][0]["speedup"] > 0
+    assert sweep_content(cells, [])["cells"][0]["speedup"] > 0
     draw_sweep(cells, [tmp_path / "a.svg", tmp_path / "a.png"], title="tiny")
     assert (tmp_path / "a.svg").read_text(encoding="utf-8").count("candidates ranked at once")
     assert (tmp_path / "a.png").stat().st_size > 1_000
+
+
+def test_growth_counts_rows_and_tokens(open_tiny: OpenSubject) -> None:
+    subject = open_tiny()
+    n_pairs = subject.data.n_users * subject.data.n_items
+    found = growth(subject, Clock("wall", CPU), sizes=(40, 4, 10 * n_pairs, 20 * n_pairs))
+    assert [each.rows for each in found] == [4, 40, n_pairs]
+    for each in found:
+        assert each.token_us == pytest.approx(each.row_ms / each.tokens * 1e3)
+        assert each.peak_memory_gb > 0
+    # All items of a user share the prompt's beginning, a single pair shares it with none.
+    assert found[-1].tokens < found[0].tokens
+
+
+def test_pairs_are_distinct_and_known(open_tiny: OpenSubject) -> None:
+    subject = open_tiny()
+    _, rows = subject.pairs(500)
+    codes = rows.user.astype(np.int64) * (subject.data.n_items + 1) + rows.item
+    assert len(np.unique(codes)) == len(rows) == 500
+    assert 1 <= rows.user.min() <= rows.user.max() <= subject.data.n_users
+    assert 1 <= rows.item.min() <= rows.item.max() <= subject.data.n_items
+    assert (np.diff(rows.user) >= 0).all()

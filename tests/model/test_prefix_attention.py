@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from collm.model.prefix import attention_cpu
 from collm.model.prefix.attention_cpu import BlockAttention, Nodes, ancestors, plan_blocks
+from collm.model.prefix.attention_flex import FlexAttention
 from collm.model.prefix.attention_gpu import LevelAttention
 
 DIM = 8
@@ -81,6 +82,23 @@ def test_equals_attention_row_by_row(seed, n_nodes, longest, heads, known, way):
     skipped = [0, *[sum(int(nodes.lengths.sum()) for nodes in levels[:n_known])] * 2]
     pairs = zip(wanted, got, skipped, strict=True)
     assert all((a[n:] - b[n:]).abs().max() < 1e-4 for a, b, n in pairs)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10_000),
+    n_nodes=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    heads=st.sampled_from([(1, 1), (4, 2), (3, 1)]),
+    known=st.integers(0, 2),
+)
+def test_flex_attention_equals_attention_row_by_row(seed, n_nodes, heads, known):
+    levels = random_levels(seed, n_nodes, 12)
+    n_known = min(known, len(levels) - 1)
+    # FlexAttention takes widths from 16 on, and no gradients on a processor.
+    inputs = [torch.cat([x.detach()] * 2, dim=2) for x in sample(levels, n_known, *heads)]
+    expected = by_rows(levels, n_known, *inputs, 0.3)
+    found = FlexAttention(levels, n_known)(*inputs, 0.3)
+    assert (found - expected).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("way", [BlockAttention, LevelAttention])

@@ -8,9 +8,10 @@ are read by the second pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -21,12 +22,21 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from collm.errors import RunError
 from collm.model.hf_loading import is_spread
 from collm.model.prefix.attention_cpu import BlockAttention, Nodes
+from collm.model.prefix.attention_flex import FlexAttention
 from collm.model.prefix.attention_gpu import LevelAttention
 from collm.model.prefix.levels import PrefixLevel, whole_roots
 
 ATTENTION = "collm-prompt-tree"
 # Longest prompt whose attention weights a processor writes out and keeps; beyond, memory matters more than time.
 LONGEST_IN_BLOCKS = 1_024
+
+AttentionWay = Literal["blocks", "levels", "flex"]
+_WAYS: Mapping[AttentionWay, type[BlockAttention | LevelAttention | FlexAttention]] = {
+    "blocks": BlockAttention,
+    "levels": LevelAttention,
+    "flex": FlexAttention,
+}
+_chosen_way: AttentionWay | None = None
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 Embed = Callable[[PrefixLevel], torch.Tensor]
@@ -87,6 +97,22 @@ def disable_prefix_sharing(lm: nn.Module) -> None:
     lm.set_attn_implementation("sdpa")  # type: ignore[operator]
 
 
+@contextmanager
+def attention_way(way: AttentionWay) -> Iterator[None]:
+    """Makes all trees attend in one way, to compare them: by default the device and the longest prompt decide.
+
+    Args:
+        way: `blocks` = matrix products over blocks of like-sized nodes, on processors; `levels` = PyTorch's fused
+            kernels, level by level; `flex` = PyTorch's FlexAttention, with gradients on CUDA devices alone.
+    """
+    global _chosen_way
+    before, _chosen_way = _chosen_way, way
+    try:
+        yield
+    finally:
+        _chosen_way = before
+
+
 def attention_window(lm: nn.Module) -> int | None:
     """Returns the smallest window of layers with local attention, in tokens; None where all see everything."""
     config: Any = lm.config.get_text_config()  # type: ignore[operator, union-attr]
@@ -124,7 +150,7 @@ class PrefixPass:
         self.longest = int(self.positions.max()) + 1
         nodes = _nodes([*above, *levels])
         in_blocks = self.positions.device.type == "cpu" and self.longest <= LONGEST_IN_BLOCKS
-        self._attention = (BlockAttention if in_blocks else LevelAttention)(nodes, len(above))
+        self._attention = _WAYS[_chosen_way or ("blocks" if in_blocks else "levels")](nodes, len(above))
 
     def run(self, decoder: nn.Module, embed: Embed) -> torch.Tensor:
         """Returns the decoder's states, [1, n_tokens, hidden]."""
