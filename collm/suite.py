@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from collm.component import BuildContext
+from collm.engine.progress import progress
 from collm.ensemble import run_ensembles
 from collm.errors import CollmError, DataError, InUse
 from collm.finished import run_folder
@@ -37,8 +38,10 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> SuiteOut
         busy = []
         for number, member in pending:
             logger.info("%s: run %d of %d: %s", suite.name, number, len(suite.runs), member.key)
+            place = f"{suite.name}: run {number} of {len(suite.runs)}: {member.key}"
             try:
-                results[member.key] = run_spec(member.spec, registry, options, run=member.run, wait=wait)
+                with progress(place, shown=options.processes.is_main):
+                    results[member.key] = run_spec(member.spec, registry, options, run=member.run, wait=wait)
             except InUse:
                 # Several commands on one suite share its runs: each takes those that are free.
                 logger.info("%s: another process works on it; it is come back to", member.key)

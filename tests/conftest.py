@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 # Threads that wait by spinning make tests of a busy machine ten times slower; read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+with suppress(ImportError):  # a machine that is lent for the tests marked gpu may lack it
+    from hypothesis import settings
+
+    # On a machine that others use too, an example may take longer than the 200 ms that are usual.
+    settings.register_profile("collm", deadline=None)
+    settings.load_profile("collm")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

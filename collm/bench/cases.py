@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,7 +18,7 @@ from collm.contracts.tuning import TuneStep
 from collm.data.prepared import Rows
 from collm.engine.device import derive_seed
 from collm.engine.language_task import recommender_logits
-from collm.engine.prompt_rows import PromptRows, PromptSource
+from collm.engine.prompt_rows import PromptRows, PromptSource, scored_in_parts
 
 Array = np.ndarray[Any, Any]
 CaseName = Literal["scoring", "text_step", "collaborative_step", "collaborative_step_kept", "ranking_100"]
@@ -108,13 +109,12 @@ def make_cases(subject: Subject, names: Sequence[CaseName], amount: Amount, cloc
 
 def scorer(subject: Subject, source: PromptSource) -> Callable[[Rows], Array]:
     """Returns the function that encodes and scores rows as `evaluate` does."""
+    max_tokens = subject.setup.tuning.micro_batch_tokens
 
     def score(rows: Rows) -> Array:
-        return recommender_logits(
-            subject.recommender, source.encode(rows), max_tokens=subject.setup.tuning.micro_batch_tokens
-        )
+        return recommender_logits(subject.recommender, source.encode(rows), max_tokens=max_tokens)
 
-    return score
+    return partial(scored_in_parts, score=score)
 
 
 def _scoring(subject: Subject, amount: Amount) -> Case:

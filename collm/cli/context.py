@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import platformdirs
 import typer
@@ -165,6 +165,14 @@ def mirror() -> str | None:
     return chosen
 
 
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the moment: a live display stands below what is written while it runs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
 @contextmanager
 def log_lines(*, debug: bool) -> Iterator[None]:
     """Shows what `collm` and its plugins log while the block runs; of other libraries only warnings.
@@ -172,7 +180,7 @@ def log_lines(*, debug: bool) -> Iterator[None]:
     Args:
         debug: Whether to show the finest lines, too.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(ShownFormatter("%(message)s"))
     plugins = {name.partition(".")[0] for name in sys.modules if name.startswith("collm_")}
     loggers = [logging.getLogger(name) for name in ("collm", *sorted(plugins))]

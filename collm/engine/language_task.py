@@ -18,6 +18,7 @@ from collm.data.draws import draw_whole_users
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
 from collm.engine.encoder_task import validation_auc
+from collm.engine.progress import progress
 from collm.engine.prompt_rows import PromptRows
 from collm.engine.schedule import Schedule
 from collm.engine.shares import score_batches
@@ -67,7 +68,14 @@ def recommender_logits(
 
     # Where weights are split over processes, all of them run the model equally often: none may take smaller batches.
     fitting = score if processes.shards else InParts(score, smaller=SMALLER_ROWS)
-    return score_batches(fitting, batches, len(prompts), processes=processes)
+    with progress(total=len(prompts), unit="rows scored", shown=processes.is_main) as ticker:
+
+        def counted(rows: Array) -> torch.Tensor:
+            logits = fitting(rows)
+            ticker.advance(len(rows) * processes.size)
+            return logits
+
+        return score_batches(counted, batches, len(prompts), processes=processes)
 
 
 class LanguageTask:

@@ -15,7 +15,7 @@ from collm.contracts.prompt import PromptConfig, PromptTemplate, Variant
 from collm.contracts.tuning import TuningConfig, TuningStrategy
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.prompt_lists import n_drawn_rows
-from collm.engine.prompt_rows import PromptRows, PromptSource
+from collm.engine.prompt_rows import PromptRows, PromptSource, scored_in_parts
 from collm.errors import RunError, SpecError
 from collm.model.encoder import EncoderTraits
 from collm.model.prefix.run import Probe
@@ -165,15 +165,19 @@ class PromptScorer:
 
     def __call__(self, rows: Rows) -> Array:
         """Returns float32 [n] logits."""
-        prompts = self._source.encode(rows)
-        self._n_shortened += prompts.n_shortened
-        return self._score(prompts)
+        return self._scored(self._source, rows)
 
     def score_pairs(self, view: PreparedData, rows: Rows) -> Array:
         """Returns float32 [n] logits of rows that are not the dataset's own (see `collm.data.pairs`)."""
-        prompts = self._source.on(view).encode(rows)
-        self._n_shortened += prompts.n_shortened
-        return self._score(prompts)
+        return self._scored(self._source.on(view), rows)
+
+    def _scored(self, source: PromptSource, rows: Rows) -> Array:
+        def score(part: Rows) -> Array:
+            prompts = source.encode(part)
+            self._n_shortened += prompts.n_shortened
+            return self._score(prompts)
+
+        return scored_in_parts(rows, score)
 
     def facts(self) -> dict[str, Any]:
         """Returns how many of the rows scored so far have a prompt that leaves out titles, and the proof."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm.component import BuildContext, ComponentConfig, Kind
+from collm.engine.progress import progress
 from collm.errors import RunError, out_of_memory
 from collm.files import full_disk_named, write_atomically
 from collm.process_group import SINGLE, ProcessGroup
@@ -128,7 +129,8 @@ class StageRunner:
             if not reused:
                 shown = f"{name} {label}".rstrip()
                 logger.info("%s: working in %s", shown, self._store.folder(name, digest).name)
-                self._try(name, digest, payload, work, shared=shared)
+                with progress(shown, shown=self.processes.is_main):
+                    self._try(name, digest, payload, work, shared=shared)
             # The main process marks the stage as done when it lets go of it, and the others read it after that.
             self.processes.run_on_main(held.close)
         return self._report(name, digest, start, reused=reused)

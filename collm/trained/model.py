@@ -20,7 +20,7 @@ from collm.data.pairs import LATEST, AskedPairs, IdPlaces, PairHistories, asked_
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.engine.language_task import recommender_logits
-from collm.engine.prompt_rows import PromptSource
+from collm.engine.prompt_rows import PromptSource, scored_in_parts
 from collm.errors import DataError, RunError
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Recommender
@@ -240,8 +240,12 @@ class TrainedModel:
         if self.language is None:
             return self.encoder_logits(data, rows)
         source = self._source.on(data) if data.titles is self.data.titles else self.language.source(data)
-        prompts = source.encode(rows)
-        return recommender_logits(self.recommender, prompts, max_tokens=self.language.setup.tuning.micro_batch_tokens)
+        max_tokens = self.language.setup.tuning.micro_batch_tokens
+
+        def score(part: Rows) -> Array:
+            return recommender_logits(self.recommender, source.encode(part), max_tokens=max_tokens)
+
+        return scored_in_parts(rows, score)
 
     def encoder_logits(self, data: PreparedData, rows: Rows) -> Array:
         """Returns float32 [n] logits of the fitted encoder alone.
