@@ -192,6 +192,7 @@ def open_subject(
         mapping=spec.mapping if "projector" in groups else None,
         probe=setup.config.probe,
         seed=derive_seed(spec.seed, "parts"),
+        compiles=setup.config.compile,
     )
     recommender = assemble(parts, setup.backbone, dtype=setup.config.dtype, readout=spec.answer.readout, device=device)
     subject = Subject(setup, data, steps, recommender, device=device, folder=folder)

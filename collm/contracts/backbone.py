@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field
 
-from collm.component import ComponentConfig
+from collm.component import ComponentConfig, added_field
 from collm.contracts.model_folder import (
     CHAT_FILES,
     card_licence,
@@ -45,6 +45,11 @@ class BackboneConfig(ComponentConfig):
     )
     max_prompt_tokens: int = Field(
         default=1024, ge=32, description="Tokens per prompt at most; history is shortened first."
+    )
+    compile: bool = added_field(
+        False,
+        description="Compile norms and feed-forward parts with torch.compile for training steps: on a processor they "
+        "take about 7% less time, the first one up to a minute more. Needs a C++ compiler there.",
     )
 
     def modules(self) -> frozenset[str] | None:

@@ -22,7 +22,7 @@ from collm.engine.probe import OwnLogits
 from collm.errors import RunError
 from collm.model.adapter import begin_from
 from collm.model.encoder import EncoderModule, vectors_per_slot
-from collm.model.hf_loading import is_spread
+from collm.model.hf_loading import compile_parts, is_spread
 from collm.model.mapping import Projector, embedding_rms
 from collm.model.parameters import add_lora, lora_parameters
 from collm.model.recommender import PromptBatch, Readout, Recommender
@@ -43,6 +43,7 @@ class RecommenderSpec:
         adapter: PEFT folder that fresh adapters take their values from; None = they start at zero.
         probe: Whether the language model's logits are compared with its own forward pass (`collm.engine.probe`).
         files: Group -> file of saved weights that replace the fresh ones.
+        compiles: Whether parts of the decoder are compiled (`collm.model.hf_loading.compile_parts`).
         seed: Decides fresh weights.
     """
 
@@ -53,6 +54,7 @@ class RecommenderSpec:
     adapter: Path | None = None
     probe: bool = True
     files: Mapping[Group, Path] = field(default_factory=dict)
+    compiles: bool = False
 
 
 def assemble(
@@ -97,6 +99,8 @@ def assemble(
         begin_from(lm, parts.adapter, parts.lora, base_weights=backbone.content_hash())
     for group, path in parts.files.items():
         recommender.load_group_state(group, load_tensors(path)[0])
+    if parts.compiles:
+        compile_parts(lm, device)
     if not is_spread(lm):
         return recommender.to(device).eval()
     for part in _small_parts(recommender):
@@ -130,8 +134,10 @@ def assemble_on_all(
         The recommender in eval mode, nothing trainable yet.
 
     Raises:
-        RunError: If saved weights do not fit.
+        RunError: If saved weights do not fit, or split weights are to be compiled.
     """
+    if parts.compiles and processes.shards:
+        raise RunError("backbone.compile: cannot be used where FSDP splits the weights; set it to false")
     place = torch.device("cpu") if processes.shards else device
     recommender = processes.run_main_first(
         lambda: assemble(parts, backbone, dtype=dtype, readout=readout, device=place)

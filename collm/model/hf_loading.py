@@ -18,6 +18,7 @@ from collm.contracts.backbone import DeviceMap
 from collm.errors import DataError
 
 logger = logging.getLogger(__name__)
+RECOMPILE_LIMIT = 64
 FOUR_BIT = "4-bit NF4 (bitsandbytes), quantised when loaded"
 
 
@@ -146,3 +147,52 @@ def _forward(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+
+def compile_parts(lm: nn.Module, device: torch.device) -> int:
+    """Compiles the norms and the gated feed-forward parts of all decoder layers but the last, for any number of tokens.
+
+    The rest of a layer reads keys of other tokens, and of the last layer only some positions are computed. Feed-forward
+    parts with adapters are left as they are: compiled code draws other numbers for dropout.
+
+    Args:
+        lm: Hugging Face causal language model with its adapters, changed in place: calls compile when they first come.
+        device: Where it runs.
+
+    Returns:
+        How many parts are compiled.
+
+    Raises:
+        DataError: If the decoder stack does not name its layers, or a processor has no C++ compiler.
+    """
+    layers = getattr(getattr(lm, "base_model", None), "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise DataError(
+            f"backbone.compile: {type(lm).__name__} has no list of decoder layers, so it cannot be used; set it to "
+            "false"
+        )
+    if device.type == "cpu" and not has_compiler():
+        raise DataError("backbone.compile: needs a C++ compiler, and there is none; install g++, or set it to false")
+    inner = [part for layer in layers[:-1] for part in layer.modules() if _is_compiled(part)]
+    for part in inner:
+        part.compile(dynamic=True)
+    # One piece of code for all layers: gradients on and off, number formats and adapters are versions of it.
+    torch._dynamo.config.recompile_limit = max(RECOMPILE_LIMIT, torch._dynamo.config.recompile_limit)
+    return len(inner)
+
+
+def has_compiler() -> bool:
+    """Whether torch finds a C++ compiler for code that it generates."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
+
+
+def _is_compiled(part: nn.Module) -> bool:
+    children = {name for name, child in part.named_children() if isinstance(child, nn.Linear)}
+    return type(part).__name__.endswith("RMSNorm") or children == {"gate_proj", "up_proj", "down_proj"}

@@ -198,6 +198,7 @@ class LanguageModelRun:
             files=files,
             adapter=adapter,
             seed=derive_seed(self.run.spec.seed, "parts"),
+            compiles=current is not None and self.setup.config.compile,
         )
 
     def wording(self) -> list[str]:

@@ -50,7 +50,8 @@ class RandomShapeBackbone:
 
     def content_hash(self) -> str:
         """Returns a hex digest of everything that decides the weights and the tokenizer."""
-        shape = self._settings.model_dump(mode="json", exclude={"name", "dtype", "max_prompt_tokens", "tokenizer_of"})
+        others = {"name", "dtype", "max_prompt_tokens", "tokenizer_of", "compile"}
+        shape = self._settings.model_dump(mode="json", exclude=others)
         other = (
             self._tokenizer_of.content_hash() if self._tokenizer_of else sorted(tiny_tokenizer().get_vocab().items())
         )
