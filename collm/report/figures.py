@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,15 @@ import numpy as np
 from collm.errors import UsageError
 from collm.report.grid import Cell, metric_title
 from collm.report.records import Block, Summary
+from collm.report.verdict import ranked
 from collm.report.windows import WindowLine, of_each_cut
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BAR_METRICS = ("auc", "uauc")
+OVERVIEW_METRICS = 3
+LONGEST_NAME = 28
 CALIBRATION_BINS = 10
 # Distinguishable in print and for colour-blind readers (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
@@ -53,18 +57,43 @@ class Picture:
     caption: str
 
 
+def overview_figures(summary: Summary) -> list[Picture]:
+    """Draws the first screen of a page: every method on all rows, one picture per metric and set of rows.
+
+    Raises:
+        UsageError: If matplotlib is not installed.
+    """
+    with _style():
+        return [
+            Picture(
+                f"overview-{metric}{f'-{block.label.lower()}' if block.label else ''}",
+                block.titled(metric_title(metric)),
+                _svg(_dots(summary, block, metric)),
+                f"{block.n_rows:,} {summary.split} rows",
+            )
+            for block in summary.blocks
+            for metric in summary.metrics[:OVERVIEW_METRICS]
+            if ranked(summary, block, metric)
+        ]
+
+
 def report_figures(summary: Summary) -> list[Picture]:
     """Draws what the runs have data for: slices, learning curves, calibration, time.
 
     Raises:
         UsageError: If matplotlib is not installed.
     """
+    with _style():
+        return list(_draw(summary))
+
+
+def _style() -> AbstractContextManager[None]:
     try:
         import matplotlib
     except ImportError as error:
         raise UsageError("figures need matplotlib: pip install 'collm[report]'") from error
-    with matplotlib.rc_context(STYLE):
-        return list(_draw(summary))
+    style: AbstractContextManager[None] = matplotlib.rc_context(STYLE)
+    return style
 
 
 def _draw(summary: Summary) -> Iterator[Picture]:
@@ -110,6 +139,36 @@ def _new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 
     return NewFigure(figsize=(width, height))
+
+
+def _dots(summary: Summary, block: Block, metric: str) -> Figure:
+    """One dot per method, the best at the top, with its interval; floors are a band and the best of them a line."""
+    whole, lines = summary.slices[0], ranked(summary, block, metric)
+    figure = _new_figure(4.4, 0.9 + 0.26 * len(lines))
+    axes = figure.add_subplot()
+    floors = [line.cells[whole][metric].value for line in block.lines if line.method.floor]
+    values = [value for value in floors if value is not None]
+    if values:
+        best = max(values) if summary.higher_is_better[metric] else min(values)
+        axes.axvspan(min(values), max(values), color="#e4e4e4", zorder=0)
+        axes.axvline(best, color="#777777", linestyle="dashed", linewidth=1, zorder=1)
+    for place, line in enumerate(lines):
+        cell = line.cells[whole][metric]
+        assert cell.value is not None
+        colour = COLOURS[1] if place == 0 else COLOURS[0]
+        if cell.low is not None and cell.high is not None:
+            axes.plot([cell.low, cell.high], [place, place], color=colour, linewidth=1.5)
+        axes.plot([cell.value], [place], "D" if place == 0 else "o", color=colour, markersize=6 if place == 0 else 5)
+    axes.set_yticks(range(len(lines)), [_short(line.method.name) for line in lines])
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    axes.grid(visible=True, axis="x", color="#eeeeee")
+    axes.grid(visible=False, axis="y")
+    axes.set_title(metric_title(metric), loc="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\u2026"
 
 
 def _slice_bars(summary: Summary, block: Block) -> Figure:

@@ -15,10 +15,11 @@ from rich.text import Text as RichText
 import collm
 from collm.html_page import template_environment
 from collm.report.collect import ReportRun
-from collm.report.figures import Picture
+from collm.report.figures import Picture, overview_figures
 from collm.report.grid import bullets, rich_table
 from collm.report.records import Line, Summary
 from collm.report.tables import report_tables
+from collm.report.verdict import verdicts
 from collm.runs.records import RunResults
 from collm.visible import visible
 
@@ -51,7 +52,14 @@ def terminal_tables(summary: Summary) -> list[RenderableType]:
         if grid.caption:
             shown.append(RichText(f"  {grid.caption}", style="dim"))
     folders = [f"{run.method} (seed {run.seed}): {run.place}" for run in summary.runs]
-    return [*shown, RichText(), *bullets("notes", summary.notes), *bullets("run folders", folders)]
+    return [
+        *shown,
+        RichText(),
+        *map(RichText, verdicts(summary)),
+        RichText(),
+        *bullets("notes", summary.notes),
+        *bullets("run folders", folders),
+    ]
 
 
 def to_markdown(summary: Summary) -> str:
@@ -82,6 +90,7 @@ def to_html(summary: Summary, pictures: Sequence[Picture], *, folder: Path) -> s
     """
     context = _context(summary, escape=str) | {
         "pictures": pictures,
+        "overview": overview_figures(summary),
         "runs": [_run_details(run, line, folder) for line in summary.lines for run in line.method.runs],
         "link": lambda path: _relative(Path(path), folder),
     }
@@ -105,6 +114,7 @@ def _context(summary: Summary, *, escape: Any) -> dict[str, Any]:
         "grids": report_tables(summary),
         "escape": escape,
         "methods": list(methods),
+        "verdicts": verdicts(summary),
         "version": collm.__version__,
     }
 

@@ -1,0 +1,81 @@
+"""The sentences of a report follow its tests, whichever way around a comparison is stored."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from collm.report.compare import Difference
+from collm.report.grid import Cell
+from collm.report.records import Block
+from collm.report.verdict import ranked, verdicts
+
+AUC = {"mf": 0.71, "collm": 0.75, "floor": 0.73}
+
+
+def line(name, value):
+    cell = Cell(value, None if value is None else value - 0.02, None if value is None else value + 0.02)
+    return SimpleNamespace(method=SimpleNamespace(name=name, floor=name == "floor"), cells={"all": {"auc": cell}})
+
+
+def summary(values, comparisons, *, label="", higher=True, floors=None):
+    lines = tuple(line(name, value) for name, value in values.items())
+    best = {"auc": "floor"} if floors is None else floors
+    block = Block(label, 7_331, 320, lines, tuple(comparisons), {}, None, best)
+    return SimpleNamespace(
+        blocks=(block,), metrics=("auc",), slices=("all",), split="test", higher_is_better={"auc": higher}
+    )
+
+
+def difference(first, second, value, p):
+    return Difference(first, second, "auc", value, value - 0.01, value + 0.01, p, p, math.nan)
+
+
+def test_tested_methods():
+    found = verdicts(summary(AUC, [difference("mf", "collm", -0.04, 0.001), difference("floor", "collm", -0.02, 0.3)]))
+    assert found == (
+        "collm has the best AUC of 2 methods, 0.7500 [0.730, 0.770] on 7,331 test rows of 320 users; its difference to "
+        "the best floor, floor, is +0.0200 [0.010, 0.030], not significant (p 0.3).",
+        "It differs significantly from mf (paired test, Holm's correction).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        (0.049, "is +0.0200 [0.010, 0.030] (p 0.049)."),
+        (0.051, "is +0.0200 [0.010, 0.030], not significant (p 0.051)."),
+        (math.nan, "is +0.0200 [0.010, 0.030] over users, and one seed is not tested."),
+    ],
+)
+def test_against_the_floor(p, said):
+    first, *_ = verdicts(summary({"collm": 0.75, "floor": 0.73}, [difference("collm", "floor", 0.02, p)]))
+    assert first.startswith("collm is the only method, 0.7500")
+    assert first.endswith(said)
+
+
+def test_one_seed_is_not_tested():
+    _, second = verdicts(summary(AUC, [difference("collm", "mf", 0.04, math.nan)]))
+    assert second.startswith("The difference to the next method, mf, is +0.0400 [0.030, 0.050]; one seed is not")
+
+
+def test_what_is_significant_and_what_is_not():
+    values = {"a": 0.70, "b": 0.72, "c": 0.75}
+    pairs = [difference("c", "a", 0.05, 0.01), difference("c", "b", 0.03, 0.2)]
+    assert verdicts(summary(values, pairs, floors={}))[1] == (
+        "It differs significantly from a, and not from b (paired test, Holm's correction)."
+    )
+    assert verdicts(summary(values, pairs[1:], floors={}))[1].startswith("It differs significantly from no other (")
+
+
+def test_lower_may_be_better_and_nothing_may_be_known():
+    found = summary(AUC, [], higher=False)
+    assert [each.method.name for each in ranked(found, found.blocks[0], "auc")] == ["mf", "collm"]
+    assert verdicts(summary({"mf": None, "floor": 0.7}, [])) == ()
+
+
+def test_blocks_are_told_apart():
+    (first, *_) = verdicts(summary({"collm": 0.75}, [], label="B", floors={}))
+    assert first.startswith("collm [rows B] is the only method")
