@@ -16,7 +16,8 @@ from collm.data.extended import write_extended
 from collm.errors import RunError, UsageError
 from collm.files import file_digest, write_atomically
 from collm.metrics.score_notes import score_notes
-from collm.runner import Making, RunOptions, run_spec
+from collm.runner import Making, run_spec
+from collm.runs.options import RunOptions
 from collm.runs.records import RunOutcome
 from collm.runs.store import RunFolder
 from collm.spec.fingerprint import fingerprint
