@@ -34,7 +34,7 @@ LAZY_MODULES = {
     ("api.py", "collm.report.results_frame"),
     ("api.py", "collm.trained.opened"),
 }
-# Where a tracker writes is a matter of the machine, not of the experiment: it is no part of a spec.
+# Where a tracker writes is a matter of the machine, not of the experiment: it is not part of a spec.
 TRACKERS = ("collm_mlflow", "collm_tensorboard")
 
 

@@ -150,7 +150,7 @@ def require_free(folder: Path, request: dict[str, Any], *, beside: Path) -> None
     except (OSError, ValueError):
         before = None
     if before is None:
-        raise UsageError(f"-o {folder}: exists already and is no update; choose another name")
+        raise UsageError(f"-o {folder}: exists already and is not an update; choose another name")
     if changed := sorted(key for key in {*before, *request} if before.get(key) != request.get(key)):
         raise UsageError(
             f"-o {folder}: is another update already (other {', '.join(changed)}); choose another name, or remove it "
