@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -74,6 +75,13 @@ def test_python_and_command_line_share_their_runs(folder: Path, capfd: pytest.Ca
     assert again.runs[0].folder == result.runs[0].folder
     environment = json.loads((result.runs[0].folder / "environment.json").read_text(encoding="utf-8"))
     assert "command" not in environment
+
+
+def test_finished_run_answers_without_torch(folder: Path) -> None:
+    collm.run("small.yaml", threads=1)
+    probe = "import sys, collm\nprint(collm.run('small.yaml').runs[0].reused, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert done.stdout == "True False\n", done.stderr
 
 
 def test_suite_gives_its_runs_seeds_and_ensembles(folder: Path) -> None:
@@ -203,3 +211,18 @@ def test_opened_run_scores_as_the_command_does(folder: Path, capfd: pytest.Captu
     capfd.readouterr()
     assert call(["score", str(run), "pairs.csv", "-o", "scores.csv"]) == 0
     assert pl.read_csv("scores.csv")["score"].to_list() == pytest.approx(list(probabilities), abs=1e-12)
+
+
+@pytest.mark.parametrize(("policy", "said"), [("frozen", ""), ("encoder", "updated the model before each window")])
+def test_model_without_the_updates_of_its_windows_says_so(
+    policy: str, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import collm.trained.opened as opened
+
+    evaluate = SimpleNamespace(policy=policy)
+    model = SimpleNamespace(path=Path("runs/x"), spec=SimpleNamespace(evaluate=evaluate))
+    monkeypatch.setattr(opened, "open_run", lambda *_, **__: model)
+    with caplog.at_level(logging.WARNING, "collm"):
+        assert collm.open_run("runs/x") is model
+    assert said in caplog.text
+    assert bool(caplog.text) == bool(said)
