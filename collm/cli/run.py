@@ -53,15 +53,15 @@ def run(
     if started_less_than_asked():
         say("warning: one process works: `accelerate launch --cpu` starts more only with MPI (docs/cluster.md)")
     loaded = processes.run_on_all(lambda: state.load(spec, overrides, only))
-    options = RunOptions(runs_dir, cache_dir(), device, threads, processes)
+    machine = RunOptions(runs_dir, cache_dir(), device, threads, processes)
     # Several processes would look at different moments and might not see the same.
-    outcome = stored_experiment(loaded, state.registry(), options) if processes.size == 1 else None
+    outcome = stored_experiment(loaded, state.registry(), machine) if processes.size == 1 else None
     if outcome is not None:
         say("everything was finished before; nothing was run")
     else:
         if processes.is_main:
-            options = replace(options, provenance=state.provenance(spec))
-        work = functools.partial(run_experiment, loaded, state.registry(), options)
+            machine = replace(machine, provenance=state.provenance(spec))
+        work = functools.partial(run_experiment, loaded, state.registry(), machine)
         with log_lines(debug=state.debug) if processes.is_main else contextlib.nullcontext():
             outcome = processes.run_on_all(work)
     processes.close()
