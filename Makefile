@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart bench gpu-check test test-all test-oldest coverage lint docs
+.PHONY: help env quickstart bench gpu-check test test-all test-oldest coverage lint docs site
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,3 +71,6 @@ lint: $(STAMP) ## ruff, mypy and the rules of imports
 
 docs: $(STAMP) ## write docs/commands.md and docs/reference.md again
 	@$(BIN)/python docs/generate.py
+
+site: docs ## build the site of the docs in site/ (open site/index.html)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

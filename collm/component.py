@@ -129,7 +129,7 @@ class Component:
     Attributes:
         kind: What it is.
         name: Lower-case name with hyphens, unique within its kind.
-        factory: `"package.module:function"`, imported when the component is first built. Signatures by kind stand in
+        factory: `"package.module:function"`, imported when the component is first built. Signatures by kind appear in
             `collm.contracts`.
         config: Settings class; importing it must not import torch.
         summary: One line for lists and schema.

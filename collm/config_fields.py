@@ -151,10 +151,10 @@ def component_field(kind: Kind, default: Any = ..., *, description: str, gives: 
     `<field>.name`, the user may leave the name out. The factory builds the component with `BuildContext.component`.
 
     Args:
-        kind: Kind of the component that may stand there.
+        kind: Kind of the component that may appear there.
         default: None where the field may stay empty; required otherwise.
         description: Description shown in schema and docs.
-        gives: What a component must give to stand there.
+        gives: What a component must give to appear there.
     """
     extra: dict[str, Any] = {"x-collm-component": kind}
     if gives:

@@ -85,7 +85,7 @@ def used_plugins(spec: ResolvedSpec, registry: Registry) -> dict[str, dict[str, 
 
     Returns:
         Distribution -> `version` and `components`: kind and name -> what tells its code from other code. One that only
-        follows runs (a tracker) has no components. Of components that were not installed the plugin's name stands.
+        follows runs (a tracker) has no components. Of components that were not installed the plugin's name appears.
     """
     found: dict[str, dict[str, Any]] = {}
     for status in registry.host.statuses:

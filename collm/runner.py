@@ -18,9 +18,9 @@ from collm.engine.device import choose_device, prepare_machine, start_accelerato
 from collm.finished import input_hashes, outcome, stored_outcome, used_plugins
 from collm.metrics.score_notes import score_notes
 from collm.plugins import Observers
-from collm.process_group import SINGLE, ProcessGroup
 from collm.registry import Registry
-from collm.runs.environment import UNRECORDED, Provenance, describe_environment
+from collm.runs.environment import describe_environment
+from collm.runs.options import RunOptions
 from collm.runs.records import RunOutcome, RunResults
 from collm.runs.store import RunFolder, write_json
 from collm.spec.contents import run_hash
@@ -36,27 +36,6 @@ from collm.stages.stage import RunContext, StageResult, StageRunner
 
 logger = logging.getLogger(__name__)
 RESULTS_SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a run may know of the machine and of where to write.
-
-    Attributes:
-        runs_dir: Directory of run folders and stages.
-        cache_dir: User cache for downloads and converted weights.
-        device: Device name; None = the first CUDA device, else the processor.
-        threads: Processor threads; None = torch's own choice.
-        processes: The processes that work on the run together; each calls `run_spec` with the same arguments.
-        provenance: How the command was started, for `environment.json`.
-    """
-
-    runs_dir: Path
-    cache_dir: Path
-    device: str | None = None
-    threads: int | None = None
-    processes: ProcessGroup = SINGLE
-    provenance: Provenance = UNRECORDED
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def without_passwords(text: str) -> str:
 def without_secrets(text: str) -> str:
     """Returns a text that may be given away: neither passwords and logins of addresses, nor values of secret fields.
 
-    Logins are what stands before the `@` of an address, where tokens stand too. Secret fields have names that end in
+    Logins are what comes before the `@` of an address, where tokens appear too. Secret fields have names that end in
     `password`, `secret`, `token`, `api_key` and the like, before `=` or `:`.
     """
     if word := _SECRET_WORD.fullmatch(text):
@@ -57,7 +57,7 @@ def shown(text: str) -> str:
 
 
 def spreadsheet_cell(text: str) -> str:
-    """Returns a text that a spreadsheet does not take for a formula: a `'` stands before one that it would.
+    """Returns a text that a spreadsheet does not take for a formula: a `'` comes before one that it would.
 
     Numbers stay numbers.
     """

@@ -19,6 +19,7 @@ DOCS = Path(__file__).resolve().parent
 WIDTH = 100
 
 _FACT = re.compile(r"\bfacts? \d+(?:(?:, | and )\d+)*")
+_PAGE = re.compile(r"\bdocs/([\w-]+\.md)")
 
 
 def commands_page() -> str:
@@ -122,8 +123,13 @@ def _rows(model: type[BaseModel], *, prefix: str) -> Iterator[str]:
         default = (
             "required" if field.is_required() or field.default is PydanticUndefined else f"`{_shown(field.default)}`"
         )
-        meaning = _FACT.sub(r"[\g<0>](facts.md)", (field.description or "").replace("|", "/"))
+        meaning = _linked((field.description or "").replace("|", "/"))
         yield f"| `{prefix}{name}` | {default} | {meaning} |"
+
+
+def _linked(text: str) -> str:
+    """Returns a sentence with links to the facts and pages that it cites."""
+    return _PAGE.sub(r"[\1](\1)", _FACT.sub(r"[\g<0>](facts.md)", text))
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import re
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -41,6 +43,7 @@ def blocks(kind: str) -> list[tuple[str, str]]:
 
 SPECS = blocks("yaml spec")
 PLUGINS = blocks("python plugin")
+SCRIPTS = blocks("python run")
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +64,7 @@ def test_generated_page_is_fresh(generate: ModuleType, name: str) -> None:
 @pytest.mark.parametrize("body", [body for _, body in SPECS], ids=[name for name, _ in SPECS])
 def test_spec_in_docs_resolves(body: str, tmp_path: Path) -> None:
     # A block whose first line is a file's name may be the base of another.
-    for _, other in SPECS:
-        if named := re.match(r"# (\S+\.yaml)\n", other):
-            (tmp_path / named.group(1)).write_text(other, encoding="utf-8")
+    write_named_specs(tmp_path)
     path = tmp_path / "spec.yaml"
     path.write_text(body, encoding="utf-8")
     load_any(path, [], default_registry(), cwd=tmp_path)
@@ -79,6 +80,25 @@ def test_plugin_in_docs_keeps_its_contract(
         results = check_component(component, registry=default_registry(), settings=settings, cache_dir=tmp_path)
         assert [(each.name, each.fault) for each in results if not each.ok] == []
     sys.modules.pop(module, None)
+
+
+def write_named_specs(folder: Path) -> None:
+    """Writes the specs of the docs whose first line is a file's name."""
+    for _, body in SPECS:
+        if named := re.match(r"# (\S+\.yaml)\n", body):
+            (folder / named.group(1)).write_text(body, encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", sorted({name.rpartition("-")[0] for name, _ in SCRIPTS}))
+def test_python_in_docs_runs(page: str, tmp_path: Path) -> None:
+    write_named_specs(tmp_path)
+    script = "\n".join(body for name, body in SCRIPTS if name.rpartition("-")[0] == page)
+    (tmp_path / "page.py").write_text(script, encoding="utf-8")
+    environment = {**os.environ, "COLLM_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")

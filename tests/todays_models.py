@@ -56,7 +56,7 @@ class Family:
     Attributes:
         config: Makes the model's config of a vocabulary size.
         kind: How the tokenizer splits: `bytes` (byte-level BPE), `gemma` or `metaspace` (SentencePiece's pieces).
-        special: Tokens outside of the text; the first stands before texts where `adds_bos`.
+        special: Tokens outside of the text; the first comes before texts where `adds_bos`.
         adds_bos: Whether the tokenizer puts its first special token before a text.
         eos: The end token, which also pads where `pad` is None.
         pad: The padding token.

@@ -75,7 +75,7 @@ class Case:
     Attributes:
         name: Which.
         warm_up: Does a little of it.
-        plain_warm_up: Likewise, plainly.
+        plain_warm_up: The same for the plain loop.
         pieces: What is measured.
     """
 

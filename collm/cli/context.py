@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
-import platformdirs
 import typer
 
+from collm.api import cache_dir
 from collm.cli.output import emit, emit_json, emit_table, keep_stdout_for_results, say
 from collm.errors import UsageError
 from collm.visible import ShownFormatter
@@ -91,22 +91,16 @@ class CliState:
 
         What `only` leaves out of a suite is neither resolved nor looked at.
         """
-        from collm.errors import SpecError
-        from collm.look import look_around
-        from collm.spec.expand import load_any
-        from collm.spec.model import ResolvedSpec
+        from collm.experiment import Request, load_experiment
+        from collm.spec.expand import Suite
 
-        if not path.is_file():
-            what = "is a folder, not a YAML file" if path.is_dir() else "no such file"
-            raise UsageError(f"{path}: {what}; the working directory is {Path.cwd()}")
-        loaded = load_any(path, overrides or [], self.registry(), cwd=Path.cwd(), only=only or [])
-        if problems := look_around(_specs(loaded), self.registry(), self.build_context()):
-            raise SpecError(problems)
-        for warning in dict.fromkeys(_warnings(loaded)):
+        request = Request(path, Path.cwd(), overrides or [], only or [])
+        loaded = load_experiment(request, self.registry(), self.build_context())
+        for warning in loaded.warnings:
             say(f"warning: {warning}")
-        if not isinstance(loaded, ResolvedSpec) and (said := loaded.says_left_out()):
+        if isinstance(loaded.content, Suite) and (said := loaded.content.says_left_out()):
             say(said)
-        return loaded
+        return loaded.content
 
     def provenance(self, file: Path) -> Provenance:
         """Returns how this command was started, and the commits of the working directory and of a spec's folder."""
@@ -116,37 +110,11 @@ class CliState:
         return Provenance.of(("collm", *self.command), places)
 
 
-def _specs(loaded: ResolvedSpec | Suite) -> list[ResolvedSpec]:
-    return [run.spec for run in loaded.runs] if hasattr(loaded, "runs") else [loaded]
-
-
-def _warnings(loaded: ResolvedSpec | Suite) -> Iterator[str]:
-    for spec in _specs(loaded):
-        for _, _, config in spec.components():
-            yield from config.warnings()
-        for entry in spec.evaluate.metrics:
-            yield from () if isinstance(entry, str) else entry.warnings()
-
-
 def state_of(context: typer.Context) -> CliState:
     """Returns the global options of this call; from now on stdout is for its result alone."""
     keep_stdout_for_results()
     state = context.find_object(CliState)
     return state if state is not None else CliState()
-
-
-def cache_dir() -> Path:
-    """Returns the folder for downloads and converted weights: `COLLM_CACHE`, else the platform's user cache.
-
-    Raises:
-        UsageError: If `COLLM_CACHE` begins with `~` and a user that does not exist.
-    """
-    if chosen := os.environ.get("COLLM_CACHE"):
-        try:
-            return Path(chosen).expanduser().absolute()
-        except RuntimeError as error:
-            raise UsageError(f"COLLM_CACHE: '{chosen}' cannot be expanded: {error}") from error
-    return platformdirs.user_cache_path("collm", appauthor=False)
 
 
 def mirror() -> str | None:

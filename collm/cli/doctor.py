@@ -1,4 +1,4 @@
-"""`collm doctor`: versions, devices, caches, plugins; what is broken and how to mend it."""
+"""`collm doctor`: versions, devices, caches, plugins; what is broken and how to fix it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Finding:
 
 
 def doctor(context: typer.Context, runs_dir: RunsDirOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """Look at versions, devices, caches and plugins; say what is broken and how to mend it.
+    """Look at versions, devices, caches and plugins; say what is broken and how to fix it.
 
     Example: collm doctor
     """

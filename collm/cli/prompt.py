@@ -102,7 +102,7 @@ def show_prompt(spec: ResolvedSpec, row: int, *, registry: Registry, runs_dir: P
 def language_model(spec: ResolvedSpec, *, registry: Registry, runs_dir: Path) -> LanguageModelRun:
     """Returns the language model of a spec with a backbone, for its prompts: on the processor, no weights loaded.
 
-    Data is prepared, and an encoder whose words stand in the prompt is fitted, as `collm run` does it, unless that was
+    Data is prepared, and an encoder whose words appear in the prompt is fitted, as `collm run` does it, unless that was
     done before.
     """
     from accelerate import Accelerator

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from collm.cli.context import (
-    CliState,
     JsonOption,
     OnlyOption,
     RunsDirOption,
@@ -26,14 +25,9 @@ from collm.cli.context import (
 )
 from collm.cli.processes import meet, started_less_than_asked
 from collm.errors import RunError
-from collm.finished import run_folder, stored_outcome
-from collm.process_group import ProcessGroup
-from collm.runs.environment import UNRECORDED, Provenance
+from collm.experiment import run_experiment, stored_experiment
+from collm.runs.options import RunOptions
 from collm.runs.records import RunOutcome, SuiteOutcome
-
-if TYPE_CHECKING:
-    from collm.spec.expand import Suite
-    from collm.spec.model import ResolvedSpec
 
 
 def run(
@@ -59,14 +53,15 @@ def run(
     if started_less_than_asked():
         say("warning: one process works: `accelerate launch --cpu` starts more only with MPI (docs/cluster.md)")
     loaded = processes.run_on_all(lambda: state.load(spec, overrides, only))
+    machine = RunOptions(runs_dir, cache_dir(), device, threads, processes)
     # Several processes would look at different moments and might not see the same.
-    outcome = _finished(loaded, state, runs_dir) if processes.size == 1 else None
+    outcome = stored_experiment(loaded, state.registry(), machine) if processes.size == 1 else None
     if outcome is not None:
         say("everything was finished before; nothing was run")
     else:
-        provenance = state.provenance(spec) if processes.is_main else UNRECORDED
-        machine = _Machine(runs_dir, device, threads, processes, provenance)
-        work = functools.partial(_work, loaded, state, machine)
+        if processes.is_main:
+            machine = replace(machine, provenance=state.provenance(spec))
+        work = functools.partial(run_experiment, loaded, state.registry(), machine)
         with log_lines(debug=state.debug) if processes.is_main else contextlib.nullcontext():
             outcome = processes.run_on_all(work)
     processes.close()
@@ -86,58 +81,3 @@ def _show(outcome: RunOutcome | SuiteOutcome, *, as_json: bool) -> None:
         from collm.report.run_table import results_table
 
         emit_table(*results_table(outcome.runs if isinstance(outcome, SuiteOutcome) else [outcome]))
-
-
-def _finished(loaded: ResolvedSpec | Suite, state: CliState, runs_dir: Path) -> RunOutcome | SuiteOutcome | None:
-    """Returns the stored outcome where there is nothing left to do: without torch this takes a moment, not seconds."""
-    from collm.spec.expand import Suite
-
-    if not isinstance(loaded, Suite):
-        return _stored(loaded, loaded.name, state, runs_dir)
-    results: dict[str, RunOutcome] = {}
-    for member in loaded.runs:
-        before = _stored(member.spec, member.run, state, runs_dir)
-        if before is None:
-            return None
-        results[member.key] = before
-    from collm.ensemble import run_ensembles
-
-    made, failed = run_ensembles(loaded, results, registry=state.registry(), runs_dir=runs_dir)
-    return SuiteOutcome(loaded.name, (*results.values(), *made.values()), failed)
-
-
-def _stored(spec: ResolvedSpec, run: str, state: CliState, runs_dir: Path) -> RunOutcome | None:
-    context = state.build_context()
-    folder = run_folder(spec, state.registry(), runs_dir=runs_dir, context=context)
-    return stored_outcome(spec, state.registry(), folder=folder, context=context, run=run, says_changes=False)
-
-
-@dataclass(frozen=True)
-class _Machine:
-    """What `RunOptions` are made of; these load with torch."""
-
-    runs_dir: Path
-    device: str | None
-    threads: int | None
-    processes: ProcessGroup
-    provenance: Provenance
-
-
-def _work(loaded: ResolvedSpec | Suite, state: CliState, machine: _Machine) -> RunOutcome | SuiteOutcome:
-    """Runs what is missing; torch and everything above it load only now, after the spec is known to be good."""
-    from collm.runner import RunOptions, run_spec
-    from collm.spec.expand import Suite
-
-    options = RunOptions(
-        runs_dir=machine.runs_dir,
-        cache_dir=cache_dir(),
-        device=machine.device,
-        threads=machine.threads,
-        processes=machine.processes,
-        provenance=machine.provenance,
-    )
-    if isinstance(loaded, Suite):
-        from collm.suite import run_suite
-
-        return run_suite(loaded, state.registry(), options)
-    return run_spec(loaded, state.registry(), options)

@@ -186,7 +186,7 @@ def pack(
     runs = f"{made.n_runs} run{'s' if made.n_runs > 1 else ''}"
     emit(f"{output}: {runs}, {made.n_bytes:,} bytes, sha256 {made.sha256}")
     if made.local_paths:
-        say(f"places of this machine stand in specs or command lines, e.g. {'; '.join(made.local_paths[:3])}")
+        say(f"places of this machine appear in specs or command lines, e.g. {'; '.join(made.local_paths[:3])}")
 
 
 @app.command("unlock")

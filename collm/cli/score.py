@@ -42,7 +42,7 @@ def opened_run(
     context: typer.Context, folder: Path, device: str | None, dtype: WeightDtype | None = None
 ) -> TrainedModel:
     """Opens a finished run as the options of a command say."""
-    from collm.trained.opened import open_run
+    from collm.trained.opened import open_run, updates_left_out
 
     model = open_run(
         folder,
@@ -51,11 +51,8 @@ def opened_run(
         device=device,
         dtype=dtype.value if dtype else None,
     )
-    if model.spec.evaluate.policy != "frozen":
-        say(
-            f"{folder}: prequential evaluation updated the model before each window; this command takes the model that "
-            "training made, without those updates"
-        )
+    if said := updates_left_out(model):
+        say(said)
     return model
 
 

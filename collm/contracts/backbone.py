@@ -152,7 +152,7 @@ class AnswerIds:
 
     Attributes:
         positive_word: Text of the positive answer as this tokenizer continues the prompt with it, e.g. " Yes".
-        negative_word: Likewise for "No".
+        negative_word: The same for "No".
         positive: Token id of its first token.
         negative: Token id of its first token; differs from `positive`.
     """

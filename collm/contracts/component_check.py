@@ -16,7 +16,7 @@ from collm.contracts.prompt import PromptConfig
 from collm.contracts.search import SAMPLER_NEEDS, PrunerConfig, SamplerConfig
 from collm.contracts.tuning import TuningConfig
 
-# A point stands between digits alone, as in qwen2-1.5b.
+# A point comes between digits alone, as in qwen2-1.5b.
 COMPONENT_NAME = re.compile(r"[a-z0-9]+((-|(?<=[0-9])\.(?=[0-9]))[a-z0-9]+)*")
 MEASURES = frozenset({"rows", "lists"})
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -72,7 +72,7 @@ def _record_faults(component: Component) -> Iterator[str]:
         yield "`fetch_fields` without `fetch`"
     for name in component.fetch_fields:
         if not (isinstance(component.config, type) and name in component.config.model_fields):
-            yield f"fetch_fields names '{name}', which is no field of its config class"
+            yield f"fetch_fields names '{name}', which is not a field of its config class"
 
 
 def _fact_faults(component: Component) -> Iterator[str]:

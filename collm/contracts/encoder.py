@@ -95,7 +95,7 @@ class IdTable:
 
     Attributes:
         side: Whose ids.
-        after: Side whose rows stand before it in the same tensor; None = it begins at row 0.
+        after: Side whose rows come before it in the same tensor; None = it begins at row 0.
     """
 
     side: Literal["user", "item"]

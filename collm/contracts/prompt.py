@@ -193,7 +193,7 @@ class PromptTemplate:
         title_open: Put before each history title, e.g. a double quote (fact 8).
         title_close: Put after each history title.
         title_join: Put between history titles.
-        empty_history: Stands where there is no history title (fact 9).
+        empty_history: Used where there is no history title (fact 9).
         strip_history_titles: Whether surrounding spaces of history titles are removed; target titles always are
             (fact 8).
         quote_target: Whether the target title is quoted too.
@@ -202,7 +202,7 @@ class PromptTemplate:
         positive: The positive answer word, without a leading space.
         negative: The negative answer word.
         both: What is said under `history.include: both`, where it is not this template; None = this one.
-        empty_disliked: Stands where there is no disliked title.
+        empty_disliked: Used where there is no disliked title.
         liked_word: Behind a liked title in a list of both, in brackets.
         disliked_word: Behind a disliked one.
     """

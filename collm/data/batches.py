@@ -61,11 +61,11 @@ def like_sized_batches(lengths: Array, *, size: int, generator: np.random.Genera
 
 
 def shuffled_in_chunks(groups: Array, generator: np.random.Generator, size: int) -> Array:
-    """Returns a permutation of rows in which up to `size` rows of one group stand together.
+    """Returns a permutation of rows in which up to `size` rows of one group appear together.
 
     Args:
         groups: int64 [n] group of each row.
-        generator: Decides which rows stand together and where.
+        generator: Decides which rows appear together and where.
         size: Rows of a group per chunk at most; 1 is a plain permutation.
 
     Returns:

@@ -87,7 +87,7 @@ class Questions:
         user: int64 [n] dense ids, increasing.
         moment: int64 [n] seconds; histories hold what is strictly earlier.
         positives: The items that the user liked, which a good ranking puts first.
-        left_out: Items that are no candidates because the user has met them before; never a positive.
+        left_out: Items that are not candidates because the user has met them before; never a positive.
         n_repeats: Positives that were dropped because the user had met the item before.
         n_without: Users of the split who have no positive left to ask for.
     """
@@ -120,7 +120,7 @@ def ask(
         data: Prepared data.
         split: `valid` or `test`, after `limit`.
         which: All positives of the user in the split, or the last in time alone.
-        leave_out_seen: Whether items that the user has met before are no candidates: in an earlier split, or strictly
+        leave_out_seen: Whether items that the user has met before are not candidates: in an earlier split, or strictly
             before the moment. A positive among them (the user met the item again) is dropped and counted.
         n_users: Users at most, drawn whole; None = all. Fewer users with the same seed are a subset.
         seed: Decides the draw of users.
@@ -237,7 +237,7 @@ class _WeightedDraw:
         if n < n_left // FEW_SHARE:
             while len(found) < n:
                 drawn = np.searchsorted(self._ends, generator.random(2 * n) * self._ends[-1], side="right")
-                # A product may round up to the last end, which is no item.
+                # A product may round up to the last end, which is not an item.
                 every = np.concatenate([found, drawn[~np.isin(drawn, left_out) & (drawn < len(self._ends))]])
                 _, first = np.unique(every, return_index=True)
                 found = every[np.sort(first)]
@@ -281,7 +281,7 @@ def listed_candidates(data: PreparedData, questions: Questions, path: Path) -> t
     is_met = questions.left_out.places_of(listed) >= 0
     added = int((listed.places_of(questions.positives) < 0).sum())
     counts = {
-        f"{wanted.height - known.height:,} candidates are no items of the dataset": wanted.height - known.height,
+        f"{wanted.height - known.height:,} candidates are not items of the dataset": wanted.height - known.height,
         f"{int(is_met.sum()):,} candidates were met by their user before": int(is_met.sum()),
         f"{added:,} positives were not listed and are added": added,
     }

@@ -19,7 +19,7 @@ from collm.data.prepared_files import MANIFEST
 
 _OF_HISTORIES = ("history_start", "history_end", "kept")
 OF_PARENT = "The parent's data: "
-LIMITED = "{:,} rows that a limit had left out of the splits stand in histories alone."
+LIMITED = "{:,} rows that a limit had left out of the splits appear in histories alone."
 AS_OF_SPLIT = (
     "Histories are those of history.visibility: as-of-split: of the new rows they show what is in the training split, "
     "the parent's rows; the new rows themselves enter histories with the next update."

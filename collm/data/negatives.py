@@ -63,7 +63,7 @@ def draw_negatives(frame: pl.DataFrame, *, per_positive: int, by: NegativesBy, s
     Candidates of a split are the items with a row in it or in an earlier split (train, valid, test), so that an item
     that is new in a split is not a positive there each time. Items with which the user has a row anywhere, also outside
     every split, are none, and a user has each drawn item once over all splits. Where a user's candidates are used up,
-    fewer rows are drawn. A drawn row stands just before its positive in `order`, so both have the same history.
+    fewer rows are drawn. A drawn row appears just before its positive in `order`, so both have the same history.
 
     Args:
         frame: Positives: columns `user`, `item` (raw ids), `label` 1, `rating`, `timestamp`, `split`, `row`, `order`;

@@ -1,7 +1,7 @@
 """What rows may see of the past with both labels: liked and disliked items in the order of time.
 
 Disliked items are the rows with label 0, found as histories are (`collm.data.history`): same visibility, target left
-out, rows of the same second unseen. Rows that the dataset drew as negatives never happened, so they are no dislikes.
+out, rows of the same second unseen. Rows that the dataset drew as negatives never happened, so they are not dislikes.
 """
 
 from __future__ import annotations

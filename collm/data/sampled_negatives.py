@@ -18,7 +18,7 @@ class UnmetItems:
     """Per user, the items with a training row of somebody and without one of the user.
 
     Nothing but the training split is read, so what users do later decides nothing. Rows that the dataset drew as
-    negatives are no interactions and do not count.
+    negatives are not interactions and do not count.
 
     Attributes:
         items: int64 [n_items] dense ids of the items with a training row, rising.

@@ -166,7 +166,7 @@ class EncoderTask:
         """Takes the encoder, the phase and the rows; `seed` decides the order of batches.
 
         Raises:
-            PluginError: If the phase's model is no torch module.
+            PluginError: If the phase's model is not a torch module.
         """
         if not isinstance(phase.model, torch.nn.Module):
             raise PluginError(f"{title}: the model of a fit phase is a {type(phase.model).__name__}, no torch module")

@@ -1,4 +1,4 @@
-"""Answered training rows that stand before every question (`tuning.examples`)."""
+"""Answered training rows that come before every question (`tuning.examples`)."""
 
 from __future__ import annotations
 

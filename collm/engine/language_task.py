@@ -247,7 +247,7 @@ class LanguageTask:
             self._recommender.load_group_state(group, part)
 
     def _keep_prefixes(self) -> None:
-        """Has keys and values of what stands before the user slot kept in memory, for all epochs."""
+        """Has keys and values of what comes before the user slot kept in memory, for all epochs."""
         reason = None
         if self._tuning.frozen_lora_dropout:
             reason = "LoRA dropout stays on, so they are never the same twice (tuning.frozen_lora_dropout)"

@@ -70,7 +70,7 @@ class SampledLists:
     def encode(self, lists: Array) -> PromptRows:
         """Returns the prompts of lists, each positive before its negatives: n * (1 + n_negatives) rows.
 
-        Negatives are asked for the user, time and history of their positive; its history is theirs as it stands.
+        Negatives are asked for the user, time and history of their positive; its history is theirs as it appears.
         """
         of, size = self.rows.take(lists[:, 0]), lists.shape[1]
         histories = self._source.data.history(of, self._source.history_items)
@@ -243,7 +243,7 @@ def list_notes(lists: SampledLists, loss: Loss) -> Iterator[str]:
     yield (
         f"tuning.loss: {loss}: each of {len(lists):,} training rows with label 1 was set beside {items}, drawn anew in "
         f"every epoch, each alike, among the {lists.n_items:,} items with training rows, without those of the user. "
-        "Rows with label 0 were not trained on. Scores compare items for one user; they are no probabilities."
+        "Rows with label 0 were not trained on. Scores compare items for one user; they are not probabilities."
     )
     if lists.n_left_out:
         yield (

@@ -184,7 +184,7 @@ def plan_of(
         trained: Parameters that train; 0 = scoring.
         device: Where it runs.
         max_length: Longest prompt that the model takes.
-        keeps_prefixes: Whether the step is one that leaves what stands before the user slot as it is.
+        keeps_prefixes: Whether the step is one that leaves what comes before the user slot as it is.
     """
     folder = backbone if isinstance(backbone, ModelFolderConfig) else None
     return Plan(

@@ -65,7 +65,7 @@ def check_lists(history: HistoryConfig, data: PreparedData) -> None:
     if history.include == "both" and not len(data.past_index().disliked.index.positives):
         where = "training split has" if data.visibility == "as-of-split" else "dataset has"
         n_drawn = n_drawn_rows(data)
-        drawn = f"; its {n_drawn:,} rows drawn as negatives are no dislikes" if n_drawn else ""
+        drawn = f"; its {n_drawn:,} rows drawn as negatives are not dislikes" if n_drawn else ""
         raise DataError(
             f"history.include: both: the {where} no row with label 0 that prompts could list{drawn}; set "
             "history.include: liked"

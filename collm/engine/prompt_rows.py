@@ -157,7 +157,7 @@ class PromptRows:
     ) -> None:
         """Takes rows, their prompts, and int64 [n] groups of rows that share user, what prompts list, and user vector.
 
-        Where the user vector moves with time, what stands before its slot is shared by all rows of one list in a
+        Where the user vector moves with time, what comes before its slot is shared by all rows of one list in a
         batch, and the slot by those of one moment: groups are then of one moment.
         """
         self.rows, self.prompts, self.prefix_group = rows, prompts, prefix_group
@@ -172,7 +172,7 @@ class PromptRows:
         return len(self.rows)
 
     def batch(self, positions: Array, *, constant_history: bool = False) -> PromptBatch:
-        """Returns the model's input for these rows, labels included, shared prefixes standing once.
+        """Returns the model's input for these rows, labels included, shared prefixes once.
 
         Args:
             positions: int64 [batch] row numbers.
@@ -199,7 +199,7 @@ class PromptRows:
         return self._shared
 
     def prefixes(self, rows_together: int) -> tuple[list[Array], Array]:
-        """Returns what stands before the user slot, each distinct run of tokens once.
+        """Returns what comes before the user slot, each distinct run of tokens once.
 
         Args:
             rows_together: Rows of one user and history that a batch takes at most.
@@ -224,7 +224,7 @@ class PromptRows:
         Args:
             positions: int64 [n] row numbers.
             max_tokens: Tokens per batch at most; a longer row stands alone.
-            packed: Whether the model packs tokens and runs shared prefixes once: rows of one prefix then stand
+            packed: Whether the model packs tokens and runs shared prefixes once: rows of one prefix then appear
                 together. Otherwise padding counts and rows of like length do.
         """
         if not packed:

@@ -32,7 +32,7 @@ def score_batches(
         float32 [n_rows] logits.
 
     Raises:
-        RunError: If a row stands in no batch, or in two.
+        RunError: If a row appears in no batch, or in two.
     """
     # Row 0 holds the logits, row 1 how often a row was scored. Adding zeros to a logit leaves its bits alone.
     filled = np.zeros((2, n_rows), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What the training loop takes and keeps: a task, how long to train it, and where it stands."""
+"""What the training loop takes and keeps: a task, how long to train it, and how far training is."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class LoopSettings:
 
 @dataclass
 class LoopState:
-    """Where training stands; written into every checkpoint.
+    """Progress of training; written into every checkpoint.
 
     Attributes:
         step: Optimiser steps done.

@@ -114,7 +114,7 @@ def address_copy(
         if not parts:
             raise DataError(f"{address}: there are no files that fit")
         if strange := [part.name for part in parts if ".." in part.name.split("/")]:
-            raise DataError(f"{address}: '{strange[0]}' is no name of a file below it")
+            raise DataError(f"{address}: '{strange[0]}' is not a name of a file below it")
         files = {part.name: _file(part, known.get(part.name), context, patience or Patience()) for part in parts}
         _tell_changes(address, known, files)
         content = {"address": address, "files": {name: asdict(each) for name, each in files.items()}}

@@ -55,7 +55,7 @@ def read_adjacency(path: Path, *, bad: BadRows, encoding: str | None = None) -> 
         encoding: Of lines that are not UTF-8.
 
     Raises:
-        DataError: If it is no text file, no line holds an item, or an id is written in two ways.
+        DataError: If it is not a text file, no line holds an item, or an id is written in two ways.
     """
     users: list[str] = []
     items: list[str] = []

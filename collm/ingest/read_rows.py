@@ -151,7 +151,7 @@ def _check_some(
     """Stops where no row was usable, or no separator is known: what the columns mean cannot be guessed then."""
     if len(names) == 1:
         raise DataError(
-            f"{path}: one column only, called '{names[0]}': no known separator (comma, ; tab | :: blanks) stands in "
+            f"{path}: one column only, called '{names[0]}': no known separator (comma, ; tab | :: blanks) appears in "
             "the first line, which must name the columns"
         )
     if records:

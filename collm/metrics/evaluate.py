@@ -1,4 +1,4 @@
-"""Metrics of one slice, as they stand in `results.json`. Knows no slices and no splits: the caller passes the rows."""
+"""Metrics of one slice, as they appear in `results.json`. Knows no slices and no splits: the caller passes the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scores alone tell of how far their metrics can be trusted: sentences for the notes of results."""
+"""What scores alone show of how far their metrics can be trusted: sentences for the notes of results."""
 
 from __future__ import annotations
 

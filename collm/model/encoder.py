@@ -175,7 +175,7 @@ class EncoderModule(nn.Module):
 
         Returns:
             float32 [batch, d] and [n_items + 1, d], of which the dot products are the scores (up to a number per user);
-            None where the score is no product, as here.
+            None where the score is not a product, as here.
         """
         del batch
         return None

@@ -21,7 +21,7 @@ _ANCHOR = "\n"
 # How a space is written in the vocabularies of byte-level and SentencePiece tokenizers.
 _SPACES = ("Ġ", "▁")
 # What Llama 3's template prints where it knows no date: a prompt must not change from day to day. Templates ask for the
-# date by `strftime_now`, which this macro of their language stands in front of.
+# date by `strftime_now`, which this macro of their language precedes.
 DATE = datetime.datetime(2024, 7, 26, tzinfo=datetime.UTC)
 _DIRECTIVES = "".join(f"|replace('%{each}','{DATE.strftime('%' + each)}')" for each in "aAbBdHIjmMpSyYzZ")
 FIXED_DATE = f"{{% macro strftime_now(format) %}}{{{{ format{_DIRECTIVES} }}}}{{% endmacro %}}"
@@ -65,7 +65,7 @@ class HfTokenizer:
 
     @property
     def anchor(self) -> tuple[str, int]:
-        """What stands before a text that continues another one, and its tokens, which are then taken off."""
+        """What comes before a text that continues another one, and its tokens, which are then taken off."""
         return (_ANCHOR if self._anchor_ids else "", len(self._anchor_ids))
 
     def in_chat(self, sample: str) -> HfTokenizer:
@@ -140,7 +140,7 @@ class HfTokenizer:
         found = sorted((token for token in vocabulary if over.search(token)), key=vocabulary.__getitem__)
         texts = [str(self._tokenizer.convert_tokens_to_string([token])) for token in found]
         for token, text, ids in zip(found, texts, self._raw(texts) if texts else [], strict=True):
-            # Some tokens stand in a vocabulary and are never made, because the text is split before.
+            # Some tokens appear in a vocabulary and are never made, because the text is split before.
             if ids == [vocabulary[token]]:
                 raise DataError(
                     f"{self._label}: its token {text!r} spans a space, so prompts cannot be encoded in pieces; "
@@ -178,7 +178,7 @@ class HfTokenizer:
 def chat_frame(
     tokenizer: Any, sample: str, *, encode: Callable[[str], list[int]], label: str
 ) -> tuple[ChatFrame, bool]:
-    """Finds what a chat template puts around prompts, by where a sample stands in the ids of the whole text.
+    """Finds what a chat template puts around prompts, by where a sample appears in the ids of the whole text.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
@@ -190,7 +190,7 @@ def chat_frame(
         The frame, and whether the template puts a space before the words of an assistant.
 
     Raises:
-        DataError: If there is no template, or the sample's ids do not stand in those of the whole.
+        DataError: If there is no template, or the sample's ids do not appear in those of the whole.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise DataError(f"{label}: has no chat template, which prompt.chat asks for; use prompt.chat: false")

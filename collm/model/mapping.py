@@ -220,7 +220,7 @@ def _vectors_of(
         vectors = side_of(pair, side)
         return vectors if projector is None else projector(side, vectors)
 
-    # Rows whose slots stand behind titles alone need no vectors of their own.
+    # Rows whose slots follow titles alone need no vectors of their own.
     pair = encoded(batch.encoders[name]) if not set(sides) <= set(TITLE_SLOTS) else None
     for side in sides:
         if side in TITLE_SLOTS or pair is None:

@@ -1,4 +1,4 @@
-"""Rows to token ids: where every slot stands is known when the ids are laid down, and never searched for."""
+"""Rows to token ids: where every slot appears is known when the ids are laid down, and never searched for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PromptEncoder:
 
     A prompt is the tokenizer's `bos_ids`, the preamble and then its pieces (`collm.prompt.template.cut`). It ends with
     the template's last word, so the next token is the answer. Where it would exceed `max_tokens`, the oldest titles are
-    left out, at worst all of them; then the template's `empty_history` stands there. Of liked and disliked titles in
+    left out, at worst all of them; then the template's `empty_history` appears there. Of liked and disliked titles in
     lists of their own, too, the one that was rated first goes first, whichever list it is in. Nothing else is cut.
 
     Attributes:
@@ -69,7 +69,7 @@ class PromptEncoder:
             titles: Title by item id; index 0 stands for an unknown item.
             fills: Name of a slot -> what fills it; one vector where it is left out.
             max_tokens: Tokens per prompt at most, preamble included.
-            preamble: Ids that stand between the tokenizer's `bos_ids` and every prompt, e.g. answered examples.
+            preamble: Ids that come between the tokenizer's `bos_ids` and every prompt, e.g. answered examples.
             leading_space: Whether the prompt begins with a space where the tokenizer puts one before a text.
             item_ids: Raw id by item id, for messages; where it ends, items are named by their title alone.
 
@@ -97,7 +97,7 @@ class PromptEncoder:
             ([tokenizer.pad_id, *between] * fill.n_tokens)[: self._slot_step * (fill.n_tokens - 1) + 1]
             for fill in self._fills.values()
         ]
-        # A chat template's own words stand around the prompt.
+        # A chat template's own words appear around the prompt.
         chat: ChatFrame | None = getattr(tokenizer, "chat", None)
         spaced = leading_space and getattr(tokenizer, "adds_space", False)
         self.opening = " " if spaced else chat.opening if chat else ""
@@ -216,7 +216,7 @@ class PromptEncoder:
         return prompts
 
     def _title_slots(self, name: str, columns: Array, start: Array, used: Array) -> tuple[Array, Array]:
-        """Returns where the slots of a list stand, and where the first one of each prompt does.
+        """Returns where the slots of a list appear, and where the first one of each prompt does.
 
         Args:
             name: Name of the slots.

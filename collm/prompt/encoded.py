@@ -176,7 +176,7 @@ class PieceStore:
         self._packed: tuple[Array, Array, Array] | None = None
 
     def add(self, texts: Sequence[str]) -> Array:
-        """Encodes texts as they stand. Returns int64 [len(texts)] piece numbers."""
+        """Encodes texts as they appear. Returns int64 [len(texts)] piece numbers."""
         return self.add_ids(self._tokenizer.encode_many(texts))
 
     def add_ids(self, sequences: Sequence[Sequence[int]]) -> Array:
@@ -223,7 +223,7 @@ class TextPieces:
     def __init__(
         self, store: PieceStore, texts: Callable[[Array], Sequence[str]], before: str, after: str, *, n_ids: int
     ) -> None:
-        """Takes what gives the texts of int64 [n] ids below `n_ids`, and what stands around each."""
+        """Takes what gives the texts of int64 [n] ids below `n_ids`, and what appears around each."""
         self._store, self._texts = store, texts
         self._before, self._after = before, after
         self._numbers = np.full(n_ids, -1, dtype=np.int64)
@@ -244,10 +244,10 @@ class TextPieces:
 
 
 class TextTables:
-    """The pieces of titles, of an encoder's words by what stands around them, and of fixed texts.
+    """The pieces of titles, of an encoder's words by what appears around them, and of fixed texts.
 
     Attributes:
-        clean: Titles by item id as they stand in prompts.
+        clean: Titles by item id as they appear in prompts.
     """
 
     def __init__(self, store: PieceStore, titles: Sequence[str]) -> None:
@@ -259,7 +259,7 @@ class TextTables:
         self._fixed: dict[str, int] = {}
 
     def fixed(self, text: str) -> int:
-        """Returns the piece of a text that stands as it is."""
+        """Returns the piece of a text that appears as it is."""
         if text not in self._fixed:
             self._fixed[text] = int(self._store.add([text])[0])
         return self._fixed[text]

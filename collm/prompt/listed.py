@@ -33,11 +33,11 @@ class ListedTitles:
         """Encodes the titles of all entries of the list, as they read first in it and as they read later."""
         self._store, self._tables, self._template, self._piece = store, tables, template, piece
         self._shown, self._items = lists.shown(piece.shows), lists.items
-        # In the row: no entry of this list stands behind it.
+        # In the row: no entry of this list follows it.
         self._is_last = self._shown & (np.cumsum(self._shown[:, ::-1], axis=1)[:, ::-1] == 1)
         self._empty = tables.fixed(piece.left + empty_words(template, piece.shows) + piece.right)
         self._slot = slot_pieces[piece.slot] if piece.slot else EMPTY
-        # A slot stands between a title and what joins it to the next one.
+        # A slot comes between a title and what joins it to the next one.
         join_right, join_left = ("", template.title_join) if piece.slot else split_join(template.title_join)
         self._behind = self._words_behind(lists, join_right)
         ends = ("", "") if self._behind is not None else (join_right, piece.right)

@@ -1,4 +1,4 @@
-"""The lists of titles in prompts: which items, whether liked, how long ago; and what stands behind a title in words."""
+"""The lists of titles in prompts: which items, whether liked, how long ago; and what follows a title in words."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TitleLists:
         return TitleLists(self.items[part], liked, age)
 
     def shown(self, shows: Shows) -> Array:
-        """Returns bool [n, length]: which entries stand in a list."""
+        """Returns bool [n, length]: which entries appear in a list."""
         present: Array = self.items != 0
         if self.liked is None:
             return present if shows != "disliked" else np.zeros_like(present)
@@ -79,24 +79,24 @@ class TitleLists:
         return np.concatenate([part.astype(np.int64) for part in parts], axis=1)
 
     def behind(self, shows: Shows) -> Array | None:
-        """Returns int64 [n, length]: which words stand behind each title, see `words_behind`; None where none do."""
+        """Returns int64 [n, length]: which words follow each title, see `words_behind`; None where none do."""
         if shows != "rated" and self.age is None:
             return None
         liked = np.zeros_like(self.items) if self.liked is None else (~self.liked).astype(np.int64)
         return liked * len(AGES) + (0 if self.age is None else self.age)
 
     def words(self, template: PromptTemplate, shows: Shows) -> list[str]:
-        """Returns what stands behind a title, by the numbers of `behind`."""
+        """Returns what follows a title, by the numbers of `behind`."""
         aged = AGES if self.age is not None else ("",) * len(AGES)
         return [words_behind(template, shows, liked=liked, age=age) for liked in (True, False) for age in aged]
 
 
 def words_behind(template: PromptTemplate, shows: Shows, *, liked: bool, age: str = "") -> str:
-    """Returns what stands behind a title: its label in a list of both, its age, or nothing.
+    """Returns what follows a title: its label in a list of both, its age, or nothing.
 
     Args:
         template: Has the words of the labels.
-        shows: The list in which the title stands.
+        shows: The list in which the title appears.
         liked: Its label.
         age: One of `AGES`; empty = not said.
     """
@@ -111,7 +111,7 @@ def age_buckets(seconds: Array) -> Array:
 
 
 def empty_words(template: PromptTemplate, shows: Shows) -> str:
-    """Returns what stands where a list has no title."""
+    """Returns what appears where a list has no title."""
     return template.empty_disliked if shows == "disliked" else template.empty_history
 
 
@@ -121,7 +121,7 @@ def title_marks(template: PromptTemplate, titles: Sequence[str], behind: Sequenc
     Args:
         template: How titles are marked and joined.
         titles: The titles, cleaned.
-        behind: What stands behind each, of the same length.
+        behind: What follows each, of the same length.
         slot: Name of the slot behind each; empty = none.
     """
     mark = f" <{slot}>" if slot else ""

@@ -27,14 +27,14 @@ from collm.contracts.prompt import (
 from collm.errors import SpecError
 
 _SINGLE_SPACE = re.compile(r"(?<!\s) (?!\s)")
-# Slots that stand once in a prompt, unlike those of the history.
+# Slots that appear once in a prompt, unlike those of the history.
 _SINGLE = UserSlot | ItemSlot | ContextSlot
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
 class FixedPiece:
-    """Words that stand in every prompt."""
+    """Words that appear in every prompt."""
 
     text: str
 
@@ -153,7 +153,7 @@ def answer_fault(template: PromptTemplate, words: tuple[str, str]) -> str:
 
 
 def clean_title(title: str) -> str:
-    """Returns a title as it stands in a prompt: one line of valid text.
+    """Returns a title as it appears in a prompt: one line of valid text.
 
     Line breaks and other control characters become spaces, and in such a title runs of spaces become one. Halves of
     surrogate pairs, which no tokenizer takes, become question marks. Nothing else changes: quotes, field tags and the
@@ -167,13 +167,13 @@ def clean_title(title: str) -> str:
 def cut(segments: Sequence[Segment], words: Collection[str] = ()) -> tuple[Piece, ...]:
     """Cuts a prompt into pieces that are tokenised one by one.
 
-    The rule, everywhere the same: a cut stands before a single space. A title thus keeps the space and the opening mark
+    The rule, everywhere the same: a cut comes before a single space. A title thus keeps the space and the opening mark
     before it and the marks up to the next space, e.g. ` "Heat (1995)",`. So pieces give the ids that the whole text
     gives, while what two prompts share as text they share as ids. The proof: byte-level tokenizers split a text before
-    such a space, whatever stands around it, and `HfTokenizer` takes only tokenizers that have no token with a space
+    such a space, whatever appears around it, and `HfTokenizer` takes only tokenizers that have no token with a space
     behind another character, so no merge reaches over the cut. Of several spaces in a row the two kinds of tokenizers
-    make different tokens, so there is no cut among them. Where no such space stands between two fields or beside a
-    slot, the cut stands at the field. A vector takes the place of a word with its space: one space before its slot is
+    make different tokens, so there is no cut among them. Where no such space comes between two fields or beside a
+    slot, the cut appears at the field. A vector takes the place of a word with its space: one space before its slot is
     dropped. A slot that takes words is text like a title.
 
     Args:
@@ -267,7 +267,7 @@ def _field_piece(field: Segment, left: str, right: str, *, vector: bool) -> Piec
         case Slot(name=name):
             return SlotPiece(name) if vector else WordsPiece(name, left, right)
         case _:
-            raise AssertionError("text is no field")
+            raise AssertionError("text is not a field")
 
 
 def slot_faults(template: PromptTemplate, encoders: Collection[str]) -> list[str]:

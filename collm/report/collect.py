@@ -168,7 +168,7 @@ def collect(targets: Sequence[Path], reading: Reading) -> Collected:
 
     Raises:
         DataError: If a file that a spec names is missing; its run folder can be given instead.
-        UsageError: If a target is neither a folder nor a file, or runs are chosen of what is no suite.
+        UsageError: If a target is neither a folder nor a file, or runs are chosen of what is not a suite.
         SpecError: If a file has problems.
         RunError: If a run folder is not finished or unreadable, or nothing is finished at all.
     """

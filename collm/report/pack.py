@@ -1,6 +1,6 @@
 """Finished runs as one zip that goes with a paper: specs, results, scores, environment, the report; weights if asked.
 
-The same runs give the same bytes: names are sorted, and no time of packing stands anywhere.
+The same runs give the same bytes: names are sorted, and no time of packing appears anywhere.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Packed:
         n_runs: Number of runs.
         n_bytes: Size of the zip.
         sha256: Hex digest of the zip.
-        local_paths: Examples of places of this machine that stand in the packed specs and command lines.
+        local_paths: Examples of places of this machine that appear in the packed specs and command lines.
     """
 
     n_runs: int

@@ -40,7 +40,7 @@ _SHOWN_PROBLEMS = 5
 _FAULTS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": said}
     for status, said in {
-        400: "The body is no JSON.",
+        400: "The body is not JSON.",
         401: "The token is missing or another one.",
         413: "The body is too large.",
         422: "A field or value cannot be used; the sentence is that of the command line.",
@@ -190,7 +190,7 @@ def _body_fault(model: type[BaseModel] | None, fault: RequestValidationError, co
     if first["type"] == "json_invalid":
         return (
             400,
-            f"the body is no JSON: {first.get('ctx', {}).get('error', 'cannot be read')} at byte {first['loc'][-1]}",
+            f"the body is not JSON: {first.get('ctx', {}).get('error', 'cannot be read')} at byte {first['loc'][-1]}",
         )
     if isinstance(fault.body, bytes):
         return 415, f"Content-Type: got '{content_type[:60]}', must be application/json"

@@ -41,7 +41,7 @@ class Pair(_Body):
 
 
 class ScoreBody(_Body):
-    """Pairs to score; `time` stands in all of them or in none."""
+    """Pairs to score; `time` appears in all of them or in none."""
 
     pairs: list[Pair] = Field(min_length=1)
 

@@ -79,7 +79,7 @@ def recommend_question(body: RecommendBody, *, max_rows: int, run_has_language_m
         run_has_language_model: Whether there is one; an encoder alone may rank any number.
 
     Raises:
-        UsageError: If the short list is longer than `max_rows`, or an id is no text.
+        UsageError: If the short list is longer than `max_rows`, or an id is not text.
     """
     if run_has_language_model and body.shortlist > max_rows:
         raise UsageError(f"shortlist: {body.shortlist:,}, at most {max_rows:,} are taken (--max-rows)")
@@ -124,7 +124,7 @@ def _texts(name: str, values: Sequence[str | int]) -> list[str]:
     texts = [str(value) for value in values]
     for number, text in enumerate(texts, start=1):
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise UsageError(f"{name} {number}: half of a surrogate pair, which is no character (got {text[:60]!r})")
+            raise UsageError(f"{name} {number}: half of a surrogate pair, which is not a character (got {text[:60]!r})")
     return texts
 
 

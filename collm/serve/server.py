@@ -49,7 +49,7 @@ def check_token(token: str, *, source: str) -> str:
     """Returns a token without the blanks around it.
 
     Raises:
-        UsageError: If it is short or cannot stand in a header; its text is not repeated.
+        UsageError: If it is short or cannot appear in a header; its text is not repeated.
     """
     token = token.strip()
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
@@ -69,7 +69,7 @@ def bind(host: str, port: int, *, with_token: bool) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"--host {host}: is no address of this machine ({error})") from error
+        raise UsageError(f"--host {host}: is not an address of this machine ({error})") from error
     family, kind, protocol, _, address = found[0]
     if not with_token and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise UsageError(

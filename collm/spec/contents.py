@@ -20,7 +20,7 @@ _HASHED_BY_DATASET = "path"
 def spec_locations(spec: ResolvedSpec, registry: Registry) -> Iterator[Location]:
     """Yields every place that a spec names, fields as dotted paths of the spec.
 
-    Those of metrics stand under the metric's label: `evaluate.metrics.LABEL.FIELD`.
+    Those of metrics appear under the metric's label: `evaluate.metrics.LABEL.FIELD`.
     """
     for path, kind, config in spec.components():
         yield from locations(config, kind, f"{path}.")

@@ -259,9 +259,9 @@ def _cells(suite: SuiteFile, base: Node, registry: Registry) -> list[Cell]:
 def keep_set(base: Node, document: Node, registry: Registry) -> Node:
     """Puts values of `--set` into sections that a run replaced, where the new component has the field.
 
-    They also stand above what the run itself says there: it restates what its new section would have lost, and a budget
+    They also win over what the run itself says there: it restates what its new section would have lost, and a budget
     set on the command line must reach all rows of a table alike. In a section that keeps its component the run's own
-    value stands, because varying it is what the run is for.
+    value stays, because varying it is what the run is for.
     """
     for path, node in leaves(base):
         parts = tuple(str(part) for part in path)

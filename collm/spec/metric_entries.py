@@ -174,7 +174,7 @@ def read_entries(node: Node, reader: ConfigReader, path: Path_, *, of: str = "ro
 
 
 def _elsewhere(name: str, of: str, registry: Registry) -> str:
-    """Says that a metric measures something else than the list that it stands in, and which metrics belong there."""
+    """Says that a metric measures something else than the list that it appears in, and which metrics belong there."""
     fitting = ", ".join(each.name for each in registry.components("metric") if of in each.measures)
     what = {"rows": "labelled rows", "lists": "ranked candidates"}[of]
     other = {"rows": "evaluate.ranking.metrics", "lists": "evaluate.metrics"}[of]

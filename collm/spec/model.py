@@ -74,7 +74,7 @@ class ResolvedSpec:
         name: Name of the run.
         seed: Seed of everything random.
         profile: The profile that filled what the user left open.
-        dataset: Settings of the dataset component, in that component's own class; likewise the four below.
+        dataset: Settings of the dataset component, in that component's own class; the same holds for the four below.
         encoder: None = text only.
         backbone: None = the encoder alone.
         prompt: None without a backbone.

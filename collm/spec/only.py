@@ -46,7 +46,7 @@ def named_cells(
     """Returns the cells that have one of the wanted names, in the order of the file.
 
     A name is that of an entry of `runs` (all its cells), of a run with its matrix labels (all its seeds), a key
-    (`mf-seed1`), or likewise of an ensemble, which stands for its members.
+    (`mf-seed1`), or those of an ensemble, which stands for its members.
 
     Args:
         suite: The suite.

@@ -41,7 +41,7 @@ class Choice:
 
     Attributes:
         values: Its value in each profile, in the order of `PROFILES`.
-        facts: Numbers of the reference facts that tell of it; empty where the paper says it.
+        facts: Numbers of the reference facts that describe it; empty where the paper says it.
         reference: What the published code has for some datasets, encoders or backbones; the last that fits counts.
         stated: Whether the paper or its code's shipped files decide it, so that another value departs from them. What
             only the loop around the training needs (steps, patience) is not a departure.

@@ -55,7 +55,7 @@ class RankingConfig(RankingSection):
     )
     exclude: Literal["seen", "nothing"] = Field(
         default="seen",
-        description="`seen`: items that the user has met in an earlier split or before the moment are no candidates.",
+        description="`seen`: items that the user has met in an earlier split or before the moment are not candidates.",
     )
     users: int | None = Field(default=None, ge=1, description="Users at most, drawn by `seed`; null = all.")
     seed: int = Field(default=0, ge=0, description="Decides which users are drawn, and the order of equal scores.")

@@ -25,7 +25,7 @@ from collm.spec.rules import RULES, Draft
 from collm.spec.sections import EvaluateConfig
 
 TOP_LEVEL: tuple[str, ...] = (*Head.model_fields, *COMPONENT_SECTIONS, ENCODERS, *CORE_SECTIONS)
-# Names of encoders stand in templates, `{user.NAME}`, and in names of tensors.
+# Names of encoders appear in templates, `{user.NAME}`, and in names of tensors.
 ENCODER_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 SUITE_KEYS = ("base", "runs", "matrix", "seeds", "ensembles", "exclude")
 

@@ -44,7 +44,9 @@ class WindowLength:
             ValueError: If it is of another form.
         """
         if (found := _FORM.fullmatch(text)) is None:
-            raise ValueError(f"'{text}' is no length of a window; give e.g. 500 rows, 7 days, 2 weeks, 1 month, 1 year")
+            raise ValueError(
+                f"'{text}' is not a length of a window; give e.g. 500 rows, 7 days, 2 weeks, 1 month, 1 year"
+            )
         return cls(int(found.group(1)), _UNITS[found.group(2)])
 
 

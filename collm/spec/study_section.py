@@ -12,7 +12,7 @@ from collm.contracts.search import PrunerConfig, SamplerConfig
 from collm.spec.sections import Section
 
 Direction = Literal["maximize", "minimize"]
-# What stands where a study file names none.
+# What appears where a study file names none.
 DEFAULT_SAMPLER = "tpe"
 DEFAULT_PRUNER = "none"
 

@@ -61,7 +61,7 @@ def fit_encoders(run: RunContext, prepared: PreparedStage, *, words_only: bool =
     Args:
         run: The run; its spec has a backbone.
         prepared: Its data.
-        words_only: Whether only those are fitted whose words stand in prompts.
+        words_only: Whether only those are fitted whose words appear in prompts.
 
     Returns:
         Name -> finished stage.

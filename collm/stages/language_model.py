@@ -58,7 +58,7 @@ class EncoderSource:
 
     @property
     def gives_words(self) -> bool:
-        """Whether its slots take words, so that it is no part of the model."""
+        """Whether its slots take words, so that it is not part of the model."""
         return "words" in self.run.registry.get("encoder", self.config.name).gives
 
     def fresh(self) -> EncoderModule:
@@ -88,7 +88,7 @@ class EncoderSource:
             "plugin": self.run.code("encoder", self.config),
             "inner": inner_payload(self.config, self.run.registry, self.run.build),
         }
-        # Files of components inside that are no encoders are part of `inner`.
+        # Files of components inside that are not encoders are part of `inner`.
         own: tuple[Kind, ...] = ("encoder",)
         files = config_contents(self.config, "encoder", owners=own)
         return payload | ({"files": files} if files else {})

@@ -68,7 +68,7 @@ def plan_windows(run: RunContext, data: PreparedData) -> list[Window]:
     """Cuts the test rows, so that what is wrong with them or with the policy is said before anything is fitted.
 
     Raises:
-        DataError: If the split is no split in time.
+        DataError: If the split is not a split in time.
         SpecError: If the policy does not go with the tuning.
     """
     config = run.spec.evaluate
@@ -175,7 +175,7 @@ def with_windows(scores: pl.DataFrame, found: WindowScores) -> pl.DataFrame:
         numbers[window.places] = window.number
     is_test = scores["split"] == SPLIT
     own = scores.filter(is_test).with_columns(window=pl.Series(numbers), frozen_logit=pl.Series(found.frozen))
-    # Splits stand one after the other, so their order is kept.
+    # Splits appear one after the other, so their order is kept.
     rest = {split: scores.filter(scores["split"] == split) for split in scores["split"].unique(maintain_order=True)}
     return pl.concat([own if split == SPLIT else each for split, each in rest.items()], how="diagonal")
 

@@ -224,7 +224,7 @@ def past_notes(history: HistoryConfig, data: PreparedData) -> Iterator[str]:
     """
     if history.include == "both":
         n_drawn = n_drawn_rows(data)
-        drawn = f" Its {n_drawn:,} rows drawn as negatives are no dislikes and not listed." if n_drawn else ""
+        drawn = f" Its {n_drawn:,} rows drawn as negatives are not dislikes and not listed." if n_drawn else ""
         yield (
             f"Prompts list up to {history.max_items} liked and {history.n_disliked} disliked items of the user "
             f"(history.include: both; disliked are the dataset's rows with label 0).{drawn}"

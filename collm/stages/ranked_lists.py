@@ -60,7 +60,7 @@ def positive_places(questions: Questions, candidates: ItemLists) -> Array:
     """Returns int64 [n_positives] place of every positive in `candidates.items`.
 
     Raises:
-        DataError: If a positive is no candidate.
+        DataError: If a positive is not a candidate.
     """
     places = candidates.places_of(questions.positives)
     if (places < 0).any():

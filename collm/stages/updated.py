@@ -33,7 +33,7 @@ EncoderWork = Callable[[RunContext, Fitted, PreparedData, Path], Mapping[str, An
 UPDATE = "update"
 SCORED_BEFORE = (
     "Test rows are the {n:,} new interactions, scored before the update: by the parent {parent}, to which new users "
-    "and items are unknown; no number tells of the model after it. Floors are fitted on the training split, which now "
+    "and items are unknown; no number describes the model after it. Floors are fitted on the training split, which now "
     "holds the parent's test rows."
 )
 # What a stage did to an encoder -> sentence.

@@ -42,7 +42,7 @@ class TakenIn:
     Attributes:
         taken: Folders that became trials now.
         known: Folders whose point the study has already.
-        refused: Folder -> why it is no trial of this study.
+        refused: Folder -> why it is not a trial of this study.
     """
 
     taken: tuple[Path, ...]

@@ -249,7 +249,7 @@ def unproduced(file: StudyFile, spec: ResolvedSpec) -> list[Problem]:
                 advice = "add it there"
                 if field == "metrics" and name in _ranked(spec):
                     advice = (
-                        "metrics of evaluate.ranking are no objective, since trials rank nothing; choose one of these"
+                        "metrics of evaluate.ranking are not objectives, since trials rank nothing; choose one of these"
                     )
                 message = (
                     f"'{objective.text}': the base does not measure '{name}'; its evaluate.{field} are "

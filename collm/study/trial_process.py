@@ -29,6 +29,7 @@ from collm.locks import Holder, read_holder
 from collm.process_group import end_with_parent
 from collm.registry import Registry, default_registry
 from collm.runs.environment import UNRECORDED, Provenance
+from collm.runs.options import RunOptions
 from collm.runs.records import RunOutcome
 from collm.runs.store import LOCK, STAGES
 from collm.spec.model import ResolvedSpec
@@ -186,7 +187,7 @@ def run_trial(job: Job, connection: Connection) -> RunOutcome:
         The finished run.
     """
     # Imported here, in the trial's process, because it loads torch.
-    from collm.runner import RunOptions, run_spec
+    from collm.runner import run_spec
 
     registry = default_registry()
     context = BuildContext(cache_dir=job.cache_dir, find=registry.get)

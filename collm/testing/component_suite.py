@@ -52,7 +52,7 @@ class ComponentContract:
         return component_config(self.component, to_jsonable_python(self.settings), self.known_components())
 
     def known_components(self) -> Registry:
-        """Returns the components that may stand inside others."""
+        """Returns the components that may appear inside others."""
         return self.registry if self.registry is not None else _installed()
 
     def context(self) -> BuildContext:

@@ -215,7 +215,7 @@ class TrainingChecks(EncoderSubject):
         expect(bool(names) and len(set(names)) == len(names), f"fit phases must have different names, got {names}")
         expect(phases[-1].select == "auc", f"the last fit phase selects by '{phases[-1].select}', must be 'auc'")
         strangers = [phase.name for phase in phases if not isinstance(phase.model, torch.nn.Module)]
-        expect(not strangers, f"the model of fit phase {', '.join(strangers)} is no torch module")
+        expect(not strangers, f"the model of fit phase {', '.join(strangers)} is not a torch module")
 
     def test_parameter_groups_hold_every_parameter_once(self) -> None:
         """No trainable parameter is left out of the optimiser or in it twice."""

@@ -47,7 +47,7 @@ class EncoderSubject(ComponentContract):
         return encoder_data() if self.own_data is None else self.own_data
 
     def build(self, seed: int = 0) -> EncoderModule:
-        """Builds the encoder, untrained; one that gives `llm-tokens` is told of a language model."""
+        """Builds the encoder, untrained; one that gives `llm-tokens` is bound to a language model."""
         return self.build_on(self.make_data(), seed=seed)
 
     def build_on(self, data: EncoderData, *, seed: int = 0) -> EncoderModule:

@@ -117,7 +117,7 @@ class MetricContract(ComponentContract):
         expect(name == config.name and read == config, f"label {label} reads as {read}, which is not {config}")
 
     def test_nan_and_infinite_scores_are_errors(self) -> None:
-        """A score that is no number raises DataError, in `compute` and in `resample`."""
+        """A score that is not a number raises DataError, in `compute` and in `resample`."""
         metric, rows = self.build(), self.rows()
         weights = np.ones((1, len(np.unique(rows.user))), dtype=np.int64)
         for bad in (np.nan, np.inf, -np.inf):

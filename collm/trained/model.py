@@ -171,7 +171,7 @@ class TrainedModel:
             items: Raw item ids; unknown ones have the padding vector.
             times: Seconds since 1970 UTC (or a smaller unit, by the size of the number), when each pair is asked;
                 default: after everything that is known. For a dataset without dates, its own numbers.
-            titles: Raw item id -> title, for items that the dataset does not know; without one the id stands in its
+            titles: Raw item id -> title, for items that the dataset does not know; without one the id appears in its
                 place in the prompt.
 
         Returns:

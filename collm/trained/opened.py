@@ -71,6 +71,20 @@ def open_run(
     )
 
 
+def updates_left_out(model: TrainedModel) -> str:
+    """Returns what to say where a model is not the one that all of the run's numbers are of, else empty text.
+
+    Args:
+        model: What `open_run` gave.
+    """
+    if model.spec.evaluate.policy == "frozen":
+        return ""
+    return (
+        f"{model.path}: prequential evaluation updated the model before each window; this is the model that training "
+        "made, without those updates"
+    )
+
+
 def _require_same_files(path: Path, spec: ResolvedSpec, results: RunResults) -> None:
     """Refuses files beside the data (weights, vectors) that are not those of the run; its data lies in its stages."""
     recorded = results.inputs

@@ -16,7 +16,8 @@ from collm.data.extended import write_extended
 from collm.errors import RunError, UsageError
 from collm.files import file_digest, write_atomically
 from collm.metrics.score_notes import score_notes
-from collm.runner import Making, RunOptions, run_spec
+from collm.runner import Making, run_spec
+from collm.runs.options import RunOptions
 from collm.runs.records import RunOutcome
 from collm.runs.store import RunFolder
 from collm.spec.fingerprint import fingerprint
@@ -149,7 +150,7 @@ def require_free(folder: Path, request: dict[str, Any], *, beside: Path) -> None
     except (OSError, ValueError):
         before = None
     if before is None:
-        raise UsageError(f"-o {folder}: exists already and is no update; choose another name")
+        raise UsageError(f"-o {folder}: exists already and is not an update; choose another name")
     if changed := sorted(key for key in {*before, *request} if before.get(key) != request.get(key)):
         raise UsageError(
             f"-o {folder}: is another update already (other {', '.join(changed)}); choose another name, or remove it "

@@ -8,7 +8,7 @@ from collm_amazon.config import FETCH_FIELDS, AmazonBookConfig, AmazonConfig, Cd
 
 _FACTORY = "collm_amazon.source:build"
 _FETCH = "collm_amazon.fetch:fetch"
-# The published notebook: users and items filtered once, titles as they stand in the metadata (fact 25).
+# The published notebook: users and items filtered once, titles as they appear in the metadata (fact 25).
 _REFERENCE = {"reference": {"filter": "more-than-once", "titles": "as-published"}}
 
 

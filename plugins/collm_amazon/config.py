@@ -61,7 +61,7 @@ class AmazonConfig(LastOutFields, RawRowsConfig):
     duplicates: Duplicates = Field(
         default="keep-last",
         description="Reviews of one user on one item: keep-last keeps the newest, of one moment the last in the file; "
-        "keep-all keeps them all, so that an item may stand in the history of its own row.",
+        "keep-all keeps them all, so that an item may appear in the history of its own row.",
     )
     filter: FilterRule = Field(
         default="k-core",
@@ -125,7 +125,7 @@ class AmazonConfig(LastOutFields, RawRowsConfig):
     def _are_in_the_metadata(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if value and info.data.get("titles") == "none":
             raise ValueError(
-                "attributes stand in the metadata, which `titles: none` does not read; choose other titles"
+                "attributes appear in the metadata, which `titles: none` does not read; choose other titles"
             )
         return value
 

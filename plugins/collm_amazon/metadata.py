@@ -33,7 +33,7 @@ def read_metadata(path: Path, *, bad: BadRows) -> pl.DataFrame:
         `item` and `title` as text (null where empty), and `line`, in the order of the file.
 
     Raises:
-        DataError: If the file cannot be read or is no metadata file.
+        DataError: If the file cannot be read or is not a metadata file.
     """
     return read_json_lines(path, WantedColumns(FIELDS, DTYPES, ("item",)), bad=bad, parse=json_or_literal)
 

@@ -45,7 +45,7 @@ def read_reviews(path: Path, *, first_day: date | None, end_day: date | None, ba
         `timestamp` int64 seconds, `row` int64 (line in the file), in the order of the file.
 
     Raises:
-        DataError: If the file cannot be read or is no reviews file.
+        DataError: If the file cannot be read or is not a reviews file.
     """
     moment = pl.coalesce(pl.col("seconds") * 1000, "milliseconds")
     start, end = _milliseconds(first_day), _milliseconds(end_day)

@@ -143,7 +143,7 @@ class ItemKNN(EncoderModule):
             rows = np.arange(start, min(start + block, shape[1]))
             together = (by_item[rows] @ liked).toarray()
             cosine = together / np.maximum(norm[rows, None] * norm[None, :] + self.shrinkage, 1e-12)
-            cosine[np.arange(len(rows)), rows] = 0  # an item is no neighbour of itself
+            cosine[np.arange(len(rows)), rows] = 0  # an item is not a neighbour of itself
             best = np.argpartition(-cosine, kept - 1, axis=1)[:, :kept]
             self.neighbour[rows, :kept] = torch.from_numpy(best.astype(np.int32))
             self.similarity[rows, :kept] = torch.from_numpy(np.take_along_axis(cosine, best, axis=1))

@@ -57,7 +57,7 @@ class Alignment(nn.Module):
             self.register_buffer(f"{name}_code", side.codes, persistent=False)
 
     def loss(self, batch: EncoderBatch) -> Tensor:
-        """Mean of the two directions' cross-entropies; rows with the same text are no negatives of each other.
+        """Mean of the two directions' cross-entropies; rows with the same text are not negatives of each other.
 
         Args:
             batch: Rows; labels are not read.

@@ -70,7 +70,7 @@ class FilesConfig(RawRowsConfig):
     file_order: Literal["unknown", "time"] = added_field(
         "unknown",
         description="Without timestamps: whether the rows of each user (of an adjacency list: the items of a line) are "
-        "known to stand in the order of time, oldest first.",
+        "known to appear in the order of time, oldest first.",
     )
     columns: Columns = Field(default=Columns(), description="What the files call their columns.")
     label: LabelRule = Field(description="What is a positive, e.g. {from: rating, positive_above: 3}.")

@@ -17,7 +17,7 @@ from collm.fetching.addresses import WEB, RemotePart, UnreachableError, first_by
 from collm.ingest.read_rows import sample_file
 from collm.ingest.table_files import check_formats, file_format, is_mark
 
-# Enough for many rows; the columns of a table stand in the first line, those of JSON in the first objects.
+# Enough for many rows; the columns of a table appear in the first line, those of JSON in the first objects.
 _SAMPLED_BYTES = 1 << 18
 _GZIP = 31  # window bits of zlib that expect the header of gzip
 
@@ -52,7 +52,7 @@ class Places:
 
         Args:
             role: Role of the file.
-            whole_lines: Whether it is no table: only whether it is there is looked at then.
+            whole_lines: Whether it is not a table: only whether it is there is looked at then.
 
         Returns:
             The names; None where they are not known without reading the whole file, or the server cannot be asked now

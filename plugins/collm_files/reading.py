@@ -15,7 +15,7 @@ from collm_files.config import FilesConfig
 
 # Roles of the files of interactions and the splits that they hold with {by: files}.
 SPLIT_FILES = {"interactions": "train", "valid_interactions": "valid", "test_interactions": "test"}
-NO_TIMES_NOTE = "no timestamps: history follows the order of the file, whose line numbers stand in place of times"
+NO_TIMES_NOTE = "no timestamps: history follows the order of the file, whose line numbers take the place of times"
 ADJACENCY_NOTE = (
     "adjacency list without timestamps: history follows the order of the items in a user's line, which is not known to "
     "be one of time"

@@ -94,7 +94,7 @@ def check_names(path: Path | str, names: Mapping[str, str], available: list[str]
 def sound_ratings(
     frame: pl.DataFrame, *, lowest: float | None, highest: float | None, file: str, bad: BadRows
 ) -> pl.DataFrame:
-    """Takes out the rows whose rating is no finite number or outside the bounds."""
+    """Takes out the rows whose rating is not a finite number or outside the bounds."""
     rating = pl.col("rating")
     faults = [pl.when(~rating.is_finite()).then(pl.lit("rating is not finite"))]
     if lowest is not None:
@@ -176,7 +176,7 @@ def with_times(
         times = recognise_times(frame["timestamp"], form)
     except DataError as error:
         raise DataError(
-            f"{file}: dataset.columns.timestamp: '{column}' is {error}. Where it is no time, set it to null"
+            f"{file}: dataset.columns.timestamp: '{column}' is {error}. Where it is not a time, set it to null"
         ) from error
     known = frame.with_columns(
         times.seconds().alias("timestamp"), times.microseconds.alias("moment"), times.unreadable.alias("unreadable")

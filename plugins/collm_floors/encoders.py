@@ -143,8 +143,8 @@ class Popularity(LogOddsTable):
         return -float(counts.max()), np.zeros(len(self.user_logit)), counts
 
     def describe(self) -> EncoderFacts:
-        """Says that the scores are no probabilities."""
-        return EncoderFacts(score_notes=("popularity orders items; its scores are no probabilities",))
+        """Says that the scores are not probabilities."""
+        return EncoderFacts(score_notes=("popularity orders items; its scores are not probabilities",))
 
 
 def global_share(label: NDArray[Any]) -> float:

@@ -1,4 +1,4 @@
-"""Settings of `mf` and `mf-bias`; how the defaults were chosen stands in the README."""
+"""Settings of `mf` and `mf-bias`; how the defaults were chosen appears in the README."""
 
 from __future__ import annotations
 

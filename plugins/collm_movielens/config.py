@@ -52,7 +52,7 @@ class MovieLens100KConfig(MovieLensConfig):
     split: Literal["global-time", "per-user-time", "leave-last-out"] = Field(
         default="global-time",
         description="global-time: two moments for all; per-user-time: the last rows of each user, by shares (leaks "
-        "across users); leave-last-out: each user's last `last_rows` (likewise).",
+        "across users); leave-last-out: each user's last `last_rows` as well.",
     )
     user_attributes: tuple[UserAttribute, ...] = added_field(
         (), description="What encoders may see of users: gender, age (years), occupation (a word), zip; of `u.user`."

@@ -26,7 +26,7 @@ class OnlineConfig(EncoderConfig):
 
     inner: EncoderConfig = component_field(
         "encoder",
-        description="The encoder beside whose vectors and scores earlier labels stand; it keeps its own `fit`.",
+        description="The encoder beside whose vectors and scores earlier labels appear; it keeps its own `fit`.",
         gives=frozenset({"vectors", "scores"}),
     )
     half_lives: tuple[HalfLife, ...] = Field(

@@ -208,7 +208,7 @@ class Combining(nn.Module):
     def __init__(self, owner: Online) -> None:
         super().__init__()
         self.combined = owner.combined
-        self._owner = [owner]  # in a list, so that the inner encoder is no part of this module's state
+        self._owner = [owner]  # in a list, so that the inner encoder is not part of this module's state
 
     def loss(self, batch: EncoderBatch) -> torch.Tensor:
         """Returns the mean binary cross-entropy, a scalar; the rows add to the scales of the vectors."""

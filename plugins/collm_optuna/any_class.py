@@ -35,7 +35,7 @@ def class_of(value: str, family: str) -> type:
     """Returns a class by its name, with or without its module in front.
 
     Raises:
-        ValueError: If Optuna has no such class, or it stands elsewhere in a study file; says what to write.
+        ValueError: If Optuna has no such class, or it appears elsewhere in a study file; says what to write.
     """
     name = value.removeprefix(f"optuna.{family}.")
     if name in _ELSEWHERE:
@@ -45,7 +45,9 @@ def class_of(value: str, family: str) -> type:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" (did you mean '{close[0]}'?)" if close else ""
         own = f"one of your own comes from a plugin: collm plugin new {family.removesuffix('s')} NAME"
-        raise ValueError(f"'{value}' is no class of optuna.{family}{hint}; classes: {', '.join(sorted(known))}; {own}")
+        raise ValueError(
+            f"'{value}' is not a class of optuna.{family}{hint}; classes: {', '.join(sorted(known))}; {own}"
+        )
     return known[name]
 
 

@@ -119,6 +119,6 @@ def _hub() -> Any:
 
 @functools.cache
 def _downloader() -> Callable[..., Any]:
-    """Returns optunahub's own function, whatever stands in its place once a package is loaded."""
+    """Returns optunahub's own function, whatever takes its place once a package is loaded."""
     found: Callable[..., Any] = importlib.import_module("optunahub.hub").load_module
     return found

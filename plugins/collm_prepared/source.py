@@ -91,7 +91,7 @@ class PreparedFolder:
     def _folder(self) -> Path:
         path = self._config.path
         if path is None or not path.is_dir():
-            what = "is not set" if path is None else f"'{path}' is no folder"
+            what = "is not set" if path is None else f"'{path}' is not a folder"
             raise DataError(f"dataset.path: {what}; 'prepared' needs the folder with {MANIFEST} and the parquet files")
         return path
 

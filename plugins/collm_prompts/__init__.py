@@ -28,7 +28,7 @@ def register_prompts() -> Sequence[Component]:
         name="custom",
         factory="collm_prompts.wordings:build_custom",
         config=CustomConfig,
-        summary="Your own words, with {history}, {target}, {user} and {item} where the fields stand.",
+        summary="Your own words, with {history}, {target}, {user} and {item} where the fields appear.",
     )
     tallrec = Component(
         kind="prompt",

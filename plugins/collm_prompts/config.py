@@ -59,11 +59,11 @@ class CustomConfig(PromptConfig):
     empty_history: str = Field(
         default=PAPER_EMPTY_HISTORY, min_length=1, description="Words in place of an empty history."
     )
-    title_join: str = Field(default=", ", description="What stands between history titles.")
+    title_join: str = Field(default=", ", description="What comes between history titles.")
     slot_join: str = Field(
         default="",
         max_length=8,
-        description="What stands between the tokens of a slot that has several; empty = nothing.",
+        description="What comes between the tokens of a slot that has several; empty = nothing.",
     )
     quote: str = Field(default='"', max_length=8, description="Mark before and after each title; empty = none.")
 

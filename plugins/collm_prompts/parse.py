@@ -49,11 +49,11 @@ def parse_template(text: str) -> tuple[Segment, ...]:
     Args:
         text: Words with `{history}` or `{history+item}`, `{disliked}`, `{rated}`, `{target}`, `{user}`, `{item}`,
             `{context}`, slots also as `{user.NAME}` for one of several encoders; `[[` and `]]` around collaborative
-            parts; `{{` and `}}` for braces. Slots stand inside `[[...]]`, so that the text-only variant leaves out
+            parts; `{{` and `}}` for braces. Slots appear inside `[[...]]`, so that the text-only variant leaves out
             their words too; the slots of `{history+item}` leave no words behind.
 
     Raises:
-        ValueError: If a brace or bracket does not pair, a field is unknown, or a slot stands outside of `[[...]]`.
+        ValueError: If a brace or bracket does not pair, a field is unknown, or a slot appears outside of `[[...]]`.
     """
     segments: list[Segment] = []
     words = ""
@@ -114,7 +114,7 @@ def _field(text: str, at: int, part: str, inside: bool) -> Segment:
         )
     if name not in BEHIND_TITLES and not inside:
         raise ValueError(
-            _fault(text, at, f"'{part}' must stand inside [[...]], with the words that the text-only prompt leaves out")
+            _fault(text, at, f"'{part}' must be inside [[...]], with the words that the text-only prompt leaves out")
         )
     return SLOTS[name](inside, encoder)
 

@@ -197,7 +197,7 @@ def attribute_values(table: pl.DataFrame | None, column: str, *, field: str) -> 
         field: Field of the settings that names it, for messages.
 
     Raises:
-        DataError: If there is no such attribute, its values are no categories, or no id has one.
+        DataError: If there is no such attribute, its values are not categories, or no id has one.
     """
     columns = () if table is None else tuple(table.columns)
     if table is None or column not in columns:

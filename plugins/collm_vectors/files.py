@@ -111,7 +111,7 @@ def read_ids(file: VectorFile, header: Header) -> pl.Series:
     """Reads the raw ids, one per vector, as text.
 
     Raises:
-        DataError: If there are not as many as vectors, or one is empty or stands there twice.
+        DataError: If there are not as many as vectors, or one is empty or appears there twice.
     """
     place = file.path if file.ids is None else file.ids
     if file.ids is None:
@@ -132,7 +132,7 @@ def read_ids(file: VectorFile, header: Header) -> pl.Series:
     if len(twice):
         shown = ", ".join(repr(each) for each in twice.head(_SHOWN))
         raise DataError(
-            f"{place}: {len(twice):,} {file.side} ids stand there more than once: {shown}; keep one of each"
+            f"{place}: {len(twice):,} {file.side} ids appear there more than once: {shown}; keep one of each"
         )
     return ids
 

@@ -292,7 +292,7 @@ def test_a_held_run_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "a-01").is_dir()
 
 
-def test_doctor_says_what_is_broken_and_how_to_mend_it(
+def test_doctor_says_what_is_broken_and_how_to_fix_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("COLLM_CACHE", str(tmp_path))

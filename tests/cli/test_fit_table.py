@@ -55,7 +55,7 @@ def test_every_metric_is_whole_with_its_method(width: int, n: int) -> None:
         assert re.search(rf"\b{metric}\b", text)
         for row in range(2):
             assert f"0.{row}{place:03d} [0.{row}{place:02d}, 0.9{place:02d}]" in text
-    # Every row of numbers begins with its method: the floor's name stands before each of its numbers.
+    # Every row of numbers begins with its method: the floor's name comes before each of its numbers.
     numbers = [line for line in shown if re.search(r"0\.0\d{3} \[", line)]
     assert numbers
     assert all(line.strip().startswith("bias-logistic") for line in numbers)

@@ -193,7 +193,7 @@ def test_candidates_of_a_file_are_counted_where_they_cannot_be_used(tmp_path: Pa
     lists, notes = listed_candidates(table(), asked, path)
     assert [lists[place].tolist() for place in (0, 1)] == [[3, 5], [4, 7]]
     assert notes == (
-        "Ranking, candidates.csv: 1 candidates are no items of the dataset.",
+        "Ranking, candidates.csv: 1 candidates are not items of the dataset.",
         "Ranking, candidates.csv: 1 candidates were met by their user before.",
         "Ranking, candidates.csv: 1 positives were not listed and are added.",
     )

@@ -111,7 +111,7 @@ def test_rows_that_a_limit_left_out_stand_in_histories_alone(tmp_path: Path, mak
     found = extended(tmp_path, data, rows(*NEW))
     assert len(found.rows("train")) == len(data.rows("train")) + len(data.rows("test"))
     left_out = 200 - len(rows_seen(data))
-    assert f"{left_out:,} rows that a limit had left out of the splits stand in histories alone." in found.notes
+    assert f"{left_out:,} rows that a limit had left out of the splits appear in histories alone." in found.notes
 
 
 def test_flags_and_attributes_go_on(tmp_path: Path, make_table: TableMaker) -> None:

@@ -1,4 +1,4 @@
-"""Histories of pairs that are no rows of the dataset, beside a search through all rows."""
+"""Histories of pairs that are not rows of the dataset, beside a search through all rows."""
 
 from __future__ import annotations
 

@@ -79,6 +79,6 @@ def test_no_rows() -> None:
     ("n", "train", "valid", "test"), [(10, 8, 1, 1), (19, 15, 2, 2), (11, 8, 1, 2), (15, 12, 1, 2)]
 )
 def test_global_cuts_are_the_floors_of_the_shares(n: int, train: int, valid: int, test: int) -> None:
-    # floor(n 0.8) rows train and floor(n 0.9) are no test rows: 19 rows give 15 and 17, not 16 and 18.
+    # floor(n 0.8) rows train and floor(n 0.9) are not test rows: 19 rows give 15 and 17, not 16 and 18.
     split = split_by_global_time(pl.Series(range(n)), valid=0.1, test=0.1)
     assert [(split == name).sum() for name in ("train", "valid", "test")] == [train, valid, test]

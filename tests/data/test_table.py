@@ -66,7 +66,7 @@ def test_ids_are_dense_in_the_order_of_raw_ids_and_titles_follow() -> None:
     assert table.frame["item"].to_list() == [3, 3, 1, 2]
 
 
-# Item y stands in two rows, one of them of user c, who has too few.
+# Item y appears in two rows, one of them of user c, who has too few.
 FRAME = pl.DataFrame({"user": list("aaabbbc"), "item": list("xzyxzzy"), "row": range(7)})
 
 

@@ -75,7 +75,7 @@ def test_lengths_are_read(text, expected) -> None:
 
 @pytest.mark.parametrize("text", ["", "month", "0 rows", "-1 days", "1.5 days", "1 hour", "1 month 2 days"])
 def test_other_lengths_are_refused(text) -> None:
-    with pytest.raises(ValueError, match="no length of a window"):
+    with pytest.raises(ValueError, match="not a length of a window"):
         WindowLength.parse(text)
 
 

@@ -1,4 +1,4 @@
-"""The commands of docs/specs.md and docs/reports.md on suites and packed runs, walked as they stand there."""
+"""The commands of docs/specs.md and docs/reports.md on suites and packed runs, walked as they appear there."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_zip_is_reported_as_the_suite_without_its_data(folder: Path, packed)
     away, (_, pack, report) = packed
     assert re.match(r"results\.zip: 4 runs, [\d,]+ bytes, sha256 [0-9a-f]{64}\n", pack.stdout)
     assert (
-        f"places of this machine stand in specs or command lines, e.g. dataset.path: {folder / 'data'}" in pack.stderr
+        f"places of this machine appear in specs or command lines, e.g. dataset.path: {folder / 'data'}" in pack.stderr
     )
     assert "wrote report.html" in report.stderr
     there = call(away, "report", "results.zip", "--csv", "there.csv")

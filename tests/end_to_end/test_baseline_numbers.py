@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from collm.registry import default_registry
-from collm.runner import RunOptions, run_spec
+from collm.runner import run_spec
+from collm.runs.options import RunOptions
 from collm.spec.expand import load_any
 from collm.spec.model import ResolvedSpec
 

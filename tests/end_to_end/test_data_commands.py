@@ -131,7 +131,7 @@ def test_tables_fit_eighty_columns(folder: Path) -> None:
     for name in ("check", "describe"):
         table = call(folder, name, "shop.yaml")
         lines = [line.rstrip() for line in table.stdout.splitlines()]
-        # What stands in columns; sentences wrap by themselves.
+        # What appears in columns; sentences wrap by themselves.
         columns = [line for line in lines if line.startswith(" ") and "fix: " not in line]
         assert len(columns) > 10
         assert max(map(len, columns)) <= 80, max(columns, key=len)

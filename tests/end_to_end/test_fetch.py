@@ -261,5 +261,5 @@ def test_fetch_fields_are_fields_of_the_config() -> None:
     assert component_faults(Component(**parts, fetch="x:y", fetch_fields=("limit",))) == []
     assert component_faults(Component(**parts, fetch_fields=("nothing",))) == [
         "dataset 'x': `fetch_fields` without `fetch`",
-        "dataset 'x': fetch_fields names 'nothing', which is no field of its config class",
+        "dataset 'x': fetch_fields names 'nothing', which is not a field of its config class",
     ]

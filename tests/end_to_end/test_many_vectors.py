@@ -16,7 +16,8 @@ from collm.component import BuildContext, Component
 from collm.contracts.encoder import EncodedPair, EncoderBatch, EncoderConfig, EncoderData
 from collm.model.encoder import EncoderModule
 from collm.registry import Registry, default_registry, registry_of
-from collm.runner import RunOptions, run_spec
+from collm.runner import run_spec
+from collm.runs.options import RunOptions
 from collm.spec.resolve import load_spec
 from collm.testing.encoder_suite import EncoderContract
 from collm.trained import open_run

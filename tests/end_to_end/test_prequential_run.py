@@ -179,7 +179,7 @@ def test_the_report_shows_windows_and_differences(root: Path) -> None:
     ("setting", "said"),
     [
         ("evaluate={protocol: prequential}", "needs `window`"),
-        ("evaluate={protocol: prequential, window: 3 fortnights}", "no length of a window; give e.g. 500 rows"),
+        ("evaluate={protocol: prequential, window: 3 fortnights}", "not a length of a window; give e.g. 500 rows"),
         ("evaluate={window: 1 month}", "go with protocol: prequential"),
         ("evaluate={protocol: prequential, window: 1 month, splits: [valid]}", "name it in `splits`"),
         ("evaluate={protocol: prequential, window: 1 month, ranking: {}}", "goes with protocol split"),

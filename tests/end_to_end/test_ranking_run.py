@@ -260,7 +260,7 @@ def test_studies_rank_nothing_and_say_so(finished: tuple[Path, dict[str, Any]]) 
     )
     (root / "study.yaml").write_text(study.replace("OBJECTIVE", "valid.hr@3"), encoding="utf-8")
     done = run(root, "study", "study.yaml")
-    assert "metrics of evaluate.ranking are no objective, since trials rank nothing" in done.stderr
+    assert "metrics of evaluate.ranking are not objectives, since trials rank nothing" in done.stderr
     before = set((root / "runs" / "stages").glob("rank-*"))
     (root / "study.yaml").write_text(study.replace("OBJECTIVE", "valid.auc"), encoding="utf-8")
     collm(root, "study", "study.yaml", "--threads", "1")

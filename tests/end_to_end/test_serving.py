@@ -130,7 +130,7 @@ def test_health_and_openapi(both: tuple[ServedRun, TrainedModel]) -> None:
 @pytest.mark.parametrize(
     ("path", "sent", "status", "sentence"),
     [
-        ("/score", "{", 400, "the body is no JSON: "),
+        ("/score", "{", 400, "the body is not JSON: "),
         ("/score", "[" * 100_000, 400, "the body cannot be read"),
         ("/score", '{"pairs":' + "[" * 900 + "]" * 900 + "}", 422, "the body is nested too deeply"),
         ("/score", "[]", 422, "the body must be a JSON object"),

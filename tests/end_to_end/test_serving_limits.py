@@ -88,7 +88,7 @@ def test_a_token_is_asked_for(folder: Path, tmp_path: Path) -> None:
         (("--host", "0.0.0.0"), None, "other machines could ask, so a token is needed"),
         (("--host", "::"), None, "other machines could ask, so a token is needed"),
         (("--host", "0.0.0.0"), "short", "COLLM_SERVE_TOKEN: holds 5 characters; a token has at least 16"),
-        (("--host", "no such host"), None, "--host no such host: is no address of this machine"),
+        (("--host", "no such host"), None, "--host no such host: is not an address of this machine"),
         (("--token-file", "nowhere"), None, "--token-file nowhere: cannot be read (No such file or directory)"),
     ],
 )

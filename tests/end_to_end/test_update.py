@@ -196,7 +196,7 @@ def test_repeating_does_nothing_and_another_update_is_refused(folder: Path) -> N
     assert "finished before, nothing to do" in done.stderr
     for arguments, said in (
         (("--policy", "encoder", "-o", "runs/m-frozen"), "is another update already (other policy)"),
-        (("-o", f"runs/{parent}"), "exists already and is no update"),
+        (("-o", f"runs/{parent}"), "exists already and is not an update"),
         (("-o", "elsewhere"), "must lie beside it"),
         (("--policy", "all"), "has no language model; use frozen or encoder"),
     ):

@@ -1,4 +1,4 @@
-"""Which rows stand together in training and selection: permutations, chunks of one prefix, whole users."""
+"""Which rows appear together in training and selection: permutations, chunks of one prefix, whole users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples of in-context learning: which rows they are about, and what stands in the prompt."""
+"""Examples of in-context learning: which rows they are about, and what appears in the prompt."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def test_data_without_times_has_no_ages(tmp_path: Path) -> None:
 def test_drawn_negatives_are_no_dislikes_and_a_note_says_so(tmp_path: Path) -> None:
     data = opened(tmp_path / "some", Dated(drawn=2))
     n = int(data.column("sampled").sum())
-    assert f"Its {n} rows drawn as negatives are no dislikes" in " ".join(past_notes(BOTH, data))
+    assert f"Its {n} rows drawn as negatives are not dislikes" in " ".join(past_notes(BOTH, data))
     rows = data.rows("train")
     past = data.past(rows, max_liked=0, max_disliked=9)
     assert (past.items[past.items != 0] % 2 == 1).all()

@@ -203,7 +203,7 @@ def test_names_that_lead_elsewhere_are_refused(context: BuildContext, monkeypatc
         find=lambda _, detail: {"b/../../x.csv": {"type": "file", "size": 1}},
     )
     monkeypatch.setattr(addresses, "_system", lambda _: (system, "b"))
-    with pytest.raises(DataError, match="is no name of a file below it"):
+    with pytest.raises(DataError, match="is not a name of a file below it"):
         copied("s3://b", context)
 
 

@@ -142,7 +142,7 @@ def test_offsets_that_reach_too_far_are_found(tmp_path: Path) -> None:
 
 def test_repeated_pairs_are_those_of_an_earlier_split(tmp_path: Path) -> None:
     data = prepared(changed(clean_table(), TEST_ROW, item=7), tmp_path / "valid-test")
-    assert affected_rows(data, "repeated-pair") == [TEST_ROW]  # stands in validation too
+    assert affected_rows(data, "repeated-pair") == [TEST_ROW]  # appears in validation too
     assert affected_rows(data, "repeated-pair", "valid") == []  # its first time
     both = changed(clean_table(), 6, item=1)
     data = prepared(both, tmp_path / "train-valid", limit=Limit(train=1, valid=2))

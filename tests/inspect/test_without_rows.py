@@ -20,7 +20,7 @@ def test_measures_what_is_left(tmp_path: Path) -> None:
     rows = table.frame.filter(table.frame["split"] == "test")["row"].to_list()
     for place, row in enumerate(rows):
         table = changed(table, row, label=place % 2)
-    # The training row of the first user's test film again: a repeated pair, whose film stands in the history, too.
+    # The training row of the first user's test film again: a repeated pair, whose film appears in the history, too.
     table = changed(table, 5, item=int(table.frame["item"][rows[0]]), label=1)
     data = prepared(table, tmp_path, visibility="all")
     findings = find_leaks(data, max_items=5)

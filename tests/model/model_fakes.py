@@ -119,7 +119,7 @@ def random_prompts(
 ) -> tuple[FakePrompts, EncoderBatch]:
     """One group per entry of `branches`, with that many rows; every third row repeats the row before it.
 
-    The user slot ends the shared part by two tokens; the item slot stands in the branch. `empty_history` gives the
+    The user slot ends the shared part by two tokens; the item slot appears in the branch. `empty_history` gives the
     first group a history of no tokens.
     """
     k = tokens_per_slot

@@ -72,7 +72,7 @@ def test_a_slot_stands_behind_each_title_and_knows_its_item() -> None:
     assert shown[2].startswith('<s>#Question: liked "Fargo"<history>, "Heat (1995)"<history>, "Up"<history>. Taste')
     assert prompts.history_items.tolist() == HISTORIES.tolist()
     assert ((prompts.slots["history"] >= 0) == (HISTORIES > 0)).all()
-    # What stands before the first slot is constant, and the user slot comes after the history.
+    # What comes before the first slot is constant, and the user slot comes after the history.
     first = [
         min(row[row >= 0], default=user[0])
         for row, user in zip(prompts.slots["history"], prompts.slots["user"], strict=True)

@@ -198,7 +198,7 @@ def test_a_filter_that_leaves_nothing_and_one_that_does_nothing(log: Path) -> No
 
 
 def test_old_settings_have_their_old_fingerprint(path: Path) -> None:
-    """Fields that came later are no part of it, so that finished work stays finished."""
+    """Fields that came later are not part of it, so that finished work stays finished."""
     later = {"layout", "file_order", "filter", "valid_interactions", "test_interactions"}
     assert later <= set(FilesConfig.model_fields)
     assert not later & set(config_payload(config_of(path)))

@@ -139,9 +139,9 @@ def test_cmaes_stores_no_pickle() -> None:
 @pytest.mark.parametrize(
     ("component", "settings", "message"),
     [
-        (SAMPLERS["optuna"], {"type": "TPESamplr"}, r"no class of optuna.samplers \(did you mean 'TPESampler'\?\)"),
-        (SAMPLERS["optuna"], {"type": "os.system"}, "no class of optuna.samplers; classes: BruteForceSampler"),
-        (SAMPLERS["optuna"], {"type": "BaseSampler"}, "no class of optuna.samplers"),
+        (SAMPLERS["optuna"], {"type": "TPESamplr"}, r"not a class of optuna.samplers \(did you mean 'TPESampler'\?\)"),
+        (SAMPLERS["optuna"], {"type": "os.system"}, "not a class of optuna.samplers; classes: BruteForceSampler"),
+        (SAMPLERS["optuna"], {"type": "BaseSampler"}, "not a class of optuna.samplers"),
         (SAMPLERS["optuna"], {"type": "CmaEsSampler"}, "write name: cmaes"),
         (SAMPLERS["optuna"], {"type": "GridSampler"}, "write name: grid"),
         (SAMPLERS["optuna"], {"type": "TPESampler", "settings": {"seed": 3}}, "sampler's own field `seed`"),

@@ -187,7 +187,7 @@ def test_files_are_held_against_the_manifest(written: Path, tmp_path: Path) -> N
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset\.path: '.*nowhere' is no folder; 'prepared' needs"):
+    with pytest.raises(DataError, match=r"dataset\.path: '.*nowhere' is not a folder; 'prepared' needs"):
         source(tmp_path / "nowhere").content_hash()
     with pytest.raises(DataError, match=r"dataset\.path: is not set"):
         PreparedFolder(DatasetConfig(name="prepared"), context=BuildContext(tmp_path)).load()

@@ -110,7 +110,7 @@ def test_parts_keep_their_marks() -> None:
         ("{target} [[ {user} {item}", r"'\[\[' is never closed"),
         ("{target} ]] x", r"'\]\]' without its pair"),
         ("{target} [[ [[ {user}]]]] x", r"'\[\[' without its pair; .* nested"),
-        ("{target} {user} x", r"'\{user\}' must stand inside \[\[...\]\]"),
+        ("{target} {user} x", r"'\{user\}' must be inside \[\[...\]\]"),
         ("{target} x", "needs at least one user slot, got 0; .*at least one item slot, got 0"),
         ("[[{user} {item}]] x", "needs exactly one target title, got 0"),
         ("{target} [[{user} {item}]] ", "must end in words"),
@@ -123,5 +123,5 @@ def test_custom_mistakes_are_located(template: str, message: str) -> None:
 
 
 def test_mistakes_in_the_text_variant() -> None:
-    with pytest.raises(ValidationError, match=r"text_template\n.*character 6 .*'\{user\}' must stand inside"):
+    with pytest.raises(ValidationError, match=r"text_template\n.*character 6 .*'\{user\}' must be inside"):
         CustomConfig(name="custom", template=CUSTOM, text_template="like {user} {target}?")

@@ -44,7 +44,7 @@ def test_ids_that_do_not_fit_their_vectors(tmp_path: Path) -> None:
     good = place.read_text(encoding="utf-8-sig")
     cases = {
         "user\n" + good: ("13 ids for the 12 vectors of users.npy", "is its first line a heading?"),
-        good.replace("stranger", "u5"): ("1 user ids stand there more than once: 'u5'",),
+        good.replace("stranger", "u5"): ("1 user ids appear there more than once: 'u5'",),
         good.replace("u5", ""): ("no id in row ",),
         "\n".join(good.split("\n")[:5]): ("5 ids for the 12 vectors",),
     }

@@ -57,7 +57,7 @@ def test_recommended_encoders_have_biases_and_their_own_sizes(registry: Registry
     listed = found(registry, tmp_path, profile="recommended", encoder=encoder)
     assert listed["encoder.biases"] == Deviation("encoder.biases", "True", "False")
     assert "history.visibility" in listed
-    # Nothing is asked of a language model, so its settings are no departures.
+    # Nothing is asked of a language model, so its settings are not departures.
     assert not [path for path in listed if path.startswith(("answer", "mapping", "tuning", "select", "prompt"))]
     assert has_biases(list(listed.values()))
 

@@ -1,4 +1,4 @@
-"""What stands inside a component decides its fingerprint: sources, and the content of files."""
+"""What appears inside a component decides its fingerprint: sources, and the content of files."""
 
 from __future__ import annotations
 

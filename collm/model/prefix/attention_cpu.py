@@ -160,7 +160,7 @@ class _Gather:
         queries: int64 rows in the order [n, key heads, queries per key head, width].
         unread: int64 positions among `queries` that are padding.
         keys: int64 rows in the order [n, key heads, reach].
-        moving: int64 rows of the keys that gradients reach, likewise: all but the first `n_known` of each node.
+        moving: int64 rows of the keys that gradients reach: all but the first `n_known` of each node.
         mask: [n, 1, 1, width, reach] added to logits.
         batch: n * key heads.
         n_known: Leading keys of each node that gradients do not reach.
@@ -197,7 +197,7 @@ class BlockAttention:
         Args:
             query: [n_own, heads, dim] of the tokens computed in this pass.
             key: [n_known + n_own, key heads, dim], known levels first; those get no gradient.
-            value: Likewise.
+            value: As `key`.
             scaling: Factor on the logits; None = dim ** -0.5.
 
         Returns:

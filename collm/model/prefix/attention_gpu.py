@@ -104,7 +104,7 @@ class LevelAttention:
         Args:
             query: [n_own, heads, dim] of the tokens computed in this pass.
             key: [n_known + n_own, key heads, dim], known levels first.
-            value: Likewise.
+            value: As `key`.
             scaling: Factor on the logits; None = dim ** -0.5.
 
         Returns:

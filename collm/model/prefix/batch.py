@@ -1,4 +1,4 @@
-"""A batch of encoded prompts as tensors: plain padded rows, or a tree in which shared prefixes stand once."""
+"""A batch of encoded prompts as tensors: plain padded rows, or a tree in which shared prefixes appear once."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _user_keys(encoders: Mapping[str, EncoderBatch], items: Array) -> list[bytes
         if batch.history is not None:
             parts.append(batch.history.cpu())
         if batch.earlier is not None:
-            # The item's counts are no part of a user vector; the user's decide what is recent, too.
+            # The item's counts are not part of a user vector; the user's decide what is recent, too.
             parts.append(batch.earlier[:, :2].long().cpu())
         if batch.days_since is not None:
             parts.append(batch.days_since[:, :1].long().cpu())
@@ -243,7 +243,7 @@ def _level(
 
 
 def _slots(positions: Array, width: int, device: Any) -> Slots:
-    """Returns slots among rows of `width` tokens; position -1 is no slot."""
+    """Returns slots among rows of `width` tokens; position -1 is not a slot."""
     present = positions.reshape(-1) >= 0
     at = positions.astype(np.int64) + width * np.arange(len(positions))[:, None]
     return Slots(_tensor(at.reshape(-1)[present], device), _tensor(np.flatnonzero(present), device))

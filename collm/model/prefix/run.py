@@ -181,7 +181,7 @@ class PrefixPass:
         Args:
             layer: Index of the decoder layer.
             query: [1, heads, n_tokens, dim], rotary positions applied.
-            key: [1, key heads, n_tokens, dim], likewise.
+            key: [1, key heads, n_tokens, dim].
             value: [1, key heads, n_tokens, dim].
             scaling: Factor on the logits; None = dim ** -0.5.
 

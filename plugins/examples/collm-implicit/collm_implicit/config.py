@@ -7,7 +7,7 @@ from pydantic import Field
 
 
 class ImplicitAlsConfig(EncoderConfig):
-    """Settings of `implicit-als`; what the library calls them stands in the descriptions."""
+    """Settings of `implicit-als`; what the library calls them appears in the descriptions."""
 
     embedding_size: int = Field(default=16, ge=1, description="Numbers per vector (`factors`).")
     confidence: float = Field(
