@@ -134,7 +134,7 @@ def mirror() -> str | None:
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what stderr is at the moment: a live display stands below what is written while it runs."""
+    """Writes to what stderr is at the moment: a live display comes after what is written while it runs."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.setStream(sys.stderr)

@@ -1,4 +1,4 @@
-"""Attention of a prefix tree through PyTorch's FlexAttention: one call per layer that skips blocks nobody reads.
+"""Attention of a prefix tree through PyTorch's FlexAttention: one call per layer that skips what no token reads.
 
 An alternative to `attention_gpu.LevelAttention` for CUDA devices, compared with it by `make gpu-check`. On a processor
 it has no backward pass.
@@ -31,7 +31,7 @@ class FlexAttention:
         Args:
             query: [n_own, heads, dim] of the tokens computed in this pass.
             key: [n_known + n_own, key heads, dim], known levels first.
-            value: Likewise.
+            value: The same for values.
             scaling: Factor on the logits; None = dim ** -0.5.
 
         Returns:
