@@ -19,6 +19,7 @@ matrix:
 seeds: [0, 1, 2, 3]
 """
 N_RUNS = 24
+TWO = ("--only", "many-embedding_size2-learning_rate0.01", "--only", "many-embedding_size4-learning_rate0.02")
 HERE = ("--device", "cpu", "--threads", "1")
 
 
