@@ -80,7 +80,7 @@ class RunError(CollmError):
 
 
 class InUse(RunError):
-    """A run that another process of this machine works on: it can be waited for."""
+    """A run that another process works on: it can be waited for."""
 
 
 def out_of_memory(error: BaseException) -> str:

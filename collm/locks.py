@@ -2,6 +2,7 @@
 
 A run's lock is our own because its record is read elsewhere (`collm runs unlock`, trials continued on another machine)
 and a zombie counts as dead; filelock's soft lock keeps its record private and takes a zombie for a live process.
+A holder sets the time of its lock file every few seconds, so that other machines see that it works.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -35,6 +37,9 @@ logger = logging.getLogger(__name__)
 # Process start times are derived from the boot time, which moves a little when the clock is adjusted.
 _START_TOLERANCE_S = 2.0
 _POLL_S = 0.5
+# A holder sets the time of its lock file this often; one of another machine whose file stays still is not waited for.
+BEAT_S = 10.0
+STILL_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class Lock:
     """A context manager around one lock file.
 
     A dead holder on this host is taken over at once. A live one is waited for (`wait=True`) or refused. A holder on
-    another host cannot be examined from here, so it is treated as alive and the message says what to do.
+    another host cannot be examined from here: it is waited for as long as the time of its lock file moves, and refused
+    with what to do once that has stood still for `STILL_S`. Its lock is never broken.
     """
 
     def __init__(
@@ -94,7 +100,7 @@ class Lock:
         Args:
             path: The lock file.
             root: Directory of runs; a refusal names all locks that the holder has there. None = the lock alone.
-            wait: Whether to wait for a live holder on this host instead of raising.
+            wait: Whether to wait for a live holder instead of raising.
             on_wait: Called once with a sentence when waiting begins.
         """
         self.path = path
@@ -102,6 +108,7 @@ class Lock:
         self._wait = wait
         self._on_wait = on_wait
         self._held: Holder | None = None
+        self._released = threading.Event()
 
     def __enter__(self) -> Lock:
         self.acquire()
@@ -116,16 +123,20 @@ class Lock:
         """Takes the lock.
 
         Raises:
-            InUse: If another process of this host holds it and waiting is off.
-            RunError: If a process of another host holds it, or the file cannot be written.
+            InUse: If another process holds it and waiting is off.
+            RunError: If this process holds it, or one of another host that gives no sign of life, or the file cannot be
+                written.
         """
         told = False
         while True:
             other = self._try()
             if other is None:
+                self._beat()
                 return
-            if not self._may_wait(other):
-                raise InUse(self._refusal(other)) if self._lives_here(other) else RunError(self._refusal(other))
+            if not self._works(other):
+                raise RunError(self._refusal(other))
+            if not self._wait:
+                raise InUse(self._refusal(other))
             if not told and self._on_wait is not None:
                 self._on_wait(f"{self.path.parent}: waiting for {other}, which works on the same thing")
             told = True
@@ -133,6 +144,7 @@ class Lock:
 
     def release(self) -> None:
         """Gives the lock back; does nothing where it is not held, or where another process has taken it over."""
+        self._released.set()
         if self._held is not None and read_holder(self.path) == self._held:
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -156,18 +168,26 @@ class Lock:
         self._held = me
         return None
 
-    def _may_wait(self, other: Holder) -> bool:
-        return self._wait and self._lives_here(other)
+    def _works(self, other: Holder) -> bool:
+        """Whether the holder can be waited for: it is another process, and as far as can be seen it is alive."""
+        if other.host == socket.gethostname():
+            return other.pid != os.getpid()
+        return not _stands_still(self.path)
 
-    def _lives_here(self, other: Holder) -> bool:
-        """Whether another process of this host holds the lock, so that its end can be seen."""
-        return other.host == socket.gethostname() and other.pid != os.getpid()
+    def _beat(self) -> None:
+        """Sets the time of the lock file every few seconds until it is given back."""
+        self._released = threading.Event()
+        held = (self.path, self._held, self._released)
+        threading.Thread(target=_keep_moving, args=held, name="lock-beat", daemon=True).start()
 
     def _refusal(self, other: Holder) -> str:
         if other.pid == os.getpid() and other.host == socket.gethostname():
             return f"{self.path.parent}: this process holds it already; one run works on a folder at a time"
         if other.host != socket.gethostname():
-            unknown = f"{self.path.parent}: in use by {other}. Whether that process still runs cannot be seen from here"
+            unknown = (
+                f"{self.path.parent}: in use by {other}, which has given no sign of life for {STILL_S:g} seconds. "
+                "Whether that process still runs cannot be seen from here"
+            )
             if self._root is None:
                 return f"{unknown}: if it does not, delete {self.path} and repeat the command"
             folder = self.path.parent.relative_to(self._root)
@@ -180,6 +200,32 @@ class Lock:
             f"{self.path.parent}: in use by {other}. Wait for it, or end it (kill {other.pid}), "
             "and repeat the command: it continues from the last checkpoint"
         )
+
+
+# Lock files of other hosts that this process has looked at -> their time, and when it was first seen (monotonic).
+_seen: dict[Path, tuple[int, float]] = {}
+
+
+def _stands_still(path: Path) -> bool:
+    """Whether the time of a lock file has not moved for `STILL_S` while this process looked; clocks may differ."""
+    try:
+        moved = path.stat().st_mtime_ns
+    except OSError:
+        return False
+    before, since = _seen.get(path, (None, 0.0))
+    if before != moved:
+        since = time.monotonic()
+        _seen[path] = (moved, since)
+    return time.monotonic() - since > STILL_S
+
+
+def _keep_moving(path: Path, holder: Holder | None, released: threading.Event) -> None:
+    while not released.wait(BEAT_S):
+        # A file that cannot be read or set now may be there again at the next beat; it costs others a longer wait.
+        with contextlib.suppress(OSError, RunError):
+            if read_holder(path) != holder:
+                return
+            os.utime(path)
 
 
 def held_locks(root: Path, holder: Holder | None) -> list[Path]:

@@ -69,14 +69,14 @@ def run_spec(
         registry: Where components come from.
         options: Directories, device, threads, processes.
         run: Key of the run within its suite; default: the spec's name.
-        wait: Whether to wait for another process of this host that works on the same run.
+        wait: Whether to wait for another process that works on the same run.
         making: How its model is made and where it lies; None = as the spec says, under the hash of what decides it.
 
     Returns:
         The finished run.
 
     Raises:
-        InUse: If another process of this host works on it and `wait` is off.
+        InUse: If another process works on it and `wait` is off.
         CollmError: Of the kind that stopped the run; what is finished stays and is reused by the same command.
     """
     key, context = run or spec.name, BuildContext(cache_dir=options.cache_dir, find=registry.get)

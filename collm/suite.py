@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from collm.component import BuildContext
@@ -18,6 +19,7 @@ from collm.spec.expand import Suite
 from collm.spec.model import ResolvedSpec
 
 logger = logging.getLogger(__name__)
+_POLL_S = 1.0
 
 
 def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> SuiteOutcome:
@@ -32,26 +34,7 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> SuiteOut
         Finished runs, ensembles, and messages of runs that failed.
     """
     options.processes.run_on_main(lambda: _say_plan(suite, registry, options))
-    results: dict[str, RunOutcome] = {}
-    failed: dict[str, str] = {}
-    pending, wait = list(enumerate(suite.runs, start=1)), False
-    while pending:
-        busy = []
-        for number, member in pending:
-            logger.info("%s: run %d of %d: %s", suite.name, number, len(suite.runs), member.key)
-            place = f"{suite.name}: run {number} of {len(suite.runs)}: {member.key}"
-            try:
-                with progress(place, shown=options.processes.is_main):
-                    results[member.key] = run_spec(member.spec, registry, options, run=member.run, wait=wait)
-            except InUse:
-                # Several commands on one suite share its runs: each takes those that are free.
-                logger.info("%s: another process works on it; it is come back to", member.key)
-                busy.append((number, member))
-            except CollmError as error:
-                failed[member.key] = str(error)
-                logger.error("%s failed: %s", member.key, error)
-        wait = len(busy) == len(pending)
-        pending = busy
+    results, failed = _run_free_ones(suite, registry, options)
     results = {member.key: results[member.key] for member in suite.runs if member.key in results}
 
     def average() -> tuple[dict[str, Any], dict[str, str]]:
@@ -61,6 +44,38 @@ def run_suite(suite: Suite, registry: Registry, options: RunOptions) -> SuiteOut
     mixed, unmade = options.processes.run_on_main(average)
     runs = (*results.values(), *map(RunOutcome.of, mixed.values()))
     return SuiteOutcome(suite.name, runs, failed | unmade)
+
+
+def _run_free_ones(
+    suite: Suite, registry: Registry, options: RunOptions
+) -> tuple[dict[str, RunOutcome], dict[str, str]]:
+    """Runs what is free; several commands on one suite share its runs, and each comes back to what others work on."""
+    results: dict[str, RunOutcome] = {}
+    failed: dict[str, str] = {}
+    told: set[str] = set()
+    pending = list(enumerate(suite.runs, start=1))
+    while pending:
+        busy = []
+        for number, member in pending:
+            if member.key not in told:
+                logger.info("%s: run %d of %d: %s", suite.name, number, len(suite.runs), member.key)
+            place = f"{suite.name}: run {number} of {len(suite.runs)}: {member.key}"
+            try:
+                with progress(place, shown=options.processes.is_main):
+                    results[member.key] = run_spec(member.spec, registry, options, run=member.run, wait=False)
+            except InUse:
+                if member.key not in told:
+                    logger.info("%s: another process works on it; it is come back to", member.key)
+                told.add(member.key)
+                busy.append((number, member))
+            except CollmError as error:
+                failed[member.key] = str(error)
+                logger.error("%s failed: %s", member.key, error)
+        if len(busy) == len(pending):
+            # A process that is killed leaves its run to whichever command looks next.
+            time.sleep(_POLL_S)
+        pending = busy
+    return results, failed
 
 
 def _say_plan(suite: Suite, registry: Registry, options: RunOptions) -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from collm import locks as lock_module
-from collm.errors import RunError
+from collm.errors import InUse, RunError
 from collm.locks import Holder, Lock, read_holder
 
 
@@ -77,11 +78,53 @@ def test_live_holder_is_refused_and_named(tmp_path: Path) -> None:
     assert read_holder(path) == parent_holder()
 
 
-def test_other_host_is_refused_even_when_waiting(tmp_path: Path) -> None:
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting, signs of life and their absence take a moment."""
+    monkeypatch.setattr(lock_module, "_POLL_S", 0.01)
+    monkeypatch.setattr(lock_module, "BEAT_S", 0.02)
+    monkeypatch.setattr(lock_module, "STILL_S", 0.3)
+
+
+def test_other_host_without_a_sign_of_life_is_refused_even_when_waiting(tmp_path: Path, soon: None) -> None:
     path = tmp_path / "lock"
     write_lock(path, Holder(pid=1, host="elsewhere", start=0.0))
-    with pytest.raises(RunError, match=r"elsewhere.* delete .*lock and repeat"):
+    with pytest.raises(RunError, match=r"elsewhere.* no sign of life for 0.3 s.* delete .*lock and repeat") as refused:
         Lock(path, wait=True).acquire()
+    assert not isinstance(refused.value, InUse)
+    assert read_holder(path) == Holder(pid=1, host="elsewhere", start=0.0)
+
+
+def test_other_host_that_works_is_waited_for(tmp_path: Path, soon: None) -> None:
+    """A thread stands for a process of another machine: it sets the time of its lock, and then gives it back."""
+    path, elsewhere = tmp_path / "lock", Holder(pid=1, host="elsewhere", start=0.0)
+    write_lock(path, elsewhere)
+    released = threading.Event()
+    beat = threading.Thread(target=lock_module._keep_moving, args=(path, elsewhere, released))
+    beat.start()
+    with pytest.raises(InUse):
+        Lock(path).acquire()
+    start = time.monotonic()
+    ends = threading.Timer(1.0, lambda: (released.set(), beat.join(), path.unlink()))
+    ends.start()
+    with Lock(path, wait=True):
+        assert 0.9 < time.monotonic() - start < 10
+    ends.join()
+
+
+def test_a_held_lock_moves_and_one_that_was_taken_over_does_not(tmp_path: Path, soon: None) -> None:
+    path = tmp_path / "lock"
+    with Lock(path):
+        os.utime(path, (0, 0))
+        deadline = time.monotonic() + 10
+        while path.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert path.stat().st_mtime > 0
+        write_lock(path, parent_holder())
+        time.sleep(0.1)
+        os.utime(path, (0, 0))
+        time.sleep(0.1)
+        assert path.stat().st_mtime == 0
 
 
 def test_waiting_says_so_once_and_ends_with_the_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,12 @@ import contextlib
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from collm.cli.context import (
+    CliState,
     JsonOption,
     OnlyOption,
     RunsDirOption,
@@ -23,11 +24,25 @@ from collm.cli.context import (
     say,
     state_of,
 )
+from collm.cli.launching import (
+    CpusOption,
+    GpusOption,
+    LauncherOption,
+    LaunchOptions,
+    SlurmOption,
+    WorkersOption,
+    carried_variables,
+    make_launcher,
+)
 from collm.cli.processes import meet, started_less_than_asked
-from collm.errors import RunError
+from collm.errors import RunError, UsageError
 from collm.experiment import run_experiment, stored_experiment
 from collm.runs.options import RunOptions
 from collm.runs.records import RunOutcome, SuiteOutcome
+
+if TYPE_CHECKING:
+    from collm.spec.expand import Suite
+    from collm.spec.model import ResolvedSpec
 
 
 def run(
@@ -40,16 +55,25 @@ def run(
         str | None, typer.Option(help="Device, e.g. cpu or cuda:0. Default: the first CUDA device, else the processor.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads. Default: torch's own choice.")] = None,
+    launcher: LauncherOption = None,
+    workers: WorkersOption = None,
+    cpus_per_run: CpusOption = None,
+    gpus_per_run: GpusOption = None,
+    slurm: SlurmOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a spec or a suite and print the table of its results.
 
     What is finished is reused; after an interruption the same command continues from the last checkpoint. `--only mf`
-    runs one row of a suite, in the same folder that the whole suite would give it.
+    runs one row of a suite, in the same folder that the whole suite would give it. `--launcher` runs each in a process
+    of its own, several at once, with the same results (docs/cluster.md).
 
     Example: collm run experiments/quickstart.yaml --set tuning.max_rows=200
     """
-    state, processes = state_of(context), meet(device)
+    options = LaunchOptions(launcher, workers, cpus_per_run, gpus_per_run, slurm or (), device, threads)
+    kind, state, processes = options.kind, state_of(context), meet(device)
+    if kind and processes.size > 1:
+        raise UsageError(f"--launcher {launcher}: starts processes itself; leave out torchrun or accelerate, or this")
     if started_less_than_asked():
         say("warning: one process works: `accelerate launch --cpu` starts more only with MPI (docs/cluster.md)")
     loaded = processes.run_on_all(lambda: state.load(spec, overrides, only))
@@ -58,6 +82,10 @@ def run(
     outcome = stored_experiment(loaded, state.registry(), machine) if processes.size == 1 else None
     if outcome is not None:
         say("everything was finished before; nothing was run")
+    elif kind:
+        words = ("run", str(spec), *(word for text in overrides or () for word in ("--set", text)))
+        with log_lines(debug=state.debug):
+            outcome = _launch(loaded, state, options, machine, words)
     else:
         if processes.is_main:
             machine = replace(machine, provenance=state.provenance(spec))
@@ -72,6 +100,26 @@ def run(
         _show(outcome, as_json=as_json)
     if failed:
         raise typer.Exit(RunError.exit_code)
+
+
+def _launch(
+    loaded: ResolvedSpec | Suite, state: CliState, options: LaunchOptions, machine: RunOptions, words: tuple[str, ...]
+) -> RunOutcome | SuiteOutcome:
+    """Runs what is missing where `--launcher` says; torch loads in the processes that it starts, not here."""
+    from collm.launch.runs import LAUNCHED, RunsRequest, launch_runs
+    from collm.spec.expand import Suite
+
+    global_words = (*(["--debug"] if state.debug else []), *(["--strict-plugins"] if state.strict_plugins else []))
+    request = RunsRequest(
+        (*global_words, *words, "--runs-dir", str(machine.runs_dir)),
+        machine.runs_dir,
+        cache_dir(),
+        Path.cwd(),
+        carried_variables(),
+    )
+    folder = machine.runs_dir.absolute() / LAUNCHED / "slurm"
+    made = make_launcher(options, folder, n_tasks=len(loaded.runs) if isinstance(loaded, Suite) else 1)
+    return launch_runs(loaded, state.registry(), made, request)
 
 
 def _show(outcome: RunOutcome | SuiteOutcome, *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from collm.cli.context import JsonOption, RunsDirOption, cache_dir, emit, emit_json, emit_table, find_run, say, state_of
+from collm.cli.score_shards import ShardOptions, score_in_shards
 from collm.errors import UsageError
 from collm.visible import visible
 
@@ -68,20 +69,47 @@ def score(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV to write. Default: stdout.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="CSV to write; with --launcher a folder. Default: stdout."),
     ] = None,
     dtype: DtypeOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     device: DeviceOption = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|ray[:ADDRESS]",
+            help="Score a parquet file in shards, by processes of this machine or actors of a Ray cluster.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --launcher: how many. Default: CUDA devices, cores, or room.")
+    ] = None,
+    cpus_per_worker: Annotated[int | None, typer.Option(min=1, help="Cores of each. Default on Ray: 1.")] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="With --launcher ray: GPUs of each. Default: none.")
+    ] = None,
+    shard_rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --launcher: rows of a shard. Default: 500,000; 5,000 of a language model."),
+    ] = None,
 ) -> None:
     """Score pairs of raw ids with a finished run.
 
     `time` counts from 1970 UTC in seconds (or milliseconds and smaller), or is a date; without it a pair is asked
     after everything that is known. Unknown ids are scored as cold and marked (user_known, item_known), never dropped;
-    `title` gives the text of an unknown item.
+    `title` gives the text of an unknown item. `--launcher` writes a folder of parquet files; after an interruption the
+    same command goes on.
 
     Example: collm score runs/quickstart-mf-bias-7e62ea00aa pairs.csv -o scores.csv
     """
+    shards = ShardOptions(
+        launcher, workers, cpus_per_worker, gpus_per_worker, shard_rows, device, dtype.value if dtype else None
+    )
+    if shards.check(output) and output is not None:
+        score_in_shards(find_run(run, runs_dir), pairs, output, shards, state_of(context).registry())
+        return
     from collm.trained.pairs_file import age_notes, read_pairs, scored_frame, title_notes
 
     found = read_pairs(pairs)

@@ -138,8 +138,14 @@ def parquet_schema(path: Path) -> dict[str, pl.DataType]:
         raise DataError(f"{path}: cannot be read as parquet ({str(error).splitlines()[0]})") from error
 
 
-def read_parquet_rows(path: Path, wanted: WantedColumns, *, bad: BadRows) -> pl.DataFrame:
+def read_parquet_rows(path: Path, wanted: WantedColumns, *, bad: BadRows, rows: range | None = None) -> pl.DataFrame:
     """Reads the wanted columns of a file; ids are whole numbers, text, or what can be written as such without loss.
+
+    Args:
+        path: The file.
+        wanted: The columns.
+        bad: Takes the rows that do not fit.
+        rows: Rows to read, from 0, without gaps; None = all.
 
     Returns:
         The wanted columns and `line` int64, the row in the file from 1.
@@ -147,7 +153,7 @@ def read_parquet_rows(path: Path, wanted: WantedColumns, *, bad: BadRows) -> pl.
     Raises:
         DataError: If the file cannot be read, lacks a column, or a column is nested.
     """
-    schema = parquet_schema(path)
+    schema, first = parquet_schema(path), 1 if rows is None else rows.start + 1
     chosen = {}
     for name, spellings in wanted.names.items():
         found = [spelling for spelling in spellings if spelling in schema]
@@ -158,12 +164,13 @@ def read_parquet_rows(path: Path, wanted: WantedColumns, *, bad: BadRows) -> pl.
             raise DataError(f"{path}: column '{found[0]}' holds {schema[found[0]]}; {name} must be a plain value")
         chosen[name] = found[0]
     try:
-        raw = _scan(path).select(sorted(set(chosen.values()))).collect()
+        scanned = _scan(path) if rows is None else _scan(path).slice(rows.start, len(rows))
+        raw = scanned.select(sorted(set(chosen.values()))).collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}); get the file again") from error
     raw = raw.select(
         *(pl.col(old).alias(new) for new, old in chosen.items()),
-        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE),
+        pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias(LINE),
     )
     binary = [name for name in chosen if name not in wanted.ids and raw.schema[name] == pl.Binary]
     raw = raw.with_columns(_as_text(raw[name]) for name in binary)

@@ -59,15 +59,15 @@ class StageStore:
         Args:
             stage: Stage name, e.g. `fit_encoder`.
             fingerprint: Hex digest of everything that decides the stage's output.
-            wait: Whether to wait for a live holder on this host; otherwise it is an error.
+            wait: Whether to wait for a live holder; otherwise it is an error.
             on_wait: Called once with a sentence when waiting begins.
 
         Yields:
             The stage's folder.
 
         Raises:
-            RunError: If another live process holds the stage (and `wait` is off, or it is on another host), or the
-                folder cannot be written.
+            RunError: If another live process holds the stage and `wait` is off, one of another host holds it without a
+                sign of life, or the folder cannot be written.
         """
         folder = self.folder(stage, fingerprint)
         with Lock(folder / LOCK, root=self.root.parent, wait=wait, on_wait=on_wait):
@@ -101,7 +101,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self, *, wait: bool = True, on_wait: Callable[[str], None] | None = None) -> Iterator[RunFolder]:
-        """Holds the run for writing; another process of this host that does is waited for.
+        """Holds the run for writing; another process that does is waited for.
 
         Somebody else may have finished the run meanwhile: ask `is_done` inside the block first.
 
@@ -110,8 +110,8 @@ class RunFolder:
             on_wait: Called once with a sentence when waiting begins.
 
         Raises:
-            InUse: If another process of this host works on it and `wait` is off.
-            RunError: If a process on another host works on it.
+            InUse: If another process works on it and `wait` is off.
+            RunError: If a process on another host holds it and gives no sign of life.
         """
         with Lock(self.path / LOCK, root=self.path.parent, wait=wait, on_wait=on_wait):
             remove_leftovers(self.path)

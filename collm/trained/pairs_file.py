@@ -17,7 +17,7 @@ from collm.errors import DataError
 from collm.ingest.bad_rows import BadRows
 from collm.ingest.ids import id_fault, one_spelling
 from collm.ingest.read_rows import read_rows, sample_file
-from collm.ingest.typed_rows import WantedColumns
+from collm.ingest.typed_rows import WantedColumns, read_parquet_rows
 from collm.stages.score_tables import probabilities
 from collm.trained.model import TrainedModel
 
@@ -81,8 +81,12 @@ class _Places:
         return [(int(self.lines[row]), f"{self.unit} {self.lines[row]}: {message(row)}") for row in rows]
 
 
-def read_pairs(path: Path) -> Pairs:
+def read_pairs(path: Path, rows: range | None = None) -> Pairs:
     """Reads the columns user, item, and optionally time and title, from a file in any format that datasets are read in.
+
+    Args:
+        path: The file.
+        rows: Rows of a parquet file, from 0, without gaps; None = all rows of any file.
 
     Raises:
         DataError: If the file is missing or cannot be read, a column is missing or unknown, or a row is bad; names the
@@ -93,7 +97,8 @@ def read_pairs(path: Path) -> Pairs:
     names = [name for name in (*REQUIRED, *OPTIONAL) if name in sample.columns]
     types = {name: sample.schema[name] if name == "time" else text_or_whole(sample.schema[name]) for name in names}
     bad = BadRows()
-    frame = read_rows(path, WantedColumns({name: (name,) for name in names}, types, ids=REQUIRED), bad=bad)
+    wanted = WantedColumns({name: (name,) for name in names}, types, ids=REQUIRED)
+    frame = read_rows(path, wanted, bad=bad) if rows is None else read_parquet_rows(path, wanted, bad=bad, rows=rows)
     listed = [(int(line), f"line {line}: {reason} ({text})") for _, line, reason, text in bad.frame().iter_rows()]
     if frame.is_empty() and not listed:
         raise DataError(f"{path}: has no rows below its header")
