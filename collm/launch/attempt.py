@@ -143,7 +143,7 @@ class Attempt:
         write_atomically(self.record, json.dumps(asdict(record)) + "\n")
 
     def forget(self) -> None:
-        """Removes the record of earlier commands, so that the first attempt of this one frees nobody's locks."""
+        """Removes the record of earlier commands, so that the first attempt of this one frees no locks."""
         self.record.unlink(missing_ok=True)
 
 

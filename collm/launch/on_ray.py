@@ -121,7 +121,7 @@ def connect(address: str | None) -> Any:
 
 
 def _unanswered(address: str) -> str:
-    """Says why nobody answers at HOST:PORT, where Ray itself would wait for minutes; empty for other addresses."""
+    """Says why nothing answers at HOST:PORT, where Ray itself would wait for minutes; empty for other addresses."""
     host, colon, port = address.rpartition(":")
     if not colon or "/" in address or not port.isdecimal():
         return ""

@@ -91,7 +91,7 @@ class SlurmLauncher:
         return events
 
     def _ended(self, attempt: Attempt, job: Any) -> Ended:
-        """Reads how a command ended off its record; the job's own result is a pickle, which nobody need read."""
+        """Reads how a command ended off its record; the job's own result is a pickle, which is never read."""
         deadline = time.monotonic() + _VISIBLE_S
         while True:
             record = read_record(attempt.record)

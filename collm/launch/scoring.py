@@ -24,7 +24,7 @@ def score_here(scoring: Scoring, devices: Sequence[str]) -> Generator[ScoredShar
 
     Args:
         scoring: What is scored.
-        devices: One worker for each; a device may stand there several times.
+        devices: One worker for each; a device may be named several times.
 
     Yields:
         Each shard when it is done.

@@ -220,7 +220,7 @@ def _require_same(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -
 
 
 def _check_ids(pairs: Path) -> None:
-    """Refuses ids whose text would depend on what else stands in the same shard."""
+    """Refuses ids whose text would depend on what else is in the same shard."""
     schema = parquet_schema(pairs)
     for name in (each for each in REQUIRED if each in schema):
         if schema[name].is_integer():
