@@ -105,8 +105,8 @@ class Attempt:
         """Starts the child.
 
         Args:
-            after_lost: Whether the last attempt is known to have ended, so that its locks are freed: whoever calls an
-                attempt again (Ray, SLURM) has seen its machine or job go.
+            after_lost: Whether the last attempt is known to have ended, so that its locks are freed: Ray and SLURM call
+                an attempt again when they have seen its machine or job go.
 
         Raises:
             RunError: If the working directory is not there.

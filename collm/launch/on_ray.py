@@ -114,7 +114,7 @@ def connect(address: str | None) -> Any:
         raise UsageError(f"{where}: no cluster could be joined ({fault}); {advice}")
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=None)
-    # Ray raises errors of many classes for an address that nobody answers at.
+    # Ray raises errors of many classes for an address where nothing answers.
     except Exception as error:
         raise UsageError(f"{where}: no cluster could be joined ({first_line(error)}); {advice}") from error
     return ray
