@@ -110,13 +110,15 @@ def score(
     if shards.check(output) and output is not None:
         score_in_shards(find_run(run, runs_dir), pairs, output, shards, state_of(context).registry())
         return
+    from collm.engine.progress import progress
     from collm.trained.pairs_file import age_notes, read_pairs, scored_frame, title_notes
 
     found = read_pairs(pairs)
     model = opened_run(context, find_run(run, runs_dir), device, dtype)
     for note in (*title_notes(found, model), *age_notes(model, timed=found.times is not None)):
         say(note)
-    logits = model.pair_logits(found.users, found.items, found.seconds(model.data), titles=found.titles)
+    with progress(f"scoring {pairs.name}"):
+        logits = model.pair_logits(found.users, found.items, found.seconds(model.data), titles=found.titles)
     frame = scored_frame(found, logits, model.data)
     if output is None:
         emit(frame.write_csv().rstrip("\n"))
