@@ -119,6 +119,7 @@ def test_every_token_stands_in_one_block(monkeypatch):
     assert torch.equal(queries[queries >= 0].sort().values, torch.arange(first, total))
     assert len(blocks) > 3
     assert all(block.queries.shape[1] <= 7 for block in blocks)
+    assert all(block.keys.shape[1] % attention_cpu.LANES == 0 for block in blocks), "whole vector registers"
     inputs = sample(levels, 1, 2, 2)
     assert (BlockAttention(levels, 1)(*inputs, 0.3) - by_rows(levels, 1, *inputs, 0.3)).abs().max() < 1e-5
 
