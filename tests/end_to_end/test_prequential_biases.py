@@ -93,7 +93,7 @@ def test_commands_on_a_run_say_that_its_updates_are_not_part_of_the_model(root: 
     later = "user,item,rating,timestamp\n1,2,5,2000000\n2,3,1,2000001\n"
     (root / "later.csv").write_text(later, encoding="utf-8")
     moving, still = folder(root, "moving").name, folder(root, "still").name
-    said = "takes the model that training made, without those updates"
+    said = "the model that training made, without those updates"
     assert said in " ".join(run(root, "score", moving, "pairs.csv").stderr.split())
     assert said not in " ".join(run(root, "score", still, "pairs.csv").stderr.split())
     collm(root, "update", moving, "later.csv", "-o", "runs/later", "--policy", "frozen")
