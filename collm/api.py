@@ -20,9 +20,8 @@ from collm.component import BuildContext
 from collm.errors import CollmError, RunError, UsageError
 from collm.experiment import Request, load_experiment, run_experiment, stored_experiment
 from collm.registry import Registry, default_registry
-from collm.runs.environment import Provenance
+from collm.runs.environment import Provenance, RunOptions
 from collm.runs.files import DONE
-from collm.runs.options import RunOptions
 from collm.runs.records import RunOutcome, RunResults, SuiteOutcome
 from collm.runs.usage import is_run_folder, run_folders
 from collm.spec.expand import Suite

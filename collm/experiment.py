@@ -14,7 +14,7 @@ from collm.errors import SpecError, UsageError
 from collm.finished import run_folder, stored_outcome
 from collm.look import look_around
 from collm.registry import Registry
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.runs.records import RunOutcome, SuiteOutcome
 from collm.spec.expand import Suite, load_any
 from collm.spec.model import ResolvedSpec

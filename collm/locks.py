@@ -1,6 +1,6 @@
-"""Locks: lock files of runs that name their holder, and the lock of what is made in the cache.
+"""Lock files of runs that name their holder.
 
-A run's lock is our own because its record is read elsewhere (`collm runs unlock`, trials continued on another machine)
+The lock is our own because its record is read elsewhere (`collm runs unlock`, trials continued on another machine)
 and a zombie counts as dead; filelock's soft lock keeps its record private and takes a zombie for a live process.
 A holder sets the time of its lock file every few seconds, so that other machines see that it works.
 """
@@ -8,11 +8,8 @@ A holder sets the time of its lock file every few seconds, so that other machine
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import logging
 import os
-import shutil
 import socket
 import threading
 import time
@@ -22,17 +19,14 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
-from filelock import FileLock, Timeout
 
-from collm.errors import CollmError, DataError, InUse, RunError
+from collm.errors import InUse, RunError
 from collm.files import temporary_for, write_failure
 
 try:
     import fcntl
 except ImportError:  # Windows: the exclusive creation of the file is the only guard there.
     fcntl = None  # type: ignore[assignment]
-
-logger = logging.getLogger(__name__)
 
 # Process start times are derived from the boot time, which moves a little when the clock is adjusted.
 _START_TOLERANCE_S = 2.0
@@ -285,56 +279,3 @@ def _guard(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-CONVERTING, DOWNLOADING = ".convert-", ".download-"
-
-
-@contextlib.contextmanager
-def making(target: Path) -> Iterator[None]:
-    """Holds a place of the cache while it is made; the system frees the lock of a process that dies.
-
-    Args:
-        target: File or folder that is made; ask inside the block whether another process was faster.
-
-    Raises:
-        DataError: If the cache cannot be written: read-only, full, not a folder.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target):
-            for left in leftovers(target):
-                shutil.rmtree(left, ignore_errors=True)
-                left.unlink(missing_ok=True) if not left.is_dir() else None
-            yield
-    except Exception as error:
-        # Writers in native code (safetensors, parquet) wrap the system's error in a class of their own.
-        full = os.strerror(errno.ENOSPC)
-        if not isinstance(error, OSError) and (isinstance(error, CollmError) or full not in str(error)):
-            raise
-        said = (error.strerror or str(error)) if isinstance(error, OSError) else full
-        raise DataError(
-            f"{target}: cannot be written ({said}); free some space, make the folder writable, or "
-            "set COLLM_CACHE to another folder"
-        ) from error
-
-
-def leftovers(target: Path) -> list[Path]:
-    """Returns what processes that work on a place of the cache, or died at it, have beside it."""
-    names = (f"{CONVERTING}*", f"{DOWNLOADING}*", f".{target.name}.*.tmp")
-    return sorted(path for name in names for path in target.parent.glob(name))
-
-
-@contextlib.contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    # Beside the folder and not in it: the folder holds what was made and nothing else.
-    lock = FileLock(target.parent.with_name(f".{target.parent.name}-{target.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info("%s: another process is fetching it; waiting", target.name)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

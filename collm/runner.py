@@ -19,8 +19,7 @@ from collm.finished import input_hashes, outcome, stored_outcome, used_plugins
 from collm.metrics.score_notes import score_notes
 from collm.plugins import Observers
 from collm.registry import Registry
-from collm.runs.environment import describe_environment
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions, describe_environment
 from collm.runs.records import RunOutcome, RunResults
 from collm.runs.store import RunFolder, write_json
 from collm.spec.contents import run_hash

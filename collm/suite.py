@@ -13,7 +13,7 @@ from collm.errors import CollmError, DataError, InUse
 from collm.finished import run_folder
 from collm.registry import Registry
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.runs.records import RunOutcome, SuiteOutcome
 from collm.spec.expand import Suite
 from collm.spec.model import ResolvedSpec

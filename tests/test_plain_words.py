@@ -1,4 +1,4 @@
-"""Messages, docstrings and docs keep to plain English: phrases of CONTRIBUTING.md ("Words") that a pattern can find."""
+"""Messages, docstrings and docs keep to plain English (CONTRIBUTING.md, "Words"), as far as a pattern can find it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CHANGELOG.md", "SECURITY.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+)
 # Whole numbers and comparisons may follow "is no".
 DEGREES = "longer|more|less|later|earlier|better|worse|larger|smaller|shorter|other|different|such"
 IDIOMS = r"(?! ?-in)(?! (?:for|in for|out|alone|back|still|in the way)\b)"

@@ -18,7 +18,8 @@ from collm.contracts.tuning import TuneStep
 from collm.data.prepared import Rows
 from collm.engine.device import derive_seed
 from collm.engine.language_task import recommender_logits
-from collm.engine.prompt_rows import PromptRows, PromptSource, scored_in_parts
+from collm.engine.prompt_rows import PromptRows, PromptSource
+from collm.engine.shares import scored_in_parts
 
 Array = np.ndarray[Any, Any]
 CaseName = Literal["scoring", "text_step", "collaborative_step", "collaborative_step_kept", "ranking_100"]

@@ -100,11 +100,13 @@ class BenchResult:
         peak: The machine's peak in this run.
         cases: Every case that the spec has.
         environment: Versions and machine.
+        test_rows: Rows of the whole test split.
     """
 
     peak: Peak
     cases: Sequence[CaseResult]
     environment: dict[str, Any]
+    test_rows: int
 
     def summary(self) -> dict[str, Any]:
         """Returns the content of `collm bench --json`."""
@@ -192,7 +194,7 @@ def measure(spec: ResolvedSpec, registry: Registry, options: BenchOptions) -> Be
         # A machine that others use may show its peak only now and then.
         after = matmul_peak(dtype, subject.device, clock)
         peak = max(before, after, key=lambda each: each.gflops)
-        return BenchResult(peak, results, describe_environment())
+        return BenchResult(peak, results, describe_environment(), len(subject.data.rows("test")))
 
 
 def _measure_pieces(case: Case, result: CaseResult, loop: PlainLoop, clock: Clock) -> None:

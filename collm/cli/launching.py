@@ -16,7 +16,6 @@ from collm.errors import UsageError
 if TYPE_CHECKING:
     from collm.launch.launcher import Launcher, Resources
 
-KINDS = ("local", "ray", "slurm")
 # What commands on other machines get of this one's environment, beside everything that is named for collm.
 _VARIABLES = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "HF_HOME", "HF_HUB_OFFLINE")
 LauncherOption = Annotated[
@@ -78,10 +77,7 @@ class LaunchOptions:
         Raises:
             UsageError: If the launcher is none of them, or an option belongs to another one.
         """
-        kind, colon, rest = (self.launcher or "").partition(":")
-        wrong = self.launcher is not None and (kind not in KINDS or (colon and not rest))
-        if wrong or (kind == "local" and rest) or (kind == "slurm" and rest not in ("", "local")):
-            raise UsageError(f"--launcher {self.launcher}: allowed are local, ray, ray:ADDRESS, slurm")
+        kind, _ = parse_launcher(self.launcher, "local", "ray", "ray:ADDRESS", "slurm", "slurm:local")
         belongs = {
             "--workers": (self.workers, ("local",)),
             "--cpus-per-run": (self.cpus, ("ray", "slurm")),
@@ -96,10 +92,66 @@ class LaunchOptions:
     @property
     def resources(self) -> Resources:
         """Returns what each command gets of a cluster."""
-        from collm.launch.launcher import Resources
+        return cluster_share(self.cpus, self.gpus, self.device, self.threads)
 
-        cpus, gpus = self.cpus or 1, self.gpus or 0
-        return Resources(cpus, gpus, self.device or (None if gpus else "cpu"), self.threads or cpus)
+
+def parse_launcher(given: str | None, *allowed: str, advice: str = "") -> tuple[str, str]:
+    """Reads `--launcher`.
+
+    Args:
+        given: `KIND` or `KIND:PLACE`; None = nothing is launched.
+        allowed: What may be given; `ray:ADDRESS` stands for any address.
+        advice: Follows the allowed ones in the message.
+
+    Returns:
+        Kind and place, each empty where there is none.
+
+    Raises:
+        UsageError: If it is another one.
+    """
+    kind, colon, place = (given or "").partition(":")
+    if given is not None and given not in allowed and not (place and colon and f"{kind}:ADDRESS" in allowed):
+        raise UsageError(f"--launcher: got '{given}'; allowed are {', '.join(allowed)}{advice}")
+    return kind, place
+
+
+def cluster_share(cpus: int | None, gpus: float | None, device: str | None, threads: int | None) -> Resources:
+    """Returns what each command or worker gets of a cluster: one core and no GPU where nothing is said."""
+    from collm.launch.launcher import Resources
+
+    return Resources(cpus or 1, gpus or 0, device or (None if gpus else "cpu"), threads or cpus or 1)
+
+
+@dataclass(frozen=True)
+class LocalShare:
+    """What each worker on this machine gets.
+
+    Attributes:
+        devices: Device name of each worker.
+        threads: Processor threads of each.
+    """
+
+    devices: tuple[str, ...]
+    threads: int
+
+
+def local_share(
+    workers: int | None, device: str | None, threads: int | None, *, at_most: int | None = None
+) -> LocalShare:
+    """Deals out this machine: CUDA devices in turn, processor threads in equal parts.
+
+    Args:
+        workers: How many work at once; None = one per CUDA device, else per core.
+        device: Device of all; None = every CUDA device, else the processor.
+        threads: Processor threads of each; None = the cores divided by the workers.
+        at_most: How many have something to do; None = all.
+    """
+    devices = [device] if device else cuda_devices()
+    on_cuda = device is None and devices != ["cpu"]
+    n_workers = workers or (len(devices) if on_cuda else n_cores())
+    n_workers = max(1, n_workers if at_most is None else min(n_workers, at_most))
+    dealt = tuple(devices[worker % len(devices)] for worker in range(n_workers))
+    return LocalShare(dealt, threads or max(1, n_cores() // n_workers))
 
 
 def make_launcher(options: LaunchOptions, folder: Path, *, n_tasks: int) -> Launcher:
@@ -113,25 +165,19 @@ def make_launcher(options: LaunchOptions, folder: Path, *, n_tasks: int) -> Laun
     Raises:
         UsageError: If an extra is not installed, or the cluster cannot be reached.
     """
-    address = (options.launcher or "").partition(":")[2]
+    place = (options.launcher or "").partition(":")[2]
     if options.kind == "local":
-        return _local(options, n_tasks)
+        from collm.launch.launcher import LocalLauncher
+
+        share = local_share(options.workers, options.device, options.threads, at_most=n_tasks)
+        return LocalLauncher(share.devices, share.threads)
     if options.kind == "ray":
         from collm.launch.on_ray import RayLauncher
 
-        return RayLauncher(address or None, options.resources)
+        return RayLauncher(place or None, options.resources)
     from collm.launch.on_slurm import SlurmLauncher
 
-    return SlurmLauncher(folder, options.resources, cluster=address or "slurm", settings=options.slurm)
-
-
-def _local(options: LaunchOptions, n_tasks: int) -> Launcher:
-    from collm.launch.local import LocalLauncher
-
-    devices = [options.device] if options.device else cuda_devices()
-    workers = options.workers or (len(devices) if devices != ["cpu"] and options.device is None else n_cores())
-    workers = max(1, min(workers, n_tasks))
-    return LocalLauncher(workers, devices, options.threads or max(1, n_cores() // workers))
+    return SlurmLauncher(folder, options.resources, cluster=place or "slurm", settings=options.slurm)
 
 
 def cuda_devices() -> list[str]:

@@ -23,6 +23,7 @@ from collm.cli import (
     fetch,
     plugins,
     prompt,
+    recommend,
     report,
     run,
     runs,
@@ -54,7 +55,7 @@ app.add_typer(study.app, name="study")
 app.command("report")(report.report)
 app.command("score")(score.score)
 app.command("scores")(score.scores)
-app.command("recommend")(score.recommend)
+app.command("recommend")(recommend.recommend)
 app.command("update")(update.update)
 app.command("serve")(serve.serve)
 app.command("export")(score.export)

@@ -37,7 +37,7 @@ from collm.cli.launching import (
 from collm.cli.processes import meet, started_less_than_asked
 from collm.errors import RunError, UsageError
 from collm.experiment import run_experiment, stored_experiment
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.runs.records import RunOutcome, SuiteOutcome
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collm.cli.context import cache_dir, say
-from collm.cli.launching import cuda_devices, n_cores
+from collm.cli.launching import LocalShare, cluster_share, local_share, parse_launcher
 from collm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class ShardOptions:
         Raises:
             UsageError: If an option does not fit.
         """
-        kind, colon, rest = (self.launcher or "").partition(":")
+        advice = "; a job of SLURM takes --launcher local"
+        kind, _ = parse_launcher(self.launcher, "local", "ray", "ray:ADDRESS", advice=advice)
         if self.launcher is None:
             given: dict[str, float | None] = {"--workers": self.workers, "--shard-rows": self.shard_rows}
             given |= {"--cpus-per-worker": self.cpus, "--gpus-per-worker": self.gpus}
@@ -56,11 +57,6 @@ class ShardOptions:
                 if value is not None:
                     raise UsageError(f"{option}: belongs to --launcher local or ray")
             return False
-        if kind not in ("local", "ray") or (colon and (not rest or kind == "local")):
-            raise UsageError(
-                f"--launcher {self.launcher}: allowed are local, ray, ray:ADDRESS; a job of SLURM takes --launcher "
-                "local"
-            )
         if kind == "local" and self.gpus is not None:
             raise UsageError("--gpus-per-worker: belongs to --launcher ray; here CUDA devices are dealt out")
         if output is None:
@@ -86,7 +82,7 @@ def score_in_shards(run: Path, pairs: Path, folder: Path, options: ShardOptions,
 
     n_rows = count_rows(pairs)
     model = open_run(run, cache_dir=cache_dir(), registry=registry, device="cpu", dtype=options.dtype)
-    threads = options.cpus or (1 if options.launcher != "local" else max(1, n_cores() // _n_here(options)))
+    here = local_share(options.workers, options.device, options.cpus) if options.launcher == "local" else None
     scoring = Scoring(
         run.absolute(),
         pairs.absolute(),
@@ -95,7 +91,7 @@ def score_in_shards(run: Path, pairs: Path, folder: Path, options: ShardOptions,
         options.shard_rows or (ENCODER_ROWS if model.language is None else LANGUAGE_ROWS),
         cache_dir(),
         options.dtype,
-        threads,
+        here.threads if here else options.cpus or 1,
     )
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder / LOCK):
@@ -109,26 +105,17 @@ def score_in_shards(run: Path, pairs: Path, folder: Path, options: ShardOptions,
         n_before = scoring.n_shards - len(scoring.missing())
         say(f"{n_rows:,} rows in {scoring.n_shards} shards; finished before: {n_before}")
         if n_before < scoring.n_shards:
-            _follow(scoring, _scored(scoring, options), n_before)
+            _follow(scoring, _scored(scoring, options, here), n_before)
         scoring.finish()
     say(f"wrote {folder}: {n_rows:,} rows in {scoring.n_shards} parquet files")
 
 
-def _n_here(options: ShardOptions) -> int:
-    return options.workers or n_cores()
-
-
-def _scored(scoring: Scoring, options: ShardOptions) -> Generator[ScoredShard, None, None]:
+def _scored(scoring: Scoring, options: ShardOptions, here: LocalShare | None) -> Generator[ScoredShard, None, None]:
     from collm.launch.scoring import score_here, score_on_ray
 
-    if options.launcher == "local":
-        devices = [options.device] if options.device else cuda_devices()
-        n_workers = options.workers or (len(devices) if devices != ["cpu"] else n_cores())
-        return score_here(scoring, [devices[worker % len(devices)] for worker in range(n_workers)])
-    from collm.launch.launcher import Resources
-
-    gpus = options.gpus or 0
-    resources = Resources(options.cpus or 1, gpus, options.device or (None if gpus else "cpu"), options.cpus or 1)
+    if here is not None:
+        return score_here(scoring, here.devices)
+    resources = cluster_share(options.cpus, options.gpus, options.device, None)
     address = (options.launcher or "").partition(":")[2] or None
     return score_on_ray(scoring, address, resources, options.workers)
 

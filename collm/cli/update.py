@@ -59,7 +59,7 @@ def update(
     Example: collm update quickstart-mf-bias-7e62ea00aa new.csv -o runs/monday
     """
     from collm.report.run_table import results_table
-    from collm.runs.options import RunOptions
+    from collm.runs.environment import RunOptions
     from collm.stages.updated import UpdateSettings
     from collm.trained.update import update_run
 

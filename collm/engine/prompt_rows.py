@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,6 @@ from collm.data.batches import grouped_batches, token_budget_batches
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher
 from collm.engine.examples import examples_preamble
-from collm.engine.progress import progress
 from collm.engine.prompt_lists import PromptLists
 from collm.errors import PluginError
 from collm.model.encoder import EncoderTraits
@@ -27,8 +26,6 @@ from collm.spec.sections import HistoryConfig
 
 Array = np.ndarray[Any, Any]
 ENCODER_CHUNK = 8_192
-# Rows whose prompts are in memory together, about 2 kB each, where rows are only scored.
-PART_ROWS = 65_536
 
 
 class PromptSource:
@@ -224,7 +221,7 @@ class PromptRows:
         Args:
             positions: int64 [n] row numbers.
             max_tokens: Tokens per batch at most; a longer row stands alone.
-            packed: Whether the model packs tokens and runs shared prefixes once: rows of one prefix then appear
+            packed: Whether the model packs tokens and runs shared prefixes once: rows of one prefix are then
                 together. Otherwise padding counts and rows of like length do.
         """
         if not packed:
@@ -261,37 +258,6 @@ class PromptRows:
         for start in range(0, len(self) if self._batchers else 0, ENCODER_CHUNK):
             rows = self.rows.take(np.arange(start, min(start + ENCODER_CHUNK, len(self))))
             yield {name: batcher(rows) for name, batcher in self._batchers.items()}
-
-
-def scored_in_parts(rows: Rows, score: Callable[[Rows], Array], *, size: int = PART_ROWS, shown: bool = True) -> Array:
-    """Scores rows part by part, so that memory does not grow with their number.
-
-    Rows of a user stay together, since they share the beginnings of their prompts, unless they are more than a part.
-
-    Args:
-        rows: Any number of rows.
-        score: Returns float32 [n] logits of some of them.
-        size: Rows per part.
-        shown: Whether progress is shown.
-
-    Returns:
-        float32 [n_rows] logits in the order of the rows.
-    """
-    if len(rows) <= size:
-        return score(rows)
-    order = np.argsort(rows.user, kind="stable")
-    starts = [0]
-    for end in (np.flatnonzero(np.diff(rows.user[order])) + 1).tolist():
-        if end - starts[-1] >= size:
-            starts.append(end)
-    logits = np.empty(len(rows), dtype=np.float32)
-    with progress(total=len(rows), unit="rows of all", shown=shown) as ticker:
-        for whole in np.split(order, starts[1:]):
-            # Twice the size at most: the last user of a part may have as many rows as a part.
-            for part in np.array_split(whole, max(1, len(whole) // size)):
-                logits[part] = score(rows.take(part))
-                ticker.advance(len(part))
-    return logits
 
 
 def slot_fills(

@@ -1,4 +1,4 @@
-"""Work shared by processes: scores of batches, sums of gradients."""
+"""Work in shares: scores of batches and sums of gradients over processes, scores of many rows part by part."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from collm.data.prepared import Rows
+from collm.engine.progress import progress
 from collm.errors import RunError
 from collm.process_group import ProcessGroup
 
 Array = np.ndarray[Any, Any]
+# Rows whose prompts are in memory together, about 2 kB each, where rows are only scored.
+PART_ROWS = 65_536
 
 
 def score_batches(
@@ -32,7 +36,7 @@ def score_batches(
         float32 [n_rows] logits.
 
     Raises:
-        RunError: If a row appears in no batch, or in two.
+        RunError: If a row is in no batch, or in two.
     """
     # Row 0 holds the logits, row 1 how often a row was scored. Adding zeros to a logit leaves its bits alone.
     filled = np.zeros((2, n_rows), dtype=np.float32)
@@ -85,3 +89,33 @@ def add_up_gradients(
         if there:
             parameter.grad = total.view_as(parameter).to(parameter.dtype)
     return [float(number) for number in extra]
+
+
+def scored_in_parts(rows: Rows, score: Callable[[Rows], Array], *, size: int = PART_ROWS) -> Array:
+    """Scores rows part by part, so that memory does not grow with their number.
+
+    Rows of a user stay together, since they share the beginnings of their prompts, unless they are more than a part.
+
+    Args:
+        rows: Any number of rows.
+        score: Returns float32 [n] logits of some of them.
+        size: Rows per part.
+
+    Returns:
+        float32 [n_rows] logits in the order of the rows.
+    """
+    if len(rows) <= size:
+        return score(rows)
+    order = np.argsort(rows.user, kind="stable")
+    starts = [0]
+    for end in (np.flatnonzero(np.diff(rows.user[order])) + 1).tolist():
+        if end - starts[-1] >= size:
+            starts.append(end)
+    logits = np.empty(len(rows), dtype=np.float32)
+    with progress(total=len(rows), unit="rows of all") as ticker:
+        for whole in np.split(order, starts[1:]):
+            # Twice the size at most: the last user of a part may have as many rows as a part.
+            for part in np.array_split(whole, max(1, len(whole) // size)):
+                logits[part] = score(rows.take(part))
+                ticker.advance(len(part))
+    return logits

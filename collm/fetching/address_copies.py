@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from collm.cache import making
 from collm.component import BuildContext
 from collm.errors import DataError
 from collm.fetching.addresses import (
@@ -29,7 +30,6 @@ from collm.fetching.addresses import (
 from collm.fetching.download import Patience, download, shown_progress
 from collm.fetching.remote_files import RemoteFile, digests_of, size_text
 from collm.files import write_atomically
-from collm.locks import making
 
 _CHUNK_BYTES = 4 << 20
 _KEY_DIGITS = 32

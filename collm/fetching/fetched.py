@@ -7,11 +7,11 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from collm.cache import making
 from collm.component import BuildContext
 from collm.errors import DataError
 from collm.fetching.download import Patience, download
 from collm.fetching.remote_files import Digests, RemoteFile, RemoteSet, digests_of, size_text
-from collm.locks import making
 
 _RECORD = ".fetched.json"
 

@@ -1,12 +1,16 @@
-"""What starts commands somewhere and says how they ended; the launchers of this package differ in nothing else."""
+"""What starts commands somewhere and says how they ended, and the launcher that does so on this machine."""
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from collm.launch.attempt import Attempt, read_record
+from collm.launch.attempt import Attempt, end, read_record
+
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -110,3 +114,55 @@ class Followed:
         """Forgets an attempt that ended and returns it."""
         self._told.pop(name, None)
         return self._attempts.pop(name)
+
+
+@dataclass(frozen=True)
+class _Running:
+    name: str
+    process: subprocess.Popen[bytes]
+
+
+class LocalLauncher:
+    """Child processes of this one, some at once, each in a slot that has a device and its share of the threads."""
+
+    def __init__(self, devices: Sequence[str], threads: int) -> None:
+        """Takes the device of each slot, and the processor threads of each."""
+        self._devices, self._threads = tuple(devices), threads
+        self._running: dict[int, _Running] = {}
+        self._events: list[Started | Ended] = []
+
+    def describe(self) -> str:
+        """See `Launcher.describe`."""
+        return (
+            f"{len(self._devices)} at once on {', '.join(dict.fromkeys(self._devices))}, processor threads of each: "
+            f"{self._threads}"
+        )
+
+    def free(self) -> int:
+        """See `Launcher.free`."""
+        return len(self._devices) - len(self._running)
+
+    def start(self, attempts: Sequence[Attempt]) -> None:
+        """See `Launcher.start`."""
+        for attempt in attempts:
+            slot = next(slot for slot in range(len(self._devices)) if slot not in self._running)
+            device = self._devices[slot]
+            process, _ = attempt.placed(device, self._threads).start()
+            self._running[slot] = _Running(attempt.name, process)
+            self._events.append(Started(attempt.name, f"{device}, pid {process.pid}"))
+
+    def watch(self) -> list[Started | Ended]:
+        """See `Launcher.watch`."""
+        for slot, each in list(self._running.items()):
+            if (code := each.process.poll()) is not None:
+                del self._running[slot]
+                self._events.append(Ended(each.name, code))
+        found, self._events = self._events, []
+        if not found:
+            time.sleep(_POLL_S)
+        return found
+
+    def stop(self) -> None:
+        """See `Launcher.stop`."""
+        end([each.process for each in self._running.values()])
+        self._running.clear()

@@ -140,7 +140,7 @@ class HfTokenizer:
         found = sorted((token for token in vocabulary if over.search(token)), key=vocabulary.__getitem__)
         texts = [str(self._tokenizer.convert_tokens_to_string([token])) for token in found]
         for token, text, ids in zip(found, texts, self._raw(texts) if texts else [], strict=True):
-            # Some tokens appear in a vocabulary and are never made, because the text is split before.
+            # Some tokens are in a vocabulary and are never made, because the text is split before.
             if ids == [vocabulary[token]]:
                 raise DataError(
                     f"{self._label}: its token {text!r} spans a space, so prompts cannot be encoded in pieces; "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,10 +11,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from collm.cache import leftovers, making
 from collm.contracts.model_folder import BIN_INDEX, MODEL_FILES, SAFETENSORS_INDEX, bin_files
-from collm.errors import DataError
+from collm.errors import DataError, out_of_memory
 from collm.files import place_digest, temporary_for
-from collm.locks import leftovers, making
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +92,15 @@ def _convert(folder: Path, shards: Sequence[Path], target: Path) -> None:
 
 def _read_bin(shard: Path) -> dict[str, torch.Tensor]:
     # Restricted: `weights_only` unpickles tensors and plain containers and runs nothing. torch's own flaw in that
-    # (CVE-2025-32434) is mended in 2.6, the oldest torch that the package allows.
+    # (CVE-2025-32434) is fixed in 2.6, the oldest torch that the package allows.
     try:
         state = torch.load(shard, map_location="cpu", weights_only=True, mmap=False)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise DataError(f"{shard}: is not a plain weight file; nothing in it was run ({error})") from error
+    except Exception as error:
+        # A damaged file raises errors of many classes, IndexError and struct.error among them.
+        if out_of_memory(error):
+            raise
+        said = f"{type(error).__name__}: {error}"
+        raise DataError(f"{shard}: is not a plain weight file; nothing in it was run ({said})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise DataError(f"{shard}: must hold named tensors only")
     return state

@@ -173,7 +173,7 @@ def cut(segments: Sequence[Segment], words: Collection[str] = ()) -> tuple[Piece
     such a space, whatever appears around it, and `HfTokenizer` takes only tokenizers that have no token with a space
     behind another character, so no merge reaches over the cut. Of several spaces in a row the two kinds of tokenizers
     make different tokens, so there is no cut among them. Where no such space comes between two fields or beside a
-    slot, the cut appears at the field. A vector takes the place of a word with its space: one space before its slot is
+    slot, the cut is at the field. A vector takes the place of a word with its space: one space before its slot is
     dropped. A slot that takes words is text like a title.
 
     Args:

@@ -13,15 +13,12 @@ import numpy as np
 from collm.errors import UsageError
 from collm.report.grid import Cell, metric_title
 from collm.report.records import Block, Summary
-from collm.report.verdict import ranked
 from collm.report.windows import WindowLine, of_each_cut
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BAR_METRICS = ("auc", "uauc")
-OVERVIEW_METRICS = 3
-LONGEST_NAME = 28
 CALIBRATION_BINS = 10
 # Distinguishable in print and for colour-blind readers (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
@@ -57,43 +54,28 @@ class Picture:
     caption: str
 
 
-def overview_figures(summary: Summary) -> list[Picture]:
-    """Draws the first screen of a page: every method on all rows, one picture per metric and set of rows.
-
-    Raises:
-        UsageError: If matplotlib is not installed.
-    """
-    with _style():
-        return [
-            Picture(
-                f"overview-{metric}{f'-{block.label.lower()}' if block.label else ''}",
-                block.titled(metric_title(metric)),
-                _svg(_dots(summary, block, metric)),
-                f"{block.n_rows:,} {summary.split} rows",
-            )
-            for block in summary.blocks
-            for metric in summary.metrics[:OVERVIEW_METRICS]
-            if ranked(summary, block, metric)
-        ]
-
-
 def report_figures(summary: Summary) -> list[Picture]:
     """Draws what the runs have data for: slices, learning curves, calibration, time.
 
     Raises:
         UsageError: If matplotlib is not installed.
     """
-    with _style():
+    with style():
         return list(_draw(summary))
 
 
-def _style() -> AbstractContextManager[None]:
+def style() -> AbstractContextManager[None]:
+    """Returns a block in which matplotlib draws as reports do.
+
+    Raises:
+        UsageError: If matplotlib is not installed.
+    """
     try:
         import matplotlib
     except ImportError as error:
         raise UsageError("figures need matplotlib: pip install 'collm[report]'") from error
-    style: AbstractContextManager[None] = matplotlib.rc_context(STYLE)
-    return style
+    block: AbstractContextManager[None] = matplotlib.rc_context(STYLE)
+    return block
 
 
 def _draw(summary: Summary) -> Iterator[Picture]:
@@ -102,7 +84,7 @@ def _draw(summary: Summary) -> Iterator[Picture]:
         yield Picture(
             f"slices{suffix}",
             block.titled("Metrics by slice"),
-            _svg(_slice_bars(summary, block)),
+            as_svg(_slice_bars(summary, block)),
             "Bars: mean over seeds. Lines: 95% interval over users, and over seeds from two on. Dashed: the best floor "
             "of that slice. Warm and cold as in the paper's Figures 1, 3 and 4; the axis does not start at 0.",
         )
@@ -115,66 +97,38 @@ def _draw(summary: Summary) -> Iterator[Picture]:
             for number, lines in enumerate(cuts):
                 of = f" of {', '.join(dict.fromkeys(line.method for line in lines))}" if len(cuts) > 1 else ""
                 key = f"by-window-{number + 1}" if number else "by-window"
-                yield Picture(f"{key}{suffix}", block.titled(f"Windows{of}"), _svg(_by_window(lines)), caption)
+                yield Picture(f"{key}{suffix}", block.titled(f"Windows{of}"), as_svg(_by_window(lines)), caption)
         caption = (
             "Share of positive labels among rows of like score (ten bins of equal size). On the diagonal: calibrated."
         )
-        yield Picture(f"calibration{suffix}", block.titled("Calibration"), _svg(_calibration(block)), caption)
+        yield Picture(f"calibration{suffix}", block.titled("Calibration"), as_svg(_calibration(block)), caption)
     if curves := _curves(summary):
         caption = "Validation AUC while training, one line per run and stage; the mark is what was kept."
-        yield Picture("curves", "Learning curves", _svg(_curve_figure(curves)), caption)
+        yield Picture("curves", "Learning curves", as_svg(_curve_figure(curves)), caption)
     if any(run.results.timing for run in summary.runs):
         caption = "Seconds of each stage's own work, wherever it was reused; the first seed of each method."
-        yield Picture("time", "Time by stage", _svg(_time(summary)), caption)
+        yield Picture("time", "Time by stage", as_svg(_time(summary)), caption)
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """Returns a figure as the text of an `<svg>` element, the same for the same figure."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure of a size in inches."""
     from matplotlib.figure import Figure as NewFigure
 
     return NewFigure(figsize=(width, height))
 
 
-def _dots(summary: Summary, block: Block, metric: str) -> Figure:
-    """One dot per method, the best at the top, with its interval; floors are a band and the best of them a line."""
-    whole, lines = summary.slices[0], ranked(summary, block, metric)
-    figure = _new_figure(4.4, 0.9 + 0.26 * len(lines))
-    axes = figure.add_subplot()
-    floors = [line.cells[whole][metric].value for line in block.lines if line.method.floor]
-    values = [value for value in floors if value is not None]
-    if values:
-        best = max(values) if summary.higher_is_better[metric] else min(values)
-        axes.axvspan(min(values), max(values), color="#e4e4e4", zorder=0)
-        axes.axvline(best, color="#777777", linestyle="dashed", linewidth=1, zorder=1)
-    for place, line in enumerate(lines):
-        cell = line.cells[whole][metric]
-        assert cell.value is not None
-        colour = COLOURS[1] if place == 0 else COLOURS[0]
-        if cell.low is not None and cell.high is not None:
-            axes.plot([cell.low, cell.high], [place, place], color=colour, linewidth=1.5)
-        axes.plot([cell.value], [place], "D" if place == 0 else "o", color=colour, markersize=6 if place == 0 else 5)
-    axes.set_yticks(range(len(lines)), [_short(line.method.name) for line in lines])
-    axes.set_ylim(len(lines) - 0.4, -0.6)
-    axes.grid(visible=True, axis="x", color="#eeeeee")
-    axes.grid(visible=False, axis="y")
-    axes.set_title(metric_title(metric), loc="left", fontsize=10, fontweight="bold")
-    return figure
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\u2026"
-
-
 def _slice_bars(summary: Summary, block: Block) -> Figure:
     methods = block.methods
     metrics = [name for name in BAR_METRICS if name in summary.metrics] or list(summary.metrics[:1])
-    figure = _new_figure(max(7.0, 1.0 + 0.35 * len(methods) * len(summary.slices)), 3.0 * len(metrics))
+    figure = new_figure(max(7.0, 1.0 + 0.35 * len(methods) * len(summary.slices)), 3.0 * len(metrics))
     for index, metric in enumerate(metrics):
         axes = figure.add_subplot(len(metrics), 1, index + 1)
         shown: list[float] = []
@@ -201,7 +155,7 @@ def _slice_bars(summary: Summary, block: Block) -> Figure:
 def _by_window(given: Sequence[WindowLine]) -> Figure:
     lines = [line for line in given if line.window is not None]
     methods, metrics = list(dict.fromkeys(line.method for line in lines)), list(lines[0].cells)
-    figure = _new_figure(7.0, 3.0 * len(metrics))
+    figure = new_figure(7.0, 3.0 * len(metrics))
     for index, metric in enumerate(metrics):
         axes = figure.add_subplot(len(metrics), 1, index + 1)
         for number, method in enumerate(methods):
@@ -272,7 +226,7 @@ def _curves(summary: Summary) -> list[Curve]:
 def _curve_figure(curves: list[Curve]) -> Figure:
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    figure = _new_figure(3.4 * columns, 2.4 * rows)
+    figure = new_figure(3.4 * columns, 2.4 * rows)
     for number, (label, steps, values, best) in enumerate(curves):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.plot(steps, values, color=COLOURS[0], marker="." if len(steps) < 30 else None)
@@ -288,7 +242,7 @@ def _curve_figure(curves: list[Curve]) -> Figure:
 def _calibration(block: Block) -> Figure:
     from sklearn.calibration import calibration_curve
 
-    figure = _new_figure(4.5, 4.5)
+    figure = new_figure(4.5, 4.5)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="#999999", linestyle="dashed", linewidth=1)
     for number, line in enumerate(block.methods):
@@ -307,7 +261,7 @@ def _time(summary: Summary) -> Figure:
     timed = [(name, results) for name, results in timed if results.timing]
     seconds = [results.seconds() for _, results in timed]
     stages = list(dict.fromkeys(stage for each in seconds for stage in each))
-    figure = _new_figure(7.0, 1.0 + 0.35 * len(timed))
+    figure = new_figure(7.0, 1.0 + 0.35 * len(timed))
     axes = figure.add_subplot()
     left = np.zeros(len(timed))
     for number, stage in enumerate(stages):

@@ -15,11 +15,11 @@ from rich.text import Text as RichText
 import collm
 from collm.html_page import template_environment
 from collm.report.collect import ReportRun
-from collm.report.figures import Picture, overview_figures
+from collm.report.figures import Picture
 from collm.report.grid import bullets, rich_table
+from collm.report.overview import overview_figures, verdicts
 from collm.report.records import Line, Summary
 from collm.report.tables import report_tables
-from collm.report.verdict import verdicts
 from collm.runs.records import RunResults
 from collm.visible import visible
 

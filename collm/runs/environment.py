@@ -1,6 +1,6 @@
-"""What a run was made with: versions, processor, memory, devices, the command, commits of git repositories.
+"""What a run is made with: the options of its command, versions, processor, memory, devices, git commits.
 
-No user name, path, address, environment variable, password or token is kept.
+Of the machine no user name, path, address, environment variable, password or token is kept.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from collm.process_group import SINGLE, ProcessGroup
 from collm.visible import visible, without_secrets
 
 _DISTRIBUTIONS = (
@@ -145,6 +146,27 @@ class Provenance:
 
 # Of runs whose start is not known, e.g. from Python.
 UNRECORDED = Provenance()
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run may know of the machine and of where to write.
+
+    Attributes:
+        runs_dir: Directory of run folders and stages.
+        cache_dir: User cache for downloads and converted weights.
+        device: Device name; None = the first CUDA device, else the processor.
+        threads: Processor threads; None = torch's own choice.
+        processes: The processes that work on the run together; each calls `run_spec` with the same arguments.
+        provenance: How the command was started, for `environment.json`.
+    """
+
+    runs_dir: Path
+    cache_dir: Path
+    device: str | None = None
+    threads: int | None = None
+    processes: ProcessGroup = SINGLE
+    provenance: Provenance = UNRECORDED
 
 
 def _repository(folder: Path) -> Path | None:

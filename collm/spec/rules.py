@@ -74,7 +74,7 @@ def something_recommends(draft: Draft) -> Iterator[Problem]:
 
 @rule
 def encoders_stand_in_one_place(draft: Draft) -> Iterator[Problem]:
-    """One encoder appears in `encoder`, several in `encoders`; several recommend through a language model alone."""
+    """One encoder is named in `encoder`, several in `encoders`; several recommend through a language model alone."""
     if ENCODERS not in draft.given:
         return
     if "encoder" in draft.given:

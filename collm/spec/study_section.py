@@ -12,7 +12,7 @@ from collm.contracts.search import PrunerConfig, SamplerConfig
 from collm.spec.sections import Section
 
 Direction = Literal["maximize", "minimize"]
-# What appears where a study file names none.
+# Defaults of a study file.
 DEFAULT_SAMPLER = "tpe"
 DEFAULT_PRUNER = "none"
 

@@ -175,7 +175,7 @@ def with_windows(scores: pl.DataFrame, found: WindowScores) -> pl.DataFrame:
         numbers[window.places] = window.number
     is_test = scores["split"] == SPLIT
     own = scores.filter(is_test).with_columns(window=pl.Series(numbers), frozen_logit=pl.Series(found.frozen))
-    # Splits appear one after the other, so their order is kept.
+    # Splits follow one another, so their order is kept.
     rest = {split: scores.filter(scores["split"] == split) for split in scores["split"].unique(maintain_order=True)}
     return pl.concat([own if split == SPLIT else each for split, each in rest.items()], how="diagonal")
 

@@ -15,7 +15,8 @@ from collm.contracts.prompt import PromptConfig, PromptTemplate, Variant
 from collm.contracts.tuning import TuningConfig, TuningStrategy
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.prompt_lists import n_drawn_rows
-from collm.engine.prompt_rows import PromptRows, PromptSource, scored_in_parts
+from collm.engine.prompt_rows import PromptRows, PromptSource
+from collm.engine.shares import scored_in_parts
 from collm.errors import RunError, SpecError
 from collm.model.encoder import EncoderTraits
 from collm.model.prefix.run import Probe

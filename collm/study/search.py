@@ -90,7 +90,7 @@ class Search:
             built = factory(config, context=self._checked.context, **more)
             if not isinstance(built, base):
                 raise PluginError(f"its factory returned {built!r:.80}, must be an optuna {base.__name__}")
-        # The plugin boundary: whatever a stranger's factory raises appears at the place of its settings.
+        # The plugin boundary: whatever a stranger's factory raises is reported at the place of its settings.
         except Exception as error:
             known = isinstance(error, CollmError)
             message = str(error) if known else f"{type(error).__name__}: {error}"

@@ -28,8 +28,7 @@ from collm.hookspecs import hookimpl
 from collm.locks import Holder, read_holder
 from collm.process_group import end_with_parent
 from collm.registry import Registry, default_registry
-from collm.runs.environment import UNRECORDED, Provenance
-from collm.runs.options import RunOptions
+from collm.runs.environment import UNRECORDED, Provenance, RunOptions
 from collm.runs.records import RunOutcome
 from collm.runs.store import LOCK, STAGES
 from collm.spec.model import ResolvedSpec

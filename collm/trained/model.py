@@ -20,7 +20,8 @@ from collm.data.pairs import LATEST, AskedPairs, IdPlaces, PairHistories, asked_
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.engine.language_task import recommender_logits
-from collm.engine.prompt_rows import PromptSource, scored_in_parts
+from collm.engine.prompt_rows import PromptSource
+from collm.engine.shares import scored_in_parts
 from collm.errors import DataError, RunError
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Recommender

@@ -17,7 +17,7 @@ from collm.errors import RunError, UsageError
 from collm.files import file_digest, write_atomically
 from collm.metrics.score_notes import score_notes
 from collm.runner import Making, run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.runs.records import RunOutcome
 from collm.runs.store import RunFolder
 from collm.spec.fingerprint import fingerprint

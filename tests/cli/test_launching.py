@@ -24,10 +24,10 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--launcher", "rya"), "--launcher rya: allowed are local, ray, ray:ADDRESS, slurm"),
-        (("--launcher", "local:x"), "--launcher local:x: allowed are"),
-        (("--launcher", "ray:"), "--launcher ray:: allowed are"),
-        (("--launcher", "slurm:here"), "--launcher slurm:here: allowed are"),
+        (("--launcher", "rya"), "--launcher: got 'rya'; allowed are local, ray, ray:ADDRESS, slurm"),
+        (("--launcher", "local:x"), "--launcher: got 'local:x'; allowed are"),
+        (("--launcher", "ray:"), "--launcher: got 'ray:'; allowed are"),
+        (("--launcher", "slurm:here"), "--launcher: got 'slurm:here'; allowed are"),
         (("--workers", "2"), "--workers: belongs to --launcher local"),
         (("--launcher", "ray", "--workers", "2"), "--workers: belongs to --launcher local"),
         (("--launcher", "local", "--gpus-per-run", "1"), "--gpus-per-run: belongs to --launcher ray or slurm"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from collm.cli.score import _read_candidates
+from collm.cli.recommend import _read_candidates
 from collm.errors import UsageError
 
 

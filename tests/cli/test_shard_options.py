@@ -19,9 +19,9 @@ NONE = dict.fromkeys(("launcher", "workers", "cpus", "gpus", "shard_rows", "devi
         ({"shard_rows": 2}, "--shard-rows: belongs to"),
         ({"cpus": 2}, "--cpus-per-worker: belongs to"),
         ({"gpus": 0.0}, "--gpus-per-worker: belongs to"),
-        ({"launcher": "slurm"}, "--launcher slurm: allowed are local, ray, ray:ADDRESS"),
-        ({"launcher": "ray:"}, "--launcher ray:: allowed are"),
-        ({"launcher": "local:2"}, "--launcher local:2: allowed are"),
+        ({"launcher": "slurm"}, "--launcher: got 'slurm'; allowed are local, ray, ray:ADDRESS"),
+        ({"launcher": "ray:"}, "--launcher: got 'ray:'; allowed are"),
+        ({"launcher": "local:2"}, "--launcher: got 'local:2'; allowed are"),
         ({"launcher": "local", "gpus": 1.0}, "--gpus-per-worker: belongs to --launcher ray"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from collm.registry import default_registry
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.spec.expand import load_any
 from collm.spec.model import ResolvedSpec
 

@@ -16,7 +16,7 @@ from collm.cli.main import call
 from collm.registry import Registry, default_registry
 from collm.report.collect import read_run
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.runs.usage import faults_of
 from collm.spec.node import Place
 from collm.spec.read import read_text

@@ -22,7 +22,7 @@ from collm.errors import DataError, RunError
 from collm.plugins import EntryPoint, load_plugins
 from collm.registry import Registry, build_registry, default_registry, registry_of
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.runs.records import RunOutcome
 from collm.spec.expand import load_any
 from collm.trained.export import export_run

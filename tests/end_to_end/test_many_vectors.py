@@ -17,7 +17,7 @@ from collm.contracts.encoder import EncodedPair, EncoderBatch, EncoderConfig, En
 from collm.model.encoder import EncoderModule
 from collm.registry import Registry, default_registry, registry_of
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.spec.resolve import load_spec
 from collm.testing.encoder_suite import EncoderContract
 from collm.trained import open_run

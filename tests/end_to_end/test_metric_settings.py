@@ -21,7 +21,7 @@ from collm.report.render import to_latex
 from collm.report.summary import summarise
 from collm.report.tables import to_csv
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.spec.node import Place
 from collm.spec.read import read_text
 from collm.spec.resolve import resolve_document

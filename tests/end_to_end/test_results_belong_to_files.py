@@ -18,7 +18,7 @@ from collm.errors import DataError, PluginError
 from collm.finished import run_folder
 from collm.registry import Registry, default_registry, registry_of
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.spec.node import Place
 from collm.spec.read import read_text
 from collm.spec.resolve import resolve_document

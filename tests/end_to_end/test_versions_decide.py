@@ -13,7 +13,7 @@ import collm
 from collm.component import Component
 from collm.registry import Registry, default_registry
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.spec.resolve import load_spec
 from collm.stages import versions
 

@@ -9,7 +9,7 @@ import pytest
 
 from collm.engine import progress as module
 from collm.engine.progress import progress
-from collm.engine.prompt_rows import scored_in_parts
+from collm.engine.shares import scored_in_parts
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from collm.launch.runs import RunsRequest, launch_runs
 from collm.launch.sharing import shares_of, unfinished_keys
 from collm.registry import default_registry
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, load_any
 from collm.spec.model import ResolvedSpec

@@ -11,8 +11,7 @@ import torch
 from model_fakes import TableEncoder, random_prompts, tiny_recommender
 
 from collm.model.prefix.attention_cpu import BlockAttention, Nodes
-from collm.model.prefix.attention_flex import FlexAttention
-from collm.model.prefix.attention_gpu import LevelAttention
+from collm.model.prefix.attention_gpu import FlexAttention, LevelAttention
 from collm.model.prefix.batch import build_batch
 
 pytestmark = [

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from collm.model.prefix import attention_cpu
 from collm.model.prefix.attention_cpu import BlockAttention, Nodes, ancestors, plan_blocks
-from collm.model.prefix.attention_flex import FlexAttention
-from collm.model.prefix.attention_gpu import LevelAttention
+from collm.model.prefix.attention_gpu import FlexAttention, LevelAttention
 
 DIM = 8
 

@@ -16,7 +16,7 @@ from collm.contracts.encoder import EncoderBatch, TrainRows
 from collm.errors import PluginError, SpecError
 from collm.registry import Registry, default_registry
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.spec.component_config import component_config
 from collm.spec.resolve import load_spec
 from collm.testing.encoder_suite import EncoderContract

@@ -18,7 +18,7 @@ from collm.errors import PluginError
 from collm.model.encoder import EncoderModule
 from collm.registry import Registry, default_registry, registry_of
 from collm.runner import run_spec
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.spec.resolve import load_spec
 
 Mode = Literal["pairs", "factors", "all", "last-factors", "other-all", "short-all", "one-tensor", "few-items"]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from collm.cli.main import call
 from collm.errors import UsageError
-from collm.runs.options import RunOptions
+from collm.runs.environment import RunOptions
 from collm.runs.store import RunFolder
 from collm.stages import updated
 from collm.stages.updated import UpdateSettings

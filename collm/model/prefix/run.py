@@ -22,8 +22,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from collm.errors import RunError
 from collm.model.hf_loading import is_spread
 from collm.model.prefix.attention_cpu import BlockAttention, Nodes
-from collm.model.prefix.attention_flex import FlexAttention
-from collm.model.prefix.attention_gpu import LevelAttention
+from collm.model.prefix.attention_gpu import FlexAttention, LevelAttention
 from collm.model.prefix.levels import PrefixLevel, whole_roots
 
 ATTENTION = "collm-prompt-tree"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from collm.cache import leftovers, making
 from collm.errors import DataError
-from collm.locks import leftovers, making
 
 
 def test_what_a_dead_process_left_is_cleared(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from collm.report.compare import Difference
 from collm.report.grid import Cell
+from collm.report.overview import ranked, verdicts
 from collm.report.records import Block
-from collm.report.verdict import ranked, verdicts
 
 AUC = {"mf": 0.71, "collm": 0.75, "floor": 0.73}
 
