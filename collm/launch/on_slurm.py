@@ -129,7 +129,10 @@ def _executor(folder: Path, resources: Resources, cluster: str, settings: dict[s
         )
     except (RuntimeError, NameError, ValueError, TypeError) as error:
         # What follows the first line lists parameters of submitit that cannot be given here.
-        raise UsageError(f"--launcher slurm: {str(error).partition(chr(10))[0]}") from error
+        raise UsageError(
+            f"--launcher slurm: {str(error).partition(chr(10))[0]}; start the command on a machine that has SLURM's "
+            "programs, check --slurm, or try it out with --launcher slurm:local"
+        ) from error
     return executor
 
 
