@@ -49,7 +49,7 @@ class BackboneConfig(ComponentConfig):
     compile: bool = added_field(
         False,
         description="Compile norms and feed-forward parts with torch.compile for training steps: on a processor they "
-        "take about 7% less time, the first one up to a minute more. Needs a C++ compiler there.",
+        "take 1% to 8% less time, the first one up to a minute more. Needs a C++ compiler there.",
     )
 
     def modules(self) -> frozenset[str] | None:
