@@ -35,6 +35,10 @@ class Past:
     liked: Array
     time: Array
 
+    def latest(self, n: int) -> Past:
+        """Returns the newest n items of either label, n > 0."""
+        return Past(self.items[:, -n:], self.liked[:, -n:], self.time[:, -n:])
+
 
 @dataclass(frozen=True)
 class TimedIndex:

@@ -73,11 +73,17 @@ class HistoryConfig(Section):
     max_disliked: int | None = added_field(
         None, ge=1, description="Disliked items per prompt at most, for `include: both`; null = 10."
     )
+    max_rated: int | None = added_field(
+        None,
+        ge=1,
+        description="Items of both lists together at most, for `include: both`: the last rated ones, so that the lists "
+        "say how many of them were liked (TALLRec: 10); null = each list by itself.",
+    )
     ages: bool = added_field(
         False, description="Write behind each title of a prompt's lists how long before the row it was rated."
     )
 
-    @field_validator("max_disliked")
+    @field_validator("max_disliked", "max_rated")
     @classmethod
     def _is_read(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and info.data.get("include") == "liked":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from collm.contracts.encoder import EncoderConfig
-from collm.contracts.tuning import StepRows, TuneStep, TuningConfig
+from collm.contracts.tuning import StepConfig, StepRows, TuneStep, TuningConfig
 from collm.data.draws import draw_whole_groups
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
@@ -22,11 +22,37 @@ from collm.stages.fit_encoder import fit_encoder
 from collm.stages.prepare_data import PreparedStage
 from collm.stages.stage import RunContext, StageResult
 
+# What each of several groups that train in one step has for itself.
+OWN_SETTINGS = frozenset({"learning_rate", "weight_decay"})
+
 
 def rows_setting(step: TuneStep) -> StepRows:
     """Returns which training rows a step tunes on: the setting of the first group that trains."""
     lead = next(group for group, plan in step.groups.items() if plan.trains)
     return step.optimiser[lead].rows
+
+
+def unread_settings(step: TuneStep) -> str:
+    """Returns a sentence on settings that a step does not read, empty where it reads all of them.
+
+    Several groups that train in one step have one course: only rates and decay are each group's own.
+    """
+    lead, *others = (group for group, plan in step.groups.items() if plan.trains)
+    read = step.optimiser[lead]
+    found = [
+        f"{field} {_plain(getattr(read, field))}, not {_plain(getattr(step.optimiser[group], field))} of {group}"
+        for group in others
+        for field in StepConfig.model_fields
+        if field not in OWN_SETTINGS and getattr(step.optimiser[group], field) != getattr(read, field)
+    ]
+    if not found:
+        return ""
+    groups = " and ".join((lead, *others))
+    return f"Step {step.name} trains {groups} together with the settings of {lead}: {'; '.join(found)}."
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else "null" if value is None else str(value)
 
 
 def held_out_share(spec: ResolvedSpec, registry: Registry) -> float:

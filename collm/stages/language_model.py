@@ -26,7 +26,7 @@ from collm.model.recommender import Recommender
 from collm.spec.contents import config_contents, section_contents
 from collm.spec.fingerprint import config_payload
 from collm.stages.fit_encoder import build_encoder, inner_payload, load_encoder
-from collm.stages.held_out import encoder_view, held_out_share, training_rows
+from collm.stages.held_out import encoder_view, held_out_share, training_rows, unread_settings
 from collm.stages.prepare_data import PreparedStage
 from collm.stages.prompt_sources import LanguageSetup, PromptScorer, PromptSources, past_notes, shortened_note
 from collm.stages.stage import RunContext, StageResult
@@ -287,6 +287,7 @@ class LanguageModelRun:
             yield f"The language model was not tuned{shown}."
             return
         yield from self._unused_mapping()
+        yield from filter(None, map(unread_settings, self.steps))
         if any(getattr(settings, "start", None) for step in self.steps for settings in step.optimiser.values()):
             yield FROM_ADAPTER
         data, seed = self.prepared.data, self.run.spec.seed

@@ -18,7 +18,8 @@ def lists_card(model: TrainedModel, template: PromptTemplate, variant: Variant) 
     """Returns what a prompt's lists say beside liked titles; nothing where they are all."""
     history, card = model.spec.history, {}
     if history.include == "both":
-        card = {"disliked_items": history.n_disliked, "empty_disliked": empty_words(template, "disliked")}
+        together = {} if history.max_rated is None else {"rated_items": history.max_rated}
+        card = together | {"disliked_items": history.n_disliked, "empty_disliked": empty_words(template, "disliked")}
     if "rated" in template.lists(variant):
         card |= {"liked_word": template.liked_word, "disliked_word": template.disliked_word}
     return card | ({"ages": list(AGES)} if history.ages else {})

@@ -11,6 +11,7 @@ import numpy as np
 from collm.data.candidates import ItemLists, met_before, popularity
 from collm.data.pairs import LATEST, AskedPairs
 from collm.data.prepared import PreparedData, Rows
+from collm.engine.prompt_lists import PromptLists
 from collm.engine.ranking import Ties, rank_lists
 from collm.errors import DataError, UsageError
 from collm.stages.score_tables import probabilities
@@ -167,11 +168,12 @@ def best_of(model: TrainedModel, choice: Choice, logits: Array, k: int) -> Recom
     best = _best_first(choice, logits)[:k]  # probabilities near 0 and 1 round to ties
     first = choice.items[best[:1]]
     view, rows = model.histories.rows(np.array([choice.dense_user]), first, np.array([choice.moment]))
+    liked, disliked = _listed(model, view, rows)
     return Recommendations(
         user=choice.user,
         user_known=bool(choice.dense_user),
-        history=tuple(data.titles[item] for item in view.history(rows, model.spec.history.max_items)[0] if item),
-        disliked=_disliked(model, view, rows),
+        history=liked,
+        disliked=disliked,
         n_candidates=choice.n_candidates,
         shortlist_by=choice.shortlist_by,
         n_ranked=len(choice.items),
@@ -188,12 +190,14 @@ def best_of(model: TrainedModel, choice: Choice, logits: Array, k: int) -> Recom
     )
 
 
-def _disliked(model: TrainedModel, view: PreparedData, rows: Rows) -> tuple[str, ...]:
-    """Returns the disliked titles that the prompt of the first row shows."""
-    if not (n_disliked := model.spec.history.n_disliked) or model.language is None:
-        return ()
-    found = view.past(rows, max_liked=0, max_disliked=n_disliked).items[0]
-    return tuple(model.data.titles[item] for item in found if item)
+def _listed(model: TrainedModel, view: PreparedData, rows: Rows) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the liked and the disliked titles that the prompt of the first row shows."""
+    history, titles = model.spec.history, model.data.titles
+    if not history.n_disliked or model.language is None:
+        return tuple(titles[item] for item in view.history(rows, history.max_items)[0] if item), ()
+    past = PromptLists.of(history, model.data).past(view, rows)
+    shown = [(titles[item], liked) for item, liked in zip(past.items[0], past.liked[0], strict=True) if item]
+    return tuple(title for title, liked in shown if liked), tuple(title for title, liked in shown if not liked)
 
 
 def _candidates(model: TrainedModel, candidates: Sequence[str] | None) -> Array:

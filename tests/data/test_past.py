@@ -131,6 +131,16 @@ def test_drawn_negatives_are_no_dislikes(make_table: Any, visibility: Any) -> No
     assert any(not liked for line in found for _, liked, _ in line)
 
 
+def test_the_last_rated_of_both_lists(make_table: Any) -> None:
+    frame = make_table(3, n_items=9, n_times=40, n_rows=150).frame
+    index, rows = index_past(frame, "strictly-earlier"), frame.to_dicts()
+    target = frame["item"].to_numpy().astype(np.int64)
+    past = index.read(np.arange(frame.height), target, max_liked=4, max_disliked=4)
+    assert lines(past.latest(4)) == [seen(rows, row, "strictly-earlier")[-4:] for row in rows]
+    assert lines(past.latest(1)) == [seen(rows, row, "strictly-earlier")[-1:] for row in rows]
+    assert lines(past.latest(99)) == lines(past)
+
+
 def opened(make_table: Any, folder: Path, visibility: str, seed: int = 1) -> PreparedData:
     table = make_table(seed, n_items=9, n_times=30, n_rows=150)
     history: Any = SimpleNamespace(visibility=visibility)

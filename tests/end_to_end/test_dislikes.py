@@ -33,6 +33,7 @@ runs:
   both: {{}}
   text-both: {{encoder: null, tuning: {TEXT}}}
   tallrec: {{encoder: null, tuning: {TEXT}, prompt: {{name: tallrec}}}}
+  shared: {{encoder: null, tuning: {TEXT}, history.max_rated: 4}}
   rated: {{encoder: null, tuning: {TEXT}, history.ages: true, prompt: {{name: custom, template: '{RATED}'}}}}
   slots: {{prompt: {{name: custom, template: '{SLOTS}'}}, history.ages: true}}
   sasrec: {{encoder: {{name: sasrec, fit: {{epochs: 1}}}}, prompt: {{name: custom, template: '{SLOTS}'}}}}
@@ -124,6 +125,10 @@ def test_prompts_are_shown_with_both_lists(finished: Finished) -> None:
         found = json.loads(collm(root, "prompt", "suite.yaml", "--key", name, "--row", str(row), "--json"))
         shown[name] = found["variants"]
         assert found["variants"]["text"]["history_titles"] == len(both)
+    found = json.loads(collm(root, "prompt", "suite.yaml", "--key", "shared", "--row", str(row), "--json"))
+    assert found["variants"]["text"]["history_titles"] == 4
+    text, latest = found["variants"]["text"]["text"], "".join(both[-4:])
+    assert all((each in text) == (each in latest) for each in (*liked, *disliked) if each != target)
     likes, dislikes = ", ".join(liked) or "none so far", ", ".join(disliked) or "none so far"
     start = f"A user has given high ratings to the following movies: {likes}. The user has given low ratings to the "
     assert f"{start}following movies: {dislikes}. Using all available" in shown["both"]["text"]["text"]
@@ -153,6 +158,8 @@ def test_recommend_names_the_dislikes_that_the_prompt_shows(finished: Finished) 
     found = json.loads(collm(root, "recommend", runs["both"]["run_dir"], "--user", "2", "-k", "2", "--json"))
     assert (len(found["history"]), len(found["disliked"])) == (3, 2)
     assert "disliked: Film, The" in collm(root, "recommend", runs["both"]["run_dir"], "--user", "2", "-k", "2")
+    shared = json.loads(collm(root, "recommend", runs["shared"]["run_dir"], "--user", "2", "-k", "2", "--json"))
+    assert len(shared["history"]) + len(shared["disliked"]) == 4
     assert json.loads(collm(root, "recommend", runs["likes"]["run_dir"], "--user", "2", "--json"))["disliked"] == []
 
 

@@ -77,6 +77,10 @@ def test_lengths_of_lists(tmp_path: Path) -> None:
             r"spec.yaml:4:40: history.max_disliked: got the number 4, prompts list no",
         ),
         (["history.include=dislikes"], r"history.include: got 'dislikes', must be one of: liked, both"),
+        (
+            ["history.include=liked", "history.max_disliked=null", "history.max_rated=4"],
+            "history.max_rated: got the number 4, prompts list no disliked items with include: liked",
+        ),
         (["history.max_disliked=0"], "history.max_disliked: got the number 0, must be greater than or equal to 1"),
         (WITHOUT, r"spec.yaml:4:20: history.include: only prompts list disliked items, and there is no `backbone`"),
         (

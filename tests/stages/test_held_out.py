@@ -14,7 +14,14 @@ from collm.data.checks import SCHEMA
 from collm.data.prepare import prepare
 from collm.data.prepared import PreparedData
 from collm.registry import default_registry
-from collm.stages.held_out import encoder_upstream, encoder_view, held_out_share, is_held_out, training_rows
+from collm.stages.held_out import (
+    encoder_upstream,
+    encoder_view,
+    held_out_share,
+    is_held_out,
+    training_rows,
+    unread_settings,
+)
 from collm_tuning.config import TwoStepConfig
 from collm_tuning.strategies import default
 
@@ -123,3 +130,16 @@ def test_the_spec_decides_through_its_strategy() -> None:
     assert default(Spec.tuning).plan()[0].optimiser["lora"].rows == "all"
     Spec.all_encoders = {}
     assert held_out_share(Spec(), registry) == 0.0
+
+
+def test_settings_that_a_joint_step_does_not_read_are_said():
+    both = {"lora": GroupPlan(True, "scratch"), "projector": GroupPlan(True, "scratch")}
+    lora, mapping = StepConfig(learning_rate=1e-4, epochs=2), StepConfig(epochs=3, rows="held-out")
+    joint = TuneStep("joint", "hybrid", both, {"lora": lora, "projector": mapping})
+    assert unread_settings(joint) == (
+        "Step joint trains lora and projector together with the settings of lora: epochs 2, not 3 of projector; rows "
+        "all, not held-out of projector."
+    )
+    same = TuneStep("joint", "hybrid", both, {"lora": mapping, "projector": mapping})
+    assert unread_settings(same) == ""
+    assert unread_settings(step("held-out")) == ""
