@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,7 +36,7 @@ from collm.cli.launching import (
     make_launcher,
 )
 from collm.cli.processes import meet, started_less_than_asked
-from collm.errors import RunError, UsageError
+from collm.errors import CollmError, RunError, UsageError
 from collm.experiment import run_experiment, stored_experiment
 from collm.runs.environment import RunOptions
 from collm.runs.records import RunOutcome, SuiteOutcome
@@ -97,7 +98,7 @@ def run(
     for key, message in failed.items():
         say(f"{key} failed: {message}")
     if processes.is_main:
-        _show(outcome, as_json=as_json)
+        _show(outcome, state, runs_dir, as_json=as_json)
     if failed:
         raise typer.Exit(RunError.exit_code)
 
@@ -122,10 +123,23 @@ def _launch(
     return launch_runs(loaded, state.registry(), made, request)
 
 
-def _show(outcome: RunOutcome | SuiteOutcome, *, as_json: bool) -> None:
+def _show(outcome: RunOutcome | SuiteOutcome, state: CliState, runs_dir: Path, *, as_json: bool) -> None:
     if as_json:
         emit_json(outcome.plain())
-    else:
-        from collm.report.run_table import results_table
+        return
+    from collm.report.grid import bullets
+    from collm.report.run_table import results_table
 
-        emit_table(*results_table(outcome.runs if isinstance(outcome, SuiteOutcome) else [outcome]))
+    runs = outcome.runs if isinstance(outcome, SuiteOutcome) else (outcome,)
+    emit_table(*results_table(runs), *bullets("in words", _in_words(runs, state, runs_dir)))
+
+
+def _in_words(runs: Sequence[RunOutcome], state: CliState, runs_dir: Path) -> tuple[str, ...]:
+    """Returns the sentences of the runs' report; none where they cannot be reported together."""
+    from collm.report.collect import Reading
+    from collm.report.pages import run_verdicts
+
+    try:
+        return run_verdicts(runs, Reading(runs_dir, state.registry(), state.build_context()))
+    except CollmError as error:
+        return (f"`collm report` cannot compare these runs: {error}",)

@@ -43,8 +43,8 @@ def _verdict(summary: Summary, block: Block) -> Iterator[str]:
     if len(order) == 1:
         head = f"{block.titled(best.method.name)} is the only method"
     said = f"{head}, {_number(best.cells[whole][metric])} on {rows}"
-    if floor := block.best_floors.get(metric):
-        said += f"; {_against(block, best.method.name, floor, metric, f'the best floor, {floor}')}"
+    if floor := best.bars.get(metric):
+        said += f"; {_against(block, best.method.name, floor, metric, f'the best floor that sees as much, {floor}')}"
     yield f"{said}."
     others = [_seen_from(block, best.method.name, line.method.name, metric) for line in order[1:]]
     found = [pair for pair in others if pair is not None]

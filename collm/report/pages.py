@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from collm.errors import UsageError
 from collm.registry import Registry
-from collm.report.collect import Collected
+from collm.report.collect import Collected, Reading, collect
 from collm.report.figures import report_figures
+from collm.report.overview import verdicts
 from collm.report.records import Summary
 from collm.report.render import to_html, to_latex, to_markdown
 from collm.report.summary import summarise
 from collm.report.tables import to_csv
 from collm.rescore import Measure
+from collm.runs.records import RunOutcome
 from collm.spec.metric_entries import chosen_entries, entry_config
 from collm.spec.model import Profile
 from collm.spec.profiles import CHOICES
@@ -60,6 +63,25 @@ def measure_of(
         resamples=evaluate["resamples"],
         list_metrics=build_metrics(_list_metrics(collected), registry),
     )
+
+
+def run_verdicts(runs: Sequence[RunOutcome], reading: Reading) -> tuple[str, ...]:
+    """Returns what finished runs show in words, as the first screen of their report does.
+
+    Args:
+        runs: The runs, ensembles among them.
+        reading: How run folders are read.
+
+    Raises:
+        CollmError: If they cannot be reported together, e.g. for different warm/cold rules.
+    """
+    if not runs:
+        return ()
+    collected = collect([run.folder for run in runs], reading)
+    named = {run.folder: run.results.run for run in runs}
+    methods = tuple(replace(each, method=named.get(each.path, each.method)) for each in collected.runs)
+    collected = replace(collected, runs=methods)
+    return verdicts(summarise(collected, measure_of(collected, reading.registry)))
 
 
 def _list_metrics(collected: Collected) -> list[Any]:

@@ -22,7 +22,8 @@ class Line:
         cells: Slice -> metric -> cell.
         fidelity: What its numbers were made with; empty for floors.
         paper: Metric -> the paper's value on all test rows.
-        above_floor: Metric -> whether it beats the best floor on all rows; None where there is no floor.
+        bars: Metric -> name of the best floor on all rows that sees as much as it does.
+        above_floor: Metric -> whether it beats that floor; None where there is no floor.
         departures: Where its runs depart from the paper.
         like_bias_floor: Spearman's rank correlation of its scores with those of the floor `bias-logistic`, in [-1, 1];
             None for a language model or without that floor.
@@ -32,6 +33,7 @@ class Line:
     cells: Mapping[str, Mapping[str, Cell]]
     fidelity: str = ""
     paper: Mapping[str, float] = field(default_factory=dict)
+    bars: Mapping[str, str] = field(default_factory=dict)
     above_floor: Mapping[str, bool | None] = field(default_factory=dict)
     departures: tuple[Deviation, ...] = ()
     like_bias_floor: float | None = None

@@ -115,6 +115,8 @@ def _block(
     floors = _best_floors(measured, measure, whole)
     static = _best_floors(measured, measure, whole, leave_out=_online_floors(rows.runs))
     dataset = _paper_rows(rows) if split == "test" else None
+    named = {metric: name for metric, (name, _) in floors.items()}
+    static_named = {metric: name for metric, (name, _) in static.items()}
     lines = tuple(
         Line(method, cells)
         if method.floor
@@ -124,6 +126,7 @@ def _block(
             fidelity=" | ".join(dict.fromkeys(map(fidelity, method.runs))),
             paper=paper_values(method.name, dataset, title=collected.title) if dataset else {},
             # A method that knows training rows alone is not asked to beat a floor that knows later labels.
+            bars=named if _sees_earlier_rows(method) else static_named,
             above_floor=_above(cells[whole], floors if _sees_earlier_rows(method) else static, measure),
             departures=tuple(
                 dict.fromkeys(each for run in method.runs for each in collected.departures.get(run.path, ()))
@@ -141,7 +144,7 @@ def _block(
         comparisons=tuple(_comparisons(measured, whole, bars, compared)),
         improvements=_improvements(lines, whole),
         paper_dataset=dataset,
-        best_floors={metric: name for metric, (name, _) in floors.items()},
+        best_floors=named,
         windows=window_lines(rows, measure) if split == "test" else (),
     )
 

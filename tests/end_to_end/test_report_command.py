@@ -62,6 +62,10 @@ def test_a_suite_with_an_ensemble_and_its_report(folder: Path) -> None:
     assert report.returncode == 0, report.stderr
     assert "wrote out/r.html" in report.stderr
     assert "mf-bias+item-knn" in report.stdout
+    shown, said = (" ".join(text.split()) for text in (call(folder, "run", "table.yaml").stdout, report.stdout))
+    sentence = shown.split("in words: ")[1]
+    assert "has the best AUC of 3 methods" in sentence
+    assert sentence in said
     rows = pl.read_csv(folder / "r.csv").filter(pl.col("slice") == "all", pl.col("metric") == "auc")
     values = [run["metrics"]["test"]["all"]["auc"]["value"] for run in runs if run["run"] == "mf-bias"]
     assert rows.filter(pl.col("method") == "mf-bias")["value"].item() == pytest.approx(sum(values) / 2)

@@ -15,15 +15,16 @@ from collm.report.records import Block
 AUC = {"mf": 0.71, "collm": 0.75, "floor": 0.73}
 
 
-def line(name, value):
+def line(name, value, floors):
     cell = Cell(value, None if value is None else value - 0.02, None if value is None else value + 0.02)
-    return SimpleNamespace(method=SimpleNamespace(name=name, floor=name == "floor"), cells={"all": {"auc": cell}})
+    method = SimpleNamespace(name=name, floor=name == "floor")
+    return SimpleNamespace(method=method, cells={"all": {"auc": cell}}, bars=floors)
 
 
 def summary(values, comparisons, *, label="", higher=True, floors=None):
-    lines = tuple(line(name, value) for name, value in values.items())
     best = {"auc": "floor"} if floors is None else floors
-    block = Block(label, 7_331, 320, lines, tuple(comparisons), {}, None, best)
+    lines = tuple(line(name, value, best) for name, value in values.items())
+    block = Block(label, 7_331, 320, lines, tuple(comparisons), {}, None, {})
     return SimpleNamespace(
         blocks=(block,), metrics=("auc",), slices=("all",), split="test", higher_is_better={"auc": higher}
     )
@@ -37,7 +38,7 @@ def test_tested_methods():
     found = verdicts(summary(AUC, [difference("mf", "collm", -0.04, 0.001), difference("floor", "collm", -0.02, 0.3)]))
     assert found == (
         "collm has the best AUC of 2 methods, 0.7500 [0.730, 0.770] on 7,331 test rows of 320 users; its difference to "
-        "the best floor, floor, is +0.0200 [0.010, 0.030], not significant (p 0.3).",
+        "the best floor that sees as much, floor, is +0.0200 [0.010, 0.030], not significant (p 0.3).",
         "It differs significantly from mf (paired test, Holm's correction).",
     )
 

@@ -17,6 +17,7 @@ from collm.errors import RunError, UsageError
 from collm.registry import Registry
 from collm.report.collect import Collected, Reading, collect
 from collm.report.costs import costs
+from collm.report.overview import verdicts
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.records import Line, Summary
 from collm.report.summary import summarise
@@ -227,6 +228,25 @@ def test_counts_of_the_data_stand_beside_table_1(write_run: WriteRun, registry: 
         ["released", "33,891", "10,401", "7,331", "838", "3,255"],
         ["the paper's ml-1m", "33,891", "10,401", "7,331", "839", "3,256"],
     ]
+
+
+def test_a_method_is_held_against_floors_that_see_as_much(
+    write_run: WriteRun, registry: Registry, measure: Measure
+) -> None:
+    needs = {"floor_needs": {"item-mean": [], "online": ["earlier-labels"]}}
+    rules = {"visibility": "strictly-earlier", "tie_rule": "file order"}
+    runs = [
+        write_run(name, **needs, protocol=rules | {"sees_earlier_rows": name == "later"})
+        for name in ("static", "later")
+    ]
+    for run in runs:
+        frame = pl.read_parquet(run / "floors.parquet")
+        frame.with_columns(scores(1.0)["label"].cast(pl.Float64).alias("online")).write_parquet(run / "floors.parquet")
+    summary = summarise(gather(registry, *runs), measure)
+    assert line(summary, "static").bars["auc"] == "item-mean"
+    assert line(summary, "later").bars["auc"] == "online"
+    assert (line(summary, "static").above_floor["auc"], line(summary, "later").above_floor["auc"]) == (True, False)
+    assert "the best floor that sees as much, " in verdicts(summary)[0]
 
 
 def test_a_method_equal_to_the_best_floor_is_not_above_it(
