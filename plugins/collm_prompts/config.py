@@ -13,7 +13,7 @@ from collm.prompt.template import template_faults
 from collm_prompts.parse import parse_template
 from collm_prompts.wordings import PAPER_EMPTY_HISTORY, custom_template
 
-Wording = Literal["paper", "reference"]
+Wording = Literal["paper", "reference", "answers"]
 
 
 class DomainConfig(PromptConfig):
@@ -22,7 +22,8 @@ class DomainConfig(PromptConfig):
     wording: Wording = Field(
         default="paper",
         description="`paper`: one template, the text-only variant is the same without the collaborative parts; "
-        "`reference`: the published files, with their own text-only wording (facts 4-9).",
+        "`reference`: the published files, with their own text-only wording (facts 4-9); `answers`: one list of the "
+        "user's rated items with the answer to each, for history.include: both.",
     )
 
 

@@ -38,6 +38,12 @@ PROMPT4NR = (
 # Not the paper's: its question with a sentence on disliked items, for `history.include: both`.
 _DISLIKED = " The user has given low ratings to the following {plural}: {{disliked}}."
 BOTH = f"{_LIKED}{_DISLIKED}{_FEATURE}{_PREDICT}{_ASK} #Answer:"
+# Not the paper's: the earlier questions and their answers in one list, then the same question about the target.
+ANSWERS = (
+    "#Question: A user was asked which {plural} the user enjoys: {{rated}}."
+    "[[ The user's preferences are encoded in the feature {{user}}.]]"
+    f" Does the user enjoy the {{noun}} {{{{target}}}}[[ with the feature {{{{item}}}}]]?{_ASK} #Answer:"
+)
 # TALLRec's files: an instruction and an input in the frame of Alpaca. The feature parts are this package's own.
 TALLREC = (
     "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
@@ -52,6 +58,9 @@ REFERENCE_TEXT = f"{_LIKED} Leverage the information to predict {_TARGET}?{_REFE
 
 def build_domain(config: DomainConfig) -> PromptTemplate:
     """Returns the template of a domain in the chosen wording."""
+    if config.wording == "answers":
+        template = PromptTemplate(hybrid=_segments(ANSWERS, config.name), empty_history=PAPER_EMPTY_HISTORY)
+        return replace(template, liked_word=template.positive, disliked_word=template.negative)
     if config.wording == "paper":
         both = PromptTemplate(
             hybrid=_segments(BOTH, config.name),

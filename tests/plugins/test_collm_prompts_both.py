@@ -77,6 +77,23 @@ def test_tallrec_asks_in_its_own_words() -> None:
     assert "set history.include: both" in include_fault(template.under("liked"), "liked")
 
 
+@pytest.mark.parametrize("name", NOUNS)
+def test_earlier_questions_with_their_answers(name: str) -> None:
+    template, (singular, plural) = built(name, wording="answers"), NOUNS[name]
+    assert prompt_text(template, "hybrid", "Fargo (1996)", PAST) == (
+        f'#Question: A user was asked which {plural} the user enjoys: "Heat (1995)" (Yes), "Jaws (1975)" (No), '
+        '"Alien (1979)" (Yes, today). The user\'s preferences are encoded in the feature <user>. Does the user enjoy the '
+        f'{singular} "Fargo (1996)" with the feature <item>? Answer with "Yes" or "No". #Answer:'
+    )
+    assert prompt_text(template, "text", "Fargo (1996)", []) == (
+        f"#Question: A user was asked which {plural} the user enjoys: none so far. Does the user enjoy the {singular} "
+        '"Fargo (1996)"? Answer with "Yes" or "No". #Answer:'
+    )
+    assert (template.liked_word, template.disliked_word) == (template.positive, template.negative)
+    assert include_fault(template.under("both"), "both") == ""
+    assert "set history.include: both" in include_fault(template.under("liked"), "liked")
+
+
 @pytest.mark.parametrize("write", [write_llama, write_qwen2])
 @pytest.mark.parametrize("name", ["movie", "tallrec", "custom"])
 def test_ids_are_those_of_the_whole_text(write: object, name: str, tmp_path: Path) -> None:
