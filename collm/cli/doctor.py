@@ -104,7 +104,7 @@ def _store(runs_dir: Path) -> Iterator[Finding]:
             "warning",
             "object store",
             f"{place_of(runs_dir)} has no conditional writes, so no locks",
-            "machines that run at the same time may compute the same stage twice, with the same results",
+            "machines that run at the same time may compute the same stage twice; the last put counts",
         )
 
 

@@ -190,7 +190,7 @@ class Remote:
             else:
                 self._tell(
                     f"{shown(self.address)}: the store has no conditional writes, so no locks: two machines may "
-                    "compute the same stage at the same time; the results are the same, and the last put counts"
+                    "compute the same stage at the same time; the last put counts"
                 )
             self._held.add(key)
             held.callback(self._held.discard, key)

@@ -16,7 +16,8 @@ from collm.locks import Holder
 from collm.runs.objects import Held, Objects
 
 logger = logging.getLogger(__name__)
-# A holder renews its lock this often; one that was not renewed for so long is taken over.
+# A holder renews its lock this often; one that was not renewed for so long is taken over, and further locks of the same
+# process after that when they were not renewed twice in a row.
 RENEW_S = 20.0
 LOST_S = 120.0
 _POLL_S = 2.0
@@ -120,12 +121,14 @@ class RemoteLock:
         if before != other.tag:
             since = time.monotonic()
             _seen[place] = (other.tag, since)
-        return time.monotonic() - since > LOST_S
+        limit = min(LOST_S, 2 * RENEW_S) if _named(other) in _gone else LOST_S
+        return time.monotonic() - since > limit
 
     def _take_over(self, other: Held) -> bool:
         """Puts this holder in place of one that is gone; False where another machine was faster."""
         self._tag = self._objects.replace(self._key, self._content(), other.tag) or ""
         if self._tag:
+            _gone.add(_named(other))
             logger.info("%s/%s: taken over from %s", self._objects.address, self._key, _named(other))
         return bool(self._tag)
 
@@ -139,8 +142,8 @@ class RemoteLock:
                     if held is None or _record(held).get("token") != self._token:
                         taken = "" if held is None else f" by {_named(held)}"
                         logger.warning(
-                            "%s/%s: not renewed in time and taken over%s: the same work may be done twice, with the "
-                            "same results",
+                            "%s/%s: not renewed in time and taken over%s: the same work may be done twice, and "
+                            "the last put counts",
                             self._objects.address,
                             self._key,
                             taken,
@@ -159,6 +162,8 @@ class RemoteLock:
 
 # Locks of other machines that this process has looked at -> their version, and when it was first seen (monotonic).
 _seen: dict[str, tuple[str, float]] = {}
+# Holders of which this process has taken over a lock.
+_gone: set[str] = set()
 
 
 def _record(held: Held) -> dict[str, object]:

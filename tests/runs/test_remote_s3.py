@@ -145,6 +145,22 @@ def test_a_lock_that_is_not_renewed_is_taken_over(
     assert "taken over from pid" in caplog.text
 
 
+def test_further_locks_of_a_process_that_is_gone_are_taken_over_sooner(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_lock, "_POLL_S", 0.1)
+    monkeypatch.setattr(remote_lock, "_gone", set())
+    holder = {"pid": 7, "host": "far", "start": 0, "mirror": "a", "token": "left"}
+    for key, lost in (("stages/a/lock", 1.0), ("stages/b/lock", 1000.0)):
+        monkeypatch.setattr(remote_lock, "LOST_S", lost)
+        monkeypatch.setattr(remote_lock, "RENEW_S", 0.5)
+        bucket.write(key, json.dumps(holder).encode())
+        start = time.monotonic()
+        with RemoteLock(open_objects(bucket.address, bucket.endpoint), key, mirror="b", wait=True):
+            assert 1.0 < time.monotonic() - start < 20
+    assert bucket.names() == []
+
+
 def test_a_lock_that_this_mirror_left_is_taken_over_at_once(bucket: Bucket) -> None:
     left = lock(bucket, "a")
     left.acquire()
