@@ -9,6 +9,7 @@ import difflib
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from collm.registry import Registry, default_registry
 from collm.runs.environment import Provenance, RunOptions
 from collm.runs.files import DONE
 from collm.runs.records import RunOutcome, RunResults, SuiteOutcome
+from collm.runs.remote import mirror_of
+from collm.runs.store import RunFolder
 from collm.runs.usage import is_run_folder, run_folders
 from collm.spec.expand import Suite
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["CollmError", "Result", "RunOutcome", "RunResults", "cache_dir", "load_results", "open_run", "run"]
 logger = logging.getLogger(__name__)
 AnyPath = str | Path
+_ONE_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def run(
             a section, a mapping with `name` replaces one. In a suite they change the base, before its runs do;
             `{"seeds": [0, 1]}` sets the suite's own seeds.
         only: Names of the suite's runs or ensembles that are wanted; empty = all.
-        runs_dir: Directory of run folders and stages.
+        runs_dir: Directory of run folders and stages, or the address of one in an object store (`s3://bucket/runs`).
         device: Device, e.g. `cpu` or `cuda:0`; None = the first CUDA device, else the processor.
         threads: Processor threads; None = torch's own choice.
 
@@ -126,7 +130,7 @@ def run(
     content = loaded.content
     if isinstance(content, Suite) and (left_out := content.says_left_out()):
         logger.warning("%s", left_out)
-    options = RunOptions(Path(runs_dir), cache, device, threads)
+    options = RunOptions(runs_place(runs_dir), cache, device, threads)
     outcome = stored_experiment(content, registry, options)
     if outcome is None:
         started = Provenance.of((), {"working directory": cwd, "spec": path.parent})
@@ -188,7 +192,8 @@ def load_results(path: AnyPath) -> pl.DataFrame:
     | `folder` | text | path of the run folder |
 
     Args:
-        path: A run folder, or a directory of runs. Unfinished runs of a directory are left out and named in the log.
+        path: A run folder, or a directory of runs, also as the address of one in an object store. Unfinished runs of a
+            directory are left out and named in the log.
 
     Returns:
         The table, runs in order of their folders' names.
@@ -200,7 +205,7 @@ def load_results(path: AnyPath) -> pl.DataFrame:
     from collm.report.collect import read_run
     from collm.report.results_frame import results_frame
 
-    place = Path(path)
+    place = _opened_place(path)
     if not place.is_dir():
         what = "is a file; give the folder of a run or the directory of runs" if place.exists() else "no such folder"
         raise UsageError(f"{place}: {what}; the working directory is {Path.cwd()}")
@@ -227,7 +232,7 @@ def open_run(
     """Opens a finished run for scoring and recommending, as `collm score` does.
 
     Args:
-        path: The run folder; its stages lie beside it in `stages/`.
+        path: The run folder, or its address in an object store; its stages lie beside it in `stages/`.
         device: Device, e.g. `cpu` or `cuda:0`; None = the first CUDA device, else the processor.
         threads: Processor threads; None = torch's own choice.
         dtype: Number format of the language model's frozen weights; None = the one it was tuned in.
@@ -242,10 +247,40 @@ def open_run(
     from collm.trained.opened import open_run as opened
     from collm.trained.opened import updates_left_out
 
-    model = opened(Path(path), cache_dir=cache_dir(), registry=_registry(), device=device, threads=threads, dtype=dtype)
+    place = _opened_place(path)
+    model = opened(place, cache_dir=cache_dir(), registry=_registry(), device=device, threads=threads, dtype=dtype)
     if said := updates_left_out(model):
         logger.warning("%s", said)
     return model
+
+
+def runs_place(runs_dir: AnyPath) -> Path:
+    """Returns the folder of a directory of runs: of an address (`s3://bucket/runs`) the one that mirrors it here.
+
+    Args:
+        runs_dir: A path, or an address as text.
+
+    Raises:
+        UsageError: If an address cannot be used, or a package is missing.
+    """
+    text = os.fspath(runs_dir)
+    if _ONE_SLASH.match(text):
+        raise UsageError(f"{text}: an address has two slashes, e.g. s3://bucket/runs; from Python give it as text")
+    if "://" not in text:
+        return Path(text)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return mirror_of(text, cache_dir(), endpoint or None)
+
+
+def _opened_place(path: AnyPath) -> Path:
+    """Returns the folder of a run or of a directory of runs; of an address, what lies there decides which it is."""
+    text = os.fspath(path).rstrip("/")
+    above, _, name = text.rpartition("/")
+    if "://" in text and not above.endswith("/"):
+        folder = runs_place(above) / name
+        if RunFolder.at(folder).is_done():
+            return folder
+    return runs_place(path)
 
 
 def cache_dir() -> Path:

@@ -101,16 +101,22 @@ def run_ensemble(
     members = {key: results[key].folder for key in ensemble.members}
     folder = ensemble_folder(suite, ensemble, members, runs_dir=runs_dir)
     inputs = {key: file_digest(path / SCORES) for key, path in members.items()}
+    if _is_made(folder, inputs):
+        return outcome(folder, ensemble.run, reused=True)
     with folder.lock(on_wait=logger.warning):
         fault = folder.damage() if folder.is_done() else ""
         if fault:
             logger.warning("%s: %s; the ensemble is recomputed", ensemble.key, fault)
             folder.clear()
-        reused = folder.is_done() and folder.results().inputs == inputs
+        reused = _is_made(folder, inputs)
         if not reused:
             _average(folder, suite, ensemble, specs, results, members, inputs, registry)
             folder.write_done()
     return outcome(folder, ensemble.run, reused=reused)
+
+
+def _is_made(folder: RunFolder, inputs: Mapping[str, str]) -> bool:
+    return folder.is_done() and not folder.damage() and folder.results().inputs == inputs
 
 
 def _average(

@@ -91,6 +91,10 @@ def run_spec(
 
             def claim() -> dict[str, Any] | None:
                 """Locks the folder, and returns the outcome where the run is finished."""
+                # Where it is, nothing is written: neither a lock nor, in a store that may be read alone, anything else.
+                found = stored_outcome(spec, registry, folder=folder, context=context, run=key, says_changes=False)
+                if found is not None:
+                    return found.plain()
                 held.enter_context(folder.lock(wait=wait, on_wait=logger.warning))
                 found = stored_outcome(spec, registry, folder=folder, context=context, run=key)
                 return None if found is None else found.plain()

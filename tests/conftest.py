@@ -7,7 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from s3_server import bucket, s3_endpoint
 
+__all__ = ["bucket", "s3_endpoint", "shared_data"]
 # Threads that wait by spinning make tests of a busy machine ten times slower; read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 with suppress(ImportError):  # a machine that is lent for the tests marked gpu may lack it

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from collm.api import cache_dir
+from collm.api import cache_dir, runs_place
 from collm.cli.output import emit, emit_json, emit_table, keep_stdout_for_results, say
 from collm.errors import UsageError
 from collm.visible import ShownFormatter
@@ -48,7 +48,15 @@ OnlyOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-RunsDirOption = Annotated[Path, typer.Option("--runs-dir", metavar="DIR", help="Directory of run folders and stages.")]
+RunsDirOption = Annotated[
+    Path,
+    typer.Option(
+        "--runs-dir",
+        metavar="DIR",
+        parser=runs_place,
+        help="Directory of run folders and stages, or its address in an object store, e.g. s3://bucket/runs.",
+    ),
+]
 
 
 @dataclass
@@ -170,9 +178,14 @@ def find_run(run: Path, runs_dir: Path) -> Path:
     Raises:
         UsageError: If there is none.
     """
+    from collm.runs.remote import place_of, remote_of
+    from collm.runs.store import RunFolder
     from collm.runs.usage import is_run_folder
 
+    if remote_of(runs_dir) is not None and run.name == str(run):
+        # Gets it where the store has it.
+        RunFolder.at(runs_dir / run).is_done()
     for folder in (run, runs_dir / run):
         if folder.is_dir() and is_run_folder(folder):
             return folder
-    raise UsageError(f"{run}: not a run folder here or in {runs_dir}; `collm runs` lists them")
+    raise UsageError(f"{run}: not a run folder here or in {place_of(runs_dir)}; `collm runs` lists them")

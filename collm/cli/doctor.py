@@ -13,8 +13,10 @@ from typing import Literal
 import typer
 
 from collm.cli.context import JsonOption, RunsDirOption, cache_dir, emit, emit_json, state_of
+from collm.errors import RunError
 from collm.registry import Registry
 from collm.runs.environment import describe_environment
+from collm.runs.remote import place_of, remote_of
 
 MIN_FREE_GB = 2.0
 
@@ -41,7 +43,7 @@ def doctor(context: typer.Context, runs_dir: RunsDirOption = Path("runs"), as_js
 
     Example: collm doctor
     """
-    findings = [*_software(), *_folders(runs_dir), *_plugins(state_of(context).registry())]
+    findings = [*_software(), *_folders(runs_dir), *_store(runs_dir), *_plugins(state_of(context).registry())]
     if as_json:
         emit_json({"schema": 1, "findings": [asdict(each) for each in findings]})
     else:
@@ -84,6 +86,26 @@ def _folders(runs_dir: Path) -> Iterator[Finding]:
             yield Finding("warning", subject, found, f"little space: free some, or {_other_folder(subject)}")
         else:
             yield Finding("ok", subject, found)
+
+
+def _store(runs_dir: Path) -> Iterator[Finding]:
+    remote = remote_of(runs_dir)
+    if remote is None:
+        return
+    try:
+        locks = remote.objects.conditional()
+    except RunError as error:
+        yield Finding("broken", "object store", str(error), "see docs/object-storage.md")
+        return
+    if locks:
+        yield Finding("ok", "object store", f"{place_of(runs_dir)}, with locks by conditional writes")
+    else:
+        yield Finding(
+            "warning",
+            "object store",
+            f"{place_of(runs_dir)} has no conditional writes, so no locks",
+            "machines that run at the same time may compute the same stage twice; the last put counts",
+        )
 
 
 def _other_folder(subject: str) -> str:

@@ -108,8 +108,15 @@ def _launch(
 ) -> RunOutcome | SuiteOutcome:
     """Runs what is missing where `--launcher` says; torch loads in the processes that it starts, not here."""
     from collm.launch.runs import LAUNCHED, RunsRequest, launch_runs
+    from collm.runs.remote import place_of, remote_of
     from collm.spec.expand import Suite
 
+    if remote_of(machine.runs_dir) is not None and options.kind != "local":
+        raise UsageError(
+            f"--launcher {options.launcher}: needs a --runs-dir that all machines see as a folder, and "
+            f"{place_of(machine.runs_dir)} is an object store; start `collm run` on each machine instead: they share "
+            "its runs (docs/object-storage.md)"
+        )
     global_words = (*(["--debug"] if state.debug else []), *(["--strict-plugins"] if state.strict_plugins else []))
     request = RunsRequest(
         (*global_words, *words, "--runs-dir", str(machine.runs_dir)),

@@ -27,6 +27,8 @@ from collm.cli.context import (
 )
 from collm.errors import RunError, UsageError
 from collm.runs.files import DONE, LOCK, damage, require_whole
+from collm.runs.remote import place_of, remote_of
+from collm.runs.remote_lock import LOST_S
 from collm.runs.usage import (
     faults_of,
     folder_bytes,
@@ -94,6 +96,7 @@ def rm(
 
     Example: collm runs rm quickstart-mf-bias-7e62ea00aa
     """
+    _require_folder(runs_dir, "rm")
     folders = [find_run(path, runs_dir) for path in runs]
     _remove(folders, dry_run=dry_run)
 
@@ -110,6 +113,7 @@ def gc(
 
     Example: collm runs gc --dry-run
     """
+    _require_folder(runs_dir, "gc")
     _remove([stage.path for stage in unused_stages(_directory(runs_dir), unfinished=unfinished)], dry_run=dry_run)
 
 
@@ -206,6 +210,8 @@ def unlock(
         say(f"removed {path}")
     if not locks:
         say(f"{folder}: not locked")
+    if remote_of(runs_dir) is not None:
+        say(f"locks in {place_of(runs_dir)} are taken over when they were not renewed for {LOST_S:g} seconds")
 
 
 @app.command("replay")
@@ -241,6 +247,15 @@ def _remove(folders: Sequence[Path], *, dry_run: bool) -> None:
         total += size
         say(f"{'would remove' if dry_run else 'removed'} {folder} ({size / 1e6:.1f} MB)")
     emit(f"{total / 1e6:.1f} MB in {len(folders)} folders {'would be freed' if dry_run else 'freed'}")
+
+
+def _require_folder(runs_dir: Path, command: str) -> None:
+    if remote_of(runs_dir) is not None:
+        raise UsageError(
+            f"`collm runs {command}` removes folders of a directory, and {place_of(runs_dir)} is an object store: "
+            f"remove `RUN/` or `stages/STAGE/` there with the store's own tools, then {runs_dir}, where this machine "
+            "keeps its copies"
+        )
 
 
 def _directory(runs_dir: Path) -> Path:

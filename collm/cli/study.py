@@ -155,14 +155,23 @@ def _checked(
     if not file.is_file():
         what = "is a folder, not a YAML file" if file.is_dir() else "no such file"
         raise UsageError(f"{file}: {what}; the working directory is {Path.cwd()}")
+    from collm.runs.remote import place_of, remote_of
     from collm.study.run import load_study
+    from collm.study.study_file import DEFAULT_JOURNAL
     from collm.study.trial_runner import StudyOptions
 
     if threads is None:
         threads = max(1, (os.cpu_count() or 1) // workers)
     options = StudyOptions(runs_dir.absolute(), cache_dir(), threads=threads, device=device, workers=workers)
     registry = state_of(context).registry()
-    return options, load_study(file, overrides or (), registry, cwd=Path.cwd(), options=options)
+    checked = load_study(file, overrides or (), registry, cwd=Path.cwd(), options=options)
+    if remote_of(runs_dir) is not None and checked.file.storage.path == options.runs_dir / DEFAULT_JOURNAL:
+        raise UsageError(
+            f"{file}: study.storage: is left out, and {place_of(runs_dir)} holds runs and stages, but not what a study "
+            "knows of its trials; set it, e.g. --set study.storage=journal:studies.log, or postgresql:// for several "
+            "machines"
+        )
+    return options, checked
 
 
 def _stored(checked: CheckedStudy) -> TrialQueue:

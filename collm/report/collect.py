@@ -24,6 +24,7 @@ from collm.report.deviations import Deviation, deviations
 from collm.report.packed import is_packed, open_pack
 from collm.rescore import FLOORS, RANKING, read_scores
 from collm.runs.records import RunResults
+from collm.runs.remote import place_of
 from collm.runs.store import RunFolder
 from collm.spec.expand import Suite, load_any
 from collm.spec.model import ResolvedSpec
@@ -177,7 +178,7 @@ def collect(targets: Sequence[Path], reading: Reading) -> Collected:
     missing = tuple(each for part in parts for each in part.missing)
     if not runs:
         causes = "; ".join(f"{each.method}: {each.cause}" for each in missing)
-        raise RunError(f"nothing is finished in {reading.runs_dir}: {causes}")
+        raise RunError(f"nothing is finished in {place_of(reading.runs_dir)}: {causes}")
     # The same run may be given twice, as a folder and in a zip.
     by_content: dict[tuple[str, str], ReportRun] = {}
     for run in runs:
@@ -192,6 +193,9 @@ def _of_target(target: Path, reading: Reading) -> Collected:
     if is_packed(target):
         return _from_pack(target, reading)
     folder = target if target.is_dir() else reading.runs_dir / target
+    if target.name == str(target) and not target.is_file():
+        # Gets it where the directory of runs mirrors a store.
+        RunFolder.at(folder).is_done()
     if folder.is_dir():
         if reading.only:
             raise UsageError(f"{ONLY}: chooses runs of a suite file, and {target} is one run's folder")
@@ -201,8 +205,8 @@ def _of_target(target: Path, reading: Reading) -> Collected:
         loaded = load_any(target, reading.overrides, reading.registry, cwd=reading.cwd, only=reading.only)
         return _from_file(loaded, reading)
     raise UsageError(
-        f"{target}: neither a run folder (here or in {reading.runs_dir}) nor a YAML file nor packed runs; `collm runs` "
-        "lists the runs"
+        f"{target}: neither a run folder (here or in {place_of(reading.runs_dir)}) nor a YAML file nor packed runs; "
+        "`collm runs` lists the runs"
     )
 
 

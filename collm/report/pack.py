@@ -23,7 +23,7 @@ from collm.report.collect import Collected, ReportRun, read_run
 from collm.report.packed import MANIFEST, RUNS
 from collm.runs.files import DONE, damage, listed_files
 from collm.runs.records import TRAINING, kind_of
-from collm.runs.store import RUN_FILES, STAGES
+from collm.runs.store import RUN_FILES, STAGES, StageStore
 
 README = "README.md"
 # Files that are compressed already; compressing weights takes long and saves little.
@@ -112,7 +112,7 @@ def _training_stages(run: ReportRun) -> Iterator[tuple[str, Path]]:
         if kind_of(stage) not in TRAINING:
             continue
         folder = run.path.resolve().parent / STAGES / f"{stage}-{fingerprint}"
-        if not (folder / DONE).is_file():
+        if not StageStore(folder.parent.parent).is_done(stage, fingerprint):
             raise RunError(f"{folder}: missing or unfinished; pack without --weights, or repeat the `collm run`")
         if found := damage(folder):
             raise RunError(f"{found}; repeat the `collm run`")

@@ -14,9 +14,8 @@ import re
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from collm.errors import DataError, RunError
 from collm.files import (
@@ -59,20 +58,46 @@ def finish_folder(folder: Path, names: Sequence[str] | None = None) -> None:
     Raises:
         RunError: If something cannot be read or written.
     """
-    listed: dict[str, dict[str, Any]] = {}
-    for name in _own_files(folder) if names is None else names:
+    listed: dict[str, FileFacts] = {}
+    for name in own_files(folder) if names is None else names:
         path = folder / name
         if names is not None and not path.exists():
             continue
         try:
             sync(path)
-            listed[name] = {"size": path.stat().st_size, "sha256": file_digest(path)}
+            listed[name] = FileFacts(path.stat().st_size, file_digest(path))
         except OSError as error:
             raise write_failure(path, error) from error
-    content = json.dumps({"schema": 1, "files": listed}, indent=1, ensure_ascii=True) + "\n"
+    write_atomically(folder / DONE, list_text(listed))
+
+
+def list_text(files: Mapping[str, FileFacts]) -> str:
+    """Returns the content of `done` for a list of files."""
+    content = json.dumps({"schema": 1, "files": {name: asdict(each) for name, each in files.items()}}, indent=1) + "\n"
     digest = hashlib.sha256(content.encode()).hexdigest()
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    write_atomically(folder / DONE, f"{now} files sha256 {digest}\n{content}")
+    return f"{now} files sha256 {digest}\n{content}"
+
+
+def read_list(data: bytes, place: str) -> tuple[str, dict[str, FileFacts]] | None:
+    """Returns digest and files of a list, None where the text has none.
+
+    Args:
+        data: Content of `done`.
+        place: Where it lies, for the message.
+
+    Raises:
+        RunError: If it is damaged.
+    """
+    mark = _DONE.fullmatch(data)
+    if mark is None:
+        return None
+    content, digest = mark["files"], mark["digest"].decode()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise RunError(f"{place}: damaged: its contents are not those that were written")
+    return digest, {
+        name: FileFacts(each["size"], each["sha256"]) for name, each in json.loads(content)["files"].items()
+    }
 
 
 def damage(folder: Path, contents: Collection[str] | None = None, *, but: Collection[str] = ()) -> str:
@@ -88,7 +113,7 @@ def damage(folder: Path, contents: Collection[str] | None = None, *, but: Collec
         if listed is None:
             return ""
         listed = {name: facts for name, facts in listed.items() if name not in but}
-        return _first_fault(folder, listed, listed if contents is None else contents)
+        return first_fault(folder, listed, listed if contents is None else contents)
     except RunError as error:
         return str(error)
 
@@ -114,14 +139,8 @@ def listed_files(folder: Path) -> dict[str, FileFacts] | None:
         RunError: If the list is damaged.
     """
     done = folder / DONE
-    mark = _DONE.fullmatch(_read(done))
-    if mark is None:
-        return None
-    content = mark["files"]
-    if hashlib.sha256(content).hexdigest() != mark["digest"].decode():
-        raise RunError(f"{done}: damaged: its contents are not those that were written")
-    files = json.loads(content)["files"]
-    return {name: FileFacts(each["size"], each["sha256"]) for name, each in files.items()}
+    found = read_list(_read(done), str(done))
+    return None if found is None else found[1]
 
 
 def remove_contents(folder: Path, names: Sequence[str] | None = None) -> None:
@@ -147,7 +166,14 @@ def remove_contents(folder: Path, names: Sequence[str] | None = None) -> None:
         raise write_failure(Path(error.filename or folder), error) from error
 
 
-def _first_fault(folder: Path, listed: Mapping[str, FileFacts], contents: Collection[str]) -> str:
+def first_fault(folder: Path, listed: Mapping[str, FileFacts], contents: Collection[str]) -> str:
+    """Says which of the listed files is damaged first, empty where none is.
+
+    Args:
+        folder: The folder.
+        listed: Name -> what it should hold.
+        contents: Files whose digests are compared; sizes always are.
+    """
     for name, facts in listed.items():
         path = folder / name
         try:
@@ -169,7 +195,8 @@ def _first_fault(folder: Path, listed: Mapping[str, FileFacts], contents: Collec
     return ""
 
 
-def _own_files(folder: Path) -> Iterator[str]:
+def own_files(folder: Path) -> Iterator[str]:
+    """Yields the names of a folder's files but its mark, its lock and temporary ones."""
     for name in folder_files(folder):
         if name not in (DONE, LOCK) and not name.endswith(TEMPORARY_SUFFIX):
             yield name

@@ -1,4 +1,7 @@
-"""Where runs and their stages lie on disk. `done` is always written last; half-finished work stays for resume."""
+"""Where runs and their stages lie on disk. `done` is always written last; half-finished work stays for resume.
+
+In a directory that mirrors an object store, what is finished is what the store has (`collm/runs/remote.py`).
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,21 @@ from collm.files import remove_leftovers, replacing, write_atomically, write_fai
 from collm.locks import Holder, Lock, read_holder
 from collm.runs.files import DONE, LOCK, damage, finish_folder, remove_contents, replacing_together
 from collm.runs.records import RunResults
+from collm.runs.remote import STAGES, remote_of
 
-__all__ = ["DONE", "LOCK", "Holder", "Lock", "RunFolder", "StageStore", "read_holder", "replacing", "write_atomically"]
+__all__ = [
+    "DONE",
+    "LOCK",
+    "STAGES",
+    "Holder",
+    "Lock",
+    "RunFolder",
+    "StageStore",
+    "read_holder",
+    "replacing",
+    "write_atomically",
+]
 
-STAGES = "stages"
 TABLES = ("scores.parquet", "floors.parquet", "ranking.parquet")
 RUN_FILES = ("spec.yaml", "environment.json", "events.jsonl", "results.json", *TABLES)
 # What events hold beside their time, for those that are read again.
@@ -38,14 +52,16 @@ class StageStore:
     def __init__(self, runs_dir: Path) -> None:
         """Takes the runs directory; nothing is created yet."""
         self.root = runs_dir / STAGES
+        self._remote = remote_of(runs_dir)
 
     def folder(self, stage: str, fingerprint: str) -> Path:
         """Returns `<runs-dir>/stages/<stage>-<fingerprint>`, whether or not it exists."""
         return self.root / f"{stage}-{fingerprint}"
 
     def is_done(self, stage: str, fingerprint: str) -> bool:
-        """Whether the stage was finished."""
-        return (self.folder(stage, fingerprint) / DONE).is_file()
+        """Whether the stage was finished; where the directory mirrors a store, it is got from there."""
+        folder = self.folder(stage, fingerprint)
+        return (folder / DONE).is_file() if self._remote is None else self._remote.bring(folder)
 
     @contextlib.contextmanager
     def claim(
@@ -67,14 +83,15 @@ class StageStore:
 
         Raises:
             RunError: If another live process holds the stage and `wait` is off, one of another host holds it without a
-                sign of life, or the folder cannot be written.
+                sign of life, or the folder or its store cannot be written.
         """
         folder = self.folder(stage, fingerprint)
-        with Lock(folder / LOCK, root=self.root.parent, wait=wait, on_wait=on_wait):
-            remove_leftovers(folder)
+        with _held(folder, root=self.root.parent, wait=wait, on_wait=on_wait):
             yield folder
-            if not self.is_done(stage, fingerprint):
+            if not (folder / DONE).is_file():
                 finish_folder(folder)
+                if self._remote is not None:
+                    self._remote.put(folder)
 
 
 class RunFolder:
@@ -113,13 +130,13 @@ class RunFolder:
             InUse: If another process works on it and `wait` is off.
             RunError: If a process on another host holds it and gives no sign of life.
         """
-        with Lock(self.path / LOCK, root=self.path.parent, wait=wait, on_wait=on_wait):
-            remove_leftovers(self.path)
+        with _held(self.path, root=self.path.parent, wait=wait, on_wait=on_wait):
             yield self
 
     def is_done(self) -> bool:
-        """Whether the run was finished."""
-        return (self.path / DONE).is_file()
+        """Whether the run was finished; where its directory mirrors a store, it is got from there."""
+        remote = remote_of(self.path.parent)
+        return (self.path / DONE).is_file() if remote is None else remote.bring(self.path, digests=False)
 
     def write_spec(self, plain: Mapping[str, Any]) -> None:
         """Writes the resolved spec as `spec.yaml`, keys in the given order."""
@@ -221,8 +238,23 @@ class RunFolder:
                 write(paths[name])
 
     def write_done(self) -> None:
-        """Lists the run's files and marks it as finished; call it last. Files that trackers put there do not count."""
+        """Lists the run's files and marks it as finished; call it last. Files that trackers put there do not count.
+
+        Where its directory mirrors a store, the run is put there whole.
+        """
         finish_folder(self.path, RUN_FILES)
+        if (remote := remote_of(self.path.parent)) is not None:
+            remote.put(self.path)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, *, root: Path, wait: bool, on_wait: Callable[[str], None] | None) -> Iterator[None]:
+    """Holds a folder of a directory of runs for writing, in the store that it mirrors, too."""
+    with Lock(folder / LOCK, root=root, wait=wait, on_wait=on_wait):
+        remove_leftovers(folder)
+        remote = remote_of(root)
+        with contextlib.nullcontext() if remote is None else remote.hold(folder, wait=wait, on_wait=on_wait):
+            yield
 
 
 def _now() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from collm.errors import RunError
 from collm.locks import held_locks, read_holder
 from collm.runs.files import DONE, LOCK, damage, listed_files
+from collm.runs.remote import remote_of
 from collm.runs.store import RUN_FILES, STAGES, RunFolder
 
 EVENTS = "events.jsonl"
@@ -33,7 +34,12 @@ class StageFolder:
 
 
 def run_folders(runs_dir: Path) -> list[Path]:
-    """Returns the run folders of a directory, by name; whatever else lies there is left out."""
+    """Returns the run folders of a directory, by name; whatever else lies there is left out.
+
+    Where it mirrors a store, the finished runs of the store are got first.
+    """
+    if (remote := remote_of(runs_dir)) is not None:
+        remote.bring_runs()
     return [path for path in sorted(runs_dir.iterdir()) if path.name != STAGES and is_run_folder(path)]
 
 
@@ -97,7 +103,8 @@ def faults_of(folder: Path) -> Iterator[str]:
         return
     for name in sorted(stages):
         stage = folder.parent / STAGES / name
-        if not (stage / DONE).is_file():
+        remote = remote_of(folder.parent)
+        if not ((stage / DONE).is_file() if remote is None else remote.bring(stage)):
             yield f"{stage}: missing or unfinished"
         elif found := damage(stage):
             yield found

@@ -82,8 +82,8 @@ def test_earlier_questions_with_their_answers(name: str) -> None:
     template, (singular, plural) = built(name, wording="answers"), NOUNS[name]
     assert prompt_text(template, "hybrid", "Fargo (1996)", PAST) == (
         f'#Question: A user was asked which {plural} the user enjoys: "Heat (1995)" (Yes), "Jaws (1975)" (No), '
-        '"Alien (1979)" (Yes, today). The user\'s preferences are encoded in the feature <user>. Does the user enjoy the '
-        f'{singular} "Fargo (1996)" with the feature <item>? Answer with "Yes" or "No". #Answer:'
+        '"Alien (1979)" (Yes, today). The user\'s preferences are encoded in the feature <user>. Does the user enjoy '
+        f'the {singular} "Fargo (1996)" with the feature <item>? Answer with "Yes" or "No". #Answer:'
     )
     assert prompt_text(template, "text", "Fargo (1996)", []) == (
         f"#Question: A user was asked which {plural} the user enjoys: none so far. Does the user enjoy the {singular} "
