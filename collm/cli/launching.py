@@ -14,6 +14,7 @@ import typer
 from collm.errors import UsageError
 
 if TYPE_CHECKING:
+    from collm.cli.context import CliState
     from collm.launch.launcher import Launcher, Resources
 
 # What commands on other machines get of this one's environment, beside everything that is named for collm.
@@ -60,6 +61,7 @@ class LaunchOptions:
         slurm: `--slurm`.
         device: `--device`.
         threads: `--threads`.
+        workers_for: Kinds that `--workers` belongs to; empty = where nothing is launched.
     """
 
     launcher: str | None
@@ -69,6 +71,7 @@ class LaunchOptions:
     slurm: Sequence[str]
     device: str | None
     threads: int | None
+    workers_for: tuple[str, ...] = ("local",)
 
     @property
     def kind(self) -> str:
@@ -79,7 +82,7 @@ class LaunchOptions:
         """
         kind, _ = parse_launcher(self.launcher, "local", "ray", "ray:ADDRESS", "slurm", "slurm:local")
         belongs = {
-            "--workers": (self.workers, ("local",)),
+            "--workers": (self.workers, self.workers_for),
             "--cpus-per-run": (self.cpus, ("ray", "slurm")),
             "--gpus-per-run": (self.gpus, ("ray", "slurm")),
             "--slurm": (self.slurm or None, ("slurm",)),
@@ -186,6 +189,11 @@ def cuda_devices() -> list[str]:
 
     n_devices = count_cuda_devices(multiprocessing.get_context("spawn"))
     return [f"cuda:{index}" for index in range(n_devices)] or ["cpu"]
+
+
+def global_words(state: CliState) -> tuple[str, ...]:
+    """Returns the options before a command's name that launched commands get, too."""
+    return (*(["--debug"] if state.debug else []), *(["--strict-plugins"] if state.strict_plugins else []))
 
 
 def carried_variables() -> dict[str, str]:

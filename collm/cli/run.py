@@ -32,6 +32,7 @@ from collm.cli.launching import (
     SlurmOption,
     WorkersOption,
     carried_variables,
+    global_words,
     make_launcher,
 )
 from collm.cli.processes import meet, started_less_than_asked
@@ -109,9 +110,8 @@ def _launch(
     from collm.launch.runs import LAUNCHED, RunsRequest, launch_runs
     from collm.spec.expand import Suite
 
-    global_words = (*(["--debug"] if state.debug else []), *(["--strict-plugins"] if state.strict_plugins else []))
     request = RunsRequest(
-        (*global_words, *words, "--runs-dir", str(machine.runs_dir)),
+        (*global_words(state), *words, "--runs-dir", str(machine.runs_dir)),
         machine.runs_dir,
         cache_dir(),
         Path.cwd(),

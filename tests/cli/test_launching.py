@@ -102,3 +102,33 @@ def test_settings_of_collm_are_carried_and_nothing_secret(monkeypatch: pytest.Mo
     found = carried_variables()
     assert found["COLLM_CACHE"] == "/cache"
     assert "AWS_SECRET_ACCESS_KEY" not in found
+
+
+STUDY = """\
+name: two
+base: spec.yaml
+study: {objective: valid.auc, trials: 2, search: {encoder.embedding_size: [2, 4]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--launcher", "rya"), "--launcher: got 'rya'; allowed are local, ray, ray:ADDRESS, slurm, slurm:local"),
+        (("--launcher", "ray"), "--launcher ray: give --workers, the number of trials that run at once"),
+        (("--launcher", "slurm:local"), "--launcher slurm:local: give --workers"),
+        (("--gpus-per-run", "1"), "--gpus-per-run: belongs to --launcher ray or slurm"),
+        (("--launcher", "local", "--slurm", "time=3"), "--slurm: belongs to --launcher slurm"),
+        (
+            ("--launcher", "local", "--set", "study.storage=sqlite:///one.db"),
+            "sqlite is for one worker: use journal:PATH on one machine",
+        ),
+    ],
+)
+def test_options_of_a_study_that_do_not_fit_are_refused(
+    spec: str, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    Path("study.yaml").write_text(STUDY, encoding="utf-8")
+    assert call(["study", "study.yaml", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("runs", "launched").exists()
