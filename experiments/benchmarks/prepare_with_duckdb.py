@@ -1,9 +1,9 @@
 """Prepares a log of interactions with DuckDB, out of core, in the form that `dataset: prepared` reads.
 
 Run: python experiments/benchmarks/prepare_with_duckdb.py --rows 20000000 --memory-gb 3 --out FOLDER
-Generates a log in FOLDER/log (or takes the parquet files of --log), writes FOLDER/prepared, and opens it as a run does:
-all checks of `dataset: prepared`, the test rows, their histories. With --run `collm run` follows, which fits the floors
-and `popularity`. Prints seconds, memory and disk of each phase, and writes FOLDER/measured.json. Needs duckdb.
+Generates a log in FOLDER/log (or takes the parquet files of --log), writes FOLDER/prepared, checks it as a run does,
+and reads the test rows and their histories. With --run `collm run` follows, which fits the floors and `popularity`.
+Prints seconds, memory and disk of each phase, and writes FOLDER/measured.json. Needs duckdb.
 
 The rules are those of `dataset: files` with {duplicates: keep-last, label: {from: rating, positive_above: 3.5}, split:
 {by: quantiles, valid: 0.1, test: 0.1}}. Users are divided into blocks of about equal rows. A block holds all rows of
@@ -357,25 +357,28 @@ def write_manifest(sql: duckdb.DuckDBPyConnection, work: Work) -> None:
     (work.prepared / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def open_prepared(out: Path) -> None:
-    """Checks the result and opens it as a run does, and reads the histories of all test rows."""
+def check_prepared(out: Path) -> None:
+    """Makes a stage of the result as a run does: every check of `dataset: prepared`, then hard links."""
     from collm.component import BuildContext
     from collm.contracts.data import DatasetConfig, Limit
     from collm.data.prepare import prepare as prepare_stage
-    from collm.data.prepared import PreparedData
     from collm.registry import default_registry
 
     config = DatasetConfig(name="prepared", path=out / "prepared")
     source = default_registry().get("dataset", "prepared").load_factory()(config, context=BuildContext(cache_dir=out))
     history: Any = SimpleNamespace(visibility="strictly-earlier")
-    prepare_stage(source, limit=Limit(), history=history, folder=out / "opened")
-    data = PreparedData.open(out / "opened")
-    rows = data.rows("test")
-    seen = sum(
-        int((data.history(rows.take(slice(first, first + _BLOCK_ROWS)), 10) != 0).sum())
-        for first in range(0, len(rows), _BLOCK_ROWS)
-    )
-    logger.info("%s; test rows see %.2f items of 10", data.counts(), seen / len(rows))
+    prepare_stage(source, limit=Limit(), history=history, folder=out / "stage")
+
+
+def open_prepared(out: Path) -> None:
+    """Reads the test rows and their histories, block by block."""
+    from collm.data.prepared import PreparedData
+
+    data = PreparedData.open(out / "stage")
+    rows, n_seen = data.rows("test"), 0
+    for first in range(0, len(rows), _BLOCK_ROWS):
+        n_seen += int((data.history(rows.take(slice(first, first + _BLOCK_ROWS)), 10) != 0).sum())
+    logger.info("%s; a test row sees %.2f items, of 10 at most", data.counts(), n_seen / len(rows))
 
 
 def quoted(path: Path) -> str:
@@ -432,7 +435,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     found["prepare"] = watched([*itself, "--phase", "prepare"], out)
     found["steps"] = json.loads((out / "steps.json").read_text(encoding="utf-8"))
     found["prepared_gb"] = round(disk_gb(out / "prepared"), 2)
-    found["open"] = watched([*itself, "--phase", "open"], out)
+    for phase in ("check", "open"):
+        found[phase] = watched([*itself, "--phase", phase], out)
     if arguments.run:
         shutil.rmtree(out / "runs", ignore_errors=True)
         (out / "spec.yaml").write_text(SPEC, encoding="utf-8")
@@ -450,7 +454,7 @@ def main() -> None:
     parser.add_argument("--memory-gb", type=float, default=6.0, help="what DuckDB keeps in memory")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--run", action="store_true", help="`collm run` on the result, with floors and popularity")
-    parser.add_argument("--phase", choices=("generate", "prepare", "open"), help=argparse.SUPPRESS)
+    parser.add_argument("--phase", choices=("generate", "prepare", "check", "open"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if arguments.log is not None and arguments.phase != "generate" and not list(arguments.log.glob("*.parquet")):
@@ -465,6 +469,8 @@ def main() -> None:
         log = tuple(sorted(arguments.log.glob("*.parquet")))
         work = Work(log, arguments.out, arguments.memory_gb, arguments.threads)
         (arguments.out / "steps.json").write_text(json.dumps(prepare(work)), encoding="utf-8")
+    elif arguments.phase == "check":
+        check_prepared(arguments.out)
     elif arguments.phase == "open":
         open_prepared(arguments.out)
     else:

@@ -147,7 +147,7 @@ def test_the_command_measures_its_phases_and_collm_runs_on_the_result(tmp_path: 
     done = subprocess.run(words, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     measured = json.loads((tmp_path / "out" / "measured.json").read_text())
-    for phase in ("generate", "prepare", "open", "collm run"):
+    for phase in ("generate", "prepare", "check", "open", "collm run"):
         assert measured[phase]["seconds"] > 0, phase
         assert measured[phase]["peak_gb"] > 0, phase
     assert "sort by row" in measured["steps"]
