@@ -392,8 +392,9 @@ def listed(paths: Sequence[Path]) -> str:
 
 
 def disk_gb(folder: Path) -> float:
-    """Returns what the files below a folder take, in GB."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
+    """Returns what the files below a folder take, in GB; hard links count once."""
+    found = (path.stat() for path in folder.rglob("*") if path.is_file())
+    return sum({each.st_ino: each.st_size for each in found}.values()) / 1e9
 
 
 def watched(command: Sequence[str], out: Path) -> dict[str, float]:
@@ -457,7 +458,7 @@ def main() -> None:
     parser.add_argument("--phase", choices=("generate", "prepare", "check", "open"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if arguments.log is not None and arguments.phase != "generate" and not list(arguments.log.glob("*.parquet")):
+    if arguments.log is not None and arguments.phase in (None, "prepare") and not list(arguments.log.glob("*.parquet")):
         parser.error(f"--log {arguments.log}: holds no *.parquet; the working directory is {Path.cwd()}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.phase == "generate":

@@ -42,8 +42,9 @@ def script() -> ModuleType:
 
 
 def edges(log: pl.DataFrame, *, ids: str) -> pl.DataFrame:
-    """Adds what a log may have: one second for many rows, repeats of a pair at one second and later, single rows."""
-    days = log.with_columns(pl.col("timestamp") // 86_400 * 86_400)
+    """Adds what a log may have: ties of a tenth of a day's rows, repeats of a pair then and later, single rows."""
+    tied = pl.int_range(pl.len()) % 10 == 0
+    days = log.with_columns(pl.when(tied).then(pl.col("timestamp") // 86_400 * 86_400).otherwise("timestamp"))
     again = days.gather_every(50).with_columns(rating=pl.lit(5.0, dtype=pl.Float32))
     later = days.gather_every(70).with_columns(pl.col("timestamp") + 1, rating=pl.lit(0.5, dtype=pl.Float32))
     numbers = range(100)
