@@ -99,7 +99,8 @@ def _follow(launcher: Launcher, attempts: list[Attempt], queue: TrialQueue, prog
                 say_lines(name, [f"{event.name}: started on {event.where}"])
                 continue
             attempt = left.pop(event.name)
-            if event.code == 0:
+            # A worker of a study none of whose trials was completed says so by its exit code.
+            if event.code == 0 or (event.code == RunError.exit_code and not _n_missing(queue)):
                 say_lines(name, [f"{event.name}: ended, nothing is left for it"])
                 continue
             failed[event.name] = _failure(event, attempt)

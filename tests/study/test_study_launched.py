@@ -118,6 +118,11 @@ def test_trials_that_are_left_are_an_error(queue: TrialQueue, follow) -> None:
     assert launcher.n_stopped == 1
 
 
+def test_a_worker_that_ends_with_the_study_is_not_a_failure(queue: TrialQueue, follow, capsys) -> None:
+    follow(Pretended(queue, (3, 1)), 1)
+    assert "worker 1: ended, nothing is left for it" in capsys.readouterr().err
+
+
 def test_time_that_is_up_is_no_error(queue: TrialQueue, follow) -> None:
     follow(Pretended(queue, (1, 0)), 1)
     assert len(queue.trials()) == 1
