@@ -14,6 +14,7 @@ import typer
 from collm.errors import UsageError
 
 if TYPE_CHECKING:
+    from collm.cli.context import CliState
     from collm.launch.launcher import Launcher, Resources
 
 # What commands on other machines get of this one's environment, beside everything that is named for collm.
@@ -60,6 +61,7 @@ class LaunchOptions:
         slurm: `--slurm`.
         device: `--device`.
         threads: `--threads`.
+        workers_for: Kinds that `--workers` belongs to; empty = where nothing is launched.
     """
 
     launcher: str | None
@@ -69,6 +71,7 @@ class LaunchOptions:
     slurm: Sequence[str]
     device: str | None
     threads: int | None
+    workers_for: tuple[str, ...] = ("local",)
 
     @property
     def kind(self) -> str:
@@ -79,7 +82,7 @@ class LaunchOptions:
         """
         kind, _ = parse_launcher(self.launcher, "local", "ray", "ray:ADDRESS", "slurm", "slurm:local")
         belongs = {
-            "--workers": (self.workers, ("local",)),
+            "--workers": (self.workers, self.workers_for),
             "--cpus-per-run": (self.cpus, ("ray", "slurm")),
             "--gpus-per-run": (self.gpus, ("ray", "slurm")),
             "--slurm": (self.slurm or None, ("slurm",)),
@@ -154,6 +157,22 @@ def local_share(
     return LocalShare(dealt, threads or max(1, n_cores() // n_workers))
 
 
+def check_shared(options: LaunchOptions, runs_dir: Path, command: str) -> None:
+    """Accepts a directory of runs that the machines of a launcher see.
+
+    Raises:
+        UsageError: If it mirrors an object store, and commands are launched elsewhere than on this machine.
+    """
+    from collm.runs.remote import place_of, remote_of
+
+    if remote_of(runs_dir) is not None and options.kind != "local":
+        raise UsageError(
+            f"--launcher {options.launcher}: needs a --runs-dir that all machines see as a folder, and "
+            f"{place_of(runs_dir)} is an object store; start `{command}` on each machine instead: they share its runs "
+            "(docs/object-storage.md)"
+        )
+
+
 def make_launcher(options: LaunchOptions, folder: Path, *, n_tasks: int) -> Launcher:
     """Makes the launcher that a command asks for.
 
@@ -186,6 +205,11 @@ def cuda_devices() -> list[str]:
 
     n_devices = count_cuda_devices(multiprocessing.get_context("spawn"))
     return [f"cuda:{index}" for index in range(n_devices)] or ["cpu"]
+
+
+def global_words(state: CliState) -> tuple[str, ...]:
+    """Returns the options before a command's name that launched commands get, too."""
+    return (*(["--debug"] if state.debug else []), *(["--strict-plugins"] if state.strict_plugins else []))
 
 
 def carried_variables() -> dict[str, str]:

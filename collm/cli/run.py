@@ -33,6 +33,8 @@ from collm.cli.launching import (
     SlurmOption,
     WorkersOption,
     carried_variables,
+    check_shared,
+    global_words,
     make_launcher,
 )
 from collm.cli.processes import meet, started_less_than_asked
@@ -108,18 +110,11 @@ def _launch(
 ) -> RunOutcome | SuiteOutcome:
     """Runs what is missing where `--launcher` says; torch loads in the processes that it starts, not here."""
     from collm.launch.runs import LAUNCHED, RunsRequest, launch_runs
-    from collm.runs.remote import place_of, remote_of
     from collm.spec.expand import Suite
 
-    if remote_of(machine.runs_dir) is not None and options.kind != "local":
-        raise UsageError(
-            f"--launcher {options.launcher}: needs a --runs-dir that all machines see as a folder, and "
-            f"{place_of(machine.runs_dir)} is an object store; start `collm run` on each machine instead: they share "
-            "its runs (docs/object-storage.md)"
-        )
-    global_words = (*(["--debug"] if state.debug else []), *(["--strict-plugins"] if state.strict_plugins else []))
+    check_shared(options, machine.runs_dir, "collm run")
     request = RunsRequest(
-        (*global_words, *words, "--runs-dir", str(machine.runs_dir)),
+        (*global_words(state), *words, "--runs-dir", str(machine.runs_dir)),
         machine.runs_dir,
         cache_dir(),
         Path.cwd(),

@@ -21,10 +21,22 @@ from collm.cli.context import (
     say,
     state_of,
 )
+from collm.cli.launching import (
+    CpusOption,
+    GpusOption,
+    LaunchOptions,
+    SlurmOption,
+    carried_variables,
+    check_shared,
+    global_words,
+    make_launcher,
+)
 from collm.errors import RunError, UsageError
 
 if TYPE_CHECKING:
+    from collm.cli.context import CliState
     from collm.study.check import CheckedStudy
+    from collm.study.launched import WorkersRequest
     from collm.study.trial_queue import TrialQueue
     from collm.study.trial_runner import StudyOptions
 
@@ -59,7 +71,15 @@ def run(
     file: FileArgument,
     overrides: SetOption = None,
     runs_dir: RunsDirOption = Path("runs"),
-    workers: Annotated[int, typer.Option(min=1, help="Trials that run at once; more may run on other machines.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Trials that run at once; more may run on other machines. Default: 1; with --launcher local the CUDA "
+            "devices, else the cores.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(help="Device, e.g. cpu or cuda:0. Default: CUDA devices in turn, else the processor."),
@@ -67,6 +87,17 @@ def run(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Processor threads per trial. Default: the cores, shared by the workers.")
     ] = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|ray[:ADDRESS]|slurm",
+            help="Start the workers as processes of their own: on this machine, on a Ray cluster, or as jobs of SLURM.",
+            show_default=False,
+        ),
+    ] = None,
+    cpus_per_run: CpusOption = None,
+    gpus_per_run: GpusOption = None,
+    slurm: SlurmOption = None,
     migrate: Annotated[
         bool,
         typer.Option("--migrate", help="After a changed search space: carry over the trials that lie in it."),
@@ -75,17 +106,29 @@ def run(
 ) -> None:
     """Run the trials that are missing, then show the study.
 
-    The same command continues a study, also while it runs elsewhere: all commands share the storage.
+    The same command continues a study, also while it runs elsewhere: all commands share the storage. `--launcher`
+    starts several of them at once, on a cluster, too (docs/cluster.md).
 
     Example: collm study run experiments/studies/mf-bias.yaml --workers 2 --set dataset.path=split.zip
     """
-    options, checked = _checked(context, file, overrides, runs_dir, workers, device, threads)
+    given = (launcher, workers, cpus_per_run, gpus_per_run, slurm or (), device, threads)
+    launch = LaunchOptions(*given, workers_for=("", "local", "ray", "slurm"))
+    if launch.kind in ("ray", "slurm") and workers is None:
+        raise UsageError(f"--launcher {launcher}: give --workers, the number of trials that run at once")
+    # Launched workers are two or more unless one is asked for.
+    at_once = workers or (2 if launch.kind else 1)
+    options, checked = _checked(context, file, overrides, runs_dir, at_once, device, threads)
     if migrate:
         _migrate(checked)
     from collm.study.run import run_study
 
-    options = replace(options, provenance=state_of(context).provenance(file))
-    queue = run_study(checked, options, state_of(context).registry())
+    state = state_of(context)
+    options = replace(options, provenance=state.provenance(file))
+    launched = None
+    if launch.kind:
+        words = ("study", "run", str(file), *(word for text in overrides or () for word in ("--set", text)))
+        launched = _launched(launch, state, runs_dir, words)
+    queue = run_study(checked, options, state.registry(), launched)
     _show(queue, as_json=as_json, tracebacks=False)
     if not any(trial.state.name == "COMPLETE" for trial in queue.trials()):
         say("no trial was completed; `collm study show FILE` says why")
@@ -141,6 +184,22 @@ def best(
 
         write_atomically(output, text)
         say(f"wrote {output}: {about}")
+
+
+def _launched(launch: LaunchOptions, state: CliState, runs_dir: Path, words: tuple[str, ...]) -> WorkersRequest:
+    """Returns what `--launcher` starts: workers with one trial at a time each."""
+    from collm.launch.runs import LAUNCHED
+    from collm.study.launched import WorkersRequest
+
+    check_shared(launch, runs_dir, "collm study run")
+    return WorkersRequest(
+        words=(*global_words(state), *words, "--runs-dir", str(runs_dir), "--workers", "1"),
+        make=lambda most: make_launcher(launch, runs_dir.absolute() / LAUNCHED / "slurm", n_tasks=most),
+        number=launch.workers,
+        runs_dir=runs_dir,
+        folder=Path.cwd(),
+        variables=carried_variables(),
+    )
 
 
 def _checked(

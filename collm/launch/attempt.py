@@ -19,6 +19,7 @@ import psutil
 from collm.errors import RunError
 from collm.files import write_atomically
 from collm.locks import Holder, held_locks
+from collm.visible import without_passwords
 
 # A process that is asked to end writes what it has and gives its locks back.
 END_S = 10.0
@@ -123,7 +124,8 @@ class Attempt:
         given = (str(os.getpid()), json.dumps(dict(self.variables)))
         words = [sys.executable, "-m", "collm.cli.child", *given, *self.words]
         with self.log.open("ab") as log:
-            log.write(f"{_HEAD}{time.strftime('%Y-%m-%d %H:%M:%S')} collm {shlex.join(self.words)}\n".encode())
+            said = without_passwords(shlex.join(self.words))
+            log.write(f"{_HEAD}{time.strftime('%Y-%m-%d %H:%M:%S')} collm {said}\n".encode())
             log.flush()
             # A session of its own: Ctrl-C reaches the command alone, which decides what becomes of its children.
             process = subprocess.Popen(

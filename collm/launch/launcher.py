@@ -74,6 +74,10 @@ class Launcher(Protocol):
         """Returns how many more attempts may be started now."""
         ...
 
+    def several_machines(self) -> bool:
+        """Whether commands may run on another machine than this one."""
+        ...
+
     def start(self, attempts: Sequence[Attempt]) -> None:
         """Starts attempts, or puts them in line."""
         ...
@@ -141,6 +145,10 @@ class LocalLauncher:
     def free(self) -> int:
         """See `Launcher.free`."""
         return len(self._devices) - len(self._running)
+
+    def several_machines(self) -> bool:
+        """See `Launcher.several_machines`."""
+        return False
 
     def start(self, attempts: Sequence[Attempt]) -> None:
         """See `Launcher.start`."""

@@ -49,6 +49,11 @@ class RayLauncher:
         """See `Launcher.free`; Ray itself keeps tasks in line."""
         return 10_000
 
+    def several_machines(self) -> bool:
+        """See `Launcher.several_machines`."""
+        nodes = [node["NodeManagerHostname"] for node in self._ray.nodes() if node["Alive"]]
+        return set(nodes) != {socket.gethostname()}
+
     def start(self, attempts: Sequence[Attempt]) -> None:
         """See `Launcher.start`."""
         placed = [attempt.placed(self._resources.device, self._resources.threads) for attempt in attempts]

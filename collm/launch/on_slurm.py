@@ -71,6 +71,10 @@ class SlurmLauncher:
         """See `Launcher.free`; SLURM itself keeps jobs in line."""
         return 10_000
 
+    def several_machines(self) -> bool:
+        """See `Launcher.several_machines`."""
+        return self._cluster == "slurm"
+
     def start(self, attempts: Sequence[Attempt]) -> None:
         """See `Launcher.start`: one array job."""
         placed = [attempt.placed(self._resources.device, self._resources.threads) for attempt in attempts]

@@ -16,6 +16,7 @@ from collm.study.carry_over import continue_where_it_fits
 from collm.study.check import CheckedStudy, check_study, probed_specs
 from collm.study.definition import open_study
 from collm.study.finished_runs import run_folders, take_in
+from collm.study.launched import WorkersRequest, run_workers
 from collm.study.progress import StudyProgress, say_lines
 from collm.study.search_rules import drawn_at_random
 from collm.study.storage import StudyStorage
@@ -46,8 +47,16 @@ def load_study(
     return check_study(file, registry, BuildContext(cache_dir=options.cache_dir, find=registry.get))
 
 
-def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) -> TrialQueue:
+def run_study(
+    checked: CheckedStudy, options: StudyOptions, registry: Registry, launched: WorkersRequest | None = None
+) -> TrialQueue:
     """Runs the trials that are missing.
+
+    Args:
+        checked: The checked study.
+        options: Directories and workers.
+        registry: What is installed.
+        launched: Workers that run the trials in processes of their own, here or on a cluster; None = this process does.
 
     Returns:
         The study's queue, all of whose trials are finished, or whose time is up.
@@ -55,7 +64,8 @@ def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) 
     Raises:
         SpecError: If files that a trial names are missing, the storage holds another study of this name, or the sampler
             or pruner cannot be built.
-        RunError: If the storage cannot be reached, or files change meanwhile.
+        UsageError: If a launcher cannot be used.
+        RunError: If the storage cannot be reached, files change meanwhile, or launched workers failed.
     """
     # Showing a study needs no data; running one does.
     specs = list(probed_specs(checked))
@@ -73,7 +83,10 @@ def run_study(checked: CheckedStudy, options: StudyOptions, registry: Registry) 
     progress = StudyProgress(queue, workers=options.workers)
     progress.start()
     with progress:
-        StudyRunner(queue, options, modules=_modules(specs, registry), tick=progress.tick).run(deadline)
+        if launched is not None:
+            run_workers(queue, launched, progress)
+        else:
+            StudyRunner(queue, options, modules=_modules(specs, registry), tick=progress.tick).run(deadline)
         progress.show()
     say_lines(checked.file.name, [line for line in (queue.untried_note(),) if line])
     return queue

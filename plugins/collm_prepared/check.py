@@ -65,13 +65,17 @@ def check_folder(folder: Path, manifest: Mapping[str, Any]) -> None:
     check_columns(folder, INTERACTIONS, {**SCHEMA, **HISTORY_COLUMNS})
     for file, columns in ((POSITIVES, {"item": pl.Int32}), (USERS, USER_COLUMNS), (ITEMS, ITEM_COLUMNS)):
         check_columns(folder, file, columns)
-    files = {name: ColumnFile(folder / name, manifest) for name in FILES}
+
+    def opened() -> dict[str, ColumnFile]:
+        # Files keep the columns that they have read: opened again for each rule, they are never all in memory.
+        return {name: ColumnFile(folder / name, manifest) for name in FILES}
+
     read_attributes(folder, manifest)
-    problems = [*_nulls(files), *_entities(files)]
+    problems = [*_nulls(opened()), *_entities(opened())]
     if not problems:
-        problems = [*_rows(files[INTERACTIONS], manifest), *_train_rows(files), *_offsets(files)]
+        problems = [*_rows(opened()[INTERACTIONS], manifest), *_train_rows(opened()), *_offsets(opened())]
     if not problems:
-        problems = list(_histories(files, manifest))
+        problems = list(_histories(opened(), manifest))
     if problems:
         raise DataError(f"{folder}: " + "; ".join(problems))
 

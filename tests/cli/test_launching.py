@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from collm.cli.launching import LaunchOptions, carried_variables, make_launcher
+from collm.cli.launching import LaunchOptions, carried_variables, check_shared, make_launcher
 from collm.cli.main import call
 from collm.errors import UsageError
+from collm.runs.remote import mirror_of
 
 SPEC = "name: one\ndataset: {name: tiny}\nencoder: {name: mf-bias}\n"
 
@@ -102,3 +103,45 @@ def test_settings_of_collm_are_carried_and_nothing_secret(monkeypatch: pytest.Mo
     found = carried_variables()
     assert found["COLLM_CACHE"] == "/cache"
     assert "AWS_SECRET_ACCESS_KEY" not in found
+
+
+STUDY = """\
+name: two
+base: spec.yaml
+study: {objective: valid.auc, trials: 2, search: {encoder.embedding_size: [2, 4]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--launcher", "rya"), "--launcher: got 'rya'; allowed are local, ray, ray:ADDRESS, slurm, slurm:local"),
+        (("--launcher", "ray"), "--launcher ray: give --workers, the number of trials that run at once"),
+        (("--launcher", "slurm:local"), "--launcher slurm:local: give --workers"),
+        (("--gpus-per-run", "1"), "--gpus-per-run: belongs to --launcher ray or slurm"),
+        (("--launcher", "local", "--slurm", "time=3"), "--slurm: belongs to --launcher slurm"),
+        (
+            ("--launcher", "local", "--set", "study.storage=sqlite:///one.db"),
+            "sqlite is for one worker: use journal:PATH on one machine",
+        ),
+    ],
+)
+def test_options_of_a_study_that_do_not_fit_are_refused(
+    spec: str, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    Path("study.yaml").write_text(STUDY, encoding="utf-8")
+    assert call(["study", "study.yaml", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("runs", "launched").exists()
+
+
+def test_clusters_need_a_folder_that_all_machines_see(tmp_path: Path) -> None:
+    mirror = mirror_of("memory://bucket/runs", tmp_path)
+    for launcher in ("ray", "slurm"):
+        options = LaunchOptions(launcher, 2, None, None, (), None, None, workers_for=("ray", "slurm", "local"))
+        check_shared(options, tmp_path / "runs", "collm study run")
+        with pytest.raises(
+            UsageError, match="memory://bucket/runs is an object store; start `collm study run` on each"
+        ):
+            check_shared(options, mirror, "collm study run")
+    check_shared(LaunchOptions("local", 2, None, None, (), None, None), mirror, "collm run")
