@@ -50,11 +50,17 @@ class Limit(BaseModel):
         lt=2**32,
         description="Seed of the draw; not the run's seed, so that all seeds of a suite have the same rows.",
     )
+    user_rows: int | None = added_field(
+        None,
+        ge=1,
+        description="Validation and test rows of each user at most, drawn at random before users are drawn: more users "
+        "in as many rows, so narrower intervals; null keeps all of a user's rows.",
+    )
 
     @property
     def draws(self) -> bool:
         """Returns whether any split is limited."""
-        return any(getattr(self, name) is not None for name in SPLITS)
+        return self.user_rows is not None or any(getattr(self, name) is not None for name in SPLITS)
 
 
 class DatasetConfig(ComponentConfig):

@@ -42,6 +42,29 @@ def draw_whole_groups(rows: Rows, groups: Array, n: int, seed: int) -> Rows:
     return rows.take(draw_groups(n_rows, n, seed)[which])
 
 
+def draw_within(groups: Array, n: int, seed: int) -> Array:
+    """Draws n rows of each group at random, all rows of groups that have no more.
+
+    A smaller `n` with the same seed draws a subset of the same rows.
+
+    Args:
+        groups: int64 [n_rows] group of each row.
+        n: Rows of each group at most, at least 1.
+        seed: Decides the draw.
+
+    Returns:
+        bool [n_rows].
+    """
+    order = np.lexsort((np.random.default_rng(seed).random(len(groups)), groups))
+    ordered = groups[order]
+    first = np.r_[True, ordered[1:] != ordered[:-1]] if len(ordered) else np.zeros(0, dtype=bool)
+    place = np.arange(len(ordered))
+    rank = place - np.maximum.accumulate(np.where(first, place, 0)) if len(ordered) else place
+    is_drawn = np.zeros(len(groups), dtype=bool)
+    is_drawn[order[rank < n]] = True
+    return is_drawn
+
+
 def draw_groups(n_rows: Array, n: int, seed: int) -> Array:
     """Draws groups, of int64 [n_groups] rows each, at random until their rows number at least `n`.
 

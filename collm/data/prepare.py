@@ -13,7 +13,7 @@ import polars as pl
 from collm.contracts.data import SAMPLED, SPLITS, DatasetSource, InteractionTable, Limit, Visibility, WrittenSource
 from collm.data.checks import check_table, table_counts
 from collm.data.columns import as_series, count_ids
-from collm.data.draws import draw_groups
+from collm.data.draws import draw_groups, draw_within
 from collm.data.history import HistoryIndex, index_histories
 from collm.data.prepared_files import (
     INTERACTIONS,
@@ -105,10 +105,12 @@ def _kept(frame: pl.DataFrame, limit: Limit) -> Array:
     kept: Array = frame["split"].is_not_null().to_numpy().copy()
     for name in SPLITS:
         n = getattr(limit, name)
-        if n is None:
-            continue
         places = np.flatnonzero((frame["split"] == name).fill_null(False).to_numpy())
-        if n >= len(places):
+        if limit.user_rows is not None and name != "train":
+            drawn = draw_within(frame["user"].to_numpy()[places], limit.user_rows, limit.seed)
+            kept[places] = drawn
+            places = places[drawn]
+        if n is None or n >= len(places):
             continue
         user = frame["user"].to_numpy()[places]
         counts = count_ids(user, int(user.max()) + 1)
@@ -158,16 +160,18 @@ def _manifest(table: InteractionTable, kept: Array, *, limit: Limit) -> dict[str
     cut = [f"{name} {counts[name]} of {full[name]} rows" for name in SPLITS if counts[name] < full[name]]
     notes = [*table.notes]
     if cut:
+        how = "whole users drawn"
+        if limit.user_rows is not None:
+            how = f"users drawn with {limit.user_rows} of their validation and test rows at most"
         notes.append(
-            f"dataset.limit: {', '.join(cut)} (whole users drawn, limit.seed {limit.seed}); warm/cold use all "
-            "training rows"
+            f"dataset.limit: {', '.join(cut)} ({how}, limit.seed {limit.seed}); warm/cold use all training rows"
         )
     return {
         "schema": SCHEMA_VERSION,
         "counts": counts,
         "full_counts": full,
         "expected": dict(table.expected),
-        "limit": limit.model_dump(),
+        "limit": limit.model_dump(exclude=None if limit.user_rows else {"user_rows"}),
         "tie_rule": table.tie_rule,
         "notes": notes,
     }

@@ -171,7 +171,7 @@ def _drawn_rows(runs: Sequence[RunOutcome]) -> Iterator[str]:
             if split in counts and split in full and counts[split] != full[split]
         ]
         if limited:
-            found.setdefault(f"drawn by whole users: {', '.join(limited)}", []).append(_label(run, runs))
+            found.setdefault(f"drawn: {', '.join(limited)}", []).append(_label(run, runs))
     for sentence, owners in found.items():
         yield sentence if len(found) == 1 else f"{sentence} ({', '.join(owners)})"
     if len(found) > 1:

@@ -172,6 +172,19 @@ def encoder_gives_what_is_read(draft: Draft) -> Iterator[Problem]:
 
 
 @rule
+def rankings_have_all_rows_of_a_user(draft: Draft) -> Iterator[Problem]:
+    """A user's list is measured by all positives of that user, so none may be left out."""
+    node = draft.root.find(("dataset", "limit", "user_rows"))
+    if node is None or node.value is None or draft.evaluate is None or draft.evaluate.ranking is None:
+        return
+    message = (
+        "leaves out positives that a ranked list would be measured by; remove it, or evaluate.ranking, and limit "
+        "rows by whole users (valid, test)"
+    )
+    yield node.place.problem(message, "dataset.limit.user_rows")
+
+
+@rule
 def nothing_is_evaluated_twice(draft: Draft) -> Iterator[Problem]:
     """A split, slice or metric named twice is a slip of the pen."""
     if draft.evaluate is None:

@@ -65,6 +65,26 @@ def test_limit_keeps_whole_users_and_says_so(make_table: Any, tmp_path: Path) ->
     assert f"train {len(rows)} of {len(all_rows)} rows (whole users drawn, limit.seed 4)" in data.notes[-1]
 
 
+def test_limit_of_rows_per_user(make_table: Any, tmp_path: Path) -> None:
+    table = make_table(2, n_rows=400)
+    full = prepared(table, tmp_path / "full")
+    two, one = (prepared(table, tmp_path / f"{n}", limit=Limit(user_rows=n, seed=4)) for n in (2, 1))
+    few = prepared(table, tmp_path / "few", limit=Limit(user_rows=2, test=5, seed=4))
+    assert len(two.rows("train")) == len(full.rows("train"))
+    for split in ("valid", "test"):
+        every, kept = full.rows(split), two.rows(split)
+        counts = np.bincount(every.user, minlength=8)
+        assert counts.max() > 2
+        np.testing.assert_array_equal(np.bincount(kept.user, minlength=8), np.minimum(counts, 2))
+        assert set(one.rows(split).row) <= set(kept.row) <= set(every.row)
+        places = np.searchsorted(every.row, kept.row)
+        np.testing.assert_array_equal(two.history(kept, 4), full.history(every, 4)[places])
+    rows = few.rows("test")
+    assert 5 <= len(rows) <= 6 and np.isin(rows.row, two.rows("test").row).all()
+    np.testing.assert_array_equal(np.bincount(rows.user)[np.unique(rows.user)], 2)
+    assert "(users drawn with 2 of their validation and test rows at most, limit.seed 4)" in few.notes[-1]
+
+
 def test_the_same_input_gives_the_same_bytes(make_table: Any, tmp_path: Path) -> None:
     for name in ("a", "b"):
         prepared(make_table(3), tmp_path / name, limit=Limit(train=30, seed=1))

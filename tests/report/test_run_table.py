@@ -94,7 +94,7 @@ def test_value_without_interval() -> None:
 
 def test_notes_state_limits_leakage_and_seeds() -> None:
     text = shown(result("mf", 0.6), result("text-only", 0.6, notes=["leaky split", "tuned on 500 rows"]))
-    assert "drawn by whole users: test 600 of 9,000 rows" in text
+    assert "drawn: test 600 of 9,000 rows" in text
     assert "\n  leaky split\n" in text
     assert "\n  text-only: tuned on 500 rows\n" in text
     assert "one seed (n=1, seed 0)" in text
