@@ -132,7 +132,7 @@ def test_rules_and_component_problems_come_together(load: Load, full: str) -> No
 
 
 def test_ranked_lists_need_all_rows_of_a_user(load: Load, full: str) -> None:
-    overrides = ("dataset.limit.user_rows=3", "evaluate.ranking={candidates: all}")
+    overrides = ("dataset.limit.user_rows=3", "evaluate.ranking={candidates: all, metrics: [top]}")
     for each in overrides:
         load(full, each)
     (problem,) = problems(load, full, *overrides)
