@@ -121,3 +121,11 @@ def test_prompts_are_held_against_the_lists_before_anything_starts(
     problems = "; ".join(f"{each.path}: {each.message}" for each in found)
     assert message in problems
     assert bool(problems) == bool(message)
+
+
+def test_ranked_lists_need_all_rows_of_a_user(tmp_path: Path) -> None:
+    overrides = ("dataset.limit.user_rows=3", "evaluate.ranking={candidates: all}")
+    for each in overrides:
+        loaded(tmp_path, each)
+    with pytest.raises(CollmError, match=r"dataset.limit.user_rows: leaves out positives that a ranked list would be"):
+        loaded(tmp_path, *overrides)

@@ -129,12 +129,3 @@ def test_rules_across_sections(load: Load, full: str, overrides: tuple[str, ...]
 def test_rules_and_component_problems_come_together(load: Load, full: str) -> None:
     found = problems(load, full, "encoder=null", "backbone.layers=0", "colour=red")
     assert {problem.path for problem in found} == {"tuning.name", "backbone.layers", "colour"}
-
-
-def test_ranked_lists_need_all_rows_of_a_user(load: Load, full: str) -> None:
-    overrides = ("dataset.limit.user_rows=3", "evaluate.ranking={candidates: all, metrics: [top]}")
-    for each in overrides:
-        load(full, each)
-    (problem,) = problems(load, full, *overrides)
-    assert problem.path == "dataset.limit.user_rows"
-    assert "leaves out positives that a ranked list would be measured by" in problem.message
