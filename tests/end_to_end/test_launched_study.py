@@ -16,6 +16,8 @@ import psutil
 import pytest
 from generated import command, run
 
+pytestmark = pytest.mark.slow
+
 STUDY = """\
 name: points
 base:
