@@ -7,6 +7,7 @@ A holder sets the time of its lock file every few seconds, so that other machine
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import os
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import psutil
 
@@ -73,7 +75,45 @@ class Holder:
         return f"pid {self.pid} on host {self.host}, started {started}"
 
 
-class Lock:
+class WaitingLock(abc.ABC):
+    """A context manager that holds a lock, and waits for its holder or is refused."""
+
+    def __init__(self, *, wait: bool, on_wait: Callable[[str], None] | None) -> None:
+        """Takes whether to wait for a live holder instead of raising, and what is called when waiting begins."""
+        self._wait, self._on_wait = wait, on_wait
+        self._waiting = False
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    @abc.abstractmethod
+    def acquire(self) -> None:
+        """Takes the lock.
+
+        Raises:
+            InUse: If another process holds it and waiting is off.
+            RunError: If it cannot be taken.
+        """
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Gives the lock back."""
+
+    def _wait_a_moment(self, seconds: float, sentence: str) -> None:
+        """Waits before the next attempt; `on_wait` gets the sentence when waiting begins."""
+        if not self._waiting and self._on_wait is not None:
+            self._on_wait(sentence)
+        self._waiting = True
+        time.sleep(seconds)
+
+
+class Lock(WaitingLock):
     """A context manager around one lock file.
 
     A dead holder on this host is taken over at once. A live one is waited for (`wait=True`) or refused. A holder on
@@ -97,21 +137,11 @@ class Lock:
             wait: Whether to wait for a live holder instead of raising.
             on_wait: Called once with a sentence when waiting begins.
         """
+        super().__init__(wait=wait, on_wait=on_wait)
         self.path = path
         self._root = root
-        self._wait = wait
-        self._on_wait = on_wait
         self._held: Holder | None = None
         self._released = threading.Event()
-
-    def __enter__(self) -> Lock:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
     def acquire(self) -> None:
         """Takes the lock.
@@ -121,20 +151,13 @@ class Lock:
             RunError: If this process holds it, or one of another host that gives no sign of life, or the file cannot be
                 written.
         """
-        told = False
-        while True:
-            other = self._try()
-            if other is None:
-                self._beat()
-                return
+        while (other := self._try()) is not None:
             if not self._works(other):
                 raise RunError(self._refusal(other))
             if not self._wait:
                 raise InUse(self._refusal(other))
-            if not told and self._on_wait is not None:
-                self._on_wait(f"{self.path.parent}: waiting for {other}, which works on the same thing")
-            told = True
-            time.sleep(_POLL_S)
+            self._wait_a_moment(_POLL_S, f"{self.path.parent}: waiting for {other}, which works on the same thing")
+        self._beat()
 
     def release(self) -> None:
         """Gives the lock back; does nothing where it is not held, or where another process has taken it over."""

@@ -52,21 +52,21 @@ def _run_free_ones(
     """Runs what is free; several commands on one suite share its runs, and each comes back to what others work on."""
     results: dict[str, RunOutcome] = {}
     failed: dict[str, str] = {}
-    told: set[str] = set()
+    announced: set[str] = set()
     pending = list(enumerate(suite.runs, start=1))
     while pending:
         busy = []
         for number, member in pending:
-            if member.key not in told:
+            if member.key not in announced:
                 logger.info("%s: run %d of %d: %s", suite.name, number, len(suite.runs), member.key)
             place = f"{suite.name}: run {number} of {len(suite.runs)}: {member.key}"
             try:
                 with progress(place, shown=options.processes.is_main):
                     results[member.key] = run_spec(member.spec, registry, options, run=member.run, wait=False)
             except InUse:
-                if member.key not in told:
+                if member.key not in announced:
                     logger.info("%s: another process works on it; it is come back to", member.key)
-                told.add(member.key)
+                announced.add(member.key)
                 busy.append((number, member))
             except CollmError as error:
                 failed[member.key] = str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from s3_server import bucket, s3_endpoint
 __all__ = ["bucket", "s3_endpoint", "shared_data"]
 # Threads that wait by spinning make tests of a busy machine ten times slower; read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A shell that starts the tests in the background lets them, and the commands that they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 with suppress(ImportError):  # a machine that is lent for the tests marked gpu may lack it
     from hypothesis import settings
 

@@ -28,7 +28,8 @@ RULES = {
     r"\blikewise\b": "the same, also",
     r"\b(?:whoever|nobody)\b": "anyone who, another process; no one, nothing",
     r"\bbelongs? into\b": "belongs in",
-    r"\b(?:tells?|told) of\b": "describes, concerns",
+    r"\btells? of\b": "describes, concerns",
+    r"\btold\b": "says, is given; differs (significantly) from",
     r"\bcomes? along\b": "built-in",
     r"\bis there (?:already|\d+ times)\b": "already exists, found ... files named",
     r"\bmelts?\b": "tokenizes differently",
@@ -78,6 +79,7 @@ def test_texts_are_plain() -> None:
         "Likewise for items",
         "it belongs into base",
         "the fact that tells of it",
+        "the two cannot be told apart",
     ],
 )
 def test_rules_find_what_they_are_for(text: str) -> None:

@@ -90,7 +90,7 @@ class PlainLoop:
             step: Which parameters train, and on which prompts.
         """
         subject = self._subject
-        groups = tuple(group for group, plan in step.groups.items() if plan.trains)
+        groups = step.trained
         parameters = self._set_training(groups)
         settings = step.optimiser[groups[0]]
         optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from collm.bench.flops import Tokens, count_tokens, model_size, needed_flops
 from collm.bench.machine import Clock
 from collm.bench.subject import Subject
-from collm.contracts.tuning import Group, TuneStep
+from collm.contracts.tuning import TuneStep
 from collm.data.prepared import Rows
 from collm.engine.device import derive_seed
 from collm.engine.language_task import LanguageTask
@@ -35,7 +35,7 @@ class TrainingSteps:
             keeps_prefixes: Whether keys and values are kept as `tuning.prefix_cache_gb` says; else none are.
         """
         self._subject, self._step = subject, step
-        self._groups: tuple[Group, ...] = tuple(group for group, plan in step.groups.items() if plan.trains)
+        self._groups = step.trained
         self._prompts = subject.source(step.variant).encode(rows)
         subject.recommender.set_trainable(self._groups)
         subject.recommender.keep_prefixes(None)

@@ -209,6 +209,11 @@ class TuneStep:
     groups: Mapping[Group, GroupPlan]
     optimiser: Mapping[Group, StepConfig]
 
+    @property
+    def trained(self) -> tuple[Group, ...]:
+        """The groups that train, in the order of the plan; the first decides what is common to all of them."""
+        return tuple(group for group, plan in self.groups.items() if plan.trains)
+
 
 class TuningStrategy(Protocol):
     """What a tuning factory returns. Factory: `build(config) -> TuningStrategy`.

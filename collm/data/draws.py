@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from collm.data.prepared import Rows
 
@@ -55,13 +56,8 @@ def draw_within(groups: Array, n: int, seed: int) -> Array:
     Returns:
         bool [n_rows].
     """
-    order = np.lexsort((np.random.default_rng(seed).random(len(groups)), groups))
-    ordered = groups[order]
-    first = np.r_[True, ordered[1:] != ordered[:-1]] if len(ordered) else np.zeros(0, dtype=bool)
-    place = np.arange(len(ordered))
-    rank = place - np.maximum.accumulate(np.where(first, place, 0)) if len(ordered) else place
-    is_drawn = np.zeros(len(groups), dtype=bool)
-    is_drawn[order[rank < n]] = True
+    rows = pl.DataFrame({"group": groups, "key": np.random.default_rng(seed).random(len(groups))})
+    is_drawn: Array = rows.select(pl.col("key").rank("ordinal").over("group") <= n).to_series().to_numpy()
     return is_drawn
 
 

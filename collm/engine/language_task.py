@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from collm.contracts.data import PUBLISHED_SELECTION, SelectedRows
-from collm.contracts.tuning import Group, StepConfig, TuneStep, TuningConfig
+from collm.contracts.tuning import StepConfig, TuneStep, TuningConfig
 from collm.data.batches import like_sized_batches, shuffled_in_chunks
 from collm.data.draws import draw_whole_users
 from collm.data.prepared import PreparedData, Rows
@@ -99,7 +99,7 @@ class LanguageTask:
         self.train, self.valid, self._seed, self._processes = train, valid, seed, processes
         self._micro_batch_tokens = tuning.micro_batch_tokens
         self.n_tokens = 0
-        self._trained: tuple[Group, ...] = tuple(group for group, plan in step.groups.items() if plan.trains)
+        self._trained = step.trained
         self._lead = step.optimiser[self._trained[0]]
         if tuning.prefix_cache_gb and "lora" not in self._trained:
             self._keep_prefixes()

@@ -1,4 +1,4 @@
-"""How much memory a step takes at most, told before weights load, and which setting to turn where it is too much.
+"""How much memory a step takes at most, stated before weights load, and which setting to turn where it is too much.
 
 Counted per decoder layer and token of a Llama or Qwen2 block with trained adapters on queries and values, as autograd
 keeps them (tests/engine/test_memory.py compares with what it does keep): 6 h + 3 I numbers in the model's format and

@@ -131,7 +131,7 @@ class LoopState:
             training began.
         seconds: Wall time.
         finished: Whether steps or patience ran out.
-        micro_batch_size: What `DivisibleTask.limit` was last told; None = memory never ran out.
+        micro_batch_size: What `DivisibleTask.limit` was last given; None = memory never ran out.
         curve: One entry per validation, or where one would be.
     """
 

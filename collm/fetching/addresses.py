@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 WEB = ("https", "http")
-_STORES = ("s3", "gs", "az")
+STORES = ("s3", "gs", "az")
 _OTHERS = ("hf", "file", "memory")
-PROTOCOLS = (*WEB, *_STORES, *_OTHERS)
+PROTOCOLS = (*WEB, *STORES, *_OTHERS)
 _WILDCARD = re.compile(r"[*?\[]")
 _TIMEOUT_S = 30.0
 _FROM_ENVIRONMENT = (
@@ -181,7 +181,7 @@ def _system(address: str) -> tuple[AbstractFileSystem, str]:
     import fsspec
 
     protocol, _, path = address.partition("://")
-    if protocol not in _STORES:
+    if protocol not in STORES:
         system = fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=protocol != "memory")
         return system, system._strip_protocol(address)
     if importlib.util.find_spec("obstore") is None:

@@ -67,7 +67,7 @@ def shares_of(spec: ResolvedSpec, registry: Registry, context: BuildContext) -> 
 
 
 def _step(spec: ResolvedSpec, step: TuneStep, common: dict[str, Any], before: str) -> dict[str, Any]:
-    """Returns what a tuning step is told apart by; less than what its fingerprint holds."""
+    """Returns what distinguishes a tuning step; less than what its fingerprint holds."""
     plain = dataclasses.asdict(step)
     plain["optimiser"] = {group: config_payload(settings) for group, settings in step.optimiser.items()}
     reads = step.variant == "hybrid" or "encoder" in step.groups

@@ -59,7 +59,7 @@ class EncoderModule(nn.Module):
     origin: str = ""
 
     def bind_backbone(self, hidden_size: int, token_rms: float) -> None:
-        """Told once which language model the vectors enter, before any tuned state is loaded.
+        """Is called once with the sizes of the language model that the vectors enter, before any tuned state is loaded.
 
         Encoders that give `llm-tokens` size their tables here; others need nothing.
 

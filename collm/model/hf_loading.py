@@ -43,7 +43,7 @@ class Loading:
 
 
 def placement(loading: Loading, *, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """Returns what the loader must be told beyond the number format; nothing where all goes to one device as it is.
+    """Returns the loader's arguments beyond the number format; nothing where all goes to one device as it is.
 
     Args:
         loading: How weights are to be held.
@@ -90,7 +90,7 @@ def check_placement(lm: nn.Module, *, label: str) -> None:
 
 
 def device_map(lm: nn.Module) -> dict[str, Any]:
-    """Returns where the loader put which part; empty where it was told nothing."""
+    """Returns where the loader put which part; empty where it had no arguments for it."""
     return dict(getattr(lm, "hf_device_map", None) or {})
 
 

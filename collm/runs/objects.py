@@ -14,7 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from collm.runs.store_address import NO_BUCKET, STORES, named
+from collm.fetching.addresses import STORES
+from collm.runs.store_address import NO_BUCKET, named
 
 _RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 _CHUNK_BYTES = 8 << 20

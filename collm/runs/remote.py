@@ -123,7 +123,7 @@ class Remote:
         self._endpoint, self._mirror = endpoint, mirror
         self._opened: Objects | None = None
         self._held: set[str] = set()
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     @property
     def objects(self) -> Objects:
@@ -188,7 +188,7 @@ class Remote:
                 lock = RemoteLock(self.objects, f"{key}/{LOCK}", mirror=self._mirror, wait=wait, on_wait=on_wait)
                 held.enter_context(lock)
             else:
-                self._tell(
+                self._warn(
                     f"{shown(self.address)}: the store has no conditional writes, so no locks: two machines may "
                     "compute the same stage at the same time; the last put counts"
                 )
@@ -228,7 +228,7 @@ class Remote:
             if found is None or any(_leaves(name) for name in found[1]):
                 raise RunError(f"{shown(self.address)}/{key}/{DONE}: damaged: not a list of files")
         except RunError as error:
-            self._tell(f"{error}; the command that makes it puts it anew")
+            self._warn(f"{error}; the command that makes it puts it anew")
             return None
         return found
 
@@ -258,16 +258,16 @@ class Remote:
             shutil.rmtree(got, ignore_errors=True)
         if fault:
             said = fault.replace(f"{got}/", "")
-            self._tell(
+            self._warn(
                 f"{shown(self.address)}/{key}: damaged in the store: {said}; the command that makes it puts it anew"
             )
             return False
         logger.info("%s/%s: got from the store (%s)", shown(self.address), key, _megabytes(files))
         return True
 
-    def _tell(self, sentence: str) -> None:
-        if sentence not in self._told:
-            self._told.add(sentence)
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
             logger.warning("%s", sentence)
 
 

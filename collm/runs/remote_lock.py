@@ -9,10 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from types import TracebackType
 
 from collm.errors import InUse, RunError
-from collm.locks import Holder
+from collm.locks import Holder, WaitingLock
 from collm.runs.objects import Held, Objects
 
 logger = logging.getLogger(__name__)
@@ -23,7 +22,7 @@ LOST_S = 120.0
 _POLL_S = 2.0
 
 
-class RemoteLock:
+class RemoteLock(WaitingLock):
     """A context manager around one lock object; the caller holds the lock of the mirror's folder already.
 
     A lock that this mirror has left is therefore one of a process that is gone, and is taken over at once. One of
@@ -48,22 +47,13 @@ class RemoteLock:
             wait: Whether to wait for a live holder instead of raising.
             on_wait: Called once with a sentence when waiting begins.
         """
+        super().__init__(wait=wait, on_wait=on_wait)
         self._objects, self._key, self._mirror = objects, key, mirror
-        self._wait, self._on_wait = wait, on_wait
         self._token = secrets.token_hex(8)
         self._renewals = 0
         self._tag = ""
         self._released = threading.Event()
         self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> RemoteLock:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
     def acquire(self) -> None:
         """Takes the lock.
@@ -72,7 +62,6 @@ class RemoteLock:
             InUse: If another machine holds it and waiting is off.
             RunError: If the store cannot be written.
         """
-        told = False
         while not self._try():
             other = self._objects.read(self._key)
             if other is None or self._is_ours(other) or (self._is_left(other) and self._take_over(other)):
@@ -80,10 +69,7 @@ class RemoteLock:
             said = f"{self._objects.address}/{self._key}: in use by {_named(other)}"
             if not self._wait:
                 raise InUse(f"{said}; it is free when that run ends, or {LOST_S:g} seconds after its process is gone")
-            if not told and self._on_wait is not None:
-                self._on_wait(f"{said}: waiting for it")
-            told = True
-            time.sleep(_POLL_S)
+            self._wait_a_moment(_POLL_S, f"{said}: waiting for it")
         self._released.clear()
         self._thread = threading.Thread(target=self._renew, name="remote-lock", daemon=True)
         self._thread.start()

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlsplit
 
 from collm.errors import RunError, UsageError
+from collm.fetching.addresses import STORES
 from collm.visible import SECRET_NAME, shown
 
-STORES = ("s3", "gs", "az")
 # Of these there is nothing to write to.
 _READ_ONLY = ("http", "https", "data", "github", "git", "zip", "tar", "hf")
 _CREDENTIALS = {

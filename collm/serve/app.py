@@ -205,7 +205,7 @@ def _body_fault(model: type[BaseModel] | None, fault: RequestValidationError, co
 
 
 def _problems(model: type[BaseModel], body: dict[str, Any]) -> list[Problem]:
-    """Returns what is wrong with a body, in the words in which a spec's faults are told."""
+    """Returns what is wrong with a body, in the words of a spec's faults."""
     try:
         model.model_validate(body)
     except ValidationError as error:

@@ -35,7 +35,7 @@ class ServeSettings:
         max_rows: Rows of one request at most.
         queue_rows: Rows that may wait for the model.
         stop_s: Seconds after a signal in which what was taken is answered.
-        debug: Whether the operator is told the traceback of an unexpected error.
+        debug: Whether the log has the traceback of an unexpected error.
     """
 
     token: str | None

@@ -26,7 +26,7 @@ class ClientFault(Exception):
 
 
 class ServerFault(Exception):
-    """An answer that failed; what happened is told to the server's operator alone."""
+    """An answer that failed; what happened is in the server's log alone."""
 
 
 class Busy(Exception):

@@ -266,7 +266,7 @@ def continued_step(steps: Sequence[TuneStep], groups: Sequence[Group], length: L
     Raises:
         RunError: If no step trained a group, or the last step has no part for it.
     """
-    last = {group: step for step in steps for group, plan in step.groups.items() if plan.trains}
+    last = {group: step for step in steps for group in step.trained}
     if missing := [group for group in groups if group not in last or group not in steps[-1].groups]:
         had = ", ".join(last) or "nothing"
         raise RunError(f"{', '.join(missing)} cannot be trained on: the run's tuning trained {had}")

@@ -28,8 +28,7 @@ OWN_SETTINGS = frozenset({"learning_rate", "weight_decay"})
 
 def rows_setting(step: TuneStep) -> StepRows:
     """Returns which training rows a step tunes on: the setting of the first group that trains."""
-    lead = next(group for group, plan in step.groups.items() if plan.trains)
-    return step.optimiser[lead].rows
+    return step.optimiser[step.trained[0]].rows
 
 
 def unread_settings(step: TuneStep) -> str:
@@ -37,7 +36,7 @@ def unread_settings(step: TuneStep) -> str:
 
     Several groups that train in one step have one course: only rates and decay are each group's own.
     """
-    lead, *others = (group for group, plan in step.groups.items() if plan.trains)
+    lead, *others = step.trained
     read = step.optimiser[lead]
     found = [
         f"{field} {_plain(getattr(read, field))}, not {_plain(getattr(step.optimiser[group], field))} of {group}"

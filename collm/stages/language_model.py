@@ -172,7 +172,7 @@ class LanguageModelRun:
         for step, result in zip(self.steps, self.finished, strict=False):
             if step is current:
                 break
-            trained = [group for group, plan in step.groups.items() if plan.trains and group in groups]
+            trained = [group for group in step.trained if group in groups]
             files |= {group: result.folder / f"{group}.safetensors" for group in trained}
         if current is not None:
             files = {group: path for group, path in files.items() if groups[group].start == "previous"}

@@ -45,7 +45,7 @@ def retuned_steps(model: LanguageModelRun, groups: Sequence[Group], rows: Rows, 
         The stages of all steps, in order.
     """
     found = list(model.finished)
-    last = {group: n for n, step in enumerate(model.steps) for group, plan in step.groups.items() if plan.trains}
+    last = {group: n for n, step in enumerate(model.steps) for group in step.trained}
     trained = [group for group in model.steps[-1].groups if group in groups and group in last]
     first: StageResult | None = None
     for number in sorted({last[group] for group in trained}):
@@ -59,7 +59,7 @@ def retuned_steps(model: LanguageModelRun, groups: Sequence[Group], rows: Rows, 
             "seed": model.run.spec.seed,
             "version": version_of("update"),
         }
-        own = [group for group, plan in model.steps[number].groups.items() if plan.trains]
+        own = list(model.steps[number].trained)
         step = _Step(own, found[number], first)
         work = functools.partial(_work, model, trained, rows, length, step)
         result = model.run.stages.run(found[number].name, payload, work, shared=True)

@@ -89,7 +89,7 @@ def train_step(
     Returns:
         Facts for the results.
     """
-    run, trained = model.run, [group for group, plan in step.groups.items() if plan.trains]
+    run, trained = model.run, list(step.trained)
     seed = derive_seed(run.spec.seed, step.name)
     seed_torch(seed)
     report_memory(

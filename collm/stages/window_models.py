@@ -141,7 +141,7 @@ def check_policy(run: RunContext) -> None:
     if spec.backbone is None or spec.evaluate.policy == "frozen":
         return
     setup, policy = LanguageSetup.of(spec, run.registry, run.build), spec.evaluate.policy
-    trained = {group for step in setup.strategy.plan() for group, plan in step.groups.items() if plan.trains}
+    trained = {group for step in setup.strategy.plan() for group in step.trained}
     name = setup.tuning.name
     if "encoder" in trained:
         raise SpecError(

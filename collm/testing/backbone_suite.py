@@ -35,7 +35,7 @@ class BackboneContract(ComponentContract):
         expect(not special, f"encode puts special ids {sorted(special)} into plain text; bos_ids are added elsewhere")
 
     def test_answers_differ(self) -> None:
-        """The answer words are told apart by their first token."""
+        """The answer words differ in their first token."""
         answer = self.build().tokenizer().answer
         expect(answer.positive != answer.negative, f"both answer words begin with token {answer.positive}")
 

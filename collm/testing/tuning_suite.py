@@ -46,7 +46,7 @@ class TuningContract(ComponentContract):
             expect(not strange, f"step '{step.name}': unknown groups {strange}; groups: {', '.join(GROUPS)}")
             starts = {plan.start for plan in step.groups.values()} - set(STARTS)
             expect(not starts, f"step '{step.name}': unknown starts {sorted(starts)}; starts: {', '.join(STARTS)}")
-            training = [group for group, plan in step.groups.items() if plan.trains]
+            training = list(step.trained)
             expect(bool(training), f"step '{step.name}' trains nothing")
             bare = [group for group in training if not isinstance(step.optimiser.get(group), StepConfig)]
             expect(not bare, f"step '{step.name}': no StepConfig in `optimiser` for {', '.join(bare)}")

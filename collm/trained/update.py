@@ -111,7 +111,7 @@ def require_updatable(model: TrainedModel, settings: UpdateSettings) -> None:
     """
     place, policy = model.path, settings.policy
     steps = model.language.steps if model.language is not None else ()
-    trained = {group for step in steps for group, plan in step.groups.items() if plan.trains}
+    trained = {group for step in steps for group in step.trained}
     if "encoder" in trained or set(model.fitted) != set(model.spec.all_encoders):
         raise RunError(
             f"{place}: its tuning trained the encoder (tuning: {model.spec.tuning.name if model.spec.tuning else ''}), "

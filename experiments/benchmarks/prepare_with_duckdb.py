@@ -1,9 +1,8 @@
 """Prepares a log of interactions with DuckDB, out of core, in the form that `dataset: prepared` reads.
 
-Run: python experiments/benchmarks/prepare_with_duckdb.py --rows 20000000 --memory-gb 3 --out FOLDER
-Generates a log in FOLDER/log (or takes the parquet files of --log), writes FOLDER/prepared, checks it as a run does,
-and reads the test rows and their histories. With --run `collm run` follows, which fits the floors and `popularity`.
-Prints seconds, memory and disk of each phase, and writes FOLDER/measured.json. Needs duckdb.
+Run: python experiments/benchmarks/prepare_with_duckdb.py --log FOLDER_OF_PARQUET_FILES --memory-gb 3 --out OUT
+Writes OUT/prepared, and OUT/steps.json with the seconds of each step. Needs duckdb. `duckdb_at_scale.py` generates a
+log and measures memory and disk, too.
 
 The rules are those of `dataset: files` with {duplicates: keep-last, label: {from: rating, positive_above: 3.5}, split:
 {by: quantiles, valid: 0.1, test: 0.1}}. Users are divided into blocks of about equal rows. A block holds all rows of
@@ -24,67 +23,29 @@ from __future__ import annotations
 
 import argparse
 import bisect
-import contextlib
-import hashlib
 import itertools
 import json
 import logging
 import math
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import duckdb
-import psutil
+from duckdb_log import Work, check_log, connect, disk_gb, listed, quoted
+
+from collm.data.prepared_files import write_manifest
 
 POSITIVE_ABOVE = 3.5
 SHARE = 0.1  # of rows in validation, and in test
 TIE_RULE = "rows of one user at the same moment keep the order of the file"
 _BLOCK_ROWS = 4_000_000
 _DAY = 86_400
-_LAST_SECOND = 4_102_444_800  # 2100; milliseconds are beyond
-_POLL_S = 0.1
 _SHARE_DIGITS = 9  # as in collm.data.split: guards the floor against 0.29 * 100 = 28.999999999999996
-SPEC = """
-name: prepared-with-duckdb
-dataset: {name: prepared, path: prepared}
-encoder: {name: popularity}
-"""
 logger = logging.getLogger("prepare_with_duckdb")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one preparation reads, writes and may use.
-
-    Attributes:
-        log: Parquet files with `user`, `item` (whole numbers or text), `rating`, `timestamp` (seconds since 1970).
-        out: Folder of the result; made if missing.
-        memory_gb: Memory of DuckDB in GB; what it needs beyond is written to disk.
-        threads: Processor threads.
-    """
-
-    log: tuple[Path, ...]
-    out: Path
-    memory_gb: float
-    threads: int
-
-    @property
-    def scratch(self) -> Path:
-        """The folder of everything that is removed at the end."""
-        return self.out / "scratch"
-
-    @property
-    def prepared(self) -> Path:
-        """The prepared dataset."""
-        return self.out / "prepared"
 
 
 def prepare(work: Work) -> dict[str, float]:
@@ -102,14 +63,14 @@ def prepare(work: Work) -> dict[str, float]:
     cuts: list[int] = []
     steps: dict[str, Callable[[], object]] = {
         "check log": lambda: check_log(sql),
-        "number ids": lambda: number_ids(sql, work),
+        "number ids": lambda: number_ids(sql),
         "divide by user": lambda: divide(sql, work),
         "order and histories": lambda: [work_on_block(sql, work, block) for block in blocks(sql)],
         "cuts of the split": lambda: cuts.extend(cuts_of_split(sql, work)),
         "sort by row": lambda: write_interactions(sql, work, cuts),
         "positives": lambda: write_positives(sql, work),
         "users and items": lambda: [write_entities(sql, work, name) for name in ("user", "item")],
-        "manifest": lambda: write_manifest(sql, work),
+        "manifest": lambda: write_facts(sql, work),
     }
     for name, step in steps.items():
         started = time.perf_counter()
@@ -121,61 +82,8 @@ def prepare(work: Work) -> dict[str, float]:
     return seconds
 
 
-def connect(work: Work) -> duckdb.DuckDBPyConnection:
-    """Opens a database on disk with bounded memory; its view `log` has the rows of all files, numbered from 1."""
-    sql = duckdb.connect(str(work.scratch / "tables.duckdb"))
-    sql.execute(f"SET memory_limit = '{work.memory_gb}GB'")
-    sql.execute(f"SET threads = {work.threads}")
-    sql.execute(f"SET temp_directory = {quoted(work.scratch / 'spilled')}")
-    sql.execute("SET preserve_insertion_order = false")
-    files = listed(work.log)
-    sql.execute(
-        f"""
-        CREATE TABLE files AS
-        SELECT file_name AS filename, (SUM(num_rows) OVER (ORDER BY file_name) - num_rows)::BIGINT AS before
-        FROM parquet_file_metadata({files})
-        """
-    )
-    sql.execute(
-        f"""
-        CREATE VIEW log AS
-        SELECT "user", item, rating, "timestamp", before + file_row_number + 1 AS "row"
-        FROM read_parquet({files}, filename = true, file_row_number = true) JOIN files USING (filename)
-        """
-    )
-    return sql
-
-
-def check_log(sql: duckdb.DuckDBPyConnection) -> None:
-    """Looks at every row once.
-
-    Raises:
-        SystemExit: If values are missing, a rating is not finite, or times are not whole seconds since 1970.
-    """
-    kinds = dict(sql.execute("SELECT column_name, column_type FROM (DESCRIBE log)").fetchall())
-    if "INT" not in kinds["timestamp"]:
-        raise SystemExit(
-            f"the log's column timestamp is {kinds['timestamp']}; seconds since 1970 as whole numbers only"
-        )
-    ((n_rows, n_bad, first, last),) = sql.execute(
-        """
-        SELECT COUNT(*), COUNT(*) FILTER (
-            WHERE "user" IS NULL OR item IS NULL OR "timestamp" IS NULL OR rating IS NULL
-                  OR NOT isfinite(rating::DOUBLE)
-        ), MIN("timestamp"), MAX("timestamp") FROM log
-        """
-    ).fetchall()
-    if n_bad or not n_rows:
-        raise SystemExit(
-            f"{n_bad} of {n_rows} rows of the log lack a user, item, time or finite rating; leave them out"
-        )
-    if last > _LAST_SECOND:
-        raise SystemExit(f"times of the log run from {first} to {last}, which are not seconds since 1970; convert them")
-
-
-def number_ids(sql: duckdb.DuckDBPyConnection, work: Work) -> None:
+def number_ids(sql: duckdb.DuckDBPyConnection) -> None:
     """Numbers raw ids from 1 in the order of their text, and gives each user a block of about `_BLOCK_ROWS` rows."""
-    del work
     for name in ("user", "item"):
         sql.execute(
             f"""
@@ -330,8 +238,8 @@ def write_entities(sql: duckdb.DuckDBPyConnection, work: Work, name: str) -> Non
     )
 
 
-def write_manifest(sql: duckdb.DuckDBPyConnection, work: Work) -> None:
-    """Writes counts, what every results table must state, and the digests of the files."""
+def write_facts(sql: duckdb.DuckDBPyConnection, work: Work) -> None:
+    """Writes the manifest: counts, and what every results table must state."""
     table = quoted(work.prepared / "interactions.parquet")
     counts = dict(sql.execute(f"SELECT split, COUNT(*) FROM read_parquet({table}) GROUP BY split").fetchall())
     ((n_log,),) = sql.execute("SELECT COUNT(*) FROM log").fetchall()
@@ -339,12 +247,6 @@ def write_manifest(sql: duckdb.DuckDBPyConnection, work: Work) -> None:
     for name in ("users", "items"):
         ((counts[name],),) = sql.execute(f"SELECT COUNT(*) FROM {name}").fetchall()
     note = f"{n_twice} rows repeat a user and item; of each pair only the newest is kept"
-    files = {}
-    for path in sorted(work.prepared.glob("*.parquet")):
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        ((rows,),) = sql.execute(f"SELECT num_rows FROM parquet_file_metadata({quoted(path)})").fetchall()
-        files[path.name] = {"bytes": path.stat().st_size, "rows": rows, "sha256": sha256}
     manifest = {
         "schema": 1,
         "counts": counts,
@@ -352,132 +254,24 @@ def write_manifest(sql: duckdb.DuckDBPyConnection, work: Work) -> None:
         "history": {"visibility": "strictly-earlier", "repeats": 0},
         "tie_rule": TIE_RULE,
         "notes": [note] if n_twice else [],
-        "files": files,
     }
-    (work.prepared / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-
-
-def check_prepared(out: Path) -> None:
-    """Makes a stage of the result as a run does: every check of `dataset: prepared`, then hard links."""
-    from collm.component import BuildContext
-    from collm.contracts.data import DatasetConfig, Limit
-    from collm.data.prepare import prepare as prepare_stage
-    from collm.registry import default_registry
-
-    config = DatasetConfig(name="prepared", path=out / "prepared")
-    source = default_registry().get("dataset", "prepared").load_factory()(config, context=BuildContext(cache_dir=out))
-    history: Any = SimpleNamespace(visibility="strictly-earlier")
-    prepare_stage(source, limit=Limit(), history=history, folder=out / "stage")
-
-
-def open_prepared(out: Path) -> None:
-    """Reads the test rows and their histories, block by block."""
-    from collm.data.prepared import PreparedData
-
-    data = PreparedData.open(out / "stage")
-    rows, n_seen = data.rows("test"), 0
-    for first in range(0, len(rows), _BLOCK_ROWS):
-        n_seen += int((data.history(rows.take(slice(first, first + _BLOCK_ROWS)), 10) != 0).sum())
-    logger.info("%s; a test row sees %.2f items, of 10 at most", data.counts(), n_seen / len(rows))
-
-
-def quoted(path: Path) -> str:
-    """Returns a path as text of SQL."""
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def listed(paths: Sequence[Path]) -> str:
-    """Returns paths as a list of SQL."""
-    return f"[{', '.join(map(quoted, paths))}]"
-
-
-def disk_gb(folder: Path) -> float:
-    """Returns what the files below a folder take, in GB; hard links count once."""
-    found = (path.stat() for path in folder.rglob("*") if path.is_file())
-    return sum({each.st_ino: each.st_size for each in found}.values()) / 1e9
-
-
-def watched(command: Sequence[str], out: Path) -> dict[str, float]:
-    """Follows a phase in a process of its own.
-
-    Args:
-        command: The process's words.
-        out: Folder whose disk use is followed.
-
-    Returns:
-        `seconds`; `peak_gb`: the highest resident memory of the process and its children together; `disk_gb`: the most
-        that lay in `out`.
-
-    Raises:
-        SystemExit: If the process fails.
-    """
-    started, peak, disk = time.perf_counter(), 0.0, 0.0
-    process = subprocess.Popen(command)
-    while process.poll() is None:
-        # Processes and files may be gone before they are looked at.
-        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
-            parent = psutil.Process(process.pid)
-            peak = max(peak, sum(each.memory_info().rss for each in (parent, *parent.children(recursive=True))) / 1e9)
-            disk = max(disk, disk_gb(out))
-        time.sleep(_POLL_S)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
-    return {"seconds": round(time.perf_counter() - started, 1), "peak_gb": round(peak, 2), "disk_gb": round(disk, 2)}
-
-
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Runs the phases one after the other, each in a process of its own; returns what they took."""
-    out, log = arguments.out, arguments.log or arguments.out / "log"
-    itself = [sys.executable, str(Path(__file__).absolute()), "--out", str(out), "--log", str(log)]
-    itself += ["--memory-gb", str(arguments.memory_gb), "--threads", str(arguments.threads)]
-    found: dict[str, Any] = {name: getattr(arguments, name) for name in ("rows", "memory_gb", "threads")}
-    if arguments.log is None:
-        found["generate"] = watched([*itself, "--rows", str(arguments.rows), "--phase", "generate"], out)
-    found["prepare"] = watched([*itself, "--phase", "prepare"], out)
-    found["steps"] = json.loads((out / "steps.json").read_text(encoding="utf-8"))
-    found["prepared_gb"] = round(disk_gb(out / "prepared"), 2)
-    for phase in ("check", "open"):
-        found[phase] = watched([*itself, "--phase", phase], out)
-    if arguments.run:
-        shutil.rmtree(out / "runs", ignore_errors=True)
-        (out / "spec.yaml").write_text(SPEC, encoding="utf-8")
-        words = ["run", str(out / "spec.yaml"), "--runs-dir", str(out / "runs"), "--threads", str(arguments.threads)]
-        found["collm run"] = watched([sys.executable, "-m", "collm", *words], out)
-    return found
+    write_manifest(work.prepared, manifest)
 
 
 def main() -> None:
-    """Measures all phases, or does one of them in this process."""
+    """Prepares the log that the options name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=20_000_000, help="rows of the log that is generated")
-    parser.add_argument("--log", type=Path, help="folder with the parquet files of a log, instead of a generated one")
+    parser.add_argument("--log", type=Path, required=True, help="folder with the parquet files of a log")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is written")
     parser.add_argument("--memory-gb", type=float, default=6.0, help="what DuckDB keeps in memory")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--run", action="store_true", help="`collm run` on the result, with floors and popularity")
-    parser.add_argument("--phase", choices=("generate", "prepare", "check", "open"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if arguments.log is not None and arguments.phase in (None, "prepare") and not list(arguments.log.glob("*.parquet")):
+    log = tuple(sorted(arguments.log.glob("*.parquet")))
+    if not log:
         parser.error(f"--log {arguments.log}: holds no *.parquet; the working directory is {Path.cwd()}")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    if arguments.phase == "generate":
-        from collm.testing.interactions import LogShape, write_log
-
-        shutil.rmtree(arguments.log, ignore_errors=True)
-        write_log(arguments.log, LogShape.of_rows(arguments.rows))
-    elif arguments.phase == "prepare":
-        log = tuple(sorted(arguments.log.glob("*.parquet")))
-        work = Work(log, arguments.out, arguments.memory_gb, arguments.threads)
-        (arguments.out / "steps.json").write_text(json.dumps(prepare(work)), encoding="utf-8")
-    elif arguments.phase == "check":
-        check_prepared(arguments.out)
-    elif arguments.phase == "open":
-        open_prepared(arguments.out)
-    else:
-        measured = json.dumps(measure(arguments), indent=1) + "\n"
-        (arguments.out / "measured.json").write_text(measured, encoding="utf-8")
-        sys.stdout.write(measured)
+    seconds = prepare(Work(log, arguments.out, arguments.memory_gb, arguments.threads))
+    (arguments.out / "steps.json").write_text(json.dumps(seconds), encoding="utf-8")
 
 
 if __name__ == "__main__":

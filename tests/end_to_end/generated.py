@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def write_data(folder: Path) -> None:
@@ -20,6 +23,17 @@ def write_data(folder: Path) -> None:
     titles = ["movieId,title,genres", *(f'{item},"Film, The {item} (1994)",Drama' for item in range(1, 41))]
     (folder / "ratings.csv").write_text("\n".join(ratings) + "\n", encoding="utf-8")
     (folder / "movies.csv").write_text("\n".join(titles) + "\n", encoding="utf-8")
+
+
+def docs_section(page: str, heading: str) -> str:
+    """Returns the text of a page of docs below a heading of the second level."""
+    return (DOCS / page).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def docs_command(section: str) -> list[str]:
+    """Returns the words after `collm` of the one block of a section that is one command."""
+    (words,) = re.findall(r"^```bash\ncollm (.*?)\n```$", section, re.MULTILINE)
+    return str(words).split()
 
 
 def command(*arguments: str) -> list[str]:

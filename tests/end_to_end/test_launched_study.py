@@ -14,9 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from generated import command, run
-
-pytestmark = pytest.mark.slow
+from generated import command, docs_command, docs_section, run
 
 STUDY = """\
 name: points
@@ -158,48 +156,41 @@ def test_workers_end_with_a_killed_command(tmp_path: Path, alone: dict[str, Any]
 
 
 @pytest.mark.slow
-def test_jobs_share_a_study(tmp_path: Path, alone: dict[str, Any]) -> None:
-    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'collm[slurm]'")
+@pytest.mark.parametrize(
+    ("launcher", "package", "sent"),
+    [
+        # What SLURM sends a job before it takes its machine away; the worker is a child of the job.
+        pytest.param("slurm:local", "submitit", signal.SIGUSR2, id="slurm"),
+        # The process that Ray gave the task to: Ray begins the task again.
+        pytest.param("ray", "ray", signal.SIGKILL, id="ray"),
+    ],
+)
+def test_work_that_a_cluster_begins_again(
+    tmp_path: Path, alone: dict[str, Any], launcher: str, package: str, sent: signal.Signals
+) -> None:
+    pytest.importorskip(package, reason=f"{package} is not installed")
     write_study(tmp_path)
 
-    def requeue(process: subprocess.Popen[str], said: str) -> bool:
+    def disturb(process: subprocess.Popen[str], said: str) -> bool:
         worker = worker_at_work(said)
         if worker is not None:
-            # What SLURM sends a job before it takes its machine away; the worker is a child of the job.
-            os.kill(worker.ppid(), signal.SIGUSR2)
+            os.kill(worker.ppid(), sent)
         return worker is not None
 
-    done = disturbed(tmp_path, "--launcher", "slurm:local", *TWO, "--json", act=requeue)
+    done = disturbed(tmp_path, "--launcher", launcher, *TWO, "--json", act=disturb)
     assert trials(done) == alone
     assert "attempt 2" in done.stderr
-    assert {trial["attempts"] for trial in json.loads(done.stdout)["trials"]} == {1}
-
-
-@pytest.mark.slow
-def test_tasks_share_a_study(tmp_path: Path, alone: dict[str, Any]) -> None:
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'collm[ray]'")
-    write_study(tmp_path)
-
-    def lose(process: subprocess.Popen[str], said: str) -> bool:
-        worker = worker_at_work(said)
-        if worker is not None:
-            # The process that Ray gave the task to: Ray begins the task again.
-            os.kill(worker.ppid(), signal.SIGKILL)
-        return worker is not None
-
-    done = disturbed(tmp_path, "--launcher", "ray", *TWO, "--json", act=lose)
-    assert trials(done) == alone
-    assert "attempt 2" in done.stderr
-    assert done.stderr.count("ended, nothing is left for it") == 2
+    if launcher == "ray":
+        assert done.stderr.count("ended, nothing is left for it") == 2
+    else:
+        assert {trial["attempts"] for trial in json.loads(done.stdout)["trials"]} == {1}
 
 
 def test_the_command_of_the_docs(tmp_path: Path) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
-    section = page.partition("\n## Many trials at once\n")[2].partition("\n## ")[0]
+    section = docs_section("cluster.md", "Many trials at once")
     (study,) = re.findall(r"^```yaml study\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-    (words,) = re.findall(r"^```bash\ncollm (.*?)\n```$", section, re.MULTILINE)
     (tmp_path / "search.yaml").write_text(study, encoding="utf-8")
-    done = run(tmp_path, *words.split(), "--device", "cpu")
+    done = run(tmp_path, *docs_command(section), "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "rates: 2 workers: 2 at once on cpu" in done.stderr
     assert "4 complete" in done.stderr + done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cheap_suite import HERE, TWO, stored, write_suite
-from generated import command, run
+from generated import command, docs_command, docs_section, run
 
 LOCAL = ("--launcher", "local", "--workers", "2", *HERE)
 BROKEN = "runs:\n  fine: {}\n  broken: {encoder.fit.learning_rate: 1.0e+30}\n"
@@ -84,11 +84,9 @@ def test_runs_end_with_a_killed_command_and_the_same_one_continues(tmp_path: Pat
 
 
 def test_the_command_of_the_docs(tmp_path: Path) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
-    section = page.partition("\n## Many runs at once\n")[2].partition("\n## ")[0]
+    section = docs_section("cluster.md", "Many runs at once")
     (suite,) = re.findall(r"^```yaml spec\n# rates.yaml\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-    (words,) = re.findall(r"^```bash\ncollm (.*?)\n```$", section, re.MULTILINE)
     (tmp_path / "rates.yaml").write_text(suite, encoding="utf-8")
-    done = run(tmp_path, *words.split(), "--device", "cpu")
+    done = run(tmp_path, *docs_command(section), "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert re.search(r"run fast: finished in \d+\.\d s \(\d of 2\)", done.stderr)

@@ -23,8 +23,6 @@ from collm.cli.main import call
 from collm.errors import UsageError
 from collm.runs.remote import mirror_of
 
-pytestmark = pytest.mark.slow
-
 N_RUNS = 6
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from generated import command, run
+from generated import command, docs_command, docs_section, run
 
 from collm.cli.main import call
 
@@ -202,10 +201,9 @@ def test_a_folder_is_continued_with_what_it_was_begun_with(here: Path, capsys: p
 
 
 def test_the_command_of_the_docs(root: Path) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
-    section = page.partition("\n## Score a large file\n")[2].partition("\n## ")[0]
-    (words,) = re.findall(r"^```bash\ncollm (.*?)\n```$", section, re.MULTILINE)
-    done = run(root, *words.replace("RUN", name_of(root, "encoder")).split(), "--device", "cpu")
+    section = docs_section("cluster.md", "Score a large file")
+    words = [name_of(root, "encoder") if word == "RUN" else word for word in docs_command(section)]
+    done = run(root, *words, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "wrote scored: 103 rows in 3 parquet files" in done.stderr
     assert (root / "scored" / "done").is_file()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -31,14 +32,10 @@ HISTORY: Any = SimpleNamespace(visibility="strictly-earlier")
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("prepare_with_duckdb", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def script() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        yield importlib.import_module(SCRIPT.stem)
 
 
 def edges(log: pl.DataFrame, *, ids: str) -> pl.DataFrame:
@@ -133,7 +130,7 @@ def test_the_log_has_what_is_compared(theirs: PreparedData, log: Path) -> None:
 def test_the_command_measures_its_phases_and_collm_runs_on_the_result(tmp_path: Path) -> None:
     words = [
         sys.executable,
-        str(SCRIPT),
+        str(SCRIPT.with_name("duckdb_at_scale.py")),
         "--rows",
         "20000",
         "--memory-gb",

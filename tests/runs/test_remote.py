@@ -11,6 +11,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from small_results import RESULTS
 
 from collm.errors import RunError, UsageError
 from collm.runs import remote as remote_module
@@ -21,18 +22,6 @@ from collm.runs.remote import MARK, Remote, mirror_of, place_of, remote_of
 from collm.runs.store import RunFolder, StageStore
 from collm.runs.usage import run_folders
 
-RESULTS = {
-    "schema": 1,
-    "name": "n",
-    "run": "n",
-    "spec_hash": "abc",
-    "seed": 0,
-    "profile": "recommended",
-    "metrics": {"test": {"all": {"auc": {"value": 0.7, "low": 0.6, "high": 0.8, "n": 5, "skipped": {}}}}},
-    "floors": {},
-    "timing": {},
-    "counts": {"test": 5},
-}
 _numbers = itertools.count()
 
 

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from small_results import RESULTS
 
 from collm.errors import RunError
 from collm.runs.records import RunResults
 from collm.runs.store import RunFolder, StageStore
-
-RESULTS: dict[str, Any] = {
-    "schema": 1,
-    "name": "n",
-    "run": "n",
-    "spec_hash": "abc",
-    "seed": 0,
-    "profile": "recommended",
-    "metrics": {"test": {"all": {"auc": {"value": 0.7, "low": 0.6, "high": 0.8, "n": 5, "skipped": {}}}}},
-    "floors": {"test": {"all": {"item-mean": {"auc": {"value": 0.7, "n": 5, "skipped": {}}}}}},
-    "timing": {"evaluate": {"seconds": 1.0, "reused": False}},
-    "counts": {"test": 5},
-}
 
 
 def test_done_is_written_only_when_the_block_ends_well(tmp_path: Path) -> None:
