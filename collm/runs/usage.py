@@ -12,7 +12,7 @@ from collm.errors import RunError
 from collm.locks import held_locks, read_holder
 from collm.runs.files import DONE, LOCK, damage, listed_files
 from collm.runs.remote import remote_of
-from collm.runs.store import RUN_FILES, STAGES, RunFolder
+from collm.runs.store import RUN_FILES, STAGES, RunFolder, StageStore
 
 EVENTS = "events.jsonl"
 _OTHER_FILES = tuple(name for name in RUN_FILES if name != EVENTS)
@@ -103,8 +103,7 @@ def faults_of(folder: Path) -> Iterator[str]:
         return
     for name in sorted(stages):
         stage = folder.parent / STAGES / name
-        remote = remote_of(folder.parent)
-        if not ((stage / DONE).is_file() if remote is None else remote.bring(stage)):
+        if not StageStore(folder.parent).is_done(*name.rsplit("-", 1)):
             yield f"{stage}: missing or unfinished"
         elif found := damage(stage):
             yield found
