@@ -23,7 +23,7 @@ from collm.spec.expand import Suite, SuiteEnsemble
 from collm.spec.fingerprint import fingerprint
 from collm.spec.model import ResolvedSpec
 from collm.stages.evaluate import build_metrics
-from collm.stages.prequential import PREQUENTIAL, WINDOW_COLUMNS
+from collm.stages.score_tables import PREQUENTIAL, WINDOW_COLUMNS
 
 logger = logging.getLogger(__name__)
 NOT_RANKED = "An ensemble ranks no candidates: tables of rankings hold its members alone."

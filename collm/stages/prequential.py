@@ -35,16 +35,13 @@ from collm.stages.evaluate import (
     read_metrics,
     score_split,
 )
-from collm.stages.score_tables import scores_frame
+from collm.stages.score_tables import PREQUENTIAL, scores_frame
 from collm.stages.stage import RunContext
 from collm.stages.versions import version_of
 from collm.stages.window_models import UpdatedRecommender, check_policy
 
 Array = np.ndarray[Any, Any]
 SPLIT = "test"
-WINDOW_COLUMNS = ("window", "frozen_logit")
-# How the sentence of `prequential_notes` begins.
-PREQUENTIAL = "Prequential evaluation: "
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -17,9 +17,11 @@ import polars as pl
 from collm.contracts.metric import ScoredRows
 from collm.data.candidates import ItemLists, Questions
 from collm.data.slices import slice_masks
-from collm.engine.ranking import Ranks
 from collm.errors import DataError
 from collm.metrics.scored_rows import list_rows
+
+if TYPE_CHECKING:  # reports read tables of lists without loading torch
+    from collm.engine.ranking import Ranks
 
 Array = np.ndarray[Any, Any]
 

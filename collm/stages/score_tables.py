@@ -15,6 +15,10 @@ from collm.metrics.score_notes import rounded_logits
 from collm.spec.model import ResolvedSpec
 
 Array = np.ndarray[Any, Any]
+# What prequential evaluation adds to a table of scores.
+WINDOW_COLUMNS = ("window", "frozen_logit")
+# How the note of a prequential evaluation begins.
+PREQUENTIAL = "Prequential evaluation: "
 
 
 class Scored(Protocol):

@@ -26,7 +26,7 @@ from collm.spec.resolve import load_spec
 from collm.stages.continued import TUNED, settled_config
 from collm.stages.fit_encoder import load_encoder
 from collm.stages.held_out import encoder_view, held_out_share
-from collm.stages.prequential import PREQUENTIAL
+from collm.stages.score_tables import PREQUENTIAL
 from collm.stages.updated import UPDATE, Parent, UpdateSettings, updated_model
 from collm.trained.model import TrainedModel
 from collm.trained.new_rows import read_new_rows

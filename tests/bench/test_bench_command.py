@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import COLLM, run_forked
 
 from collm.bench import cases
 from collm.bench.machine import Peak
@@ -26,8 +26,7 @@ KEYS = {"ours_per_s", "plain_per_s", "speedup", "share_of_peak", "peak_memory_gb
 
 def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLLM_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "collm", "bench", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return run_forked([*COLLM, "bench", *arguments], cwd=folder, environment=environment)
 
 
 def test_json_has_the_promised_form(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from forked import run_forked
+
 
 def alone(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs `score.py` of an export in a process that cannot import collm."""
@@ -15,4 +17,4 @@ def alone(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProc
     (blocked / "__init__.py").write_text("raise ImportError('score.py needs no collm')\n")
     given = {**os.environ, "PYTHONPATH": str(root / "blocked"), "OMP_NUM_THREADS": "1"}
     asked = [sys.executable, str(folder / "score.py"), *arguments]
-    return subprocess.run(asked, cwd=root, env=given, capture_output=True, text=True, check=False)
+    return run_forked(asked, cwd=root, environment=given)

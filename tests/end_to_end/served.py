@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from generated import command, write_data
+from generated import call, command, write_data
 
 BASE = """\
 name: {name}
@@ -107,9 +107,7 @@ def make_runs(root: Path) -> None:
     write_data(root / "data")
     for name, more in (("mf", ""), ("hybrid", LANGUAGE)):
         (root / f"{name}.yaml").write_text(BASE.format(name=name) + more, encoding="utf-8")
-        done = subprocess.run(
-            command("run", f"{name}.yaml"), cwd=root, capture_output=True, text=True, timeout=300, check=False
-        )
+        done = call(root, "run", f"{name}.yaml")
         assert done.returncode == 0, done.stderr
 
 

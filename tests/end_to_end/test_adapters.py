@@ -7,7 +7,6 @@ import json
 import re
 import runpy
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from generated import command, write_data
+from generated import call, write_data
 from model_folders import write_qwen2
 from safetensors.torch import load_file, save_file
 
@@ -29,10 +28,6 @@ prompt: {{name: movie}}
 tuning: {{name: text-only, batch_size: 4, max_rows: 80, text: {STEP}}}
 evaluate: {{resamples: 0}}
 """
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")

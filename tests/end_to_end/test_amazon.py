@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from generated import command
+from generated import call
 
 EXPERIMENT = Path(__file__).resolve().parents[2] / "experiments" / "amazon-gift-cards.yaml"
 N_REVIEWS = 2_965
@@ -27,13 +27,7 @@ def gift_cards(shared_data: Path) -> Path:
 
 def run(folder: Path, data: Path, *more: str) -> subprocess.CompletedProcess[str]:
     settings = ["--set", f"dataset.path={data}", "--set", "evaluate.resamples=50"]
-    return subprocess.run(
-        command("run", str(EXPERIMENT), *settings, "--runs-dir", str(folder / "runs"), "--json", *more),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return call(folder, "run", str(EXPERIMENT), *settings, "--runs-dir", str(folder / "runs"), "--json", *more)
 
 
 def test_gift_cards(gift_cards: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from generated import command, write_data
+from generated import call, command, write_data
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SMALL = ("--set", "dataset.path=data", "--set", "encoder.fit.epochs=2", "--set", "evaluate.resamples=20")
@@ -32,10 +32,6 @@ def lines(page: str, heading: str) -> list[list[str]]:
     """The words of every command of a section."""
     (block,) = re.findall(r"^```bash\n(.*?)^```$", section(page, heading), re.DOTALL | re.MULTILINE)
     return [shlex.split(line) for line in block.splitlines()]
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def walk(folder: Path, page: str, heading: str) -> list[subprocess.CompletedProcess[str]]:

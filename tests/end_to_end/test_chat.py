@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from generated import command, write_data
+from generated import call, write_data
 from todays_models import write_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -23,10 +22,6 @@ prompt: {name: movie, chat: true}
 tuning: {name: none}
 evaluate: {resamples: 0}
 """
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")

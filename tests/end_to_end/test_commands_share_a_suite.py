@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cheap_suite import HERE, N_RUNS, stored, write_suite
-from generated import command, run
+from generated import call, command
 
 
 class Commands:
@@ -84,6 +84,6 @@ def test_many_commands_share_a_suite(tmp_path: Path, number: int, kills: int) ->
     for _ in range(kills):
         commands.kill_in_work(choice)
     commands.check(N_RUNS)
-    alone = run(tmp_path, "run", "suite.yaml", *HERE, "--runs-dir", "alone")
+    alone = call(tmp_path, "run", "suite.yaml", *HERE, "--runs-dir", "alone")
     assert alone.returncode == 0, alone.stderr
     assert stored(tmp_path / "runs") == stored(tmp_path / "alone")

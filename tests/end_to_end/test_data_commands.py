@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import random
-import subprocess
 from pathlib import Path
 
 import pytest
-from generated import command
+from generated import call
 
 N_USERS, N_ITEMS, N_EACH = 20, 60, 20
 START = 1_600_000_000
@@ -65,12 +64,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command("data", *arguments), cwd=folder, capture_output=True, text=True, check=False)
-
-
 def test_planted_leaks_are_found_and_measured_without(folder: Path) -> None:
-    done = call(folder, "check", "shop.yaml", "--json")
+    done = call(folder, "data", "check", "shop.yaml", "--json")
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert content["schema"] == 1
@@ -89,35 +84,35 @@ def test_planted_leaks_are_found_and_measured_without(folder: Path) -> None:
 
 
 def test_protocol_fields_mend_what_they_name(folder: Path) -> None:
-    done = call(folder, "check", "shop.yaml", "--json", "--set", "history.visibility=strictly-earlier")
+    done = call(folder, "data", "check", "shop.yaml", "--json", "--set", "history.visibility=strictly-earlier")
     found = {each["name"]: each["found"] for each in json.loads(done.stdout)["checks"]}
     assert not found["same-second"]
     assert not found["target-in-history"]
-    once = call(folder, "check", "shop.yaml", "--json", "--set", "dataset.duplicates=keep-last")
+    once = call(folder, "data", "check", "shop.yaml", "--json", "--set", "dataset.duplicates=keep-last")
     assert not {each["name"]: each["found"] for each in json.loads(once.stdout)["checks"]}["repeated-pair"]
 
 
 def test_limits_decide_the_exit_code(folder: Path) -> None:
-    refused = call(folder, "check", "shop.yaml", "--fail-on", "leaks")
+    refused = call(folder, "data", "check", "shop.yaml", "--fail-on", "leaks")
     assert refused.returncode == 1
     assert "--fail-on: target-in-history 1.7% (allowed 0.0%)" in refused.stderr
     assert "`history.visibility: strictly-earlier`" in refused.stdout
-    assert call(folder, "check", "shop.yaml", "--fail-on", "leaks:0.05").returncode == 0
-    unknown = call(folder, "check", "shop.yaml", "--fail-on", "leeks")
+    assert call(folder, "data", "check", "shop.yaml", "--fail-on", "leaks:0.05").returncode == 0
+    unknown = call(folder, "data", "check", "shop.yaml", "--fail-on", "leeks")
     assert unknown.returncode == 2
     assert "no check 'leeks'; there are: target-in-history" in unknown.stderr
 
 
 def test_a_limit_on_what_cannot_be_known_is_an_error(folder: Path) -> None:
     without = ["--set", "dataset.columns.timestamp=null", "--resamples", "0"]
-    done = call(folder, "check", "shop.yaml", *without, "--fail-on", "time-overlap")
+    done = call(folder, "data", "check", "shop.yaml", *without, "--fail-on", "time-overlap")
     assert done.returncode == 1
     assert "--fail-on: time-overlap cannot be known: the data has no times" in done.stderr
     assert "unknown: time-overlap: the data has no times" in done.stdout
 
 
 def test_each_finding_names_what_mends_it(folder: Path) -> None:
-    content = json.loads(call(folder, "check", "shop.yaml", "--json", "--resamples", "0").stdout)
+    content = json.loads(call(folder, "data", "check", "shop.yaml", "--json", "--resamples", "0").stdout)
     for each in content["checks"]:
         assert set(each) == {"name", "kind", "meaning", "fix", "found", "splits", "details"}
         assert each["fix"]
@@ -129,7 +124,7 @@ def test_each_finding_names_what_mends_it(folder: Path) -> None:
 
 def test_tables_fit_eighty_columns(folder: Path) -> None:
     for name in ("check", "describe"):
-        table = call(folder, name, "shop.yaml")
+        table = call(folder, "data", name, "shop.yaml")
         lines = [line.rstrip() for line in table.stdout.splitlines()]
         # What appears in columns; sentences wrap by themselves.
         columns = [line for line in lines if line.startswith(" ") and "fix: " not in line]
@@ -139,17 +134,17 @@ def test_tables_fit_eighty_columns(folder: Path) -> None:
 
 
 def test_a_finished_runs_scores(folder: Path) -> None:
-    made = subprocess.run(command("run", "shop.yaml"), cwd=folder, capture_output=True, text=True, check=False)
+    made = call(folder, "run", "shop.yaml")
     assert made.returncode == 0, made.stderr
     (run,) = (path.name for path in (folder / "runs").glob("shop-*"))
-    done = call(folder, "check", "shop.yaml", "--run", run, "--json")
+    done = call(folder, "data", "check", "shop.yaml", "--run", run, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["scores"] == f"run {run}"
 
 
 def test_describing(folder: Path) -> None:
     pytest.importorskip("matplotlib")
-    done = call(folder, "describe", "shop.yaml", "--json", "--picture", "data.svg")
+    done = call(folder, "data", "describe", "shop.yaml", "--json", "--picture", "data.svg")
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert (content["schema"], content["longest_prompts"]) == (1, None)
@@ -160,7 +155,7 @@ def test_describing(folder: Path) -> None:
         "test": 3 * N_USERS,
     }
     assert (folder / "data.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
-    table = call(folder, "describe", "suite.yaml", "--key", "b")
+    table = call(folder, "data", "describe", "suite.yaml", "--key", "b")
     assert table.returncode == 0, table.stderr
     assert "history strictly-earlier" in table.stdout
 
@@ -169,19 +164,13 @@ def test_longest_prompts_of_a_spec_with_a_language_model(folder: Path) -> None:
     sections = "backbone: {name: tiny}\nprompt: {name: movie}\ntuning: {name: text-only}\n"
     without_encoder = SPEC.replace("encoder: {name: mf-bias, fit: {epochs: 2}}\n", sections)
     (folder / "asks.yaml").write_text(without_encoder, encoding="utf-8")
-    content = json.loads(call(folder, "describe", "asks.yaml", "--json", "--longest", "2").stdout)
+    content = json.loads(call(folder, "data", "describe", "asks.yaml", "--json", "--longest", "2").stdout)
     first, second = content["longest_prompts"]
     assert first["tokens"] >= second["tokens"] > 0
     assert first["characters"] == len(first["text"])
-    shown = call(folder, "describe", "asks.yaml", "--longest", "1").stdout
+    shown = call(folder, "data", "describe", "asks.yaml", "--longest", "1").stdout
     assert f"collm prompt asks.yaml --row {first['row']}" in shown
-    asked = subprocess.run(
-        command("prompt", "asks.yaml", "--row", str(first["row"])),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    asked = call(folder, "prompt", "asks.yaml", "--row", str(first["row"]))
     assert asked.returncode == 0, asked.stderr
     assert first["text"] in asked.stdout
 
@@ -193,7 +182,7 @@ def test_wrong_options_are_seen_before_any_work(folder: Path) -> None:
         (("check", "shop.yaml", "--run", "nope"), "nope: not a run folder here or in runs"),
         (("check", "shop.yaml", "--key", "a"), "--key a: this file is one spec, not a suite"),
     ):
-        done = call(folder, *arguments)
+        done = call(folder, "data", *arguments)
         assert done.returncode == 2, done.stderr
         assert message in done.stderr
         assert done.stdout == ""
@@ -201,7 +190,7 @@ def test_wrong_options_are_seen_before_any_work(folder: Path) -> None:
 
 def test_missing_files_are_named(folder: Path) -> None:
     for name in ("check", "describe"):
-        done = call(folder, name, "shop.yaml", "--set", "dataset.interactions=gone.csv")
+        done = call(folder, "data", name, "shop.yaml", "--set", "dataset.interactions=gone.csv")
         assert done.returncode == 2
         assert "dataset.interactions: '" in done.stderr
         assert "gone.csv': no such file" in done.stderr
@@ -210,13 +199,13 @@ def test_missing_files_are_named(folder: Path) -> None:
 
 def test_wrong_input_is_one_located_error(folder: Path) -> None:
     for name in ("check", "describe"):
-        gone = call(folder, name, "gone.yaml")
+        gone = call(folder, "data", name, "gone.yaml")
         assert gone.returncode == 2
         assert "gone.yaml: no such file" in gone.stderr
-        wrong = call(folder, name, "shop.yaml", "--set", "dataset.colums=1")
+        wrong = call(folder, "data", name, "shop.yaml", "--set", "dataset.colums=1")
         assert wrong.returncode == 2
         assert "unknown field 'colums'" in wrong.stderr
-        key = call(folder, name, "suite.yaml", "--key", "c")
+        key = call(folder, "data", name, "suite.yaml", "--key", "c")
         assert key.returncode == 2
         assert "c" in key.stderr
         assert "Traceback" not in gone.stderr + wrong.stderr + key.stderr

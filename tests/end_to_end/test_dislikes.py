@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from generated import collm, run, write_data
+from generated import call, collm, write_data
 
 STEP = "{epochs: 1, warmup_steps: 1, validations_per_epoch: 1}"
 SLOTS = "Liked: {history+item}. Not: {disliked+item}.[[ Taste {user}.]] New: {target}[[ with {item}]]? #Answer:"
@@ -149,7 +149,7 @@ def test_stored_scores_come_back_from_the_trained_model(finished: Finished, name
     found = pl.read_csv(tmp_path / "out.csv")["logit"].to_numpy()
     assert np.abs(found - stored["logit"].to_numpy()).max() < 1e-4
     pairs.select("user", "item").write_csv(tmp_path / "without.csv")
-    done = run(root, "score", runs[name]["run_dir"], str(tmp_path / "without.csv"))
+    done = call(root, "score", runs[name]["run_dir"], str(tmp_path / "without.csv"))
     assert ("without a time that counts from the dataset's last row" in done.stderr) == (name != "both")
 
 
@@ -185,7 +185,7 @@ def test_bench_data_check_and_describe(finished: Finished) -> None:
         f"backbone: {{name: tiny}}\nprompt: {{name: movie}}\ntuning: {TEXT}\n",
         encoding="utf-8",
     )
-    refused = run(root, "bench", "one.yaml")
+    refused = call(root, "bench", "one.yaml")
     assert refused.returncode != 0
     assert "the plain loop writes liked titles alone" in refused.stderr
     checks = json.loads(collm(root, "data", "check", "one.yaml", "--json", "--resamples", "0"))

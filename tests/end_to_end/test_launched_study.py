@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from generated import command, docs_command, docs_section, run
+from generated import call, command, docs_command, docs_section
 
 STUDY = """\
 name: points
@@ -56,7 +56,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The trials of one command, one after the other."""
     folder = tmp_path_factory.mktemp("alone")
     write_study(folder)
-    return trials(run(folder, "study", "study.yaml", "--device", "cpu", "--threads", "1", "--json"))
+    return trials(call(folder, "study", "study.yaml", "--device", "cpu", "--threads", "1", "--json"))
 
 
 def disturbed(folder: Path, *words: str, act: Watch) -> subprocess.CompletedProcess[str]:
@@ -117,7 +117,7 @@ def test_a_killed_workers_trial_goes_to_the_other(tmp_path: Path, alone: dict[st
     attempts = [trial["attempts"] for trial in json.loads(done.stdout)["trials"]]
     assert sorted(attempts) == [1] * (N_POINTS - 1) + [2]
     assert list((tmp_path / "runs").glob("**/lock")) == []
-    again = run(tmp_path, "study", "study.yaml", *words)
+    again = call(tmp_path, "study", "study.yaml", *words)
     assert "points: 6 of 6 trials were finished before" in again.stderr
     assert "started on" not in again.stderr
 
@@ -130,7 +130,7 @@ def test_an_interrupt_releases_the_trials_and_the_same_command_goes_on(tmp_path:
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "runs").glob("**/lock")) == []
-    continued = run(tmp_path, "study", "study.yaml", *words)
+    continued = call(tmp_path, "study", "study.yaml", *words)
     assert trials(continued) == alone
     # An interrupt costs no attempt.
     assert {trial["attempts"] for trial in json.loads(continued.stdout)["trials"]} == {1}
@@ -152,7 +152,7 @@ def test_workers_end_with_a_killed_command(tmp_path: Path, alone: dict[str, Any]
     assert disturbed(tmp_path, *words, act=kill).returncode == -signal.SIGKILL
     _, alive = psutil.wait_procs(below, timeout=30)
     assert alive == []
-    assert trials(run(tmp_path, "study", "study.yaml", *words)) == alone
+    assert trials(call(tmp_path, "study", "study.yaml", *words)) == alone
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_the_command_of_the_docs(tmp_path: Path) -> None:
     section = docs_section("cluster.md", "Many trials at once")
     (study,) = re.findall(r"^```yaml study\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     (tmp_path / "search.yaml").write_text(study, encoding="utf-8")
-    done = run(tmp_path, *docs_command(section), "--device", "cpu")
+    done = call(tmp_path, *docs_command(section), "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "rates: 2 workers: 2 at once on cpu" in done.stderr
     assert "4 complete" in done.stderr + done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from cheap_suite import HERE, TWO, stored, write_suite
-from generated import run
+from generated import call
 
 from collm.launch.attempt import Attempt, Record, read_record
 from collm.launch.launcher import Ended, Resources
@@ -31,19 +31,19 @@ def address() -> Iterator[str]:
 
 def test_runs_on_a_cluster_have_the_results_of_one_by_one(tmp_path: Path, address: str) -> None:
     write_suite(tmp_path, seeds=1)
-    done = run(tmp_path, "run", "suite.yaml", "--launcher", f"ray:{address}", *HERE, *TWO, "--json")
+    done = call(tmp_path, "run", "suite.yaml", "--launcher", f"ray:{address}", *HERE, *TWO, "--json")
     assert done.returncode == 0, done.stderr
     assert "on a Ray cluster (1 node, 2 cores, 0 GPUs), each gets 1 core and no GPU (--gpus-per-run)" in done.stderr
     assert (done.stderr.count(": started on "), done.stderr.count(": finished in ")) == (2, 2)
     assert len(json.loads(done.stdout)["runs"]) == 2
-    alone = run(tmp_path, "run", "suite.yaml", *HERE, *TWO, "--runs-dir", "alone", "--json")
+    alone = call(tmp_path, "run", "suite.yaml", *HERE, *TWO, "--runs-dir", "alone", "--json")
     assert alone.returncode == 0, alone.stderr
     assert stored(tmp_path / "runs") == stored(tmp_path / "alone")
 
 
 def test_an_address_that_nobody_answers_at_is_named(tmp_path: Path) -> None:
     write_suite(tmp_path, seeds=1)
-    done = run(tmp_path, "run", "suite.yaml", "--launcher", "ray:127.0.0.1:1", *TWO)
+    done = call(tmp_path, "run", "suite.yaml", "--launcher", "ray:127.0.0.1:1", *TWO)
     assert done.returncode == 2
     assert "--launcher ray:127.0.0.1:1: no cluster could be joined" in done.stderr
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from cheap_suite import HERE, TWO, stored, write_suite
-from generated import run
+from generated import call
 
 from collm.launch.attempt import Attempt, log_end, read_record
 from collm.launch.launcher import Ended, Resources
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.slow
 
 def test_jobs_have_the_results_of_one_by_one(tmp_path: Path) -> None:
     write_suite(tmp_path, seeds=1)
-    done = run(tmp_path, "run", "suite.yaml", "--launcher", "slurm:local", *HERE, *TWO, "--json")
+    done = call(tmp_path, "run", "suite.yaml", "--launcher", "slurm:local", *HERE, *TWO, "--json")
     assert done.returncode == 0, done.stderr
     assert (done.stderr.count(": started on "), done.stderr.count(": finished in ")) == (2, 2)
-    alone = run(tmp_path, "run", "suite.yaml", *HERE, *TWO, "--runs-dir", "alone", "--json")
+    alone = call(tmp_path, "run", "suite.yaml", *HERE, *TWO, "--runs-dir", "alone", "--json")
     assert alone.returncode == 0, alone.stderr
     assert stored(tmp_path / "runs") == stored(tmp_path / "alone")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from generated import command, run, write_data
+from generated import call, command, write_data
 
 STEP = "{epochs: 2, warmup_steps: 1, validations_per_epoch: 1, learning_rate: 0.01}"
 BASE = f"""\
@@ -50,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     write_data(root / "data")
     (root / "base.yaml").write_text(BASE, encoding="utf-8")
     (root / "suite.yaml").write_text(SUITE, encoding="utf-8")
-    done = run(root, "run", "suite.yaml", "--threads", "1", "--json")
+    done = call(root, "run", "suite.yaml", "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
     return root, {each["run"]: each for each in json.loads(done.stdout)["runs"]}
 
@@ -122,7 +122,7 @@ def test_a_killed_run_ends_with_the_same_scores(finished: tuple[Path, dict[str, 
     done = subprocess.run(call_killed, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
     assert len(list((root / "killed" / "stages").glob("tune_2*/checkpoint.safetensors"))) == 1
-    again = run(root, "run", "suite.yaml", "--only", "softmax", "--threads", "1", "--runs-dir", "killed", "--json")
+    again = call(root, "run", "suite.yaml", "--only", "softmax", "--threads", "1", "--runs-dir", "killed", "--json")
     assert again.returncode == 0, again.stderr
     (made,) = json.loads(again.stdout)["runs"]
     whole, part = (pl.read_parquet(root / each["run_dir"] / "scores.parquet") for each in (runs["softmax"], made))
@@ -147,13 +147,13 @@ def test_wrong_settings_are_told_at_their_place(
     finished: tuple[Path, dict[str, Any]], settings: list[str], expected: str
 ) -> None:
     root, _ = finished
-    done = run(root, "validate", "base.yaml", *(word for each in settings for word in ("--set", each)))
+    done = call(root, "validate", "base.yaml", *(word for each in settings for word in ("--set", each)))
     assert done.returncode == 2
     assert f"--set: {expected}" in done.stderr
 
 
 def test_more_negatives_than_there_are_items_end_the_run_with_a_number(finished: tuple[Path, dict[str, Any]]) -> None:
     root, _ = finished
-    done = run(root, "run", "base.yaml", "--set", "tuning.loss=bpr", "--set", "tuning.negatives=40", "--threads", "1")
+    done = call(root, "run", "base.yaml", "--set", "tuning.loss=bpr", "--set", "tuning.negatives=40", "--threads", "1")
     assert done.returncode != 0
     assert "tuning.negatives: 40 asked for, but no user with a positive has so many of the 40 items" in done.stderr

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from generated import collm, run, write_data
+from generated import call, collm, write_data
 from safetensors.torch import load_file
 
 SUITE = """\
@@ -181,7 +181,7 @@ def test_a_repeated_run_reuses_everything_and_reports_read_it(finished: Finished
 def test_mistakes_are_sentences(finished: Finished, tmp_path: Path, key: str, override: str, said: str) -> None:
     root, runs = finished
     spec = root / runs[key]["run_dir"] / "spec.yaml"
-    done = run(root, "run", str(spec), "--set", override, "--runs-dir", str(tmp_path))
+    done = call(root, "run", str(spec), "--set", override, "--runs-dir", str(tmp_path))
     assert done.returncode in (1, 2), done.stdout
     assert said in " ".join(done.stderr.split())
 

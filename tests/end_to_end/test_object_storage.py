@@ -15,11 +15,11 @@ from pathlib import Path
 import fsspec
 import pytest
 from cheap_suite import HERE, stored, write_suite
-from generated import command, run
+from generated import call, command
 from s3_server import SECRET, Bucket
 
 import collm
-from collm.cli.main import call
+from collm.cli.main import call as call_here
 from collm.errors import UsageError
 from collm.runs.remote import mirror_of
 
@@ -129,20 +129,20 @@ def _third_machine(tmp_path: Path, bucket: Bucket, name: str) -> None:
     (tmp_path / "pairs.csv").write_text("user,item\nu1,i1\nu2,i3\n", encoding="utf-8")
     variables = bucket.variables(tmp_path / "c", *bucket.reader())
     there = ("--runs-dir", bucket.address)
-    listed = run(tmp_path, "runs", *there, **variables)
+    listed = call(tmp_path, "runs", *there, **variables)
     assert listed.stdout.count(" done ") == N_RUNS, listed.stderr
-    report = run(tmp_path, "report", "suite.yaml", *there, "--csv", "report.csv", **variables)
+    report = call(tmp_path, "report", "suite.yaml", *there, "--csv", "report.csv", **variables)
     assert report.returncode == 0, report.stderr
     assert "not run yet" not in report.stdout
-    one = run(tmp_path, "report", name, *there, **variables)
+    one = call(tmp_path, "report", name, *there, **variables)
     assert one.returncode == 0, one.stderr
-    scored = run(tmp_path, "score", name, "pairs.csv", "-o", "scored.csv", *there, **variables)
+    scored = call(tmp_path, "score", name, "pairs.csv", "-o", "scored.csv", *there, **variables)
     assert scored.returncode == 0, scored.stderr
     assert len((tmp_path / "scored.csv").read_text().splitlines()) == 3
-    again = run(tmp_path, "run", "suite.yaml", *there, "--json", **variables)
+    again = call(tmp_path, "run", "suite.yaml", *there, "--json", **variables)
     assert again.returncode == 0, again.stderr
     assert "everything was finished before" in again.stderr
-    more = run(tmp_path, "run", "suite.yaml", *HERE, "--set", "seeds=[7]", *there, **variables)
+    more = call(tmp_path, "run", "suite.yaml", *HERE, "--set", "seeds=[7]", *there, **variables)
     assert more.returncode == 1
     assert "cannot be written: access is refused (AccessDenied" in more.stderr
     assert "working in" not in more.stderr
@@ -156,11 +156,11 @@ def test_a_machine_that_is_killed_leaves_nothing_half(tmp_path: Path, bucket: Bu
         Machine(tmp_path, "a", bucket).kill(after, choice)
         # Whatever is marked as finished is whole.
         (tmp_path / "look").mkdir(exist_ok=True)
-        checked = run(tmp_path, "runs", "check", "--runs-dir", bucket.address, **bucket.variables(tmp_path / "look"))
+        checked = call(tmp_path, "runs", "check", "--runs-dir", bucket.address, **bucket.variables(tmp_path / "look"))
         assert checked.returncode == 0, checked.stdout
     printed = json.loads(Machine(tmp_path, "a", bucket).end())
     assert (len(printed["runs"]), printed["failed"]) == (N_RUNS, {})
-    alone = run(tmp_path, "run", "suite.yaml", *HERE, "--runs-dir", "alone")
+    alone = call(tmp_path, "run", "suite.yaml", *HERE, "--runs-dir", "alone")
     assert alone.returncode == 0, alone.stderr
     assert stored(mirror_of(bucket.address, tmp_path / "a", bucket.endpoint)) == stored(tmp_path / "alone")
 
@@ -193,7 +193,7 @@ def test_what_a_store_refuses(
     (tmp_path / "pairs.csv").write_text("user,item\nu1,i1\n", encoding="utf-8")
     on(tmp_path / "a", monkeypatch, bucket.variables(tmp_path / "a"))
     monkeypatch.chdir(tmp_path)
-    code = call([*words, "--runs-dir", bucket.address])
+    code = call_here([*words, "--runs-dir", bucket.address])
     assert (code, said in (printed := capfd.readouterr().err)) == (2, True), printed
 
 
@@ -201,7 +201,7 @@ def test_an_address_with_one_slash_is_not_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert call(["runs", "--runs-dir", "s3:/bucket/runs"]) == 2
+    assert call_here(["runs", "--runs-dir", "s3:/bucket/runs"]) == 2
     assert "s3:/bucket/runs: an address has two slashes, e.g. s3://bucket/runs" in capfd.readouterr().err
     with pytest.raises(UsageError, match="from Python give it as text"):
         collm.load_results(Path("s3://bucket/runs"))
@@ -211,7 +211,7 @@ def test_the_store_is_looked_at(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     on(tmp_path / "a", monkeypatch, bucket.variables(tmp_path / "a"))
-    call(["doctor", "--runs-dir", bucket.address])
+    call_here(["doctor", "--runs-dir", bucket.address])
     assert f"ok       object store: {bucket.address}, with locks by conditional writes" in capfd.readouterr().out
-    assert call(["doctor", "--runs-dir", "s3://no-such-bucket/runs"]) == 1
+    assert call_here(["doctor", "--runs-dir", "s3://no-such-bucket/runs"]) == 1
     assert "broken   object store: s3://no-such-bucket/runs: cannot be listed: there is no" in capfd.readouterr().out

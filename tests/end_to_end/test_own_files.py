@@ -6,14 +6,13 @@ import csv
 import gzip
 import json
 import random
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import yaml
-from generated import command
+from generated import call
 
 HEADER = ("customer", "product", "stars", "bought at")
 N_ROWS = 24 * 15
@@ -43,10 +42,6 @@ def folder(tmp_path: Path) -> Path:
             [("no", "label"), *((item, f'The "{item}"; best') for item in range(40))]
         )
     return tmp_path
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, check=False)
 
 
 def prepared(folder: Path, runs: str) -> Path:

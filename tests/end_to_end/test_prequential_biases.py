@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from generated import collm, run, write_data
+from generated import call, collm, write_data
 
 BIASES = """\
 name: biases
@@ -94,8 +94,8 @@ def test_commands_on_a_run_say_that_its_updates_are_not_part_of_the_model(root: 
     (root / "later.csv").write_text(later, encoding="utf-8")
     moving, still = folder(root, "moving").name, folder(root, "still").name
     said = "the model that training made, without those updates"
-    assert said in " ".join(run(root, "score", moving, "pairs.csv").stderr.split())
-    assert said not in " ".join(run(root, "score", still, "pairs.csv").stderr.split())
+    assert said in " ".join(call(root, "score", moving, "pairs.csv").stderr.split())
+    assert said not in " ".join(call(root, "score", still, "pairs.csv").stderr.split())
     collm(root, "update", moving, "later.csv", "-o", "runs/later", "--policy", "frozen")
     notes = results(root / "runs" / "later")["notes"]
     said = "what its prequential evaluation updated before each window is not part of it"
@@ -116,7 +116,7 @@ def test_an_ensemble_has_no_windows_and_says_how_its_members_were_updated(root: 
 def test_trials_of_a_study_are_not_updated(root: Path) -> None:
     """They score validation rows, which no window changes; so finished runs are trials whatever they updated."""
     (root / "study.yaml").write_text(STUDY, encoding="utf-8")
-    shown = run(root, "study", "study.yaml")
+    shown = call(root, "study", "study.yaml")
     assert shown.returncode == 0, shown.stderr
     assert "finished runs taken in as trials" in shown.stderr
     assert "0 finished runs taken in" not in shown.stderr

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from generated import collm, run, write_data
+from generated import call, collm, write_data
 from safetensors.torch import load_file
 
 SUITE = """\
@@ -149,7 +149,7 @@ def test_results_hold_metrics_differences_and_seconds(root: Path) -> None:
 
 
 def test_a_repeated_run_does_nothing_and_a_missing_window_is_recomputed(root: Path) -> None:
-    assert "finished before" in run(root, "run", "suite.yaml", "--only", "mapping").stderr
+    assert "finished before" in call(root, "run", "suite.yaml", "--only", "mapping").stderr
     before = scores(root, "mapping")
     lost = stages(root, "mapping", "evaluate")[-1]
     for path in (folder(root, "mapping") / "done", folder(root, "mapping") / "DONE"):
@@ -157,7 +157,7 @@ def test_a_repeated_run_does_nothing_and_a_missing_window_is_recomputed(root: Pa
     for file in sorted(lost.rglob("*"), reverse=True):
         file.unlink() if file.is_file() else file.rmdir()
     lost.rmdir()
-    said = run(root, "run", "suite.yaml", "--only", "mapping").stderr
+    said = call(root, "run", "suite.yaml", "--only", "mapping").stderr
     assert said.count("working in") >= 1
     assert "fit_encoder" not in said
     assert scores(root, "mapping")["logit"].equals(before["logit"])
@@ -189,7 +189,7 @@ def test_the_report_shows_windows_and_differences(root: Path) -> None:
     ],
 )
 def test_what_does_not_go_together_is_refused(root: Path, setting: str, said: str) -> None:
-    done = run(root, "run", "suite.yaml", "--only", "encoder", "--set", setting, "--runs-dir", "refused")
+    done = call(root, "run", "suite.yaml", "--only", "encoder", "--set", setting, "--runs-dir", "refused")
     assert done.returncode != 0
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

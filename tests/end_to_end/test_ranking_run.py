@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from generated import collm, run, write_data
+from generated import call, collm, write_data
 
 from collm.registry import default_registry
 from collm.trained.model import TrainedModel
@@ -226,7 +226,7 @@ def test_a_run_with_candidates_of_a_file_is_opened_again(finished: tuple[Path, d
     assert best["items"]
     different = root / "candidates.csv"
     different.write_text(different.read_text().replace("user,item", "user,film"), encoding="utf-8")
-    done = run(root, "run", "suite.yaml", "--only", "mf-bias", *setting, "--set", "encoder.embedding_size=5")
+    done = call(root, "run", "suite.yaml", "--only", "mf-bias", *setting, "--set", "encoder.embedding_size=5")
     assert "candidates.csv: lacks the columns item; it has user, film" in done.stderr
     assert "fit_encoder mf-bias" not in done.stderr
 
@@ -247,7 +247,7 @@ def test_two_runs_are_compared_in_what_both_ranked(finished: tuple[Path, dict[st
     stored = [runs[name]["ranking"]["test"]["all"]["all"]["mrr"]["value"] for name in ("mf-bias", "sasrec")]
     assert [record["first"], record["second"]] == pytest.approx(stored)
     assert record["difference"] == pytest.approx(stored[1] - stored[0])
-    shown = run(root, "runs", "diff", runs["mf-bias"]["run_dir"], runs["collm"]["run_dir"], COLUMNS="160").stdout
+    shown = call(root, "runs", "diff", runs["mf-bias"]["run_dir"], runs["collm"]["run_dir"], COLUMNS="160").stdout
     assert "test, ranking 8 uniform" in shown
 
 
@@ -259,7 +259,7 @@ def test_studies_rank_nothing_and_say_so(finished: tuple[Path, dict[str, Any]]) 
         "name: s\nbase: base.yaml\nstudy: {objective: OBJECTIVE, trials: 1, search: {encoder.embedding_size: [2, 4]}}\n"
     )
     (root / "study.yaml").write_text(study.replace("OBJECTIVE", "valid.hr@3"), encoding="utf-8")
-    done = run(root, "study", "study.yaml")
+    done = call(root, "study", "study.yaml")
     assert "metrics of evaluate.ranking are not objectives, since trials rank nothing" in done.stderr
     before = set((root / "runs" / "stages").glob("rank-*"))
     (root / "study.yaml").write_text(study.replace("OBJECTIVE", "valid.auc"), encoding="utf-8")

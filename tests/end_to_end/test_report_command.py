@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import polars as pl
 import pytest
-from generated import command, write_data
+from generated import call, write_data
 
 SUITE = """\
 name: table
@@ -31,10 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_data(root / "data")
     (root / "table.yaml").write_text(SUITE, encoding="utf-8")
     return root
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_suite_with_an_ensemble_and_its_report(folder: Path) -> None:

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import yaml
 from exported import alone
-from generated import run, write_data
+from generated import call, write_data
 from model_folders import write_llama
 
 import collm.trained.export as exporting
@@ -76,16 +76,16 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, P
     suite = yaml.safe_load(SUITE)
     started = suite["base"] | {"name": "started", "backbone": suite["runs"]["files"]["backbone"]}
     (root / "started.yaml").write_text(yaml.safe_dump(started), encoding="utf-8")
-    done = run(root, "run", "started.yaml", "--threads", "1", "--json")
+    done = call(root, "run", "started.yaml", "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
-    done = run(root, "export", json.loads(done.stdout)["run_dir"], "started")
+    done = call(root, "export", json.loads(done.stdout)["run_dir"], "started")
     assert done.returncode == 0, done.stderr
     (root / "suite.yaml").write_text(SUITE, encoding="utf-8")
-    done = run(root, "run", "suite.yaml", "--threads", "1", "--json")
+    done = call(root, "run", "suite.yaml", "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
     runs = {each["run"]: root / each["run_dir"] for each in json.loads(done.stdout)["runs"]}
     for name, folder in runs.items():
-        done = run(root, "export", str(folder), name, PYTHONDONTWRITEBYTECODE="")
+        done = call(root, "export", str(folder), name, PYTHONDONTWRITEBYTECODE="")
         assert done.returncode == 0, done.stderr
     return root, runs
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from generated import command, docs_command, docs_section, run
+from generated import call, command, docs_command, docs_section
 
-from collm.cli.main import call
+from collm.cli.main import call as call_here
 
 SUITE = """\
 name: shards
@@ -39,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two finished runs and pairs, some of unknown users and items."""
     folder = tmp_path_factory.mktemp("shards")
     (folder / "suite.yaml").write_text(SUITE, encoding="utf-8")
-    done = run(folder, "run", "suite.yaml", "--device", "cpu", "--threads", "1")
+    done = call(folder, "run", "suite.yaml", "--device", "cpu", "--threads", "1")
     assert done.returncode == 0, done.stderr
     known = next((folder / "runs").glob("shards-encoder-*")) / "scores.parquet"
     scored = pl.read_parquet(known)
@@ -66,14 +66,14 @@ def shards(folder: Path) -> pl.DataFrame:
 
 
 def expected(root: Path, kind: str) -> pl.DataFrame:
-    done = run(root, "score", name_of(root, kind), "pairs.parquet", "-o", f"{kind}.csv", "--device", "cpu")
+    done = call(root, "score", name_of(root, kind), "pairs.parquet", "-o", f"{kind}.csv", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     return pl.read_csv(root / f"{kind}.csv", schema_overrides={"user": pl.String, "item": pl.String})
 
 
 @pytest.mark.parametrize("kind", ["encoder", "language"])
 def test_shards_have_every_row_once_with_the_scores_of_one_process(root: Path, kind: str) -> None:
-    done = run(root, "score", name_of(root, kind), "pairs.parquet", "-o", f"out-{kind}", *TWO)
+    done = call(root, "score", name_of(root, kind), "pairs.parquet", "-o", f"out-{kind}", *TWO)
     assert done.returncode == 0, done.stderr
     assert "103 rows in 6 shards; finished before: 0" in done.stderr
     assert "10 rows of unknown users, 12 of unknown items" in done.stderr
@@ -83,14 +83,14 @@ def test_shards_have_every_row_once_with_the_scores_of_one_process(root: Path, k
     assert found.select(same).equals(wanted.select(same).cast(found.select(same).schema))
     for name in ("logit", "score"):
         assert (found[name] - wanted[name]).abs().max() < 1e-5
-    again = run(root, "score", name_of(root, kind), "pairs.parquet", "-o", f"out-{kind}", *TWO)
+    again = call(root, "score", name_of(root, kind), "pairs.parquet", "-o", f"out-{kind}", *TWO)
     assert f"out-{kind}: everything was scored before" in again.stderr
 
 
 def test_two_workers_and_one_give_equal_scores(root: Path) -> None:
     for workers in ("1", "2"):
         words = ["local" if word == "local" else workers if word == "2" else word for word in TWO]
-        done = run(root, "score", name_of(root, "language"), "pairs.parquet", "-o", f"by-{workers}", *words)
+        done = call(root, "score", name_of(root, "language"), "pairs.parquet", "-o", f"by-{workers}", *words)
         assert done.returncode == 0, done.stderr
     one, two = shards(root / "by-1"), shards(root / "by-2")
     assert one.equals(two)
@@ -108,7 +108,7 @@ def test_a_killed_command_is_continued_by_the_same_one(root: Path) -> None:
     process.communicate()
     before = {path.name: path.stat().st_mtime_ns for path in (root / "killed").glob("part-*")}
     assert before
-    done = run(root, *words)
+    done = call(root, *words)
     assert done.returncode == 0, done.stderr
     assert f"finished before: {len(before)}" in done.stderr
     after = {path.name: path.stat().st_mtime_ns for path in (root / "killed").glob("part-*")}
@@ -125,9 +125,9 @@ def test_actors_of_ray_score_as_processes_do(root: Path) -> None:
         address = ray.get_runtime_context().gcs_address
         for workers in ("1", "2"):
             words = ("--launcher", f"ray:{address}", "--workers", workers, "--shard-rows", "20", "-o", f"ray-{workers}")
-            done = run(root, "score", name_of(root, "language"), "pairs.parquet", *words)
+            done = call(root, "score", name_of(root, "language"), "pairs.parquet", *words)
             assert done.returncode == 0, done.stderr
-        more = run(root, "score", name_of(root, "language"), "pairs.parquet", *words[:3], "3", *words[4:-1], "more")
+        more = call(root, "score", name_of(root, "language"), "pairs.parquet", *words[:3], "3", *words[4:-1], "more")
         assert more.returncode == 2
         assert "the cluster has room for 2 workers (each gets 1 core and no GPU" in more.stderr
     finally:
@@ -152,7 +152,7 @@ def here(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_bad_row_is_named_with_its_line_in_the_file(root: Path) -> None:
     empty = bad_pairs(root, "empty", user=["1", None], item=["1", "2"])
-    done = run(root, "score", name_of(root, "encoder"), empty, *TWO[:-1], "1", "-o", "bad")
+    done = call(root, "score", name_of(root, "encoder"), empty, *TWO[:-1], "1", "-o", "bad")
     assert done.returncode == 1
     assert "line 2: user is empty" in done.stderr
     assert not (root / "bad" / "done").exists()
@@ -179,22 +179,22 @@ def test_what_shards_cannot_score_is_refused(here: Path, capsys: pytest.CaptureF
         (encoder, column, ("-o", "x7"), "lacks the column item; it has user, itm"),
     ]
     for name, pairs, more, said in refused:
-        assert call(["score", name, pairs, *TWO, *more]) in (1, 2), said
+        assert call_here(["score", name, pairs, *TWO, *more]) in (1, 2), said
         assert said in capsys.readouterr().err
 
 
 def test_a_folder_is_continued_with_what_it_was_begun_with(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["score", name_of(here, "encoder"), "pairs.parquet", "-o", "begun", *TWO]
-    done = run(here, *words)
+    done = call(here, *words)
     assert done.returncode == 0, done.stderr
-    assert call([*words[:-1], "30"]) == 2
+    assert call_here([*words[:-1], "30"]) == 2
     said = capsys.readouterr().err
     assert "begun: was begun with another --shard-rows; give what it was begun with, or a new folder" in said
-    assert call([words[0], name_of(here, "language"), *words[2:]]) == 2
+    assert call_here([words[0], name_of(here, "language"), *words[2:]]) == 2
     assert "was begun with another run, contents of the run" in capsys.readouterr().err
     part = here / "begun" / "part-000001.parquet"
     part.write_bytes(part.read_bytes()[:-1])
-    assert call(words) == 1
+    assert call_here(words) == 1
     said = capsys.readouterr().err
     assert "damaged: " in said
     assert "remove " in said
@@ -203,7 +203,7 @@ def test_a_folder_is_continued_with_what_it_was_begun_with(here: Path, capsys: p
 def test_the_command_of_the_docs(root: Path) -> None:
     section = docs_section("cluster.md", "Score a large file")
     words = [name_of(root, "encoder") if word == "RUN" else word for word in docs_command(section)]
-    done = run(root, *words, "--device", "cpu")
+    done = call(root, *words, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "wrote scored: 103 rows in 3 parquet files" in done.stderr
     assert (root / "scored" / "done").is_file()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from generated import command
+from generated import call
 from served import ServedRun, make_runs, run_of
 
 from collm.errors import CollmError
@@ -211,13 +210,9 @@ def test_sentences_are_those_of_the_command_line(
     assert server.ask("/score", {"pairs": two}).content["error"] == told
     (tmp_path / "few.txt").write_text("1\nnot-there\n")
     name, runs = run_of(folder, "mf").name, str(folder / "runs")
-    told = subprocess.run(
-        command("recommend", name, "--runs-dir", runs, "--user", "3", "--candidates", "few.txt"),
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stderr.strip()
-    assert server.ask("/recommend", {"user": "3", "candidates": ["1", "not-there"]}).content["error"] == told
+    said = call(tmp_path, "recommend", name, "--runs-dir", runs, "--user", "3", "--candidates", "few.txt")
+    answer = server.ask("/recommend", {"user": "3", "candidates": ["1", "not-there"]})
+    assert answer.content["error"] == said.stderr.strip()
 
 
 def test_requests_of_the_page_are_answered(server: ServedRun) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generated import command
+from generated import call
 from served import ServedRun, make_runs, run_of
 
 from collm.cli.serve import require_libraries
@@ -95,16 +93,8 @@ def test_a_token_is_asked_for(folder: Path, tmp_path: Path) -> None:
 def test_an_address_that_cannot_be_served(
     folder: Path, options: tuple[str, ...], variable: str | None, sentence: str
 ) -> None:
-    environment = os.environ | ({"COLLM_SERVE_TOKEN": variable} if variable else {})
-    done = subprocess.run(
-        command("serve", run_of(folder, "mf").name, *options),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-        check=False,
-    )
+    environment = {"COLLM_SERVE_TOKEN": variable} if variable else {}
+    done = call(folder, "serve", run_of(folder, "mf").name, *options, **environment)
     assert done.returncode == 2
     assert sentence in done.stderr
 
@@ -140,14 +130,7 @@ def test_a_client_that_sends_half_a_body_does_not_keep_it_from_ending(folder: Pa
 
 
 def test_a_port_in_use_is_named(folder: Path, server: ServedRun) -> None:
-    done = subprocess.run(
-        command("serve", run_of(folder, "mf").name, "--port", str(server.port)),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = call(folder, "serve", run_of(folder, "mf").name, "--port", str(server.port))
     assert done.returncode == 2
     assert f"--port {server.port}: cannot be listened on (Address already in use)" in done.stderr
 

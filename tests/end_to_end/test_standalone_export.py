@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import yaml
 from exported import alone
-from generated import run, write_data
+from generated import call, write_data
 from model_folders import write_llama
 from todays_models import write_folder
 
@@ -67,7 +67,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     write_llama(root / "llama")
     write_folder("qwen3", root / "qwen3")
     (root / "suite.yaml").write_text(SUITE, encoding="utf-8")
-    done = run(root, "run", "suite.yaml", "--threads", "1", "--json")
+    done = call(root, "run", "suite.yaml", "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
     runs = {each["run"]: root / each["run_dir"] for each in json.loads(done.stdout)["runs"]}
     return root, runs
@@ -77,7 +77,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 def test_scores_of_64_rows_are_the_runs(finished: tuple[Path, dict[str, Path]], name: str) -> None:
     root, runs = finished
     folder = root / f"exported-{name}"
-    done = run(root, "export", str(runs[name]), str(folder))
+    done = call(root, "export", str(runs[name]), str(folder))
     assert done.returncode == 0, done.stderr
     assert len((folder / "score.py").read_text(encoding="utf-8").splitlines()) < 80
     scored = alone(root, folder)
@@ -100,7 +100,7 @@ def test_new_rows_of_ids_and_what_cannot_be_known(finished: tuple[Path, dict[str
     assert known["logit"] != unknown["logit"]
     # Without a history the unknown user is what collm makes of one.
     (root / "pairs.csv").write_text("user,item\nnobody,7\n", encoding="utf-8")
-    done = run(root, "score", str(runs["mf"]), "pairs.csv", "-o", "out.csv")
+    done = call(root, "score", str(runs["mf"]), "pairs.csv", "-o", "out.csv")
     assert done.returncode == 0, done.stderr
     assert abs(pl.read_csv(root / "out.csv")["logit"][0] - float(unknown["logit"])) < 1e-4
     refused = alone(root, root / "exported-sasrec", "rows.jsonl")
@@ -138,7 +138,7 @@ def test_the_model_card_says_what_a_reader_asks(finished: tuple[Path, dict[str, 
     assert str(root) not in text
     assert str(root) not in (root / "exported-mf" / "spec.yaml").read_text(encoding="utf-8")
     (root / "qwen3" / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Model\n", encoding="utf-8")
-    done = run(root, "export", str(finished[1]["chat"]), "with-licence")
+    done = call(root, "export", str(finished[1]["chat"]), "with-licence")
     assert done.returncode == 0, done.stderr
     assert "license: apache-2.0" in (root / "with-licence" / "README.md").read_text(encoding="utf-8")
 
@@ -151,9 +151,9 @@ def test_a_template_that_the_script_cannot_build_leaves_it_out(finished: tuple[P
         "prompt": {"name": "prompt4nr"},
     }
     (root / "soft.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
-    done = run(root, "run", "soft.yaml", "--threads", "1", "--json")
+    done = call(root, "run", "soft.yaml", "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
-    done = run(root, "export", json.loads(done.stdout)["run_dir"], "exported-soft")
+    done = call(root, "export", json.loads(done.stdout)["run_dir"], "exported-soft")
     assert done.returncode == 0, done.stderr
     assert "score.py is left out: the template puts words between the tokens of a slot" in " ".join(done.stderr.split())
     assert not (root / "exported-soft" / "score.py").exists()
@@ -217,7 +217,7 @@ def test_an_export_goes_to_the_hub(finished: tuple[Path, dict[str, Path]], tmp_p
         "HF_HOME": str(tmp_path),
     }
     settings |= {"HF_HUB_DISABLE_XET": "1"}
-    done = run(root, "export", str(runs["mf"]), str(tmp_path / "out"), "--push-to-hub", "someone/model", **settings)
+    done = call(root, "export", str(runs["mf"]), str(tmp_path / "out"), "--push-to-hub", "someone/model", **settings)
     server.shutdown()
     assert (tmp_path / "out" / "model").is_dir()
     assert "hf_secret" not in done.stdout + done.stderr
@@ -237,8 +237,8 @@ def test_an_export_goes_to_the_hub(finished: tuple[Path, dict[str, Path]], tmp_p
 
 def test_names_of_the_hub_are_checked_before_anything_is_loaded(finished: tuple[Path, dict[str, Path]]) -> None:
     root, runs = finished
-    done = run(root, "export", str(runs["mf"]), "never", "--push-to-hub", "model")
+    done = call(root, "export", str(runs["mf"]), "never", "--push-to-hub", "model")
     assert (done.returncode, (root / "never").exists()) == (2, False)
     assert "'model': not the name of a repository of the hub, which is OWNER/NAME" in " ".join(done.stderr.split())
-    done = run(root, "export", str(runs["mf"]), "never", "--public")
+    done = call(root, "export", str(runs["mf"]), "never", "--public")
     assert "--public: belongs to --push-to-hub" in " ".join(done.stderr.split())

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from generated import command, write_data
+from generated import call, write_data
 from model_folders import write_llama, write_qwen2
 from safetensors.numpy import load_file
 
@@ -58,9 +56,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     WRITERS[name](root / name)
     (root / f"{name}.yaml").write_text(BASE.replace("BACKBONE", name), encoding="utf-8")
     (root / "suite.yaml").write_text(SUITE.replace("BACKBONE", name), encoding="utf-8")
-    environment = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
-    arguments = command("run", "suite.yaml", "--runs-dir", "runs", "--threads", "1", "--json")
-    done = subprocess.run(arguments, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    done = call(root, "run", "suite.yaml", "--runs-dir", "runs", "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
     assert "GB of memory at most" in done.stderr
     return root, {run["run"]: run for run in json.loads(done.stdout)["runs"]}
@@ -118,9 +114,7 @@ def test_t2_fits_no_encoder(finished: tuple[Path, dict[str, Any]]) -> None:
     assert "fit_encoder" not in runs["t2"]["timing"]
     assert "encoder" not in runs["t2"]["facts"]
     (root / "pairs.csv").write_text("user,item\n1,1\n2,3\n", encoding="utf-8")
-    environment = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
-    call = command("score", str(root / runs["t2"]["run_dir"]), "pairs.csv")
-    done = subprocess.run(call, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    done = call(root, "score", str(root / runs["t2"]["run_dir"]), "pairs.csv")
     assert done.returncode == 0, done.stderr
     assert pl.read_csv(done.stdout.encode()).height == 2
 

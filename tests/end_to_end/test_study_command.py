@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from generated import command, write_data
+from generated import call, command, write_data
 
 BASE = """\
 name: base
@@ -73,18 +73,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "COLLM_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 def data(folder: Path, *arguments: str) -> dict[str, Any]:

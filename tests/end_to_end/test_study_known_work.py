@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generated import command, write_data
+from generated import call, command, write_data
 from postgres_server import Server, start_server
 
 BASE = """\
@@ -64,12 +64,6 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    process = start(folder, *arguments)
-    stdout, stderr = process.communicate(timeout=600)
-    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
 def trials_of(text: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from generated import command, write_data
+from generated import call, command, write_data
 from postgres_server import PASSWORD, QUOTED, Server, start_server
 
 from collm.errors import RunError
@@ -125,9 +125,7 @@ class Commands:
 
 
 def show(folder: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        command("study", "show", "study.yaml", "--json"), cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = call(folder, "study", "show", "study.yaml", "--json")
     assert done.returncode == 0, done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
     return content
@@ -182,18 +180,8 @@ def test_killed_workers_lose_nothing(server: Server, tmp_path: Path, base: str, 
     assert not any(holder.is_alive() for holder in holders if holder is not None)
 
     best = trials[content["best"]]
-    written = subprocess.run(
-        command("study", "best", "study.yaml", "-o", "best.yaml"), cwd=tmp_path, capture_output=True, check=False
-    )
-    assert written.returncode == 0
-    again = subprocess.run(
-        command("run", "best.yaml", "--runs-dir", "elsewhere", "--threads", "1", "--json"),
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    assert call(tmp_path, "study", "best", "study.yaml", "-o", "best.yaml").returncode == 0
+    again = call(tmp_path, "run", "best.yaml", "--runs-dir", "elsewhere", "--threads", "1", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["metrics"]["valid"]["all"]["auc"]["value"] == best["values"][0]
     assert_no_password(tmp_path, commands.output())
@@ -232,9 +220,7 @@ def test_a_wrong_password_is_not_shown(server: Server, tmp_path: Path) -> None:
     text = STUDY.format(base=ENCODER_BASE, search=ENCODER_SEARCH, storage=server.url("wr0ng-s3cret"))
     (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
     for debug in ([], ["--debug"]):
-        done = subprocess.run(
-            command(*debug, "study", "show", "study.yaml"), cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = call(tmp_path, *debug, "study", "show", "study.yaml")
         assert done.returncode == 1
         assert "password authentication failed" in done.stderr
         assert "tester:***@127.0.0.1" in done.stderr

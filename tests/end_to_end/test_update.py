@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from generated import collm, run, write_data
+from generated import call, collm, write_data
 from safetensors.numpy import load_file
 
 SPEC = """\
@@ -191,7 +191,7 @@ def test_it_can_be_updated_again(folder: Path) -> None:
 
 def test_repeating_does_nothing_and_another_update_is_refused(folder: Path) -> None:
     parent = run_of(folder, "mf").name
-    done = run(folder, "update", parent, "new.csv", "--policy", "frozen", "-o", "runs/m-frozen")
+    done = call(folder, "update", parent, "new.csv", "--policy", "frozen", "-o", "runs/m-frozen")
     assert done.returncode == 0
     assert "finished before, nothing to do" in done.stderr
     for arguments, said in (
@@ -200,12 +200,12 @@ def test_repeating_does_nothing_and_another_update_is_refused(folder: Path) -> N
         (("-o", "elsewhere"), "must lie beside it"),
         (("--policy", "all"), "has no language model; use frozen or encoder"),
     ):
-        done = run(folder, "update", parent, "new.csv", *arguments)
+        done = call(folder, "update", parent, "new.csv", *arguments)
         assert done.returncode == 2, done.stderr
         assert said in done.stderr
 
 
 def test_an_encoder_that_tuning_trained_is_refused(folder: Path) -> None:
-    done = run(folder, "update", run_of(folder, "t1").name, "new.csv")
+    done = call(folder, "update", run_of(folder, "t1").name, "new.csv")
     assert done.returncode == 1
     assert "its tuning trained the encoder (tuning: t1)" in done.stderr

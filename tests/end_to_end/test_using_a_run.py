@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from generated import command, write_data
+from generated import call, write_data
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -25,10 +24,6 @@ backbone: {name: tiny, dtype: float32}
 prompt: {name: movie}
 tuning: {name: default, batch_size: 4, text: {epochs: 1, warmup_steps: 2}, collaborative: {epochs: 1, warmup_steps: 2}}
 """
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from generated import command
+from generated import call
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "large-data.md"
 SUITE = """\
@@ -30,15 +29,7 @@ def test_the_page_s_example_runs(tmp_path: Path) -> None:
     assert "collm" not in example
     subprocess.run([sys.executable, "write.py"], cwd=tmp_path, check=True)
     (tmp_path / "suite.yaml").write_text(SUITE, encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLLM_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        command("run", "suite.yaml", "--json"),
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = call(tmp_path, "run", "suite.yaml", "--json")
     assert done.returncode == 0, done.stderr
     (run,) = json.loads(done.stdout)["runs"]
     assert run["counts"]["users"] == 60 and run["counts"]["test"] == 400

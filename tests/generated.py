@@ -6,10 +6,11 @@ import os
 import random
 import re
 import subprocess
-import sys
 from pathlib import Path
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+from forked import COLLM, run_forked
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def write_data(folder: Path) -> None:
@@ -37,17 +38,17 @@ def docs_command(section: str) -> list[str]:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "collm", *arguments]
+    return [*COLLM, *arguments]
 
 
-def run(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def call(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs a command of collm in a folder; its cache lies below it."""
     given = {**os.environ, "COLLM_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command(*arguments), cwd=root, env=given, capture_output=True, text=True, check=False)
+    return run_forked(command(*arguments), cwd=root, environment=given)
 
 
 def collm(root: Path, *arguments: str) -> str:
     """Returns what a command prints; it must succeed."""
-    done = run(root, *arguments)
+    done = call(root, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
