@@ -189,12 +189,7 @@ def interval(
     variance = user_variance(draws.resampled, n_units)
     if computed.value is None or variance is None:
         return None
-    # A few users who agree by chance would give an interval without width; at a bound it is known what they exclude.
-    at_bound = computed.value in getattr(metric, "bounds", ())
-    if variance == 0 and n_units < USERS_THAT_AGREE and not at_bound:
-        return None
-    ends = Estimate(computed.value, variance, user_df(draws.left_out, n_units)).interval(level)
-    return within_bounds(metric, ends, n_units)
+    return value_interval(metric, Estimate(computed.value, variance, user_df(draws.left_out, n_units)), n_units, level)
 
 
 def paired_difference(
@@ -222,12 +217,52 @@ def paired_difference(
         return None
     gap = float(values[0].value - values[1].value)
     estimate = Estimate(gap, variance, user_df(draws[0].left_out - draws[1].left_out, n_units))
-    return (gap, *estimate.interval())
+    ends = difference_interval(estimate, n_units, widest_gap(metric))
+    return None if ends is None else (gap, *ends)
 
 
 def count_units(metric: Metric, rows: ScoredRows, n: int) -> int:
     """Returns the users that a value rests on: those it averages over, or all of them where it averages over rows."""
     return n if metric.unit == "users" else len(np.unique(rows.user))
+
+
+def value_interval(metric: Metric, estimate: Estimate, n_units: int, level: float = 0.95) -> tuple[float, float] | None:
+    """Returns the interval of a metric's value, cut at its `bounds`; None where too few users agree to tell.
+
+    Args:
+        metric: The metric.
+        estimate: Its value with its error.
+        n_units: Users that the value rests on.
+        level: Probability to cover the true value, in (0, 1).
+    """
+    # A few users who agree by chance would give an interval without width; at a bound it is known what they exclude.
+    at_bound = estimate.value in getattr(metric, "bounds", ())
+    if estimate.standard_error == 0 and n_units < USERS_THAT_AGREE and not at_bound:
+        return None
+    return within_bounds(metric, estimate.interval(level), n_units)
+
+
+def difference_interval(
+    estimate: Estimate, n_units: int | None, widest: float, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Returns the interval of a difference, cut at the widest that there can be; None where too few users agree.
+
+    Args:
+        estimate: The difference with its error.
+        n_units: Users that it rests on; None = many.
+        widest: `widest_gap` of the metric.
+        level: Probability to cover the true difference, in (0, 1).
+    """
+    if estimate.standard_error == 0 and n_units is not None and n_units < USERS_THAT_AGREE:
+        return None
+    low, high = estimate.interval(level)
+    return max(low, -widest), min(high, widest)
+
+
+def widest_gap(metric: Metric) -> float:
+    """Returns the greatest difference of two values of a metric; infinite where it states no `bounds`."""
+    lowest, highest = getattr(metric, "bounds", (-math.inf, math.inf))
+    return float(highest - lowest)
 
 
 def within_bounds(metric: Metric, ends: tuple[float, float], n_units: int) -> tuple[float, float]:

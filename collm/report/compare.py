@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from collm.metrics.uncertainty import Estimate, UserDraws, user_df, user_variance
+from collm.metrics.uncertainty import Estimate, UserDraws, difference_interval, user_df, user_variance
 
 LEVEL = 0.95
 POWER = 0.8
@@ -82,21 +82,24 @@ class Draws:
         return not self.seeds or len(self.seeds) > 1
 
 
-def compare_all(draws: Mapping[str, Draws], metric: str) -> list[Difference]:
+def compare_all(draws: Mapping[str, Draws], metric: str, *, widest: float = math.inf) -> list[Difference]:
     """Compares every pair of methods.
 
     Args:
         draws: Method -> its draws on the same rows.
         metric: Name of the metric, for the records.
+        widest: Greatest difference that the metric allows (`widest_gap`); intervals are cut there.
 
     Returns:
-        One record per pair, in the order of the methods; corrected over all pairs that have a p-value.
+        One record per pair, in the order of the methods; corrected over all pairs that have a p-value. Pairs of which
+        nothing can be said, e.g. of few users who all agree, are left out.
     """
     found = [
-        (first, second, _difference(draws[first], draws[second])) for first, second in itertools.combinations(draws, 2)
+        (first, second, _difference(draws[first], draws[second], widest))
+        for first, second in itertools.combinations(draws, 2)
     ]
     usable = [(first, second, *each) for first, second, each in found if each is not None]
-    p_values = [estimate.p_value() if tested else math.nan for _, _, estimate, tested in usable]
+    p_values = [estimate.p_value() if tested else math.nan for _, _, estimate, tested, _ in usable]
     corrected = iter(holm([p for p in p_values if not math.isnan(p)]))
     return [
         Difference(
@@ -104,12 +107,12 @@ def compare_all(draws: Mapping[str, Draws], metric: str) -> list[Difference]:
             second,
             metric,
             estimate.value,
-            *estimate.interval(LEVEL),
+            *ends,
             p=p,
             p_holm=next(corrected) if tested else math.nan,
             detectable=_detectable(estimate) if tested else math.nan,
         )
-        for (first, second, estimate, tested), p in zip(usable, p_values, strict=True)
+        for (first, second, estimate, tested, ends), p in zip(usable, p_values, strict=True)
     ]
 
 
@@ -151,8 +154,8 @@ def mean_over_seeds(draws: Draws) -> Estimate | None:
     return _estimate(draws.values, draws.resampled, draws.left_out, draws.n_units)
 
 
-def _difference(first: Draws, second: Draws) -> tuple[Estimate, bool] | None:
-    """Returns first minus second, and whether a test of it would hold its level."""
+def _difference(first: Draws, second: Draws, widest: float) -> tuple[Estimate, bool, tuple[float, float]] | None:
+    """Returns first minus second, whether a test of it would hold its level, and its interval."""
     n_units = min((each.n_units for each in (first, second) if each.n_units is not None), default=None)
     tested = first.is_replicated and second.is_replicated
     if sorted(first.seeds) == sorted(second.seeds) or not first.seeds or not second.seeds:
@@ -162,7 +165,8 @@ def _difference(first: Draws, second: Draws) -> tuple[Estimate, bool] | None:
         estimate = _estimate(one.values - other.values, one.resampled - other.resampled, left_out, n_units)
     else:
         estimate = _unpaired(first, second, n_units)
-    return None if estimate is None else (estimate, tested)
+    ends = None if estimate is None else difference_interval(estimate, n_units, widest, LEVEL)
+    return None if estimate is None or ends is None else (estimate, tested, ends)
 
 
 def _estimate(values: Floats, resampled: Floats, left_out: Floats | None, n_units: int | None) -> Estimate | None:

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from collm.metrics.uncertainty import widest_gap
 from collm.registry import Registry
 from collm.report.collect import ReportRun, read_run
 from collm.report.compare import Draws, compare_all
@@ -35,9 +36,9 @@ def run_difference(first: Path, second: Path, registry: Registry) -> dict[str, A
         registry: Where metrics come from.
 
     Returns:
-        `{"schema": 1, "first", "second", "settings": {path: [first, second]}, "metrics": {split: {metric: record}},
-        "rankings": {split: {candidates: {metric: record}}}, "note"}`; a record has `first`, `second`, `difference`,
-        `low`, `high` (95%, over users).
+        `{"schema": 1, "first", "second", "settings": {path: [first, second]}, "stages": [name], "metrics": {split:
+        {metric: record}}, "rankings": {split: {candidates: {metric: record}}}, "note"}`; a record has `first`,
+        `second`, `difference`, `low`, `high` (95%, over users). `stages` are those that both have and that differ.
 
     Raises:
         RunError: If a run is not finished, or the two did not score the same rows.
@@ -46,14 +47,17 @@ def run_difference(first: Path, second: Path, registry: Registry) -> dict[str, A
     same_rows({str(run.path): run.scores for run in runs})
     settings = _differing(dict(_leaves(runs[0].spec)), dict(_leaves(runs[1].spec)))
     metrics = {split: _metrics(runs, split, registry) for split in runs[0].results.metrics}
+    one, other = (run.results.stages for run in runs)
+    rankings, left_out = _rankings(runs, registry)
     return {
         "schema": 1,
         "first": str(first),
         "second": str(second),
         "settings": settings,
+        "stages": [name for name in one if name in other and one[name] != other[name]],
         "metrics": metrics,
-        "rankings": _rankings(runs, registry),
-        "note": ONE_SEED,
+        "rankings": rankings,
+        "note": "; ".join([ONE_SEED, *left_out]),
     }
 
 
@@ -74,7 +78,16 @@ def difference_table(found: Mapping[str, Any]) -> list[RenderableType]:
             values = (f"{record['first']:.4f}", f"{record['second']:.4f}")
             metrics.add_row(split, Text(metric_title(name)), *values, Text(gap))
     head = [Text(f"first:  {found['first']}"), Text(f"second: {found['second']}")]
-    return [*head, settings if found["settings"] else Text("the same settings"), metrics, Text(found["note"])]
+    return [*head, settings if found["settings"] else Text(_same_settings(found)), metrics, Text(found["note"])]
+
+
+def _same_settings(found: Mapping[str, Any]) -> str:
+    if not found["stages"]:
+        return "the same settings"
+    return (
+        f"the same settings, but other stages: {', '.join(found['stages'])}; a file that they read has other content, "
+        "or the code that computes them another version"
+    )
 
 
 def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) -> dict[str, dict[str, float]]:
@@ -88,25 +101,27 @@ def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) 
     return _compared(of_split, measure, slice_name)
 
 
-def _rankings(runs: tuple[ReportRun, ReportRun], registry: Registry) -> dict[str, dict[str, Any]]:
-    """Compares what both runs ranked: the same positives among as many candidates."""
+def _rankings(runs: tuple[ReportRun, ReportRun], registry: Registry) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Compares what both runs ranked, the same positives among as many candidates; says what is left out."""
     evaluate = [run.spec.get("evaluate") or {} for run in runs]
     if not all(each.get("ranking") for each in evaluate):
-        return {}
+        return {}, []
     rules, slices = runs[0].spec["slices"], evaluate[0]["slices"]
     slice_name = "all" if "all" in slices else slices[0]
     entries = [entry_config(each, registry) for part in evaluate for each in part["ranking"]["metrics"]]
     metrics = build_metrics(entries, registry)
     measure = Measure(rules["warm"], rules["cold"], (slice_name,), {}, list_metrics=metrics)
     found: dict[str, dict[str, Any]] = {}
+    left_out: list[str] = []
     for split in runs[0].results.ranking_facts:
         for lists in ranked_lists(runs, split, measure):
             own = [method for method in lists.rows.methods if not method.floor]
             if sum(len(method.runs) for method in own) < len(runs):
+                left_out.append(f"{split}, ranking {lists.protocol}: not compared, the runs ranked other lists")
                 continue
             pairs = [(run, frame) for method in own for run, frame in zip(method.runs, method.frames, strict=True)]
             found.setdefault(split, {})[lists.protocol] = _compared(pairs, lists.measure, slice_name)
-    return found
+    return found, list(dict.fromkeys(left_out))
 
 
 def _compared(
@@ -120,8 +135,9 @@ def _compared(
         for metric, drawn in measured_cells(method, measure)[1][slice_name].items():
             draws.setdefault(metric, {})[name] = drawn
     found: dict[str, dict[str, float]] = {}
+    known = {**measure.metrics, **measure.list_metrics}
     for metric, both in draws.items():
-        for each in compare_all(both, metric):
+        for each in compare_all(both, metric, widest=widest_gap(known[metric])):
             values = {name: float(drawn.values[0]) for name, drawn in both.items()}
             interval = {"difference": each.value, "low": each.low, "high": each.high}
             found[metric] = {"first": values["first"], "second": values["second"], **interval}

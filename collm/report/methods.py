@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from collm.contracts.metric import Metric, ScoredRows
-from collm.metrics.uncertainty import count_units, user_draws, within_bounds
+from collm.metrics.uncertainty import count_units, user_draws, value_interval
 from collm.report.collect import ReportRun
 from collm.report.compare import Draws, mean_over_seeds
 from collm.report.grid import Cell
@@ -206,7 +206,7 @@ def _measure(
     n_units = count_units(metric, rows[0], first.n)
     draws = Draws.of(values, drawn, seeds, n_units)
     estimate = mean_over_seeds(draws)
-    ends = None if estimate is None else within_bounds(metric, estimate.interval(), n_units)
+    ends = None if estimate is None else value_interval(metric, estimate, n_units)
     cell = Cell(
         value=float(np.mean(values)),
         low=ends[0] if ends else None,
@@ -239,4 +239,5 @@ def fidelity(run: ReportRun) -> str:
     steps = [facts for _, facts in run.results.tuning_steps()]
     if not steps:
         return f"{backbone}, not tuned"
-    return f"{backbone}, {steps[-1].rows:,} rows, {' + '.join(str(step.optimiser_steps) for step in steps)} steps"
+    rows = list(dict.fromkeys(f"{step.rows:,}" for step in steps))
+    return f"{backbone}, {' + '.join(rows)} rows, {' + '.join(str(step.optimiser_steps) for step in steps)} steps"

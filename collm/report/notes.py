@@ -16,8 +16,24 @@ def report_notes(blocks: Sequence[Block], split: str) -> list[str]:
         split: The split that is shown.
     """
     lines = [line for block in blocks for line in block.methods]
-    own = [note for line in lines for run in line.method.runs for note in run.results.notes]
-    return list(dict.fromkeys([*_rows(blocks, split), *_paper(blocks), *_seeds(lines), *_floors(blocks), *own]))
+    return list(
+        dict.fromkeys([*_rows(blocks, split), *_paper(blocks), *_seeds(lines), *_floors(blocks), *_of_runs(lines)])
+    )
+
+
+def _of_runs(lines: Sequence[Line]) -> Iterator[str]:
+    """Yields the notes of the runs, each with the methods that it is about where it is not about all."""
+    methods = [line.method for line in lines]
+    for note in dict.fromkeys(note for method in methods for run in method.runs for note in run.results.notes):
+        owners = []
+        for method in methods:
+            seeds = [run.seed for run in method.runs if note in run.results.notes]
+            if len(seeds) == len(method.runs):
+                owners.append(method.name)
+            elif seeds:
+                owners.append(f"{method.name} (seed {' '.join(map(str, seeds))})")
+        whole = owners == [method.name for method in methods]
+        yield note if whole else f"{', '.join(dict.fromkeys(owners))}: {note}"
 
 
 def _rows(blocks: Sequence[Block], split: str) -> Iterator[str]:
@@ -28,9 +44,17 @@ def _rows(blocks: Sequence[Block], split: str) -> Iterator[str]:
         f"The runs have {len(blocks)} sets of rows: {shown}. Each has its own tables and floors; nothing is averaged, "
         "compared or marked across them."
     )
-    names = [{line.method.name for line in block.methods} for block in blocks]
-    split_up = sorted({name for index, each in enumerate(names) for other in names[:index] for name in each & other})
-    if split_up:
+    seeds: dict[str, list[int]] = {}
+    for line in (line for block in blocks for line in block.methods):
+        seeds.setdefault(line.method.name, []).extend(line.method.seeds)
+    shared = {name for name in seeds if sum(name in {line.method.name for line in each.methods} for each in blocks) > 1}
+    twice = sorted(name for name in shared if len(set(seeds[name])) < len(seeds[name]))
+    if twice:
+        yield (
+            f"{', '.join(twice)}: runs of one seed are in several sets, so their data or settings differ; compare them "
+            "with `collm runs diff`."
+        )
+    if split_up := sorted(shared - set(twice)):
         yield (
             f"Seeds of {', '.join(split_up)} scored different rows and are not averaged. Give them the same rows: set "
             "`dataset.limit.seed` (one draw for all seeds) and run again."

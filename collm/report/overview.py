@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OVERVIEW_METRICS = 3
 LONGEST_NAME = 28
+WHOLE = "all"  # the slice of all rows
 
 
 def verdicts(summary: Summary) -> tuple[str, ...]:
@@ -37,12 +38,9 @@ def _verdict(summary: Summary, block: Block) -> Iterator[str]:
     order = ranked(summary, block, metric)
     if not order:
         return
-    best, title = order[0], metric_title(metric)
-    rows = f"{block.n_rows:,} {summary.split} rows of {block.n_users:,} users"
-    head = f"{block.titled(best.method.name)} has the best {title} of {len(order)} methods"
-    if len(order) == 1:
-        head = f"{block.titled(best.method.name)} is the only method"
-    said = f"{head}, {_number(best.cells[whole][metric])} on {rows}"
+    best = order[0]
+    cell = best.cells[whole][metric]
+    said = f"{_leading(block, order, whole, metric)}, {_number(cell)} on {_rows(summary, block, cell)}"
     if floor := best.bars.get(metric):
         said += f"; {_against(block, best.method.name, floor, metric, f'the best floor that sees as much, {floor}')}"
     yield f"{said}."
@@ -52,22 +50,56 @@ def _verdict(summary: Summary, block: Block) -> Iterator[str]:
         return
     if not any(_is_tested(pair) for pair in found):
         yield (
-            f"The difference to the next method, {order[1].method.name}, is {_gap(found[0])}; one seed is not tested, "
+            f"The difference to the next method, {found[0].second}, is {_gap(found[0])}; one seed is not tested, "
             "because another might change the order."
         )
         return
+    yield _tested(best.method.name if _ties(order, whole, metric) else "It", found)
+
+
+def _leading(block: Block, order: list[Line], whole: str, metric: str) -> str:
+    """Returns who has the best value, all of them where several have the same."""
+    names = [line.method.name for line in order[: 1 + _ties(order, whole, metric)]]
+    if len(order) == 1:
+        return f"{block.titled(names[0])} is the only method"
+    of = f"the best {metric_title(metric)} of {len(order)} methods"
+    if len(names) == 1:
+        return f"{block.titled(names[0])} has {of}"
+    return f"{block.titled(', '.join(names[:-1]))} and {names[-1]} have {of}"
+
+
+def _ties(order: list[Line], whole: str, metric: str) -> int:
+    """Returns how many methods behind the first have its value."""
+    values = [line.cells[whole][metric].value for line in order]
+    return values.count(values[0]) - 1
+
+
+def _rows(summary: Summary, block: Block, cell: Cell) -> str:
+    """Returns what a value was measured on: the rows of the set, or of the slice that the tables begin with."""
+    whole = summary.slices[0]
+    if whole == WHOLE:
+        return f"{block.n_rows:,} {summary.split} rows of {block.n_users:,} users"
+    return f"the {whole} {summary.split} rows (n={cell.n:,})"
+
+
+def _tested(name: str, found: list[Difference]) -> str:
+    """Returns from which others a method differs, and which of them one seed leaves untested."""
     worse = [pair.second for pair in found if pair.significant]
-    open_ = [pair.second for pair in found if not pair.significant]
-    said = f"It differs significantly from {', '.join(worse)}" if worse else "It differs significantly from no other"
+    open_ = [pair.second for pair in found if _is_tested(pair) and not pair.significant]
+    alone = [pair.second for pair in found if not _is_tested(pair)]
+    said = f"{name} differs significantly from {', '.join(worse) if worse else 'no other that is tested'}"
+    if not worse and not alone:
+        said = f"{name} differs significantly from no other"
     if worse and open_:
         said += f", and not from {', '.join(open_)}"
-    yield f"{said} (paired test, Holm's correction)."
+    said += " (paired test, Holm's correction)"
+    return f"{said}; with one seed not tested: {', '.join(alone)}." if alone else f"{said}."
 
 
 def _against(block: Block, name: str, other: str, metric: str, called: str) -> str:
     pair = _seen_from(block, name, other, metric)
     if pair is None:
-        return f"{called} is not compared with it"
+        return f"{called}, is not compared with it"
     if not _is_tested(pair):
         return f"its difference to {called}, is {_gap(pair)} over users, and one seed is not tested"
     if not pair.significant:

@@ -82,9 +82,7 @@ def run_verdicts(runs: Sequence[RunOutcome], reading: Reading) -> tuple[str, ...
     methods = tuple(replace(each, method=named.get(each.path, each.method)) for each in collected.runs)
     collected = replace(collected, runs=methods)
     measure = measure_of(collected, reading.registry)
-    # The sentences are about the first metric on all rows; the table has the rest.
-    first = dict([next(iter(measure.metrics.items()))])
-    return verdicts(summarise(collected, replace(measure, slices=measure.slices[:1], metrics=first)))
+    return verdicts(summarise(collected, measure))
 
 
 def _list_metrics(collected: Collected) -> list[Any]:

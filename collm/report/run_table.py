@@ -163,7 +163,9 @@ def _notes(runs: Sequence[RunOutcome]) -> Iterator[str]:
 
 def _drawn_rows(runs: Sequence[RunOutcome]) -> Iterator[str]:
     found: dict[str, list[str]] = {}
+    scored: set[tuple[tuple[str, int], ...]] = set()
     for run in runs:
+        scored.add(tuple((split, run.results.counts.get(split, 0)) for split in run.results.metrics))
         counts, full = run.results.counts, run.results.full_counts
         limited = [
             f"{split} {counts[split]:,} of {full[split]:,} rows"
@@ -173,8 +175,8 @@ def _drawn_rows(runs: Sequence[RunOutcome]) -> Iterator[str]:
         if limited:
             found.setdefault(f"drawn: {', '.join(limited)}", []).append(_label(run, runs))
     for sentence, owners in found.items():
-        yield sentence if len(found) == 1 else f"{sentence} ({', '.join(owners)})"
-    if len(found) > 1:
+        yield sentence if len(owners) == len(runs) else f"{', '.join(owners)}: {sentence}"
+    if len(scored) > 1:
         yield "these runs scored different rows: do not compare their numbers; `collm report` shows each set apart"
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import polars as pl
 
 from collm.errors import UsageError
+from collm.metrics.uncertainty import widest_gap
 from collm.report.collect import Collected, ReportRun
 from collm.report.compare import Difference, Draws, compare_all, relative_improvement
 from collm.report.grid import Cell, default_split, ranked_split
@@ -42,6 +44,7 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
         known = sorted({name for run in collected.runs for name in run.results.metrics})
         raise UsageError(f"no run has {chosen} scores; the runs have {', '.join(known)}")
     labels = [_letters(number) for number in range(len(sets))] if len(sets) > 1 else [""]
+    measure = _empty_slices_last(measure, sets)
     blocks = tuple(
         _block(rows, label, measure, collected, split=chosen) for rows, label in zip(sets, labels, strict=True)
     )
@@ -62,6 +65,14 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
         ),
         protocol=_protocol(collected.runs, measure),
         rankings=rankings,
+    )
+
+
+def _empty_slices_last(measure: Measure, sets: Sequence[RowSet]) -> Measure:
+    """Returns the measure with slices that have rows first: methods are compared on the first one."""
+    sizes = [measure.sliced(rows.methods[0].frames[0]) for rows in sets]
+    return replace(
+        measure, slices=sorted(measure.slices, key=lambda name: all(len(each[name].label) == 0 for each in sizes))
     )
 
 
@@ -108,7 +119,7 @@ def _block(
     collected: Collected,
     *,
     split: str,
-    compared: Sequence[str] = COMPARED_METRICS,
+    compared: Sequence[str] = (),
 ) -> Block:
     measured = [(method, *measured_cells(method, measure)) for method in rows.methods]
     whole = measure.slices[0]
@@ -141,7 +152,7 @@ def _block(
         n_rows=rows.n_rows,
         n_users=rows.n_users,
         lines=lines,
-        comparisons=tuple(_comparisons(measured, whole, bars, compared)),
+        comparisons=tuple(_comparisons(measured, measure, bars, compared or _compared_metrics(measure))),
         improvements=_improvements(lines, whole),
         paper_dataset=dataset,
         best_floors=named,
@@ -210,13 +221,22 @@ def _above(
     return above
 
 
-def _comparisons(measured: Sequence[Measured], whole: str, best: set[str], metrics: Sequence[str]) -> list[Difference]:
+def _compared_metrics(measure: Measure) -> list[str]:
+    """Returns the metrics in which methods are compared: the paper's two, behind the first where that is another."""
+    return list(dict.fromkeys([next(iter(measure.metrics)), *COMPARED_METRICS]))
+
+
+def _comparisons(
+    measured: Sequence[Measured], measure: Measure, best: set[str], metrics: Sequence[str]
+) -> list[Difference]:
     """Compares all methods and the best floors of one set of rows with each other."""
+    whole = measure.slices[0]
     compared = [each for each in measured if not each[0].floor or each[0].name in best]
     found: list[Difference] = []
     for metric in metrics:
         draws = {method.name: drawn[whole][metric] for method, _, drawn in compared if metric in drawn[whole]}
-        found.extend(compare_all(draws, metric))
+        if draws:
+            found.extend(compare_all(draws, metric, widest=widest_gap(measure.metrics[metric])))
     floors = {each[0].name for each in compared if each[0].floor}
     # A reader looks for the methods first; a stable sort keeps the order of metrics and methods otherwise.
     return sorted(found, key=lambda each: (each.first in floors) + (each.second in floors))

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from collm.metrics.score_notes import FEW_USERS
+from collm.metrics.uncertainty import widest_gap
 from collm.report.compare import Difference, compare_all
 from collm.report.grid import Cell, Grid, Text, cell_text, metric_title
 from collm.report.methods import Method, RowSet, measured_cells
@@ -104,10 +105,10 @@ def _line(method: Method, measure: Measure, window: WindowRecord | None, seconds
     before = replace(method, frames=tuple(map(_as_frozen, method.frames)))
     if any(not one["logit"].equals(two["logit"]) for one, two in zip(method.frames, before.frames, strict=True)):
         _, frozen = measured_cells(before, measure)
-        for name in measure.metrics:
+        for name, metric in measure.metrics.items():
             both = {method.name: draws["all"].get(name), FROZEN: frozen["all"].get(name)}
             found = {key: each for key, each in both.items() if each is not None}
-            gaps.update((name, each) for each in compare_all(found, name))
+            gaps.update((name, each) for each in compare_all(found, name, widest=widest_gap(metric)))
     return WindowLine(method.name, window, seconds, cells["all"], gaps)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -21,6 +22,13 @@ runs:
   item-knn: {encoder: {name: item-knn}}
 seeds: [0, 1]
 ensembles: {mf-bias+item-knn: [mf-bias, item-knn]}
+"""
+
+EDITED = """\
+name: edited
+dataset: {name: movielens-small, path: edited}
+encoder: {name: mf-bias, embedding_size: 4, fit: {epochs: 1, batch_size: 64}}
+evaluate: {resamples: 50}
 """
 
 
@@ -151,3 +159,20 @@ def test_one_row_of_a_suite_is_run_and_reported(folder: Path) -> None:
     single = call(folder, "report", made["run_dir"], "--only", "item-knn")
     assert single.returncode == 2
     assert "chooses runs of a suite file" in single.stderr
+
+
+def test_runs_of_other_data_are_not_said_to_be_alike(folder: Path) -> None:
+    shutil.copytree(folder / "data", folder / "edited")
+    (folder / "edited.yaml").write_text(EDITED, encoding="utf-8")
+    first = json.loads(call(folder, "run", "edited.yaml", "--json").stdout)["run_dir"]
+    ratings = folder / "edited" / "ratings.csv"
+    rows = ratings.read_text().splitlines()
+    user, item, stars, moment = rows[1].split(",")
+    rows[1] = ",".join((user, item, "1" if float(stars) > 3 else "5", moment))
+    ratings.write_text("\n".join(rows) + "\n")
+    second = json.loads(call(folder, "run", "edited.yaml", "--json").stdout)["run_dir"]
+    assert first != second
+    said = " ".join(call(folder, "runs", "diff", first, second).stdout.split())
+    assert "the same settings, but other stages: prepare_data" in said
+    again = json.loads(call(folder, "runs", "diff", first, first, "--json").stdout)
+    assert (again["settings"], again["stages"]) == ({}, [])

@@ -137,3 +137,20 @@ def test_relative_improvement_is_the_papers() -> None:
     assert relative_improvement(collm, mf) == pytest.approx(0.103, abs=0.0005)
     assert relative_improvement(collm, {"auc": 0.7097, "uauc": 0.6818}) == pytest.approx(0.018, abs=0.0005)
     assert relative_improvement(collm, {"auc": 0.7}) is None
+
+
+def test_few_users_who_agree_give_no_difference() -> None:
+    def flat(value: float, n_units: int) -> Draws:
+        return Draws(np.array([value]), np.full((1, 50), value), (), np.full((1, n_units), value), n_units)
+
+    assert compare_all({"a": flat(1.0, 5), "b": flat(0.5, 5)}, "auc") == []
+    (found,) = compare_all({"a": flat(1.0, 6), "b": flat(0.5, 6)}, "auc")
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+
+
+def test_an_interval_of_differences_ends_where_the_metric_does() -> None:
+    wide = {"a": draws([0.9], spread=5.0), "b": draws([0.1], shared=np.zeros(2000))}
+    (open_,), (cut,) = compare_all(wide, "auc"), compare_all(wide, "auc", widest=1.0)
+    assert open_.low < -1.0
+    assert open_.high > 1.0
+    assert (cut.low, cut.high) == (-1.0, 1.0)

@@ -15,18 +15,18 @@ from collm.report.records import Block
 AUC = {"mf": 0.71, "collm": 0.75, "floor": 0.73}
 
 
-def line(name, value, floors):
-    cell = Cell(value, None if value is None else value - 0.02, None if value is None else value + 0.02)
+def line(name, value, floors, part="all"):
+    cell = Cell(value, None if value is None else value - 0.02, None if value is None else value + 0.02, n=200)
     method = SimpleNamespace(name=name, floor=name == "floor")
-    return SimpleNamespace(method=method, cells={"all": {"auc": cell}}, bars=floors)
+    return SimpleNamespace(method=method, cells={part: {"auc": cell}}, bars=floors)
 
 
-def summary(values, comparisons, *, label="", higher=True, floors=None):
+def summary(values, comparisons, *, label="", higher=True, floors=None, part="all"):
     best = {"auc": "floor"} if floors is None else floors
-    lines = tuple(line(name, value, best) for name, value in values.items())
+    lines = tuple(line(name, value, best, part) for name, value in values.items())
     block = Block(label, 7_331, 320, lines, tuple(comparisons), {}, None, {})
     return SimpleNamespace(
-        blocks=(block,), metrics=("auc",), slices=("all",), split="test", higher_is_better={"auc": higher}
+        blocks=(block,), metrics=("auc",), slices=(part,), split="test", higher_is_better={"auc": higher}
     )
 
 
@@ -80,3 +80,28 @@ def test_lower_may_be_better_and_nothing_may_be_known():
 def test_blocks_are_told_apart():
     (first, *_) = verdicts(summary({"collm": 0.75}, [], label="B", floors={}))
     assert first.startswith("collm [rows B] is the only method")
+
+
+def test_the_rows_of_a_slice_are_not_called_all_rows():
+    (first, *_) = verdicts(summary({"collm": 0.75}, [], floors={}, part="warm"))
+    assert first == "collm is the only method, 0.7500 [0.730, 0.770] on the warm test rows (n=200)."
+
+
+def test_equal_values_are_best_together():
+    values = {"a": 0.75, "b": 0.75, "c": 0.7}
+    pairs = [difference("a", "b", 0.0, 1.0), difference("a", "c", 0.05, 0.01)]
+    first, second = verdicts(summary(values, pairs, floors={}))
+    assert first.startswith("a and b have the best AUC of 3 methods, 0.7500 [")
+    assert second == "a differs significantly from c, and not from b (paired test, Holm's correction)."
+
+
+def test_a_method_with_one_seed_is_not_called_tested():
+    values = {"a": 0.70, "b": 0.72, "c": 0.75}
+    untested = difference("c", "a", 0.05, math.nan)
+    (_, second) = verdicts(summary(values, [untested, difference("c", "b", 0.03, 0.2)], floors={}))
+    assert second == (
+        "It differs significantly from no other that is tested (paired test, Holm's correction); with one seed not "
+        "tested: a."
+    )
+    (_, second) = verdicts(summary(values, [untested, difference("c", "b", 0.03, 0.01)], floors={}))
+    assert second == "It differs significantly from b (paired test, Holm's correction); with one seed not tested: a."

@@ -100,6 +100,18 @@ def test_notes_state_limits_leakage_and_seeds() -> None:
     assert "one seed (n=1, seed 0)" in text
 
 
+def test_drawn_rows_are_those_of_their_run_alone() -> None:
+    whole = {"full_counts": {"test": 9000}, "counts": {"test": 9000}}
+    some = {"full_counts": {"test": 9000}, "counts": {"test": 600}}
+    text = shown(result("mf", 0.6, **whole), result("cut", 0.6, **some))
+    assert "\n  cut: drawn: test 600 of 9,000 rows" in text
+    assert "these runs scored different rows" in text
+    fewer = {"full_counts": {"train": 90, "test": 9000}, "counts": {"train": 50, "test": 9000}}
+    text = shown(result("mf", 0.6, **whole), result("fewer", 0.6, **fewer))
+    assert "\n  fewer: drawn: train 50 of 90 rows" in text
+    assert "scored different rows" not in text
+
+
 def test_several_seeds_are_told_apart() -> None:
     text = shown(result("mf", 0.6), result("mf", 0.61, seed=1))
     assert "mf (seed 0)" in text

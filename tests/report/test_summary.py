@@ -282,3 +282,41 @@ def test_times_are_relative_to_text_only_in_training_and_in_scoring(
     found = {each.method: each for each in costs(summarise(gather(registry, *folders, slower), measure))}
     assert (found["slow"].training_ratio, found["slow"].scoring_ratio) == (2.0, 0.5)
     assert found["slow"].seconds_per_row == pytest.approx(4.0 / 480)
+
+
+def test_notes_name_the_methods_that_they_are_about(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
+    folders = [
+        write_run("mf", noise=0.5, notes=["shared", "mf alone"]),
+        *(write_run("collm", seed=seed, notes=["shared", *["of seed 2"] * (seed == 2)]) for seed in (1, 2)),
+    ]
+    notes = summarise(gather(registry, *folders), measure).notes
+    assert {"shared", "mf: mf alone", "collm (seed 2): of seed 2"} <= set(notes)
+
+
+def test_a_slice_without_rows_comes_last(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
+    cold = scores(1.0).with_columns(user_train_rows=pl.lit(0, pl.Int32), item_train_rows=pl.lit(0, pl.Int32))
+    found = gather(registry, write_run("mf", frame=cold))
+    summary = summarise(found, dataclasses.replace(measure, slices=("warm", "cold")))
+    assert summary.slices == ("cold", "warm")
+    assert verdicts(summary)[0].startswith("mf is the only method, ")
+    assert "on the cold test rows (n=480)" in verdicts(summary)[0]
+    assert summary.blocks[0].comparisons
+
+
+def test_a_first_metric_of_ones_own_is_compared_too(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
+    own = {"ndcg": measure.metrics["ndcg"], "auc": measure.metrics["auc"]}
+    found = summarise(gather(registry, write_run("mf", noise=0.5)), dataclasses.replace(measure, metrics=own))
+    assert {each.metric for each in found.blocks[0].comparisons} == {"ndcg", "auc"}
+    assert "is not compared" not in verdicts(found)[0]
+
+
+def test_one_seed_on_other_data_is_not_a_matter_of_seeds(
+    write_run: WriteRun, registry: Registry, measure: Measure
+) -> None:
+    before = write_run("mf")
+    (before.parents[1] / "before").mkdir()
+    before = before.rename(before.parents[1] / "before" / before.name)
+    after = write_run("mf", frame=scores(1.0).with_columns(label=1 - pl.col("label")))
+    notes = summarise(gather(registry, before, after), measure).notes
+    assert any(note.startswith("mf: runs of one seed are in several sets") for note in notes)
+    assert not any("dataset.limit.seed" in note for note in notes)
