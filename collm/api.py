@@ -6,7 +6,6 @@ Loads without torch and polars, which come when a run needs them. Warnings and p
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import os
 import re
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import platformdirs
 
 from collm.component import BuildContext
-from collm.errors import CollmError, RunError, UsageError
+from collm.errors import CollmError, RunError, UsageError, listed, whole_number, wrong_argument
 from collm.experiment import Request, load_experiment, run_experiment, stored_experiment
 from collm.registry import Registry, default_registry
 from collm.runs.environment import Provenance, RunOptions
@@ -28,6 +27,7 @@ from collm.runs.remote import mirror_of
 from collm.runs.store import RunFolder
 from collm.runs.usage import is_run_folder, run_folders
 from collm.spec.expand import Suite
+from collm.spec.override import override_texts
 
 if TYPE_CHECKING:
     import polars as pl
@@ -64,8 +64,12 @@ class Result:
 
         Raises:
             RunError: If the run failed, with its message.
-            UsageError: If there is no such run, or several with different seeds and none is chosen.
+            UsageError: If there is no such run, several with different seeds and none is chosen, or the seed is not a
+                whole number.
         """
+        if not isinstance(method, str):
+            raise wrong_argument("method", method, "the name of a run as text")
+        seed = None if seed is None else whole_number("seed", seed)
         named = [each for each in self.runs if each.results.run == method]
         found = [each for each in named if seed is None or each.results.seed == seed]
         if len(found) == 1:
@@ -117,20 +121,23 @@ def run(
 
     Raises:
         SpecError: With every mistake of the file and the overrides, each with its place.
-        UsageError: If there is no such file, an override cannot be written as YAML, or a launcher started several
-            processes.
+        UsageError: If there is no such file, an argument is of another kind, an override cannot be written as YAML, or
+            a launcher started several processes.
         CollmError: Of the kind that stopped the run of a spec.
     """
     _require_one_process()
-    registry, cache, cwd, path = _registry(), cache_dir(), Path.cwd(), Path(spec)
-    request = Request(path, cwd, [_override(field, value) for field, value in (overrides or {}).items()], only)
+    path = Path(_path_text("spec", spec, "the path of a YAML file; give changes of it as overrides"))
+    changes = [] if overrides is None else override_texts(overrides)
+    names, threads = _names("only", only), _threads(threads)
+    registry, cache, cwd = _registry(), cache_dir(), Path.cwd()
+    request = Request(path, cwd, changes, names)
     loaded = load_experiment(request, registry, BuildContext(cache_dir=cache, find=registry.get))
     for warning in loaded.warnings:
         logger.warning("%s", warning)
     content = loaded.content
     if isinstance(content, Suite) and (left_out := content.says_left_out()):
         logger.warning("%s", left_out)
-    options = RunOptions(runs_place(runs_dir), cache, device, threads)
+    options = RunOptions(runs_place(runs_dir), cache, _device(device), threads)
     outcome = stored_experiment(content, registry, options)
     if outcome is None:
         started = Provenance.of((), {"working directory": cwd, "spec": path.parent})
@@ -147,24 +154,6 @@ def _require_one_process() -> None:
             "collm.run works in one process, and a launcher started several: start `collm run` with it instead "
             "(docs/cluster.md)"
         )
-
-
-def _override(field: str, value: Any) -> str:
-    """Writes an override as `--set` takes it: JSON is YAML."""
-    try:
-        text = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"overrides: {field}: {value!r} cannot be written as YAML ({error}); give text, numbers, booleans, None, "
-            "lists or mappings of these"
-        ) from error
-    return f"{field}={text}"
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 def load_results(path: AnyPath) -> pl.DataFrame:
@@ -205,7 +194,7 @@ def load_results(path: AnyPath) -> pl.DataFrame:
     from collm.report.collect import read_run
     from collm.report.results_frame import results_frame
 
-    place = _opened_place(path)
+    place = _opened_place(path, "the path of a run folder or of a directory of runs; call load_results for each path")
     if not place.is_dir():
         what = "is a file; give the folder of a run or the directory of runs" if place.exists() else "no such folder"
         raise UsageError(f"{place}: {what}; the working directory is {Path.cwd()}")
@@ -241,13 +230,15 @@ def open_run(
         The model: `score(users, items)` gives probabilities; weights load when they are first needed.
 
     Raises:
+        UsageError: If an argument is of another kind.
         RunError: If the run is not finished, damaged, an ensemble, of another version, or has no language model whose
             number format could be chosen.
     """
+    place = _opened_place(path, "the path of a run folder, e.g. the `folder` of one of `Result.runs`")
+    device, threads = _device(device), _threads(threads)
     from collm.trained.opened import open_run as opened
     from collm.trained.opened import updates_left_out
 
-    place = _opened_place(path)
     model = opened(place, cache_dir=cache_dir(), registry=_registry(), device=device, threads=threads, dtype=dtype)
     if said := updates_left_out(model):
         logger.warning("%s", said)
@@ -261,9 +252,9 @@ def runs_place(runs_dir: AnyPath) -> Path:
         runs_dir: A path, or an address as text.
 
     Raises:
-        UsageError: If an address cannot be used, or a package is missing.
+        UsageError: If a path is neither text nor a `Path`, an address cannot be used, or a package is missing.
     """
-    text = os.fspath(runs_dir)
+    text = _path_text("runs_dir", runs_dir, "the path of a directory, or an address such as s3://bucket/runs")
     if _ONE_SLASH.match(text):
         raise UsageError(f"{text}: an address has two slashes, e.g. s3://bucket/runs; from Python give it as text")
     if "://" not in text:
@@ -272,15 +263,39 @@ def runs_place(runs_dir: AnyPath) -> Path:
     return mirror_of(text, cache_dir(), endpoint or None)
 
 
-def _opened_place(path: AnyPath) -> Path:
+def _opened_place(path: AnyPath, allowed: str) -> Path:
     """Returns the folder of a run or of a directory of runs; of an address, what lies there decides which it is."""
-    text = os.fspath(path).rstrip("/")
+    text = _path_text("path", path, allowed).rstrip("/")
     above, _, name = text.rpartition("/")
     if "://" in text and not above.endswith("/"):
         folder = runs_place(above) / name
         if RunFolder.at(folder).is_done():
             return folder
     return runs_place(path)
+
+
+def _path_text(place: str, path: AnyPath, allowed: str) -> str:
+    """Returns a path as text; refuses what is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise wrong_argument(place, path, allowed)
+    return os.fspath(path)
+
+
+def _names(place: str, names: Sequence[str]) -> list[str]:
+    """Returns names as a list; refuses one text, whose characters would be taken for names."""
+    found = listed(place, names, of="names as text")
+    if not all(isinstance(name, str) for name in found):
+        raise wrong_argument(place, names, "a list of names as text")
+    return found
+
+
+def _device(device: str | None) -> str | None:
+    """Returns a device by its name, also where torch's own object is given; what is none has no known name."""
+    return None if device is None else str(device)
+
+
+def _threads(threads: int | None) -> int | None:
+    return None if threads is None else whole_number("threads", threads, at_least=1)
 
 
 def cache_dir() -> Path:

@@ -6,10 +6,12 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -206,11 +208,79 @@ def test_run_of_a_suite_that_fails_is_named(folder: Path, monkeypatch: pytest.Mo
 
 def test_opened_run_scores_as_the_command_does(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = collm.run("small.yaml", threads=1).runs[0].folder
-    probabilities = collm.open_run(str(run), device="cpu").score(["1", "2"], ["3", "4"])
-    (folder / "pairs.csv").write_text("user,item\n1,3\n2,4\n", encoding="utf-8")
+    probabilities = collm.open_run(str(run), device="cpu").score(["u1", "u2"], ["i3", "i4"])
+    assert probabilities[0] != probabilities[1]
+    (folder / "pairs.csv").write_text("user,item\nu1,i3\nu2,i4\n", encoding="utf-8")
     capfd.readouterr()
     assert call(["score", str(run), "pairs.csv", "-o", "scores.csv"]) == 0
     assert pl.read_csv("scores.csv")["score"].to_list() == pytest.approx(list(probabilities), abs=1e-12)
+
+
+def refused(call: Callable[..., Any], *arguments: Any, **named: Any) -> str:
+    with pytest.raises(UsageError) as caught:
+        call(*arguments, **named)
+    return str(caught.value)
+
+
+def test_opened_run_takes_text_alone_and_lists_of_one_length(folder: Path) -> None:
+    model = collm.open_run(collm.run("small.yaml", threads=1).runs[0].folder, device="cpu")
+    users, items, times = ["u1", "u2", "u3"], ["i3", "i4", "new"], [1_000_000_000] * 3
+    wanted = model.score(users, items, times).tolist()
+    assert len(set(wanted)) == 3
+    assert model.score(np.array(users), np.array(items), np.array(times)).tolist() == wanted
+    assert model.score(pl.Series(users), tuple(np.str_(item) for item in items), pl.Series(times)).tolist() == wanted
+    assert model.score([], []).tolist() == []
+    advice = "must be text; write the raw id as text, e.g."
+    assert refused(model.score, [1, 2], ["i3", "i4"]) == f"users[0]: got 1 (int), {advice} '1'"
+    assert refused(model.score, ["u1", "u2"], ["i3", np.int64(7)]) == f"items[1]: got np.int64(7) (int64), {advice} '7'"
+    assert refused(model.score, np.array([1, 2]), items[:2]) == f"users[0]: got np.int64(1) (int64), {advice} '1'"
+    assert refused(model.score, ["u1", None], items[:2]) == f"users[1]: got None (NoneType), {advice} '1'"
+    assert "users: got 'u1' (str), must be a list of raw ids" in refused(model.score, "u1", "i3")
+    assert "items: got None (NoneType), must be a list" in refused(model.score, ["u1"], None)
+    assert "different lengths (users 1, items 3)" in refused(model.score, ["u1"], items)
+    assert "different lengths (users 3, items 1)" in refused(model.score, users, ["i3"])
+    assert "different lengths (users 3, items 3, times 1)" in refused(model.score, users, items, times[:1])
+    assert "times: got 1000000000 (int), must be a list of times" in refused(model.score, ["u1"], ["i3"], times[0])
+    assert f"titles[0]: got 7 (int), {advice} '7'" in refused(model.score, users, items, titles={7: "New"})
+    assert "titles['new']: got 7 (int), must be" in refused(model.score, users, items, titles={"new": 7})
+    assert "titles: got ['new'] (list), must be a mapping" in refused(model.score, users, items, titles=["new"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"spec": None}, "spec: got None (NoneType), must be the path of a YAML file"),
+        ({"spec": {"name": "x"}}, "spec: got {'name': 'x'} (dict), must be the path of a YAML file"),
+        ({"overrides": ["seed=1"]}, "overrides: got ['seed=1'] (list), must be a mapping from dotted path to value"),
+        ({"overrides": "seed=1"}, "overrides: got 'seed=1' (str), must be a mapping"),
+        ({"overrides": {5: 1}}, "overrides: got 5 (int), must be a dotted path without '='"),
+        ({"overrides": {"name=x": 1}}, "overrides: got 'name=x' (str), must be a dotted path without '='"),
+        ({"only": "ab"}, "only: got 'ab' (str), must be a list of names as text; write brackets around a single one"),
+        ({"only": ["narrow", 3]}, "only: got ['narrow', 3] (list), must be a list of names as text"),
+        ({"threads": 0}, "threads: got 0 (int), must be a whole number of at least 1"),
+        ({"threads": -1}, "threads: got -1 (int), must be a whole number of at least 1"),
+        ({"threads": "2"}, "threads: got '2' (str), must be a whole number"),
+        ({"runs_dir": None}, "runs_dir: got None (NoneType), must be the path of a directory"),
+    ],
+)
+def test_wrong_arguments_of_run_are_named(folder: Path, arguments: dict[str, Any], said: str) -> None:
+    assert said in refused(collm.run, **{"spec": "pair.yaml", **arguments})
+    assert not (folder / "runs").exists()
+
+
+def test_wrong_arguments_beside_a_finished_run_are_named(folder: Path) -> None:
+    result = collm.run("small.yaml", threads=1)
+    outcome = result.runs[0]
+    assert result.get("small", seed=np.int64(0)) is outcome
+    assert "seed: got '0' (str), must be a whole number" in refused(result.get, "small", seed="0")
+    assert "method: got None (NoneType), must be the name of a run" in refused(result.get, None)
+    assert "(list), must be the path of a run folder or of a" in refused(collm.load_results, [outcome.folder])
+    assert "(RunOutcome), must be the path of a run folder, e.g. the `folder`" in refused(collm.open_run, outcome)
+    assert "threads: got 0 (int)" in refused(collm.open_run, outcome.folder, threads=0)
+    assert "dtype: got 'int8' (str), must be one of: bfloat16" in refused(collm.open_run, outcome.folder, dtype="int8")
+    for device in (["cpu"], 3.5, "tpu"):
+        with pytest.raises(RunError, match="--device: unknown device"):
+            collm.open_run(outcome.folder, device=device)
 
 
 @pytest.mark.parametrize(("policy", "said"), [("frozen", ""), ("encoder", "updated the model before each window")])

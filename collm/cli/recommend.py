@@ -51,7 +51,7 @@ def recommend(
     if as_json:
         emit_json({"schema": 1, "run": str(folder), **asdict(found)})
     else:
-        _show(found)
+        _show(found, in_prompt=model.spec.backbone is not None)
 
 
 def _read_candidates(path: Path) -> list[str]:
@@ -68,22 +68,35 @@ def _read_candidates(path: Path) -> list[str]:
     return found
 
 
-def _show(found: Recommendations) -> None:
+def _show(found: Recommendations, *, in_prompt: bool) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    ranked = found.shortlist_by != "none"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", justify="right")
     table.add_column("title", overflow="fold")
     table.add_column("item")
-    for name in ("probability", "rank in short list", "training rows"):
+    for name in ("probability", *(("rank in short list",) if ranked else ()), "training rows"):
         table.add_column(name, justify="right")
     for place, item in enumerate(found.items, start=1):
-        numbers = (f"{item.probability:.4f}", str(item.shortlist_rank), str(item.train_rows))
+        rank = (str(item.shortlist_rank),) if ranked else ()
+        numbers = (f"{item.probability:.4f}", *rank, str(item.train_rows))
         table.add_row(str(place), Text(item.title), Text(item.item), *numbers)
-    shown = "; ".join(found.history) or "none"
-    how = "" if found.shortlist_by == "none" else f", short list of {found.n_ranked} by {found.shortlist_by}"
-    heads = [f"user {found.user}: {found.n_candidates} candidates{how}", f"history used: {shown}"]
-    heads += [f"disliked: {'; '.join(found.disliked)}"] if found.disliked else []
-    emit_table(*(Text(head) for head in heads), table)
+    emit_table(*(Text(head) for head in _heads(found, in_prompt=in_prompt)), table)
+
+
+def _heads(found: Recommendations, *, in_prompt: bool) -> list[str]:
+    """Returns the lines above the table."""
+    rated = f", {found.n_rated} left out as rated" if found.n_rated else ""
+    how = f", short list of {found.n_ranked} by {found.shortlist_by}"
+    if found.shortlist_by == "none":
+        how = f", {found.n_ranked} ranked" if found.n_rated else ""
+    heads = [f"user {found.user}: {found.n_candidates} candidates{rated}{how}"]
+    heads.append(f"{'history used' if in_prompt else 'liked last'}: {'; '.join(found.history) or 'none'}")
+    if found.disliked:
+        heads.append(f"disliked: {'; '.join(found.disliked)}")
+    if found.prompts_differ:
+        heads.append("these titles are in the prompt of item 1; prompts of other items have others")
+    return heads

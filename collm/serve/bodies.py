@@ -91,7 +91,7 @@ class RecommendedItem(BaseModel):
     item: str
     title: str
     probability: float
-    shortlist_rank: int
+    shortlist_rank: int | None = Field(description="From 1; null where there was no short list.")
     train_rows: int
 
 
@@ -100,9 +100,13 @@ class RecommendAnswer(_Answer):
 
     user: str
     user_known: bool
-    history: tuple[str, ...] = Field(description="Liked titles that the prompt shows, oldest first.")
-    disliked: tuple[str, ...] = Field(description="Disliked titles that it shows, oldest first (history.include).")
+    history: tuple[str, ...] = Field(
+        description="Liked titles in the prompt of the best item, oldest first; of an encoder alone the last liked."
+    )
+    disliked: tuple[str, ...] = Field(description="Disliked titles in that prompt, oldest first (history.include).")
+    prompts_differ: bool = Field(description="Whether the prompt of another item of the answer has other titles.")
     n_candidates: int
+    n_rated: int = Field(description="Candidates that were left out because the user has rated them.")
     shortlist_by: Literal["encoder", "popularity", "none"]
     n_ranked: int
     items: list[RecommendedItem]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from collm.errors import Problem, SpecError
+from collm.errors import Problem, SpecError, UsageError, wrong_argument
 from collm.spec.node import Node, Place, dotted
 from collm.spec.read import read_text
 
@@ -65,6 +67,40 @@ def parse_override(text: str, *, cwd: Path) -> tuple[tuple[str, ...], Node]:
         message = "; ".join(problem.message for problem in error.problems)
         raise SpecError([place.problem(f"'{value}': {message}", path)]) from None
     return parts, _at_one_place(node, place)
+
+
+def override_texts(overrides: Mapping[str, Any]) -> list[str]:
+    """Writes overrides of a Python call as `--set` takes them.
+
+    Args:
+        overrides: Dotted path -> value.
+
+    Raises:
+        UsageError: If they are not a mapping, or a path or value cannot be written so.
+    """
+    if not isinstance(overrides, Mapping):
+        allowed = "a mapping from dotted path to value, e.g. {'encoder.fit.epochs': 5}"
+        raise wrong_argument("overrides", overrides, allowed)
+    return [_override_text(field, value) for field, value in overrides.items()]
+
+
+def _override_text(field: str, value: Any) -> str:
+    if not isinstance(field, str) or "=" in field:
+        raise wrong_argument("overrides", field, "a dotted path without '=', e.g. 'encoder.fit.epochs'")
+    try:
+        text = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)  # JSON is YAML
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"overrides: {field}: {value!r} cannot be written as YAML ({error}); give text, numbers, booleans, None, "
+            "lists or mappings of these"
+        ) from error
+    return f"{field}={text}"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 def split_path(path: str) -> tuple[str, ...] | None:

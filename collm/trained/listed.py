@@ -1,4 +1,4 @@
-"""What an export says of prompts that list more than liked titles: disliked items, labels in words, ages."""
+"""What prompts of a run list: the titles in them; in an export also disliked items, labels in words, ages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,35 @@ from typing import Any
 import numpy as np
 
 from collm.contracts.prompt import PromptTemplate, Variant
-from collm.data.prepared import Rows
+from collm.data.prepared import PreparedData, Rows
 from collm.engine.prompt_lists import PromptLists
 from collm.prompt.lists import AGES, empty_words
 from collm.spec.sections import HistoryConfig
 from collm.trained.model import TrainedModel
+
+Titles = tuple[str, ...]
+
+
+def titles_in_prompts(model: TrainedModel, data: PreparedData, rows: Rows) -> list[tuple[Titles, Titles]]:
+    """Returns the liked and the disliked titles that the prompt of each row holds, oldest first.
+
+    Titles that do not fit into the prompt, or have no place in it, are left out.
+
+    Args:
+        model: A run with a language model.
+        data: The data with the histories of the rows, under the dataset's own titles.
+        rows: The rows.
+    """
+    source = model.source.on(data)
+    lists, n_used = source.lists.read(data, rows), source.encode(rows).prompts.n_history_used
+    width = lists.items.shape[1]
+    used = np.arange(width) >= width - n_used[:, None]
+    found = [used & lists.shown(shows) for shows in ("liked", "disliked")]
+
+    def titles(row: int, shown: np.ndarray[Any, Any]) -> Titles:
+        return tuple(data.titles[int(item)] for item in lists.items[row, shown[row]])
+
+    return [(titles(row, found[0]), titles(row, found[1])) for row in range(len(rows))]
 
 
 def lists_card(model: TrainedModel, template: PromptTemplate, variant: Variant) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.engine.language_task import recommender_logits
 from collm.engine.prompt_rows import PromptSource
 from collm.engine.shares import scored_in_parts
-from collm.errors import DataError, RunError
+from collm.errors import DataError, RunError, UsageError, listed, raw_ids, wrong_argument
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Recommender
 from collm.registry import Registry
@@ -115,7 +115,7 @@ class TrainedModel:
         return model
 
     @cached_property
-    def _source(self) -> PromptSource:
+    def source(self) -> PromptSource:
         """Encodes rows of the dataset's own titles, which are cleaned and tokenised once."""
         assert self.language is not None
         return self.language.source(self.data)
@@ -179,6 +179,7 @@ class TrainedModel:
             float32 [n] logits; rank by them, because probabilities near 0 and 1 round to ties.
 
         Raises:
+            UsageError: If an id is not text, or there are not as many items and times as users.
             DataError: If a time is none.
         """
         moments = None if times is None else self.moments(times)
@@ -200,7 +201,13 @@ class TrainedModel:
             items: Raw item ids.
             moments: int64 [n], as `moments` returns them; None = after everything that is known.
             titles: Raw item id -> title.
+
+        Raises:
+            UsageError: If an id or a title is not text, or the lengths differ.
         """
+        users, items = raw_ids("users", users), raw_ids("items", items)
+        _require_pairs(users, items, moments)
+        titles = {} if titles is None else _checked_titles(titles)
         known = self.item_places.of(items)
         extra = sorted({name for name, place in zip(items, known, strict=True) if place == 0})
         place = {name: self.data.n_items + 1 + number for number, name in enumerate(extra)}
@@ -208,7 +215,7 @@ class TrainedModel:
             user=self.user_places.of(users),
             item=np.array([found or place[name] for name, found in zip(items, known, strict=True)], dtype=np.int64),
             moment=np.full(len(users), LATEST) if moments is None else moments,
-            extra_titles=tuple((titles or {}).get(name, name) for name in extra),
+            extra_titles=tuple(titles.get(name, name) for name in extra),
         )
 
     def logits_of(self, questions: Sequence[AskedPairs]) -> list[Array]:
@@ -228,8 +235,10 @@ class TrainedModel:
         """Returns int64 [n]: times in the seconds that the dataset counts in.
 
         Raises:
+            UsageError: If it is not a list.
             DataError: If one is not a time; names the first.
         """
+        times = listed("times", times, of="times")
         found = asked_seconds(pl.Series([str(time) for time in times], dtype=pl.String), self.data)
         if found.null_count():
             raise DataError(f"time {unit_of(self.data)} (got {times[int(found.is_null().arg_true()[0])]})")
@@ -240,7 +249,7 @@ class TrainedModel:
         """Returns float32 [n] logits of rows of `data` (see `collm.data.pairs`), by the run's final model."""
         if self.language is None:
             return self.encoder_logits(data, rows)
-        source = self._source.on(data) if data.titles is self.data.titles else self.language.source(data)
+        source = self.source.on(data) if data.titles is self.data.titles else self.language.source(data)
         max_tokens = self.language.setup.tuning.micro_batch_tokens
 
         def score(part: Rows) -> Array:
@@ -258,3 +267,22 @@ class TrainedModel:
             raise RunError(f"{self.path}: the run has no encoder that scores")
         batcher = EncoderBatcher.of(self.encoder, data, self._device)
         return encoder_logits(self.encoder, batcher, rows)
+
+
+def _require_pairs(users: Sequence[str], items: Sequence[str], moments: Array | None) -> None:
+    """Refuses lists that are not pairs."""
+    lengths = {"users": len(users), "items": len(items)} | ({} if moments is None else {"times": len(moments)})
+    if len(set(lengths.values())) > 1:
+        got = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+        raise UsageError(f"pairs: the lists have different lengths ({got}); give one user, item and time per pair")
+
+
+def _checked_titles(titles: Mapping[str, str]) -> Mapping[str, str]:
+    """Refuses titles that would not be found, because an id is not text."""
+    if not isinstance(titles, Mapping):
+        raise wrong_argument("titles", titles, "a mapping from raw item id to title, e.g. {'1': 'Brand New (2030)'}")
+    raw_ids("titles", titles)
+    for name, title in titles.items():
+        if not isinstance(title, str):
+            raise wrong_argument(f"titles['{name}']", title, "the title as text")
+    return titles

@@ -8,8 +8,8 @@ import yaml
 
 from collm.component import BuildContext
 from collm.contracts.backbone import Dtype
-from collm.engine.device import choose_device, prepare_machine
-from collm.errors import RunError, SpecError, UnknownName
+from collm.engine.device import DTYPES, choose_device, prepare_machine
+from collm.errors import RunError, SpecError, UnknownName, wrong_argument
 from collm.registry import Registry, default_registry
 from collm.runs.files import require_whole
 from collm.runs.records import RunResults
@@ -43,9 +43,12 @@ def open_run(
         The model.
 
     Raises:
+        UsageError: If there is no such number format.
         RunError: If the run is not finished, is an ensemble, is of another version, or has no language model whose
             number format could be chosen.
     """
+    if dtype is not None and dtype not in tuple(DTYPES):
+        raise wrong_argument("dtype", dtype, f"one of: {', '.join(DTYPES)}")
     folder = RunFolder.at(path)
     if not folder.is_done():
         raise RunError(f"{path}: not a finished run; `collm runs` lists them")

@@ -10,11 +10,10 @@ import numpy as np
 
 from collm.data.candidates import ItemLists, met_before, popularity
 from collm.data.pairs import LATEST, AskedPairs
-from collm.data.prepared import PreparedData, Rows
-from collm.engine.prompt_lists import PromptLists
 from collm.engine.ranking import Ties, rank_lists
-from collm.errors import DataError, UsageError
+from collm.errors import DataError, UsageError, raw_id, raw_ids, whole_number, wrong_argument
 from collm.stages.score_tables import probabilities
+from collm.trained.listed import Titles, titles_in_prompts
 from collm.trained.model import TrainedModel
 
 Array = np.ndarray[Any, Any]
@@ -29,14 +28,14 @@ class Recommendation:
         item: Raw id.
         title: Its title.
         probability: Of a positive label, by the final model.
-        shortlist_rank: Its rank in the short list, from 1.
+        shortlist_rank: Its rank in the short list, from 1; None where there was no short list.
         train_rows: Its rows in the training split.
     """
 
     item: str
     title: str
     probability: float
-    shortlist_rank: int
+    shortlist_rank: int | None
     train_rows: int
 
 
@@ -47,12 +46,15 @@ class Recommendations:
     Attributes:
         user: Raw id.
         user_known: Whether the dataset has the user.
-        history: Liked titles that the prompt shows, oldest first.
-        n_candidates: Items that were considered.
+        history: Liked titles in the prompt of the best item, oldest first; where the encoder alone recommends, the
+            last ones that the user liked, `history.max_items` at most.
+        n_candidates: Items that were considered, those that the user has rated included.
         shortlist_by: What chose those that the final model ranked.
         n_ranked: Items that the final model ranked.
         items: The best of them, best first.
-        disliked: Disliked titles that it shows, oldest first; none where `history.include` is `liked`.
+        disliked: Disliked titles in that prompt, oldest first; none where `history.include` is `liked`.
+        n_rated: Candidates that were left out because the user has rated them.
+        prompts_differ: Whether the prompt of another one of `items` has other titles.
     """
 
     user: str
@@ -63,6 +65,8 @@ class Recommendations:
     n_ranked: int
     items: tuple[Recommendation, ...]
     disliked: tuple[str, ...] = ()
+    n_rated: int = 0
+    prompts_differ: bool = False
 
 
 def recommend(
@@ -89,11 +93,10 @@ def recommend(
         include_seen: Whether items that the user has rated before that time may be recommended.
 
     Raises:
-        UsageError: If `k` is under 1 or no candidate is left.
+        UsageError: If an id is not text, `k` is under 1, `shortlist` under 0, or no candidate is left.
         DataError: If a candidate is unknown, or the time is none.
     """
-    if k < 1:
-        raise UsageError(f"k is {k}; it must be at least 1")
+    k, shortlist = whole_number("k", k, at_least=1), whole_number("shortlist", shortlist, at_least=0)
     choice = choose(model, user, candidates=candidates, time=time, include_seen=include_seen)
     choice = shortlisted(model, choice, shortlist)
     (logits,) = model.logits_of([choice.pairs()])
@@ -110,6 +113,7 @@ class Choice:
         items: int64 [n] dense ids.
         moment: When it is asked, in the seconds that the dataset counts in.
         n_candidates: Items that were considered, those that the user has rated included.
+        n_rated: Those that were left out because the user has rated them.
         shortlist_by: What chose and ordered `items` among the others.
     """
 
@@ -118,6 +122,7 @@ class Choice:
     items: Array
     moment: int
     n_candidates: int
+    n_rated: int = 0
     shortlist_by: ShortlistBy = "none"
 
     def pairs(self) -> AskedPairs:
@@ -131,14 +136,14 @@ def choose(
 ) -> Choice:
     """Returns all items that may be recommended; arguments and errors as in `recommend`."""
     moment = LATEST if time is None else int(model.moments([time])[0])
-    (dense_user,) = model.user_places.of([user])
+    (dense_user,) = model.user_places.of([raw_id("user", user)])
     items = _candidates(model, candidates)
     n_candidates = len(items)
     if not include_seen:
         items = items[~np.isin(items, _seen(model, int(dense_user), moment))]
     if not len(items):
         raise UsageError(f"user {user}: no candidate is left; all {n_candidates} were rated before (--include-seen)")
-    return Choice(user, int(dense_user), items, moment, n_candidates)
+    return Choice(user, int(dense_user), items, moment, n_candidates, n_candidates - len(items))
 
 
 def shortlisted(model: TrainedModel, choice: Choice, size: int) -> Choice:
@@ -166,15 +171,15 @@ def best_of(model: TrainedModel, choice: Choice, logits: Array, k: int) -> Recom
     """
     data, probability = model.data, probabilities(logits)
     best = _best_first(choice, logits)[:k]  # probabilities near 0 and 1 round to ties
-    first = choice.items[best[:1]]
-    view, rows = model.histories.rows(np.array([choice.dense_user]), first, np.array([choice.moment]))
-    liked, disliked = _listed(model, view, rows)
+    (liked, disliked), *others = _titles(model, replace(choice, items=choice.items[best]))
     return Recommendations(
         user=choice.user,
         user_known=bool(choice.dense_user),
         history=liked,
         disliked=disliked,
+        prompts_differ=any(titles != (liked, disliked) for titles in others),
         n_candidates=choice.n_candidates,
+        n_rated=choice.n_rated,
         shortlist_by=choice.shortlist_by,
         n_ranked=len(choice.items),
         items=tuple(
@@ -182,7 +187,7 @@ def best_of(model: TrainedModel, choice: Choice, logits: Array, k: int) -> Recom
                 item=data.item_ids[choice.items[place]],
                 title=data.titles[choice.items[place]],
                 probability=float(probability[place]),
-                shortlist_rank=int(place) + 1,
+                shortlist_rank=None if choice.shortlist_by == "none" else int(place) + 1,
                 train_rows=int(data.item_train_rows[choice.items[place]]),
             )
             for place in best
@@ -190,19 +195,22 @@ def best_of(model: TrainedModel, choice: Choice, logits: Array, k: int) -> Recom
     )
 
 
-def _listed(model: TrainedModel, view: PreparedData, rows: Rows) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the liked and the disliked titles that the prompt of the first row shows."""
-    history, titles = model.spec.history, model.data.titles
-    if not history.n_disliked or model.language is None:
-        return tuple(titles[item] for item in view.history(rows, history.max_items)[0] if item), ()
-    past = PromptLists.of(history, model.data).past(view, rows)
-    shown = [(titles[item], liked) for item, liked in zip(past.items[0], past.liked[0], strict=True) if item]
-    return tuple(title for title, liked in shown if liked), tuple(title for title, liked in shown if not liked)
+def _titles(model: TrainedModel, choice: Choice) -> list[tuple[Titles, Titles]]:
+    """Returns the liked and the disliked titles in the prompt of each item; of an encoder alone those of the first."""
+    pairs = choice.pairs()
+    view, rows = model.histories.rows(pairs.user, pairs.item, pairs.moment)
+    if model.language is not None:
+        return titles_in_prompts(model, view, rows)
+    latest = view.history(rows.take(np.array([0])), model.spec.history.max_items)[0]
+    return [(tuple(model.data.titles[item] for item in latest if item), ())]
 
 
 def _candidates(model: TrainedModel, candidates: Sequence[str] | None) -> Array:
     if candidates is None:
         return np.arange(1, model.data.n_items + 1)
+    candidates = raw_ids("candidates", candidates)
+    if not candidates:
+        raise wrong_argument("candidates", candidates, "at least one raw item id, or None for all items")
     found = model.item_places.of(candidates)
     unknown = [name for name, place in zip(candidates, found, strict=True) if place == 0]
     if unknown:

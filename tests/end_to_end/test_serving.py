@@ -90,6 +90,8 @@ def test_recommendations_are_those_of_the_run(both: tuple[ServedRun, TrainedMode
         assert tuple(found["history"]) == wanted.history
         assert (found["n_candidates"], found["n_ranked"]) == (wanted.n_candidates, wanted.n_ranked)
         assert found["shortlist_by"] == wanted.shortlist_by
+        assert (found["n_rated"], found["prompts_differ"]) == (wanted.n_rated, wanted.prompts_differ)
+        assert [item["shortlist_rank"] for item in found["items"]] == [item.shortlist_rank for item in wanted.items]
         assert bool(found["notes"]) is (user == "stranger")
 
 

@@ -128,6 +128,7 @@ def test_recommending_ranks_the_short_list(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["n_candidates"], found["n_ranked"], found["shortlist_by"]) == (40, 6, "encoder")
+    assert found["n_rated"] == 30
     chances = [item["probability"] for item in found["items"]]
     assert len(chances) == 4
     assert chances == sorted(chances, reverse=True)
@@ -143,7 +144,8 @@ def test_recommending_ranks_the_short_list(folder: Path) -> None:
     np.testing.assert_allclose(again["score"], chances, atol=1e-5)
     shown = call(folder, "recommend", name, "--user", "3", "-k", "2")
     assert "history used: Film" in shown.stdout
-    assert "short list" in shown.stdout
+    assert "user 3: 40 candidates, 30 left out as rated, 10 ranked" in shown.stdout
+    assert "short list" not in shown.stdout
 
 
 def test_candidates_and_unknown_users(folder: Path) -> None:
