@@ -226,7 +226,7 @@ class LanguageModelRun:
             "backbone_plugin": self.run.code("backbone", setup.config),
             **self.prompts.payload(variant),
             "answer": spec.answer.model_dump(mode="json"),
-            "history": config_payload(spec.history),
+            "history": spec.history.payload(),
             "data": self.prepared.stage.fingerprint,
         }
 
