@@ -17,6 +17,7 @@ from collm.registry import default_registry
 from collm.stages.held_out import (
     encoder_upstream,
     encoder_view,
+    fit_note,
     held_out_share,
     is_held_out,
     training_rows,
@@ -130,6 +131,30 @@ def test_the_spec_decides_through_its_strategy() -> None:
     assert default(Spec.tuning).plan()[0].optimiser["lora"].rows == "all"
     Spec.all_encoders = {}
     assert held_out_share(Spec(), registry) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("is_fitted", "n_seen", "said"),
+    [
+        ({}, 40, "floors were fitted on all 40"),
+        ({"": True}, 40, "the encoder and floors were fitted on all 40"),
+        ({"": True}, 32, "the encoder was fitted on the earliest 32, floors on all 40"),
+        ({"a": True, "b": True}, 32, "the encoders were fitted on the earliest 32, floors on all 40"),
+        (
+            {"": False},
+            32,
+            "floors were fitted on all 40; the encoder was not fitted before, tuning trains it from initial weights",
+        ),
+        (
+            {"a": True, "b": False},
+            40,
+            "encoder a and floors were fitted on all 40; encoder b was not fitted before, tuning trains it from "
+            "initial weights",
+        ),
+    ],
+)
+def test_notes_name_the_fits_that_were_made(is_fitted: dict[str, bool], n_seen: int, said: str) -> None:
+    assert fit_note(is_fitted, trained={"encoder", "projector"}, n_rows=40, n_seen=n_seen) == said
 
 
 def test_settings_that_a_joint_step_does_not_read_are_said():
