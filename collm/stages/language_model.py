@@ -306,7 +306,7 @@ class LanguageModelRun:
             n_seen=len(self._encoder_data.rows("train")),
         )
         yield f"The language model was tuned on {rows} of {full:,} training rows; {fitted}."
-        if (most := self.setup.tuning.max_valid_rows) is not None:
-            n_valid = len(data.rows("valid"))
-            n_read = len(selection_rows(data, self.run.spec.select.rows, max_rows=most, seed=seed))
-            yield f"Weights were selected on {n_read:,} of {n_valid:,} validation rows (tuning.max_valid_rows: {most:,})."
+        most, n_valid = self.setup.tuning.max_valid_rows, len(data.rows("valid"))
+        n_read = len(selection_rows(data, self.run.spec.select.rows, max_rows=most, seed=seed))
+        if n_read < n_valid:
+            yield f"The best weights were selected on {n_read:,} of {n_valid:,} validation rows."

@@ -230,8 +230,6 @@ def past_notes(history: HistoryConfig, data: PreparedData) -> Iterator[str]:
         else:
             listed = f"the last {history.max_rated} items that the user rated, liked and disliked"
         drawn = f" Its {n_drawn:,} rows drawn as negatives are not dislikes and not listed." if n_drawn else ""
-        yield (
-            f"Prompts list {listed} (history.include: both; disliked are the dataset's rows with label 0).{drawn}"
-        )
+        yield (f"Prompts list {listed} (history.include: both; disliked are the dataset's rows with label 0).{drawn}")
     if history.ages:
         yield "Prompts say how long before the row each listed item was rated (history.ages)."

@@ -116,7 +116,10 @@ def test_what_collm_wrote_is_used_again_and_its_limit_is_not(tmp_path: Path) -> 
         assert again.notes == whole.notes
         cut = prepared(tmp_path / name, tmp_path / f"test-of-{name}", visibility="as-of-split", test=1)
         (note,) = (each for each in cut.notes if each.startswith("dataset.limit: "))
-        assert f"test {cut.counts()['test']} of {whole.counts()['test']} rows" in note and "train" not in note.split("(")[0]
+        assert (
+            f"test {cut.counts()['test']} of {whole.counts()['test']} rows" in note
+            and "train" not in note.split("(")[0]
+        )
 
 
 def set_to(column: str, value: Any, place: int = 3) -> Callable[[pl.DataFrame], pl.DataFrame]:

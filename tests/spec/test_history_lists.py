@@ -80,9 +80,13 @@ def test_rated_items_replace_default_lengths_alone(tmp_path: Path) -> None:
     assert (again, again.spec_hash) == (spec, spec.spec_hash)
     assert again.history.max_items == 10
     loaded(tmp_path, *lengths, "history.max_items=15")
-    with pytest.raises(CollmError, match=r"spec.yaml:4:40: history.max_disliked: got the number 4, with max_rated .*15"):
+    with pytest.raises(
+        CollmError, match=r"spec.yaml:4:40: history.max_disliked: got the number 4, with max_rated .*15"
+    ):
         loaded(tmp_path, "history.max_rated=15")
-    with pytest.raises(CollmError, match=r"--set: history.max_items: got the number 10, .*: remove max_items, or set it"):
+    with pytest.raises(
+        CollmError, match=r"--set: history.max_items: got the number 10, .*: remove max_items, or set it"
+    ):
         loaded(tmp_path, *lengths, "history.max_items=10")
 
 
