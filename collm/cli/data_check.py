@@ -59,7 +59,9 @@ def check(
     max_items: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Items per history to look at, where an encoder reads more. Default: history.max_items."
+            min=0,
+            help="Items per history to look at, where an encoder reads more. Default: history.max_items, or "
+            "history.max_rated where it is more.",
         ),
     ] = None,
     resamples: Annotated[
@@ -90,7 +92,8 @@ def check(
 
     fitted = _floor(floor, state.registry())
     data, build_context = prepare(chosen, state.registry(), runs_dir)
-    n_items = chosen.history.max_items if max_items is None else max_items
+    # Encoders read `max_items`, whatever prompts list.
+    n_items = max(chosen.history.max_items, chosen.history.n_liked) if max_items is None else max_items
     n_disliked = chosen.history.n_disliked
     findings = find_leaks(data, max_items=n_items, max_disliked=n_disliked)
     splits = [split for split, mask in findings[0].affected.items() if len(mask)]

@@ -30,6 +30,12 @@ ScheduleName = Literal[
     "inverse_sqrt",
 ]
 
+# Rate of a schedule -> the schedules that read it.
+READ_BY: Mapping[str, tuple[ScheduleName, ...]] = {
+    "warmup_start": ("reference-sawtooth",),
+    "min_learning_rate": ("reference-sawtooth", "cosine_with_min_lr"),
+}
+
 
 class LoraConfig(BaseModel):
     """Low-rank adapters (the paper's section 5.1.3)."""
@@ -170,6 +176,18 @@ class TuningConfig(ComponentConfig):
             raise ValueError(
                 "tuning.loss: bce draws no negatives, it learns from the rows' own labels; remove negatives, or set "
                 "loss: softmax or loss: bpr"
+            )
+        return value
+
+    @field_validator("warmup_start", "min_learning_rate")
+    @classmethod
+    def _read_by_the_schedule(cls, value: float, info: ValidationInfo) -> float:
+        assert info.field_name is not None
+        schedule, reading = info.data.get("schedule"), READ_BY[info.field_name]
+        if value != cls.model_fields[info.field_name].default and schedule is not None and schedule not in reading:
+            raise ValueError(
+                f"tuning.schedule: {schedule} does not read it; remove {info.field_name}, or set schedule: "
+                + " or schedule: ".join(reading)
             )
         return value
 

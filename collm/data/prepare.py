@@ -20,6 +20,7 @@ from collm.data.prepared_files import (
     ITEM_ATTRIBUTES,
     ITEMS,
     NO_TIMES,
+    OF_LIMIT,
     POSITIVES,
     SCHEMA_VERSION,
     USER_ATTRIBUTES,
@@ -163,9 +164,7 @@ def _manifest(table: InteractionTable, kept: Array, *, limit: Limit) -> dict[str
         how = "whole users drawn"
         if limit.user_rows is not None:
             how = f"users drawn with {limit.user_rows} of their validation and test rows at most"
-        notes.append(
-            f"dataset.limit: {', '.join(cut)} ({how}, limit.seed {limit.seed}); warm/cold use all training rows"
-        )
+        notes.append(f"{OF_LIMIT}{', '.join(cut)} ({how}, limit.seed {limit.seed}); warm/cold use all training rows")
     return {
         "schema": SCHEMA_VERSION,
         "counts": counts,

@@ -19,6 +19,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 # Of the manifest's `times`, which is left out otherwise: only the order of each user's own rows is known.
 NO_TIMES = "none"
+# How the manifest's note on rows that `dataset.limit` left out begins.
+OF_LIMIT = "dataset.limit: "
 INTERACTIONS, POSITIVES, USERS, ITEMS = "interactions.parquet", "positives.parquet", "users.parquet", "items.parquet"
 FILES = (INTERACTIONS, POSITIVES, USERS, ITEMS)
 USER_ATTRIBUTES, ITEM_ATTRIBUTES = "user_attributes.parquet", "item_attributes.parquet"

@@ -50,7 +50,7 @@ class PromptLists:
 
     def past(self, data: PreparedData, rows: Rows) -> Past:
         """Returns the items that the prompts of rows of `data` list, with times."""
-        past = data.past(rows, max_liked=self.history.max_items, max_disliked=self.history.n_disliked)
+        past = data.past(rows, max_liked=self.history.n_liked, max_disliked=self.history.n_disliked)
         return past if self.history.max_rated is None else past.latest(self.history.max_rated)
 
 

@@ -143,7 +143,7 @@ class ResolvedSpec:
     @property
     def spec_hash(self) -> str:
         """10 hex characters over everything but the name and locations."""
-        payload = self._dump(locations=False)
+        payload = self._dump(locations=False) | {"history": self.history.payload()}
         del payload["name"]
         return fingerprint(payload)[:10]
 
@@ -151,6 +151,7 @@ class ResolvedSpec:
         head: dict[str, Any] = {"name": self.name, "seed": self.seed, "profile": self.profile}
         sections = {key: getattr(self, key) for key in (*COMPONENT_SECTIONS, *CORE_SECTIONS)}
         content = {key: dump_config(each, locations=locations) for key, each in sections.items() if each is not None}
+        content["history"] = self.history.plain(locations=locations)
         if self.encoders:
             content[ENCODERS] = {name: dump_config(each, locations=locations) for name, each in self.encoders.items()}
         return head | content

@@ -128,6 +128,26 @@ def lists_have_a_prompt(draft: Draft) -> Iterator[Problem]:
 
 
 @rule
+def rated_items_are_listed_whole(draft: Draft) -> Iterator[Problem]:
+    """The last rated items are listed whatever their labels, so no list ends before them."""
+    rated = draft.root.find(("history", "max_rated"))
+    if rated is None or not isinstance(rated.value, int):
+        return
+    for field in ("max_items", "max_disliked"):
+        node = draft.root.find(("history", field))
+        # A profile's length is a default.
+        if node is None or node.place.origin.startswith("profile") or not isinstance(node.value, int):
+            continue
+        if node.value < rated.value:
+            message = (
+                f"got {node.shown()}, with max_rated prompts list the last {rated.value} rated items, which may all be "
+                f"{'liked' if field == 'max_items' else 'disliked'}: remove {field}, or set it to {rated.value} or "
+                f"more, or set max_rated to {node.value} or less"
+            )
+            yield node.place.problem(message, f"history.{field}")
+
+
+@rule
 def tuning_has_its_encoder(draft: Draft) -> Iterator[Problem]:
     """A strategy with a collaborative part needs an encoder."""
     tuning = draft.components.get("tuning")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from collm.component import added_field
 from collm.contracts.data import SelectedRows, Visibility
 from collm.contracts.metric import MetricConfig
 from collm.contracts.prompt import Include
+from collm.spec.fingerprint import dump_config
 from collm.spec.ranking import RankingConfig
 
 EvaluatedSplit = Literal["valid", "test"]
@@ -77,7 +78,8 @@ class HistoryConfig(Section):
         None,
         ge=1,
         description="Items of both lists together at most, for `include: both`: the last rated ones, so that the lists "
-        "say how many of them were liked (TALLRec: 10); null = each list by itself.",
+        "say how many of them were liked (TALLRec: 10); the lists then have no lengths of their own. null = each list "
+        "by itself.",
     )
     ages: bool = added_field(
         False, description="Write behind each title of a prompt's lists how long before the row it was rated."
@@ -91,9 +93,35 @@ class HistoryConfig(Section):
         return value
 
     @property
+    def n_liked(self) -> int:
+        """Liked items per prompt at most."""
+        return self.max_rated or self.max_items
+
+    @property
     def n_disliked(self) -> int:
         """Disliked items per prompt at most."""
-        return 0 if self.include == "liked" else self.max_disliked or DISLIKED
+        return 0 if self.include == "liked" else self.max_rated or self.max_disliked or DISLIKED
+
+    def plain(self, *, locations: bool = True) -> dict[str, Any]:
+        """Returns the settings as plain data that can be read again.
+
+        A default length below `max_rated` is left out: in a file it would be one that someone set, which is refused.
+
+        Args:
+            locations: Whether all fields are kept, those at their default included.
+        """
+        plain = dump_config(self, locations=locations)
+        if self.max_rated is not None and self.max_rated > self.max_items:
+            del plain["max_items"]
+        return plain
+
+    def payload(self) -> dict[str, Any]:
+        """Returns what decides prompts, for fingerprints."""
+        payload = dump_config(self, locations=False)
+        lengths = (self.max_items, self.max_disliked or DISLIKED)
+        # Lists were cut to these lengths before.
+        is_longer = self.max_rated is not None and self.max_rated > min(lengths)
+        return payload | ({"lists": "last rated"} if is_longer else {})
 
 
 class SlicesConfig(Section):

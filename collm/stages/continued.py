@@ -51,6 +51,8 @@ TUNED: Mapping[Policy, tuple[Group, ...]] = {
     "encoder+mapping": ("projector",),
     "all": ("projector", "lora"),
 }
+# What sentences call them.
+PLAIN: Mapping[Group, str] = {"projector": "the mapping", "lora": "LoRA"}
 
 
 @dataclass(frozen=True)

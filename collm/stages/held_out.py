@@ -7,12 +7,12 @@ rows, and the encoder is fitted without them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from collm.contracts.encoder import EncoderConfig
-from collm.contracts.tuning import StepConfig, StepRows, TuneStep, TuningConfig
+from collm.contracts.tuning import Group, StepConfig, StepRows, TuneStep, TuningConfig
 from collm.data.draws import draw_whole_groups
 from collm.data.prepared import PreparedData, Rows
 from collm.engine.device import derive_seed
@@ -52,6 +52,36 @@ def unread_settings(step: TuneStep) -> str:
 
 def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else "null" if value is None else str(value)
+
+
+def fit_note(is_fitted: Mapping[str, bool], *, trained: Collection[Group], n_rows: int, n_seen: int) -> str:
+    """Returns the clauses on what encoders and floors of a tuned run were fitted on.
+
+    Args:
+        is_fitted: Name -> whether the encoder was fitted before tuning; the empty name where there is one.
+        trained: Groups that tuning trains.
+        n_rows: Training rows.
+        n_seen: Training rows that encoders see.
+    """
+    fitted, others = ([name for name, each in is_fitted.items() if each == wanted] for wanted in (True, False))
+    floors = f"floors were fitted on all {n_rows:,}"
+    if fitted:
+        who, verb = _named(fitted, len(is_fitted))
+        floors = f"{who} and {floors}"
+        if n_seen < n_rows:
+            floors = f"{who} {verb} fitted on the earliest {n_seen:,}, floors on all {n_rows:,}"
+    if not others:
+        return floors
+    who, verb = _named(others, len(is_fitted))
+    learns = ", tuning trains {} from initial weights".format("it" if len(others) == 1 else "them")
+    return f"{floors}; {who} {verb} not fitted before{learns if 'encoder' in trained else ''}"
+
+
+def _named(names: Sequence[str], n_encoders: int) -> tuple[str, str]:
+    """Returns how a sentence calls some of a run's encoders, and its verb."""
+    if len(names) == n_encoders:
+        return ("the encoder", "was") if n_encoders == 1 else ("the encoders", "were")
+    return (f"encoder {names[0]}", "was") if len(names) == 1 else (f"encoders {' and '.join(names)}", "were")
 
 
 def held_out_share(spec: ResolvedSpec, registry: Registry) -> float:

@@ -16,7 +16,7 @@ from collm.contracts.tuning import Group, TuneStep
 from collm.data.prepared import PreparedData
 from collm.engine.assemble import RecommenderSpec, assemble_on_all, shard_frozen_weights
 from collm.engine.device import derive_seed
-from collm.engine.language_task import recommender_logits
+from collm.engine.language_task import recommender_logits, selection_rows
 from collm.engine.prompt_rows import PromptSource
 from collm.errors import RunError
 from collm.model.adapter import save_adapter
@@ -26,7 +26,7 @@ from collm.model.recommender import Recommender
 from collm.spec.contents import config_contents, section_contents
 from collm.spec.fingerprint import config_payload
 from collm.stages.fit_encoder import build_encoder, inner_payload, load_encoder
-from collm.stages.held_out import encoder_view, held_out_share, training_rows, unread_settings
+from collm.stages.held_out import encoder_view, fit_note, held_out_share, training_rows, unread_settings
 from collm.stages.prepare_data import PreparedStage
 from collm.stages.prompt_sources import LanguageSetup, PromptScorer, PromptSources, past_notes, shortened_note
 from collm.stages.stage import RunContext, StageResult
@@ -226,7 +226,7 @@ class LanguageModelRun:
             "backbone_plugin": self.run.code("backbone", setup.config),
             **self.prompts.payload(variant),
             "answer": spec.answer.model_dump(mode="json"),
-            "history": config_payload(spec.history),
+            "history": spec.history.payload(),
             "data": self.prepared.stage.fingerprint,
         }
 
@@ -299,8 +299,14 @@ class LanguageModelRun:
                 f"the {each.facts['rows']:,} positives among {n}" for each, n in zip(self.finished, named, strict=True)
             ]
         rows = " and then ".join(dict.fromkeys(named))
-        fitted = "encoders and floors were fitted on all"
-        if self.held_out:
-            what = "encoders were" if len(self.encoders) > 1 else "encoder was"
-            fitted = f"the {what} fitted on the earliest {len(self._encoder_data.rows('train')):,}, floors on all"
-        yield f"The language model was tuned on {rows} of {full:,} training rows; {fitted} {full:,}."
+        fitted = fit_note(
+            {name: source.fitted is not None for name, source in self.encoders.items()},
+            trained={group for step in self.steps for group in step.trained},
+            n_rows=full,
+            n_seen=len(self._encoder_data.rows("train")),
+        )
+        yield f"The language model was tuned on {rows} of {full:,} training rows; {fitted}."
+        most, n_valid = self.setup.tuning.max_valid_rows, len(data.rows("valid"))
+        n_read = len(selection_rows(data, self.run.spec.select.rows, max_rows=most, seed=seed))
+        if n_read < n_valid:
+            yield f"The best weights were selected on {n_read:,} of {n_valid:,} validation rows."

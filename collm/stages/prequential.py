@@ -53,12 +53,14 @@ class WindowScores:
         windows: The windows.
         frozen: float32 [n_test_rows] logits of the model that training made.
         seconds: Seconds of updating before each window.
+        updated: What the updates did, in words.
     """
 
     evaluated: Evaluated
     windows: tuple[Window, ...]
     frozen: Array
     seconds: tuple[float, ...]
+    updated: str = "nothing is updated"
 
 
 def plan_windows(run: RunContext, data: PreparedData) -> list[Window]:
@@ -116,7 +118,7 @@ def score_windows(
         made.append(stage.fingerprint)
     scores = fingerprint({"base": base.scoring.fingerprint, "windows": made})
     found = measured(run, data, base.scoring, {**base.logits, SPLIT: logits}, scores=scores, label="windows")
-    return WindowScores(found, tuple(windows), frozen, tuple(seconds))
+    return WindowScores(found, tuple(windows), frozen, tuple(seconds), model.said(policy))
 
 
 def window_records(run: RunContext, data: PreparedData, found: WindowScores) -> list[dict[str, Any]]:
@@ -179,21 +181,8 @@ def with_windows(scores: pl.DataFrame, found: WindowScores) -> pl.DataFrame:
 
 def prequential_notes(run: RunContext, found: WindowScores) -> list[str]:
     """Returns the sentences that tables of prequential evaluation must state."""
-    config, n = run.spec.evaluate, len(found.windows)
-    what = {
-        "frozen": "nothing is updated",
-        "encoder": "the encoder is trained on from its last weights on all rows seen",
-        "encoder+mapping": "the encoder is trained on from its last weights on all rows seen, the mapping on those new "
-        "since the last update",
-        "all": "the encoder is trained on from its last weights on all rows seen, the mapping and LoRA on those new "
-        "since the last update",
-    }[config.policy]
-    if config.policy in ("encoder+mapping", "all") and run.spec.tuning is not None:
-        most = getattr(run.spec.tuning, "max_rows", None)
-        what += "" if most is None else f" (tuning.max_rows: {most:,} of them at most)"
-    n_passes = "one pass" if config.update_epochs == 1 else f"{config.update_epochs} passes"
-    passes = "" if config.policy == "frozen" else f", {n_passes}, without selection"
+    window, n = run.spec.evaluate.window, len(found.windows)
     return [
-        f"{PREQUENTIAL}test is scored in {n} windows ({config.window}) in order of time; before each, {what}"
-        f"{passes}. Floors are fitted once, on training rows.",
+        f"{PREQUENTIAL}test is scored in {n} windows ({window}) in order of time; before each, {found.updated}. "
+        "Floors are fitted once, on training rows.",
     ]

@@ -225,11 +225,11 @@ def past_notes(history: HistoryConfig, data: PreparedData) -> Iterator[str]:
     """
     if history.include == "both":
         n_drawn = n_drawn_rows(data)
-        together = "" if history.max_rated is None else f", the last {history.max_rated} rated at most"
+        if history.max_rated is None:
+            listed = f"up to {history.max_items} liked and {history.n_disliked} disliked items of the user"
+        else:
+            listed = f"the last {history.max_rated} items that the user rated, liked and disliked"
         drawn = f" Its {n_drawn:,} rows drawn as negatives are not dislikes and not listed." if n_drawn else ""
-        yield (
-            f"Prompts list up to {history.max_items} liked and {history.n_disliked} disliked items of the "
-            f"user{together} (history.include: both; disliked are the dataset's rows with label 0).{drawn}"
-        )
+        yield (f"Prompts list {listed} (history.include: both; disliked are the dataset's rows with label 0).{drawn}")
     if history.ages:
         yield "Prompts say how long before the row each listed item was rated (history.ages)."

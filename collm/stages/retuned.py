@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collm.contracts.tuning import Group
+from collm.contracts.tuning import Group, TuneStep
 from collm.data.prepared import Rows
 from collm.stages.continued import Length, continue_tuning, rows_digest
 from collm.stages.language_model import LanguageModelRun
@@ -46,7 +46,7 @@ def retuned_steps(model: LanguageModelRun, groups: Sequence[Group], rows: Rows, 
     """
     found = list(model.finished)
     last = {group: n for n, step in enumerate(model.steps) for group in step.trained}
-    trained = [group for group in model.steps[-1].groups if group in groups and group in last]
+    trained = retuned_groups(model.steps, groups)
     first: StageResult | None = None
     for number in sorted({last[group] for group in trained}):
         payload = {
@@ -65,6 +65,12 @@ def retuned_steps(model: LanguageModelRun, groups: Sequence[Group], rows: Rows, 
         result = model.run.stages.run(found[number].name, payload, work, shared=True)
         found[number], first = result, first or result
     return found
+
+
+def retuned_groups(steps: Sequence[TuneStep], groups: Sequence[Group]) -> list[Group]:
+    """Returns those of the groups that steps trained and the finished model has."""
+    tuned = {group for step in steps for group in step.trained}
+    return [group for group in steps[-1].groups if group in groups and group in tuned]
 
 
 def _work(

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from collm.contracts.encoder import EncoderConfig, Sizes, of_encoder
-from collm.contracts.tuning import Group
 from collm.data.extended import rows_seen
 from collm.data.prepared import PreparedData
 from collm.engine.checkpoint import load_tensors
 from collm.spec.sections import Policy
-from collm.stages.continued import REBUILT, SOLVED, TRAINED, TUNED, Length, continue_encoder
+from collm.stages.continued import PLAIN, REBUILT, SOLVED, TRAINED, TUNED, Length, continue_encoder
 from collm.stages.evaluate import Evaluated, evaluate_model
 from collm.stages.fit_encoder import STAGE, WEIGHTS, encoder_notes, encoder_scorer, trained_view
 from collm.stages.folded import FOLDED, Fitted, folded_encoder, grown_encoder
@@ -27,7 +26,6 @@ from collm.stages.run_model import Ledger, OwnModel
 from collm.stages.stage import RunContext, StageResult
 from collm.stages.versions import version_of
 
-PLAIN: Mapping[Group, str] = {"projector": "the mapping", "lora": "LoRA"}
 EncoderWork = Callable[[RunContext, Fitted, PreparedData, Path], Mapping[str, Any]]
 # Name of what results state of an update, among their facts.
 UPDATE = "update"

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from collm.contracts.encoder import EncoderConfig
+from collm.contracts.tuning import TuneStep
 from collm.data.windows import Window
 from collm.engine.checkpoint import load_tensors
 from collm.errors import SpecError
 from collm.spec.contents import config_contents
 from collm.spec.fingerprint import config_payload
 from collm.spec.sections import Policy
-from collm.stages.continued import TUNED, Length, continue_encoder, rows_digest, settled_config
+from collm.stages.continued import (
+    PLAIN,
+    REBUILT,
+    SOLVED,
+    TRAINED,
+    TUNED,
+    Length,
+    continue_encoder,
+    rows_digest,
+    settled_config,
+)
 from collm.stages.evaluate import Scorer
 from collm.stages.fit_encoder import WEIGHTS, build_encoder, encoder_scorer, inner_payload
 from collm.stages.held_out import encoder_view, held_out_share
 from collm.stages.language_model import LanguageModelRun
 from collm.stages.prepare_data import PreparedStage
 from collm.stages.prompt_sources import LanguageSetup
-from collm.stages.retuned import retuned_steps
+from collm.stages.retuned import retuned_groups, retuned_steps
 from collm.stages.stage import RunContext, StageResult
 from collm.stages.versions import version_of
+
+# What updates do to an encoder -> clause.
+DONE: Mapping[str, str] = {
+    TRAINED: "is trained on from its last weights on all rows seen",
+    SOLVED: "is solved again on all rows seen",
+    REBUILT: "is built again on all rows seen",
+}
 
 
 class UpdatedEncoders:
@@ -59,6 +77,12 @@ class UpdatedEncoders:
     def scorer(self) -> Scorer:
         """Returns what scores rows, where the encoder is the recommender."""
         return encoder_scorer(self._run, self.stages[""], self.configs[""], self._prepared.data)
+
+    def said(self) -> Iterator[tuple[str, bool]]:
+        """Yields a clause on each encoder's last update, and whether it trained."""
+        for name, stage in self.stages.items():
+            done = stage.facts["continued"]
+            yield f"{f'encoder {name}' if name else 'the encoder'} {DONE[done]}", done == TRAINED
 
     def payload(self) -> dict[str, Any]:
         """Returns what decides the encoders' values."""
@@ -99,6 +123,7 @@ class UpdatedRecommender:
         self._run, self._prepared = run, prepared
         self._encoders = UpdatedEncoders(run, prepared, fitted)
         self._tuned = None if base is None else list(base.finished)
+        self._steps: Sequence[TuneStep] = () if base is None else base.steps
         self._current: LanguageModelRun | None = None
 
     def update(self, policy: Policy, window: Window) -> float:
@@ -111,6 +136,20 @@ class UpdatedRecommender:
         seconds += sum(stage.work_seconds for stage in made if stage not in self._tuned)
         self._tuned, self._current = made, None
         return seconds
+
+    def said(self, policy: Policy) -> str:
+        """Returns what the updates under a policy did, in words; call it after one."""
+        config = self._run.spec.evaluate
+        clauses = list(self._encoders.said())
+        if self._steps and (groups := retuned_groups(self._steps, TUNED[policy])):
+            named, rows = " and ".join(PLAIN[group] for group in groups), "rows new since the last update"
+            are = "is trained on from its" if len(groups) == 1 else "are trained on from their"
+            most = self._run.spec.tuning and self._run.spec.tuning.max_rows
+            rows += f" (tuning.max_rows: {most:,} of them at most)" if most else ""
+            clauses.append((f"{named} {are} last weights on {rows}", True))
+        n_passes = "one pass" if config.update_epochs == 1 else f"{config.update_epochs} passes"
+        passes = [f"{n_passes}, without selection"] if any(trains for _, trains in clauses) else []
+        return ", ".join([*(clause for clause, _ in clauses), *passes])
 
     def scorer(self) -> Scorer:
         """Loads the last weights and returns what scores rows."""

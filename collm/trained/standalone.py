@@ -86,7 +86,7 @@ def prompt_card(model: TrainedModel, recommender: Recommender) -> dict[str, Any]
         "strip_history_titles": template.strip_history_titles,
         "quote_target": template.quote_target,
         "slot_join": template.slot_join,
-        "history_items": model.spec.history.max_items,
+        "history_items": model.spec.history.n_liked,
         **lists_card(model, template, variant),
         "max_tokens": encoder.max_tokens,
         "before_ids": list(encoder.before_ids),

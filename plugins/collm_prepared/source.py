@@ -14,7 +14,17 @@ from collm.component import BuildContext
 from collm.contracts.data import SPLITS, DatasetConfig, InteractionTable, Limit, Visibility
 from collm.data.checks import SCHEMA
 from collm.data.columns import Texts
-from collm.data.prepared_files import INTERACTIONS, ITEMS, MANIFEST, NO_TIMES, POSITIVES, USERS, files_of, read_manifest
+from collm.data.prepared_files import (
+    INTERACTIONS,
+    ITEMS,
+    MANIFEST,
+    NO_TIMES,
+    OF_LIMIT,
+    POSITIVES,
+    USERS,
+    files_of,
+    read_manifest,
+)
 from collm.errors import DataError
 from collm.files import file_digest
 from collm_prepared.check import ITEM_COLUMNS, USER_COLUMNS, check_columns, check_folder, read_attributes
@@ -47,7 +57,7 @@ class PreparedFolder:
         history = self._manifest.get("history")
         if history is None or history.get("visibility") != visibility or limit.draws:
             return None
-        if any(self._manifest.get("limit", {}).get(name) is not None for name in SPLITS):
+        if any(self._manifest.get("limit", {}).get(name) is not None for name in (*SPLITS, "user_rows")):
             return None
         check_folder(self._folder, self._manifest)
         return self._folder
@@ -80,7 +90,8 @@ class PreparedFolder:
             item_ids=Texts(items["id"]),
             titles=Texts(items["title"]),
             tie_rule=self._manifest["tie_rule"],
-            notes=tuple(self._manifest["notes"]),
+            # All rows are given out here, whatever limit the folder was written under.
+            notes=tuple(each for each in self._manifest["notes"] if not each.startswith(OF_LIMIT)),
             expected=self._manifest.get("full_counts", self._manifest["counts"]),
             user_attributes=user_attributes,
             item_attributes=item_attributes,

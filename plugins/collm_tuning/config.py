@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
 
 from collm.contracts.tuning import AdapterStepConfig, Loss, StepConfig, TuningConfig
 
 
-class UntunedConfig(TuningConfig):
+class StrategyConfig(TuningConfig):
+    """What all strategies here have; their steps' settings are fields."""
+
+    @model_validator(mode="after")
+    def _share_is_read(self) -> Self:
+        steps = [each for name in type(self).model_fields if isinstance(each := getattr(self, name), StepConfig)]
+        usual = type(self).model_fields["held_out_share"].default
+        if self.held_out_share != usual and not any(step.rows == "held-out" for step in steps):
+            advice = "remove held_out_share" + (", or set rows: held-out in a step" if steps else "")
+            raise ValueError(
+                f"held_out_share is {self.held_out_share:g}, which steps with rows: held-out alone read, and there is "
+                f"none; {advice}"
+            )
+        return self
+
+
+class UntunedConfig(StrategyConfig):
     """No step at all."""
 
     examples: int = Field(
@@ -25,7 +43,7 @@ class UntunedConfig(TuningConfig):
         return value
 
 
-class TextOnlyConfig(TuningConfig):
+class TextOnlyConfig(StrategyConfig):
     """One step on the text-only prompt."""
 
     text: AdapterStepConfig = Field(default=AdapterStepConfig(), description="LoRA on the text-only prompt.")
@@ -54,7 +72,7 @@ class JointConfig(TextOnlyConfig):
     )
 
 
-class WordsOnceConfig(TuningConfig):
+class WordsOnceConfig(StrategyConfig):
     """LoRA on the full prompt, whose slots take words."""
 
     collaborative: AdapterStepConfig = Field(

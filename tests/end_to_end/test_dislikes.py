@@ -33,7 +33,7 @@ runs:
   both: {{}}
   text-both: {{encoder: null, tuning: {TEXT}}}
   tallrec: {{encoder: null, tuning: {TEXT}, prompt: {{name: tallrec}}}}
-  shared: {{encoder: null, tuning: {TEXT}, history.max_rated: 4}}
+  shared: {{encoder: null, tuning: {TEXT}, history.max_rated: 4, history.max_items: 4, history.max_disliked: null}}
   rated: {{encoder: null, tuning: {TEXT}, history.ages: true, prompt: {{name: custom, template: '{RATED}'}}}}
   slots: {{prompt: {{name: custom, template: '{SLOTS}'}}, history.ages: true}}
   sasrec: {{encoder: {{name: sasrec, fit: {{epochs: 1}}}}, prompt: {{name: custom, template: '{SLOTS}'}}}}

@@ -39,6 +39,7 @@ runs:
   everything: {evaluate.policy: all}
   text: {encoder: null, tuning: {name: text-only, batch_size: 8, max_rows: 24, text: *step}, evaluate.policy: all}
   alone: {backbone: null, prompt: null, tuning: null, evaluate.policy: encoder}
+  solved: {encoder: {name: item-knn}, backbone: null, prompt: null, tuning: null, evaluate.policy: encoder}
 """
 POLICIES = ("frozen", "encoder", "mapping", "everything")
 
@@ -71,6 +72,27 @@ def stages(root: Path, name: str, kind: str) -> list[Path]:
     events = map(json.loads, (folder(root, name) / "events.jsonl").read_text(encoding="utf-8").splitlines())
     used = [event for event in events if event["event"] == "stage_finished" and event["stage"] == kind]
     return [root / "runs" / "stages" / f"{kind}-{event['fingerprint']}" for event in used]
+
+
+ENCODER = "the encoder is trained on from its last weights on all rows seen"
+NEW = "last weights on rows new since the last update (tuning.max_rows: 24 of them at most)"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("frozen", "nothing is updated"),
+        ("encoder", f"{ENCODER}, one pass, without selection"),
+        ("mapping", f"{ENCODER}, the mapping is trained on from its {NEW}, one pass, without selection"),
+        ("everything", f"{ENCODER}, LoRA and the mapping are trained on from their {NEW}, one pass, without selection"),
+        ("text", f"LoRA is trained on from its {NEW}, one pass, without selection"),
+        ("alone", f"{ENCODER}, one pass, without selection"),
+        ("solved", "the encoder is solved again on all rows seen"),
+    ],
+)
+def test_notes_say_what_updates_do(root: Path, name: str, said: str) -> None:
+    (note,) = (each for each in results(root, name)["notes"] if each.startswith("Prequential"))
+    assert f"before each, {said}. Floors are fitted once" in note
 
 
 def test_windows_hold_every_test_row_once_in_order_of_time(root: Path) -> None:

@@ -38,7 +38,7 @@ runs:
   default: {}
   t1: {tuning: {name: t1, SIZE, text: *step, collaborative: *step}}
   t2: {tuning: {name: t2, SIZE, text: *step, collaborative: *step}}
-  t3: {tuning: &joint {name: t3, SIZE, text: *step, collaborative: *step}}
+  t3: {tuning: &joint {name: t3, SIZE, max_valid_rows: 12, text: *step, collaborative: *step}}
   held-out: {tuning.collaborative.rows: held-out}
   ui-token: {encoder: {name: id-tokens}}
   prompt4nr: {encoder: {name: soft-prompt}, tuning: *joint}
@@ -113,10 +113,23 @@ def test_t2_fits_no_encoder(finished: tuple[Path, dict[str, Any]]) -> None:
     assert "fit_encoder" not in runs["t2"]["stages"]
     assert "fit_encoder" not in runs["t2"]["timing"]
     assert "encoder" not in runs["t2"]["facts"]
+    said = " ".join(runs["t2"]["notes"])
+    assert "; the encoder was not fitted before, tuning trains it from initial weights." in said
+    assert "the encoder and floors were fitted on all" in " ".join(runs["t1"]["notes"])
+    assert "encoder" not in " ".join(each for each in runs["text-only"]["notes"] if "The language model" in each)
     (root / "pairs.csv").write_text("user,item\n1,1\n2,3\n", encoding="utf-8")
     done = call(root, "score", str(root / runs["t2"]["run_dir"]), "pairs.csv")
     assert done.returncode == 0, done.stderr
     assert pl.read_csv(done.stdout.encode()).height == 2
+
+
+def test_rows_that_select_are_told_where_they_are_few(finished: tuple[Path, dict[str, Any]]) -> None:
+    _, runs = finished
+    n_valid = runs["t3"]["counts"]["valid"]
+    (said,) = (note for note in runs["t3"]["notes"] if "selected on" in note)
+    n_read = int(said.removeprefix("The best weights were selected on ").partition(" ")[0])
+    assert 12 <= n_read < n_valid and said.endswith(f" of {n_valid} validation rows.")
+    assert not any("selected on" in note for note in runs["default"]["notes"])
 
 
 def test_held_out_rows_are_told(finished: tuple[Path, dict[str, Any]]) -> None:

@@ -191,6 +191,27 @@ def test_likes_alone_are_the_histories(tmp_path: Path) -> None:
     assert aged.age is not None
 
 
+@pytest.mark.parametrize("n", [2, 10, 12, 30])
+def test_rated_items_are_the_last_of_either_label(n: int, tmp_path: Path) -> None:
+    data = opened(tmp_path, Dated())
+    history, rows = HistoryConfig(include="both", max_rated=n), data.rows("test")
+    lists, table = PromptLists.of(history, data).read(data, rows), data.interactions()
+    most = 0
+    for place in range(len(rows)):
+        seen = table.filter(
+            (pl.col("user") == rows.user[place])
+            & (pl.col("timestamp") < rows.timestamp[place])
+            & (pl.col("item") != rows.item[place])
+        ).sort("order")
+        shown = lists.items[place] != 0
+        assert lists.items[place][shown].tolist() == seen["item"].to_list()[-n:]
+        assert lists.liked is not None
+        assert lists.liked[place][shown].astype(int).tolist() == seen["label"].to_list()[-n:]
+        most = max(most, len(seen))
+    assert most > 10, "some users rated more than a list holds by default"
+    assert f"Prompts list the last {n} items that the user rated" in " ".join(past_notes(history, data))
+
+
 @pytest.mark.parametrize(
     ("source", "history", "visibility", "message"),
     [

@@ -105,12 +105,21 @@ def test_another_visibility_or_a_limit_is_computed_from_the_table(written: Path,
 def test_what_collm_wrote_is_used_again_and_its_limit_is_not(tmp_path: Path) -> None:
     fixed: Any = SimpleNamespace(load=interaction_table, content_hash=lambda: "x")
     rule: Any = SimpleNamespace(visibility="as-of-split")
-    for name, limit in (("whole", Limit()), ("cut", Limit(train=30))):
+    for name, limit in (("whole", Limit()), ("cut", Limit(train=30)), ("few", Limit(user_rows=1))):
         prepare(fixed, limit=limit, history=rule, folder=tmp_path / name)
     whole = prepared(tmp_path / "whole", tmp_path / "a", visibility="as-of-split")
     assert (tmp_path / "a" / "users.parquet").samefile(tmp_path / "whole" / "users.parquet")
-    from_cut = prepared(tmp_path / "cut", tmp_path / "b", visibility="as-of-split")
-    assert whole.counts() == from_cut.counts() == whole.full_counts()
+    for name in ("cut", "few"):
+        assert any(each.startswith("dataset.limit: ") for each in PreparedData.open(tmp_path / name).notes)
+        again = prepared(tmp_path / name, tmp_path / f"of-{name}", visibility="as-of-split")
+        assert whole.counts() == again.counts() == whole.full_counts()
+        assert again.notes == whole.notes
+        cut = prepared(tmp_path / name, tmp_path / f"test-of-{name}", visibility="as-of-split", test=1)
+        (note,) = (each for each in cut.notes if each.startswith("dataset.limit: "))
+        assert (
+            f"test {cut.counts()['test']} of {whole.counts()['test']} rows" in note
+            and "train" not in note.split("(")[0]
+        )
 
 
 def set_to(column: str, value: Any, place: int = 3) -> Callable[[pl.DataFrame], pl.DataFrame]:

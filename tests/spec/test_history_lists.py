@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,35 @@ def test_lengths_of_lists(tmp_path: Path) -> None:
     assert loaded(tmp_path).history.n_disliked == 4
     assert loaded(tmp_path, "history.max_disliked=null").history.n_disliked == DISLIKED == 10
     assert HistoryConfig().n_disliked == 0
+    rated = HistoryConfig(include="both", max_items=20, max_rated=15)
+    assert (rated.n_liked, rated.n_disliked) == (15, 15)
     again = HistoryConfig.model_validate(HistoryConfig().model_dump())
     assert again == HistoryConfig(), "a whole spec can be read again"
+
+
+def test_rated_items_replace_default_lengths_alone(tmp_path: Path) -> None:
+    lengths = ("history.max_disliked=null", "history.max_rated=15")
+    spec = loaded(tmp_path, *lengths)
+    (tmp_path / "again.yaml").write_text(json.dumps(spec.plain()), encoding="utf-8")
+    again = load_spec(tmp_path / "again.yaml", [], default_registry(), cwd=tmp_path)
+    assert (again, again.spec_hash) == (spec, spec.spec_hash)
+    assert again.history.max_items == 10
+    loaded(tmp_path, *lengths, "history.max_items=15")
+    with pytest.raises(
+        CollmError, match=r"spec.yaml:4:40: history.max_disliked: got the number 4, with max_rated .*15"
+    ):
+        loaded(tmp_path, "history.max_rated=15")
+    with pytest.raises(
+        CollmError, match=r"--set: history.max_items: got the number 10, .*: remove max_items, or set it"
+    ):
+        loaded(tmp_path, *lengths, "history.max_items=10")
+
+
+@pytest.mark.parametrize(("lengths", "differs"), [({}, False), ({"max_rated": 10}, False), ({"max_rated": 11}, True)])
+def test_only_lists_that_were_cut_have_another_hash(lengths: dict[str, int], differs: bool) -> None:
+    for more in ({}, {"max_items": 20}):
+        history = HistoryConfig.model_validate({"include": "both", **lengths, **more})
+        assert (history.payload() != config_payload(history)) == differs
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from collm.contracts.data import InteractionTable, Limit
 from collm.contracts.tuning import GroupPlan, StepConfig, TuneStep, TuningConfig
@@ -17,12 +18,13 @@ from collm.registry import default_registry
 from collm.stages.held_out import (
     encoder_upstream,
     encoder_view,
+    fit_note,
     held_out_share,
     is_held_out,
     training_rows,
     unread_settings,
 )
-from collm_tuning.config import TwoStepConfig
+from collm_tuning.config import TwoStepConfig, UntunedConfig
 from collm_tuning.strategies import default
 
 
@@ -120,7 +122,7 @@ def test_a_second_is_never_divided(data: PreparedData, share: float) -> None:
 
 def test_the_spec_decides_through_its_strategy() -> None:
     class Spec:
-        tuning = TwoStepConfig(name="default", held_out_share=0.25)
+        tuning = TwoStepConfig(name="default")
         all_encoders: ClassVar = {"": object()}
 
     registry = default_registry()
@@ -130,6 +132,60 @@ def test_the_spec_decides_through_its_strategy() -> None:
     assert default(Spec.tuning).plan()[0].optimiser["lora"].rows == "all"
     Spec.all_encoders = {}
     assert held_out_share(Spec(), registry) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "message"),
+    [
+        (TwoStepConfig, {"held_out_share": 0.5}, "held_out_share is 0.5, .* or set rows: held-out in a step"),
+        (UntunedConfig, {"held_out_share": 0.5}, "there is none; remove held_out_share"),
+        (TuningConfig, {"min_learning_rate": 1e-4}, "linear-warmup-cosine does not read it; remove min_learning_rate"),
+        (TuningConfig, {"schedule": "cosine_with_min_lr", "warmup_start": 1e-4}, "or set schedule: reference-sawtooth"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(
+    config: type[TuningConfig], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config(name="x", **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"held_out_share": 0.2, "min_learning_rate": 8e-5, "warmup_start": 1e-5},
+        {"held_out_share": 0.5, "text": {"rows": "held-out"}},
+        {"schedule": "cosine_with_min_lr", "min_learning_rate": 1e-4},
+        {"schedule": "reference-sawtooth", "min_learning_rate": 1e-4, "warmup_start": 1e-4},
+    ],
+)
+def test_settings_that_are_read_or_usual_are_accepted(settings: dict[str, Any]) -> None:
+    found = TwoStepConfig.model_validate({"name": "x", **settings})
+    assert TwoStepConfig.model_validate(found.model_dump()) == found
+
+
+@pytest.mark.parametrize(
+    ("is_fitted", "n_seen", "said"),
+    [
+        ({}, 40, "floors were fitted on all 40"),
+        ({"": True}, 40, "the encoder and floors were fitted on all 40"),
+        ({"": True}, 32, "the encoder was fitted on the earliest 32, floors on all 40"),
+        ({"a": True, "b": True}, 32, "the encoders were fitted on the earliest 32, floors on all 40"),
+        (
+            {"": False},
+            32,
+            "floors were fitted on all 40; the encoder was not fitted before, tuning trains it from initial weights",
+        ),
+        (
+            {"a": True, "b": False},
+            40,
+            "encoder a and floors were fitted on all 40; encoder b was not fitted before, tuning trains it from "
+            "initial weights",
+        ),
+    ],
+)
+def test_notes_name_the_fits_that_were_made(is_fitted: dict[str, bool], n_seen: int, said: str) -> None:
+    assert fit_note(is_fitted, trained={"encoder", "projector"}, n_rows=40, n_seen=n_seen) == said
 
 
 def test_settings_that_a_joint_step_does_not_read_are_said():
