@@ -41,9 +41,9 @@ gpu-check: $(if $(WHEELS),,$(STAMP)) ## measure all that one GPU can tell in one
 	@$(if $(WHEELS),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation -e .)
 	@$(GPU_PYTHON) experiments/benchmarks/gpu_check.py $(CHECK)
 
-# A worker per core, one thread each: the tests' models are small. Files keep their order, so that no long one comes last.
+# A worker per core, one thread each: the tests' models are small.
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 test: lint ## lint, types and the fast tests (WORKERS=... processes)
 	@$(PYTEST)
@@ -61,7 +61,7 @@ test-oldest: ## the fast tests with the oldest versions that pyproject.toml allo
 	@$(PYTHON) tests/oldest_versions.py > $(OLDEST)/constraints.txt
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt torch 'setuptools>=77' wheel
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt --no-build-isolation -e '.[dev]'
-	@OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 lint: $(STAMP) ## ruff, mypy and the rules of imports
 	@$(BIN)/ruff check .
