@@ -182,13 +182,13 @@ def with_windows(scores: pl.DataFrame, found: WindowScores) -> pl.DataFrame:
 def prequential_notes(run: RunContext, found: WindowScores) -> list[str]:
     """Returns the sentences that tables of prequential evaluation must state."""
     window, n = run.spec.evaluate.window, len(found.windows)
-    notes = [
+    said = (
         f"{PREQUENTIAL}test is scored in {n} windows ({window}) in order of time; before each, {found.updated}. "
-        "Floors are fitted once, on training rows.",
-    ]
+        "Floors are fitted once, on training rows."
+    )
     if run.spec.evaluate.policy != "frozen" and n > 1:
-        notes.append(
-            f"{PREQUENTIAL}metrics of all windows together compare scores of models that were updated differently. An "
-            "update that moves all scores changes AUC over all windows and not that of a window; read both."
+        said += (
+            " Metrics of all windows together compare scores of models that were updated differently: an update that "
+            "moves all scores changes AUC over all windows and not that of a window."
         )
-    return notes
+    return [said]

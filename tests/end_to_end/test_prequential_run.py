@@ -190,7 +190,7 @@ def test_the_report_shows_windows_and_differences(root: Path) -> None:
     assert "AUC by window" in shown
     shown = " ".join(shown.split())
     assert "Prequential evaluation: test is scored in" in shown
-    assert "An update that moves all scores changes AUC over all windows" in shown
+    assert "an update that moves all scores changes AUC over all windows" in shown
     page = (root / "r.html").read_text(encoding="utf-8")
     assert 'id="windows"' in page
     assert "new users" in page
