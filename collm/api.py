@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
 
+from collm.arguments import names_of, path_text, whole_number, wrong_argument
 from collm.component import BuildContext
-from collm.errors import CollmError, RunError, UsageError, listed, whole_number, wrong_argument
+from collm.errors import CollmError, RunError, UsageError
 from collm.experiment import Request, load_experiment, run_experiment, stored_experiment
 from collm.registry import Registry, default_registry
 from collm.runs.environment import Provenance, RunOptions
@@ -126,9 +127,9 @@ def run(
         CollmError: Of the kind that stopped the run of a spec.
     """
     _require_one_process()
-    path = Path(_path_text("spec", spec, "the path of a YAML file; give changes of it as overrides"))
+    path = Path(path_text("spec", spec, "the path of a YAML file; give changes of it as overrides"))
     changes = [] if overrides is None else override_texts(overrides)
-    names, threads = _names("only", only), _threads(threads)
+    names, threads = names_of("only", only), _threads(threads)
     registry, cache, cwd = _registry(), cache_dir(), Path.cwd()
     request = Request(path, cwd, changes, names)
     loaded = load_experiment(request, registry, BuildContext(cache_dir=cache, find=registry.get))
@@ -254,7 +255,7 @@ def runs_place(runs_dir: AnyPath) -> Path:
     Raises:
         UsageError: If a path is neither text nor a `Path`, an address cannot be used, or a package is missing.
     """
-    text = _path_text("runs_dir", runs_dir, "the path of a directory, or an address such as s3://bucket/runs")
+    text = path_text("runs_dir", runs_dir, "the path of a directory, or an address such as s3://bucket/runs")
     if _ONE_SLASH.match(text):
         raise UsageError(f"{text}: an address has two slashes, e.g. s3://bucket/runs; from Python give it as text")
     if "://" not in text:
@@ -265,28 +266,13 @@ def runs_place(runs_dir: AnyPath) -> Path:
 
 def _opened_place(path: AnyPath, allowed: str) -> Path:
     """Returns the folder of a run or of a directory of runs; of an address, what lies there decides which it is."""
-    text = _path_text("path", path, allowed).rstrip("/")
+    text = path_text("path", path, allowed).rstrip("/")
     above, _, name = text.rpartition("/")
     if "://" in text and not above.endswith("/"):
         folder = runs_place(above) / name
         if RunFolder.at(folder).is_done():
             return folder
     return runs_place(path)
-
-
-def _path_text(place: str, path: AnyPath, allowed: str) -> str:
-    """Returns a path as text; refuses what is none."""
-    if not isinstance(path, str | os.PathLike):
-        raise wrong_argument(place, path, allowed)
-    return os.fspath(path)
-
-
-def _names(place: str, names: Sequence[str]) -> list[str]:
-    """Returns names as a list; refuses one text, whose characters would be taken for names."""
-    found = listed(place, names, of="names as text")
-    if not all(isinstance(name, str) for name in found):
-        raise wrong_argument(place, names, "a list of names as text")
-    return found
 
 
 def _device(device: str | None) -> str | None:

@@ -1,16 +1,9 @@
-"""The exception tree, and checks of arguments of Python calls that raise its classes.
-
-Every class knows the exit code that the command line ends with.
-"""
+"""The exception tree. Every class knows the exit code that the command line ends with."""
 
 from __future__ import annotations
 
-import operator
-import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any
 
 from collm.visible import visible
 
@@ -88,90 +81,6 @@ class RunError(CollmError):
 
 class InUse(RunError):
     """A run that another process works on: it can be waited for."""
-
-
-def wrong_argument(place: str, value: object, allowed: str) -> UsageError:
-    """Returns what to raise for an argument of a Python call that cannot be used.
-
-    Args:
-        place: Name of the argument.
-        value: What was given.
-        allowed: What the argument must be, and what to do.
-    """
-    return UsageError(f"{place}: got {reprlib.repr(value)} ({type(value).__name__}), must be {allowed}")
-
-
-def whole_number(place: str, value: object, *, at_least: int | None = None) -> int:
-    """Returns an argument of a Python call as a whole number.
-
-    Args:
-        place: Name of the argument.
-        value: What was given.
-        at_least: Smallest number that is allowed; None = any.
-
-    Raises:
-        UsageError: If it is not a whole number, or is a smaller one.
-    """
-    allowed = "a whole number" + ("" if at_least is None else f" of at least {at_least}")
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise wrong_argument(place, value, allowed) from None
-    if isinstance(value, bool) or (at_least is not None and number < at_least):
-        raise wrong_argument(place, value, allowed)
-    return number
-
-
-def listed(name: str, values: Iterable[Any], *, of: str) -> list[Any]:
-    """Returns an argument of a Python call that must be a list, as a list.
-
-    Args:
-        name: Name of the argument.
-        values: A list, a tuple, an array, a series.
-        of: What it is a list of.
-
-    Raises:
-        UsageError: If it is a single text, or a value without elements.
-    """
-    if not isinstance(values, str | bytes):
-        try:
-            return list(values)
-        except TypeError:  # also of an array without dimensions
-            pass
-    raise wrong_argument(name, values, f"a list of {of}; write brackets around a single one")
-
-
-def raw_ids(name: str, values: Iterable[str]) -> list[str]:
-    """Returns raw ids of a Python call as a list; a number would be looked up as an id that is not known.
-
-    Args:
-        name: Name of the argument.
-        values: Raw ids.
-
-    Raises:
-        UsageError: If it is not a list, or an id is not text; names the first.
-    """
-    found = listed(name, values, of="raw ids")
-    for place, value in enumerate(found):
-        if not isinstance(value, str):
-            raise wrong_argument(f"{name}[{place}]", value, _text_advice(value))
-    return found
-
-
-def raw_id(name: str, value: str) -> str:
-    """Returns the raw id of a Python call.
-
-    Raises:
-        UsageError: If it is not text.
-    """
-    if not isinstance(value, str):
-        raise wrong_argument(name, value, _text_advice(value))
-    return value
-
-
-def _text_advice(value: object) -> str:
-    example = str(value) if isinstance(value, Integral) else "1"
-    return f"text; write the raw id as text, e.g. '{example}'"
 
 
 def out_of_memory(error: BaseException) -> str:

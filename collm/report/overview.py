@@ -40,7 +40,9 @@ def _verdict(summary: Summary, block: Block) -> Iterator[str]:
         return
     best = order[0]
     cell = best.cells[whole][metric]
-    said = f"{_leading(block, order, whole, metric)}, {_number(cell)} on {_rows(summary, block, cell)}"
+    leaders = [line.method.name for line in order if line.cells[whole][metric].value == cell.value]
+    of = "" if len(order) == 1 else f"the best {metric_title(metric)} of {len(order)} methods"
+    said = f"{_leading(block, leaders, of)}, {_number(cell)} on {_rows(summary, block, cell)}"
     if floor := best.bars.get(metric):
         said += f"; {_against(block, best.method.name, floor, metric, f'the best floor that sees as much, {floor}')}"
     yield f"{said}."
@@ -48,30 +50,23 @@ def _verdict(summary: Summary, block: Block) -> Iterator[str]:
     found = [pair for pair in others if pair is not None]
     if not found:
         return
-    if not any(_is_tested(pair) for pair in found):
-        yield (
-            f"The difference to the next method, {found[0].second}, is {_gap(found[0])}; one seed is not tested, "
-            "because another might change the order."
-        )
+    if any(_is_tested(pair) for pair in found):
+        yield _tested(leaders[0] if len(leaders) > 1 else "It", found)
         return
-    yield _tested(best.method.name if _ties(order, whole, metric) else "It", found)
+    for pair in [pair for pair in found if pair.second not in leaders][:1]:
+        yield (
+            f"The difference to the next method, {pair.second}, is {_gap(pair)}; one seed is not tested, because "
+            "another might change the order."
+        )
 
 
-def _leading(block: Block, order: list[Line], whole: str, metric: str) -> str:
-    """Returns who has the best value, all of them where several have the same."""
-    names = [line.method.name for line in order[: 1 + _ties(order, whole, metric)]]
-    if len(order) == 1:
-        return f"{block.titled(names[0])} is the only method"
-    of = f"the best {metric_title(metric)} of {len(order)} methods"
-    if len(names) == 1:
-        return f"{block.titled(names[0])} has {of}"
-    return f"{block.titled(', '.join(names[:-1]))} and {names[-1]} have {of}"
-
-
-def _ties(order: list[Line], whole: str, metric: str) -> int:
-    """Returns how many methods behind the first have its value."""
-    values = [line.cells[whole][metric].value for line in order]
-    return values.count(values[0]) - 1
+def _leading(block: Block, leaders: list[str], of: str) -> str:
+    """Returns who has the best value, all of them where several have the same; `of` is empty for an only method."""
+    if not of:
+        return f"{block.titled(leaders[0])} is the only method"
+    if len(leaders) == 1:
+        return f"{block.titled(leaders[0])} has {of}"
+    return f"{block.titled(', '.join(leaders[:-1]))} and {leaders[-1]} have {of}"
 
 
 def _rows(summary: Summary, block: Block, cell: Cell) -> str:

@@ -163,9 +163,10 @@ def _notes(runs: Sequence[RunOutcome]) -> Iterator[str]:
 
 def _drawn_rows(runs: Sequence[RunOutcome]) -> Iterator[str]:
     found: dict[str, list[str]] = {}
-    scored: set[tuple[tuple[str, int], ...]] = set()
+    scored: dict[str, set[int | None]] = {}
     for run in runs:
-        scored.add(tuple((split, run.results.counts.get(split, 0)) for split in run.results.metrics))
+        for split in run.results.metrics:
+            scored.setdefault(split, set()).add(run.results.counts.get(split))
         counts, full = run.results.counts, run.results.full_counts
         limited = [
             f"{split} {counts[split]:,} of {full[split]:,} rows"
@@ -176,7 +177,7 @@ def _drawn_rows(runs: Sequence[RunOutcome]) -> Iterator[str]:
             found.setdefault(f"drawn: {', '.join(limited)}", []).append(_label(run, runs))
     for sentence, owners in found.items():
         yield sentence if len(owners) == len(runs) else f"{', '.join(owners)}: {sentence}"
-    if len(scored) > 1:
+    if any(len(sizes) > 1 for sizes in scored.values()):
         yield "these runs scored different rows: do not compare their numbers; `collm report` shows each set apart"
 
 

@@ -24,13 +24,16 @@ COMPARED_METRICS = ("auc", "uauc")
 BIAS_FLOOR = "bias-logistic"
 
 
-def summarise(collected: Collected, measure: Measure, *, split: str | None = None) -> Summary:
+def summarise(
+    collected: Collected, measure: Measure, *, split: str | None = None, first_slice_alone: bool = False
+) -> Summary:
     """Measures all methods of a report from their scores and ranked lists.
 
     Args:
         collected: The runs.
         measure: Slice rules, metrics and resamples.
         split: Split to show; default `test`, else the first that the runs have.
+        first_slice_alone: Whether to measure the slice on which methods are compared, and no other.
 
     Returns:
         The summary.
@@ -45,6 +48,8 @@ def summarise(collected: Collected, measure: Measure, *, split: str | None = Non
         raise UsageError(f"no run has {chosen} scores; the runs have {', '.join(known)}")
     labels = [_letters(number) for number in range(len(sets))] if len(sets) > 1 else [""]
     measure = _empty_slices_last(measure, sets)
+    if first_slice_alone:
+        measure = replace(measure, slices=measure.slices[:1])
     blocks = tuple(
         _block(rows, label, measure, collected, split=chosen) for rows, label in zip(sets, labels, strict=True)
     )

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from collm.errors import Problem, SpecError, UsageError, wrong_argument
+from collm.arguments import wrong_argument
+from collm.errors import Problem, SpecError, UsageError
 from collm.spec.node import Node, Place, dotted
 from collm.spec.read import read_text
 

@@ -37,7 +37,7 @@ from collm.stages.stage import RunContext, StageResult
 from collm.stages.versions import version_of
 
 # What updates do to an encoder -> clause.
-DONE: Mapping[str, str] = {
+ENCODER_CLAUSES: Mapping[str, str] = {
     TRAINED: "is trained on from its last weights on all rows seen",
     SOLVED: "is solved again on all rows seen",
     REBUILT: "is built again on all rows seen",
@@ -82,7 +82,7 @@ class UpdatedEncoders:
         """Yields a clause on each encoder's last update, and whether it trained."""
         for name, stage in self.stages.items():
             done = stage.facts["continued"]
-            yield f"{f'encoder {name}' if name else 'the encoder'} {DONE[done]}", done == TRAINED
+            yield f"{f'encoder {name}' if name else 'the encoder'} {ENCODER_CLAUSES[done]}", done == TRAINED
 
     def payload(self) -> dict[str, Any]:
         """Returns what decides the encoders' values."""

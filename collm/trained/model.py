@@ -12,6 +12,7 @@ import polars as pl
 import torch
 from accelerate import Accelerator
 
+from collm.arguments import listed, raw_ids, wrong_argument
 from collm.component import BuildContext
 from collm.contracts.backbone import Dtype
 from collm.contracts.encoder import of_encoder
@@ -22,7 +23,7 @@ from collm.engine.encoder_task import EncoderBatcher, encoder_logits
 from collm.engine.language_task import recommender_logits
 from collm.engine.prompt_rows import PromptSource
 from collm.engine.shares import scored_in_parts
-from collm.errors import DataError, RunError, UsageError, listed, raw_ids, wrong_argument
+from collm.errors import DataError, RunError, UsageError
 from collm.model.encoder import EncoderModule
 from collm.model.recommender import Recommender
 from collm.registry import Registry

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from collm.arguments import wrong_argument
 from collm.component import BuildContext
 from collm.contracts.backbone import Dtype
 from collm.engine.device import DTYPES, choose_device, prepare_machine
-from collm.errors import RunError, SpecError, UnknownName, wrong_argument
+from collm.errors import RunError, SpecError, UnknownName
 from collm.registry import Registry, default_registry
 from collm.runs.files import require_whole
 from collm.runs.records import RunResults

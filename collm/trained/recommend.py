@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from collm.arguments import raw_id, raw_ids, whole_number, wrong_argument
 from collm.data.candidates import ItemLists, met_before, popularity
 from collm.data.pairs import LATEST, AskedPairs
 from collm.engine.ranking import Ties, rank_lists
-from collm.errors import DataError, UsageError, raw_id, raw_ids, whole_number, wrong_argument
+from collm.errors import DataError, UsageError
 from collm.stages.score_tables import probabilities
 from collm.trained.listed import Titles, titles_in_prompts
 from collm.trained.model import TrainedModel

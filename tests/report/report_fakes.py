@@ -8,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from collm.component import BuildContext
+from collm.registry import Registry
+from collm.report.collect import Collected, Reading, collect
+
 SPLIT = "test"
 WriteRun = Callable[..., Path]
 
@@ -31,3 +35,8 @@ def scores(noise: float, seed: int = 0, n_users: int = 40, n_rows: int = 12) -> 
             "item_train_rows": np.full(n, 9),
         }
     )
+
+
+def gather(registry: Registry, *folders: Path) -> Collected:
+    """Collects run folders as a report does."""
+    return collect(folders, Reading(Path("runs"), registry, BuildContext(cache_dir=Path("runs"))))

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import polars as pl
 import pytest
+from report_fakes import WriteRun, scores
 
+from collm.component import BuildContext
+from collm.registry import Registry
+from collm.report.collect import Reading, collect
 from collm.report.compare import Difference
 from collm.report.grid import Cell
 from collm.report.overview import ranked, verdicts
+from collm.report.pages import measure_of, run_verdicts
 from collm.report.records import Block
+from collm.report.summary import summarise
+from collm.runs.records import RunOutcome
 
 AUC = {"mf": 0.71, "collm": 0.75, "floor": 0.73}
 
@@ -105,3 +115,32 @@ def test_a_method_with_one_seed_is_not_called_tested():
     )
     (_, second) = verdicts(summary(values, [untested, difference("c", "b", 0.03, 0.01)], floors={}))
     assert second == "It differs significantly from b (paired test, Holm's correction); with one seed not tested: a."
+
+
+def test_the_next_method_is_behind_those_that_are_best_together():
+    values = {"a": 0.75, "b": 0.75, "c": 0.7}
+    pairs = [difference("a", "b", 0.0, math.nan), difference("a", "c", 0.05, math.nan)]
+    (_, second) = verdicts(summary(values, pairs, floors={}))
+    assert second.startswith("The difference to the next method, c, is +0.0500 [")
+    assert len(verdicts(summary({"a": 0.75, "b": 0.75}, pairs[:1], floors={}))) == 1
+
+
+def test_a_run_says_what_its_report_says(write_run: WriteRun, registry: Registry) -> None:
+    noises = {"a": 1.6, "b": 1.7}
+    folders = [write_run(name, noise=noises[name], seed=seed) for name in noises for seed in (0, 1, 2, 3)]
+    found = scores(1.0)
+    # One floor is the best in AUC, the other in uAUC: whether users differ in level decides the first alone.
+    level = found["user"].cast(pl.Int64) % 5
+    own = (found["label"] + np.random.default_rng(2).normal(size=found.height) * 0.9).to_numpy()
+    other = (found["label"] * 0.6 + np.random.default_rng(3).normal(size=found.height) * 0.8).to_numpy()
+    floors = {"of-users": own + 0.6 * level.to_numpy(), "of-rows": other}
+    for folder in folders:
+        found.select("split", "row").with_columns(**floors).write_parquet(folder / "floors.parquet")
+    reading = Reading(Path("runs"), registry, BuildContext(cache_dir=Path("runs")))
+    collected = collect(folders, reading)
+    summary = summarise(collected, measure_of(collected, registry))
+    assert set(summary.blocks[0].best_floors.values()) == set(floors), "both floors are compared"
+    runs = [RunOutcome(each.results, each.path, reused=True) for each in collected.runs]
+    assert run_verdicts(runs, reading) == verdicts(summary)
+    (first, *_) = verdicts(summary)
+    assert "p " in first

@@ -106,6 +106,9 @@ def test_drawn_rows_are_those_of_their_run_alone() -> None:
     text = shown(result("mf", 0.6, **whole), result("cut", 0.6, **some))
     assert "\n  cut: drawn: test 600 of 9,000 rows" in text
     assert "these runs scored different rows" in text
+    valid = result("mf", 0.6, **whole)["metrics"]["valid"]
+    alone = result("valid-alone", 0.6, **whole, metrics={"valid": valid})
+    assert "scored different rows" not in shown(result("mf", 0.6, **whole), alone, split="valid")
     fewer = {"full_counts": {"train": 90, "test": 9000}, "counts": {"train": 50, "test": 9000}}
     text = shown(result("mf", 0.6, **whole), result("fewer", 0.6, **fewer))
     assert "\n  fewer: drawn: train 50 of 90 rows" in text

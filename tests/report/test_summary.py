@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from report_fakes import WriteRun, scores
+from report_fakes import WriteRun, gather, scores
 from sklearn.metrics import roc_auc_score
 
-from collm.component import BuildContext
 from collm.errors import RunError, UsageError
 from collm.registry import Registry
-from collm.report.collect import Collected, Reading, collect
 from collm.report.costs import costs
 from collm.report.overview import verdicts
 from collm.report.paper import paper_dataset, paper_values
@@ -27,10 +25,6 @@ from collm.rescore import Measure
 
 def line(summary: Summary, name: str) -> Line:
     return next(each for each in summary.lines if each.method.name == name)
-
-
-def gather(registry: Registry, *folders: Path) -> Collected:
-    return collect(folders, Reading(Path("runs"), registry, BuildContext(cache_dir=Path("runs"))))
 
 
 def test_seeds_of_a_method_make_one_line(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
@@ -284,15 +278,6 @@ def test_times_are_relative_to_text_only_in_training_and_in_scoring(
     assert found["slow"].seconds_per_row == pytest.approx(4.0 / 480)
 
 
-def test_notes_name_the_methods_that_they_are_about(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
-    folders = [
-        write_run("mf", noise=0.5, notes=["shared", "mf alone"]),
-        *(write_run("collm", seed=seed, notes=["shared", *["of seed 2"] * (seed == 2)]) for seed in (1, 2)),
-    ]
-    notes = summarise(gather(registry, *folders), measure).notes
-    assert {"shared", "mf: mf alone", "collm (seed 2): of seed 2"} <= set(notes)
-
-
 def test_a_slice_without_rows_comes_last(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
     cold = scores(1.0).with_columns(user_train_rows=pl.lit(0, pl.Int32), item_train_rows=pl.lit(0, pl.Int32))
     found = gather(registry, write_run("mf", frame=cold))
@@ -308,15 +293,3 @@ def test_a_first_metric_of_ones_own_is_compared_too(write_run: WriteRun, registr
     found = summarise(gather(registry, write_run("mf", noise=0.5)), dataclasses.replace(measure, metrics=own))
     assert {each.metric for each in found.blocks[0].comparisons} == {"ndcg", "auc"}
     assert "is not compared" not in verdicts(found)[0]
-
-
-def test_one_seed_on_other_data_is_not_a_matter_of_seeds(
-    write_run: WriteRun, registry: Registry, measure: Measure
-) -> None:
-    before = write_run("mf")
-    (before.parents[1] / "before").mkdir()
-    before = before.rename(before.parents[1] / "before" / before.name)
-    after = write_run("mf", frame=scores(1.0).with_columns(label=1 - pl.col("label")))
-    notes = summarise(gather(registry, before, after), measure).notes
-    assert any(note.startswith("mf: runs of one seed are in several sets") for note in notes)
-    assert not any("dataset.limit.seed" in note for note in notes)

@@ -1,0 +1,31 @@
+"""Notes of a report name what they are about."""
+
+from __future__ import annotations
+
+import polars as pl
+from report_fakes import WriteRun, gather, scores
+
+from collm.registry import Registry
+from collm.report.summary import summarise
+from collm.rescore import Measure
+
+
+def test_notes_name_the_methods_that_they_are_about(write_run: WriteRun, registry: Registry, measure: Measure) -> None:
+    folders = [
+        write_run("mf", noise=0.5, notes=["shared", "mf alone"]),
+        *(write_run("collm", seed=seed, notes=["shared", *["of seed 2"] * (seed == 2)]) for seed in (1, 2)),
+    ]
+    notes = summarise(gather(registry, *folders), measure).notes
+    assert {"shared", "mf: mf alone", "collm (seed 2): of seed 2"} <= set(notes)
+
+
+def test_one_seed_on_other_data_is_not_a_matter_of_seeds(
+    write_run: WriteRun, registry: Registry, measure: Measure
+) -> None:
+    before = write_run("mf")
+    (before.parents[1] / "before").mkdir()
+    before = before.rename(before.parents[1] / "before" / before.name)
+    after = write_run("mf", frame=scores(1.0).with_columns(label=1 - pl.col("label")))
+    notes = summarise(gather(registry, before, after), measure).notes
+    assert any(note.startswith("mf: runs of one seed are in several sets") for note in notes)
+    assert not any("dataset.limit.seed" in note for note in notes)
