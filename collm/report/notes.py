@@ -27,11 +27,11 @@ def _of_runs(lines: Sequence[Line]) -> Iterator[str]:
     for note in dict.fromkeys(note for method in methods for run in method.runs for note in run.results.notes):
         owners = []
         for method in methods:
-            seeds = [run.seed for run in method.runs if note in run.results.notes]
+            seeds = sorted(run.seed for run in method.runs if note in run.results.notes)
             if len(seeds) == len(method.runs):
                 owners.append(method.name)
             elif seeds:
-                owners.append(f"{method.name} (seed {' '.join(map(str, seeds))})")
+                owners.append(f"{method.name} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})")
         whole = owners == [method.name for method in methods]
         yield note if whole else f"{', '.join(dict.fromkeys(owners))}: {note}"
 

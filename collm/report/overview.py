@@ -138,11 +138,11 @@ def overview_figures(summary: Summary) -> list[Picture]:
                 f"overview-{metric}{f'-{block.label.lower()}' if block.label else ''}",
                 block.titled(metric_title(metric)),
                 as_svg(_dots(summary, block, metric)),
-                f"{block.n_rows:,} {summary.split} rows",
+                _rows(summary, block, lines[0].cells[summary.slices[0]][metric]),
             )
             for block in summary.blocks
             for metric in summary.metrics[:OVERVIEW_METRICS]
-            if ranked(summary, block, metric)
+            if (lines := ranked(summary, block, metric))
         ]
 
 

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from collm.errors import RunError, UsageError
 from collm.registry import Registry
 from collm.report.costs import costs
-from collm.report.overview import verdicts
+from collm.report.overview import overview_figures, verdicts
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.records import Line, Summary
 from collm.report.summary import summarise
@@ -285,6 +285,7 @@ def test_a_slice_without_rows_comes_last(write_run: WriteRun, registry: Registry
     assert summary.slices == ("cold", "warm")
     assert verdicts(summary)[0].startswith("mf is the only method, ")
     assert "on the cold test rows (n=480)" in verdicts(summary)[0]
+    assert overview_figures(summary)[0].caption == "the cold test rows (n=480)"
     assert summary.blocks[0].comparisons
 
 
