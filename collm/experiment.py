@@ -83,6 +83,8 @@ def _warnings(spec: ResolvedSpec) -> Iterator[str]:
         yield from config.warnings()
     for entry in spec.evaluate.metrics:
         yield from () if isinstance(entry, str) else entry.warnings()
+    if spec.evaluate.policy == "frozen" and spec.evaluate.update_epochs != 1:
+        yield "Under the policy frozen nothing is updated, so evaluate.update_epochs has no effect."
 
 
 def stored_experiment(

@@ -82,7 +82,7 @@ def run_verdicts(runs: Sequence[RunOutcome], reading: Reading) -> tuple[str, ...
     methods = tuple(replace(each, method=named.get(each.path, each.method)) for each in collected.runs)
     collected = replace(collected, runs=methods)
     measure = measure_of(collected, reading.registry)
-    return verdicts(summarise(collected, replace(measure, list_metrics={}), first_slice_alone=True))
+    return verdicts(summarise(collected, measure, for_words=True))
 
 
 def _list_metrics(collected: Collected) -> list[Any]:

@@ -25,7 +25,7 @@ BIAS_FLOOR = "bias-logistic"
 
 
 def summarise(
-    collected: Collected, measure: Measure, *, split: str | None = None, first_slice_alone: bool = False
+    collected: Collected, measure: Measure, *, split: str | None = None, for_words: bool = False
 ) -> Summary:
     """Measures all methods of a report from their scores and ranked lists.
 
@@ -33,7 +33,7 @@ def summarise(
         collected: The runs.
         measure: Slice rules, metrics and resamples.
         split: Split to show; default `test`, else the first that the runs have.
-        first_slice_alone: Whether to measure the slice on which methods are compared, and no other.
+        for_words: Whether to measure only what the sentences about methods need: one slice, and no ranked lists.
 
     Returns:
         The summary.
@@ -48,12 +48,12 @@ def summarise(
         raise UsageError(f"no run has {chosen} scores; the runs have {', '.join(known)}")
     labels = [_letters(number) for number in range(len(sets))] if len(sets) > 1 else [""]
     measure = _empty_slices_last(measure, sets)
-    if first_slice_alone:
+    if for_words:
         measure = replace(measure, slices=measure.slices[:1])
     blocks = tuple(
         _block(rows, label, measure, collected, split=chosen) for rows, label in zip(sets, labels, strict=True)
     )
-    rankings = tuple(_rankings(collected, measure, chosen))
+    rankings = () if for_words else tuple(_rankings(collected, measure, chosen))
     return Summary(
         title=collected.title,
         split=chosen,

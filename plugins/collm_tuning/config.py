@@ -25,6 +25,9 @@ class StrategyConfig(TuningConfig):
         return self
 
 
+READ_BY_STEPS = ("max_rows", "max_valid_rows", "batch_size", "lora")
+
+
 class UntunedConfig(StrategyConfig):
     """No step at all."""
 
@@ -41,6 +44,16 @@ class UntunedConfig(StrategyConfig):
         if value != "bce":
             raise ValueError("the strategy none has no step, so no loss is computed; remove it, or tune (text-only)")
         return value
+
+    def warnings(self) -> tuple[str, ...]:
+        """Returns a sentence on settings that only steps read."""
+        fields = type(self).model_fields
+        unread = [
+            name for name in READ_BY_STEPS if getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        ]
+        return (
+            (f"The strategy none has no step, so tuning.{', tuning.'.join(unread)} has no effect.",) if unread else ()
+        )
 
 
 class TextOnlyConfig(StrategyConfig):

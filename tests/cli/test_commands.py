@@ -65,6 +65,18 @@ def test_valid_spec(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "valid, 1 run" in capsys.readouterr().out
 
 
+def test_settings_without_effect_are_named(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
+    windows = "evaluate={protocol: prequential, window: 1 month, update_epochs: 3}"
+    untuned = ("encoder=null", "backbone={name: tiny}", "prompt={name: movie}")
+    settings = (*untuned, "tuning={name: none, max_rows: 5, lora: {r: 4}}", windows)
+    assert call(["validate", spec, *(word for each in settings for word in ("--set", each))]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no step, so tuning.max_rows, tuning.lora has no effect" in said
+    assert "Under the policy frozen nothing is updated, so evaluate.update_epochs has no effect" in said
+    assert call(["validate", spec, "--set", windows, "--set", "evaluate.policy=encoder"]) == 0
+    assert "no effect" not in capsys.readouterr().err
+
+
 def test_resolved_spec_names_sources_and_reads_back(
     spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
