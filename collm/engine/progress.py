@@ -61,9 +61,10 @@ class _Display:
         self._tasks: list[TaskID] = []
 
     @contextmanager
-    def row(self, console: Console, title: str, total: int | None, unit: str) -> Iterator[Ticker]:
+    def row(self, console: Console, title: str, total: int | None, unit: str, done: int) -> Iterator[Ticker]:
         progress = self._begin(console) if self._progress is None else self._progress
-        task = progress.add_task(f"{'  ' * len(self._tasks)}{title}", total=total, unit=unit, values="")
+        shown = f"{'  ' * len(self._tasks)}{title}"
+        task = progress.add_task(shown, total=total, completed=done, unit=unit, values="")
         self._tasks.append(task)
         try:
             yield _Bar(progress, task)
@@ -106,9 +107,10 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, title: str, total: int | None, unit: str) -> None:
+    def __init__(self, title: str, total: int | None, unit: str, done: int) -> None:
         self._title, self._total, self._unit = title, total, unit
-        self._done, self._values = 0, ""
+        self._before = self._done = done
+        self._values = ""
         self._start = self._last = time.monotonic()
 
     def advance(self, amount: int, values: Mapping[str, float] | None = None) -> None:
@@ -117,7 +119,7 @@ class _Lines:
         now = time.monotonic()
         if self._total is not None and now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
-            rate = self._done / (now - self._start)
+            rate = (self._done - self._before) / (now - self._start)
             left = (self._total - self._done) / rate if rate else 0.0
             sys.stderr.write(
                 f"{self._title}: {self._done:,}/{self._total:,} {self._unit}, {rate:.1f}/s, "
@@ -131,13 +133,16 @@ class _Silence:
 
 
 @contextmanager
-def progress(title: str = "", total: int | None = None, unit: str = "steps", *, shown: bool = True) -> Iterator[Ticker]:
+def progress(
+    title: str = "", total: int | None = None, unit: str = "steps", *, done: int = 0, shown: bool = True
+) -> Iterator[Ticker]:
     """Shows one piece of work while the block runs, below the work that it is a part of.
 
     Args:
         title: What runs, e.g. `tune_1 text`; empty = a part of what is shown already, and nothing where nothing is.
         total: Units at most; None where nothing is counted.
         unit: What is counted.
+        done: Units done before, e.g. up to the checkpoint that a training continues from; the rate leaves them out.
         shown: Whether anything is shown; off in processes that leave speaking to another.
     """
     if not shown or not (title or _TITLES):
@@ -147,10 +152,10 @@ def progress(title: str = "", total: int | None = None, unit: str = "steps", *, 
     _TITLES.append(title or above)
     try:
         if console.is_terminal:
-            with _DISPLAY.row(console, unit if title in ("", above) else title, total, unit) as ticker:
+            with _DISPLAY.row(console, unit if title in ("", above) else title, total, unit, done) as ticker:
                 yield ticker
         else:
-            yield _Lines(_TITLES[-1], total, unit)
+            yield _Lines(_TITLES[-1], total, unit, done)
     finally:
         _TITLES.pop()
 

@@ -103,8 +103,8 @@ class _Loop:
             self._resume()
         self._processes.broadcast(self._task.state().values())
         start, base = time.monotonic(), self._state.seconds
-        with progress(self._task.title, self._settings.max_steps, shown=self._processes.is_main) as ticker:
-            ticker.advance(self._state.step)
+        done, shown = self._state.step, self._processes.is_main
+        with progress(self._task.title, self._settings.max_steps, done=done, shown=shown) as ticker:
             while not self._state.finished:
                 values, save = self._step()
                 self._state.seconds = base + time.monotonic() - start

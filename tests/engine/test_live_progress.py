@@ -32,6 +32,27 @@ def test_lines_name_the_work_that_parts_belong_to(lines):
     assert re.fullmatch(r"evaluate mf: 1,200/7,331 rows scored, [\d.]+/s, \d+ s left at most\s*", line)
 
 
+def test_the_rate_after_a_continued_training_counts_its_own_steps_alone(lines, monkeypatch):
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with progress("tune_1 text", 1_000, done=600) as ticker:
+        ticker.advance(20)
+    (line,) = lines()
+    assert line.strip() == "tune_1 text: 620/1,000 steps, 2.0/s, 190 s left at most"
+
+
+def test_the_terminal_rate_after_a_continued_training_counts_its_own_steps_alone(terminal):
+    with progress("tune_1 text", 1_000, done=600) as ticker:
+        bar = module._DISPLAY._progress.tasks[0]
+        clock = iter(range(100, 200, 10))
+        module._DISPLAY._progress.get_time = lambda: next(clock)
+        ticker.advance(20)
+        ticker.advance(20)
+        assert bar.completed == 640
+        assert bar.speed == 2.0
+    terminal()
+
+
 def test_a_part_of_nothing_is_not_shown(lines):
     with progress(total=10, unit="rows scored") as ticker:
         ticker.advance(5)
