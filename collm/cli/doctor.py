@@ -19,6 +19,7 @@ from collm.runs.environment import describe_environment
 from collm.runs.remote import place_of, remote_of
 
 MIN_FREE_GB = 2.0
+PRELOADED_ALLOCATORS = ("tcmalloc", "jemalloc", "mimalloc")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,17 @@ def _software() -> Iterator[Finding]:
     yield Finding("ok", "processor", f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gb']} GB")
     devices = facts.get("torch", {}).get("devices") or []
     yield Finding("ok", "devices", ", ".join(devices) or "no CUDA device: runs use the processor")
+    if sys.platform == "linux" and not devices:
+        yield _allocator(Path("/proc/self/maps").read_text(encoding="utf-8"))
+
+
+def _allocator(mapped: str) -> Finding:
+    """Names the memory allocator among the files that this process has mapped."""
+    preloaded = next((name for name in PRELOADED_ALLOCATORS if f"lib{name}" in mapped), None)
+    if preloaded:
+        return Finding("ok", "allocator", preloaded)
+    advice = "with tcmalloc tuning on a processor is faster: docs/speed.md#allocator-and-threads"
+    return Finding("ok", "allocator", "that of the C library", advice)
 
 
 def _folders(runs_dir: Path) -> Iterator[Finding]:

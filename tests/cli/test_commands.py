@@ -14,6 +14,7 @@ import pytest
 
 from collm import errors
 from collm.cli import context, main
+from collm.cli.doctor import _allocator
 from collm.cli.main import call
 from collm.component import Component
 from collm.contracts.encoder import EncoderConfig
@@ -313,6 +314,19 @@ def test_doctor_says_what_is_broken_and_how_to_fix_it(
     subjects = {finding["subject"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]}
     assert subjects["torch"]["state"] == "ok"
     assert str(tmp_path) in subjects["cache"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("mapped", "found"),
+    [
+        ("7f00-7f01 r-xp 0 0:0 1 /usr/lib/libtcmalloc_minimal.so.4\n", "tcmalloc"),
+        ("7f00-7f01 r-xp 0 0:0 1 /usr/lib/libc.so.6\n", "that of the C library"),
+    ],
+)
+def test_doctor_names_the_allocator(mapped: str, found: str) -> None:
+    finding = _allocator(mapped)
+    assert (finding.state, finding.found) == ("ok", found)
+    assert ("docs/speed.md" in finding.mend) == (found != "tcmalloc")
 
 
 def test_module_can_be_run() -> None:
