@@ -40,7 +40,7 @@ def results_table(runs: Sequence[RunOutcome], *, split: str | None = None) -> li
     tables: list[RenderableType] = [
         rich_table(_slice_grid(runs, part, name)) for part in parts for name in part.slices(runs)
     ]
-    return [*tables, *bullets("notes", _notes(runs)), *bullets("run folders", _folders(runs))]
+    return [*tables, *bullets("notes", _notes(runs, chosen)), *bullets("run folders", _folders(runs))]
 
 
 def _protocols(runs: Sequence[RunOutcome], split: str) -> list[str]:
@@ -150,8 +150,10 @@ def _label(run: RunOutcome, runs: Sequence[RunOutcome]) -> str:
     return f"{name} (seed {run.results.seed})" if alike > 1 else name
 
 
-def _notes(runs: Sequence[RunOutcome]) -> Iterator[str]:
+def _notes(runs: Sequence[RunOutcome], split: str) -> Iterator[str]:
     yield "[low, high]: 95% interval over users; the first rows are floors, which any method should beat"
+    if left_out := [_label(run, runs) for run in runs if split not in run.results.metrics]:
+        yield f"without {split} scores, so not in the tables of rows: {', '.join(left_out)}"
     yield from _drawn_rows(runs)
     for note in dict.fromkeys(note for run in runs for note in run.results.notes):
         owners = [_label(run, runs) for run in runs if note in run.results.notes]

@@ -256,6 +256,11 @@ def test_runs_lists_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (finished / "results.json").write_text(json.dumps({"metrics": {"test": {"all": {"auc": {"value": 0.7}}}}}))
     (tmp_path / "b-02").mkdir()
     (tmp_path / "b-02" / "events.jsonl").touch()
+    other = tmp_path / "c-03"
+    other.mkdir()
+    (other / "done").touch()
+    slices = {"cold": {"ndcg@3": {"value": None}}, "warm": {"ndcg@3": {"value": 0.6}}}
+    (other / "results.json").write_text(json.dumps({"metrics": {"valid": slices}}))
     (tmp_path / "stages").mkdir()
     (tmp_path / "notes").mkdir()
     assert call(["runs", "--runs-dir", str(tmp_path), "--json"]) == 0
@@ -263,9 +268,12 @@ def test_runs_lists_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert [(Path(run["folder"]).name, run["state"], run["test_auc"]) for run in listed] == [
         ("a-01", "done", 0.7),
         ("b-02", "unfinished", None),
+        ("c-03", "done", None),
     ]
     assert call(["runs", "--runs-dir", str(tmp_path)]) == 0
-    assert "test AUC 0.7000" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "test AUC 0.7000" in listed
+    assert "valid warm NDCG@3 0.6000" in listed
 
 
 def test_rm_and_gc_leave_what_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,3 +141,10 @@ def test_other_split_and_no_runs() -> None:
 
 def test_markup_in_a_name_is_text() -> None:
     assert "[red]mf[/red]" in shown(result("[red]mf[/red]", 0.6))
+
+
+def test_a_run_without_the_split_that_is_shown_is_named() -> None:
+    other = result("other", 0.7)
+    other["metrics"] = {"valid": other["metrics"]["valid"]}
+    assert "without test scores, so not in the tables of rows: other" in shown(result("mf", 0.7), other)
+    assert "without" not in shown(other)
