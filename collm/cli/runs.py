@@ -61,7 +61,9 @@ def runs(context: typer.Context, runs_dir: RunsDirOption = Path("runs"), as_json
     for each in found:
         number = "" if each["state"] == "damaged" else _main_number(Path(each["folder"]) / "results.json")
         size = f"{each['mb']:8.1f} MB"
-        emit(f"{each['folder'].ljust(width)}  {each['state']:<10}  {each['age_h']:8.1f} h ago  {size}  {number}".rstrip())
+        emit(
+            f"{each['folder'].ljust(width)}  {each['state']:<10}  {each['age_h']:8.1f} h ago  {size}  {number}".rstrip()
+        )
 
 
 @app.command("diff")

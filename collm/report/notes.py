@@ -19,7 +19,9 @@ def report_notes(blocks: Sequence[Block], split: str) -> list[str]:
     """
     lines = [line for block in blocks for line in block.methods]
     return list(
-        dict.fromkeys([*_rows(blocks, split), *_paper(blocks, split), *_seeds(lines), *_floors(blocks), *_of_runs(lines)])
+        dict.fromkeys(
+            [*_rows(blocks, split), *_paper(blocks, split), *_seeds(lines), *_floors(blocks), *_of_runs(lines)]
+        )
     )
 
 

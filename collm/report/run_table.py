@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text as RichText
 
+from collm.data.prepared_files import OF_LIMIT
 from collm.report.grid import (
     Cell,
     Grid,
@@ -175,7 +176,8 @@ def _drawn_rows(runs: Sequence[RunOutcome]) -> Iterator[str]:
             for split in ("train", "valid", "test")
             if split in counts and split in full and counts[split] != full[split]
         ]
-        if limited:
+        # What a run's own notes say of a limit is not said again.
+        if limited and not any(note.startswith(OF_LIMIT) for note in run.results.notes):
             found.setdefault(f"drawn: {', '.join(limited)}", []).append(_label(run, runs))
     for sentence, owners in found.items():
         yield sentence if len(owners) == len(runs) else f"{', '.join(owners)}: {sentence}"

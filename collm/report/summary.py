@@ -24,9 +24,7 @@ COMPARED_METRICS = ("auc", "uauc")
 BIAS_FLOOR = "bias-logistic"
 
 
-def summarise(
-    collected: Collected, measure: Measure, *, split: str | None = None, for_words: bool = False
-) -> Summary:
+def summarise(collected: Collected, measure: Measure, *, split: str | None = None, for_words: bool = False) -> Summary:
     """Measures all methods of a report from their scores and ranked lists.
 
     Args:

@@ -73,6 +73,9 @@ def test_settings_without_effect_are_named(spec: str, capsys: pytest.CaptureFixt
     said = " ".join(capsys.readouterr().err.split())
     assert "no step, so tuning.max_rows, tuning.lora has no effect" in said
     assert "Under the policy frozen nothing is updated, so evaluate.update_epochs has no effect" in said
+    assert call(["validate", spec, "--set", "evaluate={ranking: {shortlist: 7}}"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Without a language model nothing is ranked again, so evaluate.ranking.shortlist has no effect" in said
     assert call(["validate", spec, "--set", windows, "--set", "evaluate.policy=encoder"]) == 0
     assert "no effect" not in capsys.readouterr().err
 

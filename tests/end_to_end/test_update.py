@@ -50,7 +50,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines += [f"{user},{item},{stars},{FIRST + place},{title}" for place, (user, item, stars, title) in enumerate(ROWS)]
     (root / "new.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (root / "pairs.csv").write_text(PAIRS, encoding="utf-8")
-    for name, encoder, more in (("mf", "mf-bias", RANKING), ("hybrid", "sasrec", LANGUAGE), ("t1", "mf-bias", LANGUAGE)):
+    for name, encoder, more in (
+        ("mf", "mf-bias", RANKING),
+        ("hybrid", "sasrec", LANGUAGE),
+        ("t1", "mf-bias", LANGUAGE),
+    ):
         text = (SPEC + more).replace("NAME", name).replace("ENCODER", encoder)
         text = text.replace("TUNING", "t1" if name == "t1" else "default")
         (root / f"{name}.yaml").write_text(text, encoding="utf-8")

@@ -77,9 +77,18 @@ def test_rankings_of_one_run_or_of_other_splits_are_named(write_run: WriteRun, r
     valid = rank(write(write_run, "ccc"), "mrr", seed=2, split="valid")
     other = rank(write(write_run, "dddd"), "mrr", seed=3)
     for pair in ((plain, test), (test, plain)):
-        assert "rankings are not compared, because one of the runs ranked nothing" in run_difference(*pair, registry)["note"]
+        assert (
+            "rankings are not compared, because one of the runs ranked nothing"
+            in run_difference(*pair, registry)["note"]
+        )
     for pair in ((test, valid), (valid, test)):
         note = run_difference(*pair, registry)["note"]
         assert "test, ranking all: not compared" in note
         assert "valid, ranking all: not compared" in note
     assert set(run_difference(test, other, registry)["rankings"]["test"]["all"]) == {"hr@3", "mrr"}
+
+
+def test_runs_of_other_rows_are_sent_to_the_report(write_run: WriteRun, registry: Registry) -> None:
+    short = write_run("short", frame=scores(1.0).head(400))
+    with pytest.raises(RunError, match="rows must be the same; `collm report` shows runs of other rows"):
+        run_difference(write_run("a"), short, registry)
