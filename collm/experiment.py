@@ -71,7 +71,8 @@ def load_experiment(request: Request, registry: Registry, context: BuildContext)
     specs = _specs(content)
     if problems := look_around(specs, registry, context):
         raise SpecError(problems)
-    return Loaded(content, tuple(dict.fromkeys(each for spec in specs for each in _warnings(spec))))
+    said = [*(each for spec in specs for each in _warnings(spec)), *_shortlist_warnings(specs)]
+    return Loaded(content, tuple(dict.fromkeys(said)))
 
 
 def _specs(content: ResolvedSpec | Suite) -> list[ResolvedSpec]:
@@ -85,6 +86,13 @@ def _warnings(spec: ResolvedSpec) -> Iterator[str]:
         yield from () if isinstance(entry, str) else entry.warnings()
     if spec.evaluate.policy == "frozen" and spec.evaluate.update_epochs != 1:
         yield "Under the policy frozen nothing is updated, so evaluate.update_epochs has no effect."
+
+
+def _shortlist_warnings(specs: Sequence[ResolvedSpec]) -> Iterator[str]:
+    """Names a short list that no run uses; runs of a suite may have it in common with one that does."""
+    asked = [spec.evaluate.ranking for spec in specs]
+    if any(each is not None and each.shortlist is not None for each in asked) and not any(s.backbone for s in specs):
+        yield "Without a language model nothing is ranked again, so evaluate.ranking.shortlist has no effect."
 
 
 def stored_experiment(

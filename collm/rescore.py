@@ -125,7 +125,8 @@ def same_rows(frames: Mapping[str, pl.DataFrame]) -> None:
     for name, frame in others:
         if frame.height != reference.height:
             raise RunError(
-                f"'{first}' scored {reference.height} rows and '{name}' {frame.height}: rows must be the same"
+                f"'{first}' scored {reference.height} rows and '{name}' {frame.height}: rows must be the same; "
+                "`collm report` shows runs of other rows beside each other"
             )
         differs = (reference.select(keys) != frame.select(keys)).select(pl.any_horizontal(pl.all())).to_series()
         if differs.any():

@@ -59,9 +59,11 @@ def runs(context: typer.Context, runs_dir: RunsDirOption = Path("runs"), as_json
         return
     width = max((len(each["folder"]) for each in found), default=0)
     for each in found:
-        auc = "" if each["test_auc"] is None else f"test AUC {each['test_auc']:.4f}"
+        number = "" if each["state"] == "damaged" else _main_number(Path(each["folder"]) / "results.json")
         size = f"{each['mb']:8.1f} MB"
-        emit(f"{each['folder'].ljust(width)}  {each['state']:<10}  {each['age_h']:8.1f} h ago  {size}  {auc}".rstrip())
+        emit(
+            f"{each['folder'].ljust(width)}  {each['state']:<10}  {each['age_h']:8.1f} h ago  {size}  {number}".rstrip()
+        )
 
 
 @app.command("diff")
@@ -279,6 +281,26 @@ def _state(folder: Path) -> str:
     if (folder / DONE).is_file():
         return "damaged" if damage(folder, ("results.json",)) else "done"
     return "running" if is_held(folder) else "unfinished"
+
+
+def _main_number(path: Path) -> str:
+    """Returns AUC of all rows of the split that tables show, else the first metric that has a value there."""
+    from collm.report.grid import default_split, metric_title
+
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        split = default_split([metrics])
+        found = [
+            (part != "all", name != "auc", part, name, float(record["value"]))
+            for part, records in metrics[split].items()
+            for name, record in records.items()
+            if record["value"] is not None
+        ]
+        *_, part, name, value = min(found, key=lambda each: each[:2])
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return ""
+    of = split if part == "all" else f"{split} {part}"
+    return f"{of} {metric_title(name)} {value:.4f}"
 
 
 def _test_auc(path: Path) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from collm.errors import RunError
 from collm.metrics.uncertainty import widest_gap
 from collm.registry import Registry
 from collm.report.collect import ReportRun, read_run
@@ -41,23 +43,23 @@ def run_difference(first: Path, second: Path, registry: Registry) -> dict[str, A
         `second`, `difference`, `low`, `high` (95%, over users). `stages` are those that both have and that differ.
 
     Raises:
-        RunError: If a run is not finished, or the two did not score the same rows.
+        RunError: If a run is not finished, the two scored no split in common, or not the same rows of one.
     """
     runs = (read_run(first), read_run(second))
-    same_rows({str(run.path): run.scores for run in runs})
+    splits, left_out = _shared_splits(runs)
+    same_rows({str(run.path): run.scores.filter(pl.col("split").is_in(splits)) for run in runs})
     settings = _differing(dict(_leaves(runs[0].spec)), dict(_leaves(runs[1].spec)))
-    metrics = {split: _metrics(runs, split, registry) for split in runs[0].results.metrics}
     one, other = (run.results.stages for run in runs)
-    rankings, left_out = _rankings(runs, registry)
+    notes = [ONE_SEED, *(f"{split}: not compared, one run alone scored it" for split in left_out)]
     return {
         "schema": 1,
         "first": str(first),
         "second": str(second),
         "settings": settings,
         "stages": [name for name in one if name in other and one[name] != other[name]],
-        "metrics": metrics,
-        "rankings": rankings,
-        "note": "; ".join([ONE_SEED, *left_out]),
+        "metrics": {split: _metrics(runs, split, registry, notes) for split in splits},
+        "rankings": _rankings(runs, registry, notes),
+        "note": "; ".join(dict.fromkeys(notes)),
     }
 
 
@@ -90,44 +92,83 @@ def _same_settings(found: Mapping[str, Any]) -> str:
     )
 
 
-def _metrics(runs: tuple[ReportRun, ReportRun], split: str, registry: Registry) -> dict[str, dict[str, float]]:
-    slices = runs[0].results.metrics[split]
-    slice_name = "all" if "all" in slices else next(iter(slices))
+def _shared_splits(runs: tuple[ReportRun, ReportRun]) -> tuple[list[str], list[str]]:
+    """Returns the splits that both runs scored, and those of one of them.
+
+    Raises:
+        RunError: If they have none in common.
+    """
+    first, second = (list(run.results.metrics) for run in runs)
+    if shared := [split for split in first if split in second]:
+        return shared, [split for split in dict.fromkeys([*first, *second]) if split not in shared]
+    raise RunError(
+        f"'{runs[0].path}' scored {', '.join(first)} and '{runs[1].path}' scored {', '.join(second)}: no split is in "
+        "both; add one to `evaluate.splits` and run again"
+    )
+
+
+def _metrics(
+    runs: tuple[ReportRun, ReportRun], split: str, registry: Registry, notes: list[str]
+) -> dict[str, dict[str, float]]:
+    """Compares the metrics that either run has; adds to the notes what is left out."""
+    measured = [run.results.metrics.get(split, {}) for run in runs]
+    labels = dict.fromkeys(label for slices in measured for records in slices.values() for label in records)
     rules = next((run.spec["slices"] for run in runs if "slices" in run.spec), {"warm": "at-least-3", "cold": "rest"})
     written = [entry for run in runs for entry in run.spec.get("evaluate", {}).get("metrics", ())]
-    metrics = build_metrics(chosen_entries(slices[slice_name], written, registry), registry)
-    measure = Measure(rules["warm"], rules["cold"], (slice_name,), metrics)
+    metrics = build_metrics(chosen_entries(labels, written, registry), registry)
+    slices = tuple(dict.fromkeys(name for each in measured for name in each))
     of_split = [(run, run.scores.filter(run.scores["split"] == split)) for run in runs]
-    return _compared(of_split, measure, slice_name)
+    return _compared(of_split, Measure(rules["warm"], rules["cold"], slices, metrics), split, notes)
 
 
-def _rankings(runs: tuple[ReportRun, ReportRun], registry: Registry) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Compares what both runs ranked, the same positives among as many candidates; says what is left out."""
+def _rankings(runs: tuple[ReportRun, ReportRun], registry: Registry, notes: list[str]) -> dict[str, dict[str, Any]]:
+    """Compares what both runs ranked, the same positives among as many candidates; adds what is left out."""
     evaluate = [run.spec.get("evaluate") or {} for run in runs]
     if not all(each.get("ranking") for each in evaluate):
-        return {}, []
-    rules, slices = runs[0].spec["slices"], evaluate[0]["slices"]
-    slice_name = "all" if "all" in slices else slices[0]
+        if any(each.get("ranking") for each in evaluate):
+            notes.append("rankings are not compared, because one of the runs ranked nothing")
+        return {}
+    rules = runs[0].spec["slices"]
+    slices = tuple(dict.fromkeys(name for each in evaluate for name in each["slices"]))
     entries = [entry_config(each, registry) for part in evaluate for each in part["ranking"]["metrics"]]
     metrics = build_metrics(entries, registry)
-    measure = Measure(rules["warm"], rules["cold"], (slice_name,), {}, list_metrics=metrics)
+    measure = Measure(rules["warm"], rules["cold"], slices, {}, list_metrics=metrics)
     found: dict[str, dict[str, Any]] = {}
-    left_out: list[str] = []
-    for split in runs[0].results.ranking_facts:
+    for split in dict.fromkeys(split for run in runs for split in run.results.ranking_facts):
         for lists in ranked_lists(runs, split, measure):
             own = [method for method in lists.rows.methods if not method.floor]
+            what = f"{split}, ranking {lists.protocol}"
             if sum(len(method.runs) for method in own) < len(runs):
-                left_out.append(f"{split}, ranking {lists.protocol}: not compared, the runs ranked other lists")
+                notes.append(f"{what}: not compared, the runs ranked other lists")
                 continue
             pairs = [(run, frame) for method in own for run, frame in zip(method.runs, method.frames, strict=True)]
-            found.setdefault(split, {})[lists.protocol] = _compared(pairs, lists.measure, slice_name)
-    return found, list(dict.fromkeys(left_out))
+            found.setdefault(split, {})[lists.protocol] = _compared(pairs, lists.measure, what, notes)
+    return found
+
+
+def _shown_slice(frame: pl.DataFrame, measure: Measure) -> str:
+    """Returns the slice that is compared: all rows where a run measures them, else the first that has rows."""
+    if "all" in measure.slices:
+        return "all"
+    rows = measure.sliced(frame)
+    return next((name for name in measure.slices if len(rows[name].label)), measure.slices[0])
 
 
 def _compared(
-    pair: Sequence[tuple[ReportRun, pl.DataFrame]], measure: Measure, slice_name: str
+    pair: Sequence[tuple[ReportRun, pl.DataFrame]], measure: Measure, what: str, notes: list[str]
 ) -> dict[str, dict[str, float]]:
-    """Returns metric -> record of the second run beside the first, each with its table."""
+    """Returns metric -> record of the second run beside the first, each with its table; adds what is left out.
+
+    Args:
+        pair: The runs.
+        measure: Slices and metrics; one slice is compared.
+        what: What the notes call the tables.
+        notes: Sentences are added to it.
+    """
+    slice_name = _shown_slice(pair[0][1], measure)
+    if slice_name != "all":
+        notes.append(f"{what}: the {slice_name} slice alone, because no run measured all rows")
+    measure = replace(measure, slices=(slice_name,))
     draws: dict[str, dict[str, Draws]] = {}
     # The second comes first, so that a positive difference says that it is the higher one.
     for name, (run, frame) in zip(("second", "first"), reversed(pair), strict=True):
@@ -135,12 +176,13 @@ def _compared(
         for metric, drawn in measured_cells(method, measure)[1][slice_name].items():
             draws.setdefault(metric, {})[name] = drawn
     found: dict[str, dict[str, float]] = {}
-    known = {**measure.metrics, **measure.list_metrics}
     for metric, both in draws.items():
-        for each in compare_all(both, metric, widest=widest_gap(known[metric])):
+        for each in compare_all(both, metric, widest=widest_gap(measure.metrics[metric])):
             values = {name: float(drawn.values[0]) for name, drawn in both.items()}
             interval = {"difference": each.value, "low": each.low, "high": each.high}
             found[metric] = {"first": values["first"], "second": values["second"], **interval}
+    if lacking := [metric_title(name) for name in measure.metrics if name not in found]:
+        notes.append(f"{what}: {', '.join(lacking)} not compared, because a value or its interval is not defined")
     return found
 
 

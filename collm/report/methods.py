@@ -21,6 +21,8 @@ from collm.stages.evaluate import RESAMPLING_SEED
 # Rows are the same where these are; the counts decide which of them are warm and cold.
 ROW_KEYS = ("split", "row", "user", "item", "label", "user_train_rows", "item_train_rows")
 FLOOR_KEYS = ("split", "row")
+# What rows without a language model of their own were made with.
+ENCODER, MEAN = "no language model", "mean of scores"
 FLOOR_TOLERANCE = 1e-4  # floors of one data on two machines differ by rounding
 
 
@@ -231,10 +233,10 @@ def fidelity(run: ReportRun) -> str:
     Numbers of different fidelity do not answer the same question; tables state it in a column.
     """
     if run.results.is_ensemble:
-        return "mean of scores"
+        return MEAN
     section = run.spec.get("backbone")
     if not section:
-        return "no language model"
+        return ENCODER
     backbone = _model_name(section)
     steps = [facts for _, facts in run.results.tuning_steps()]
     if not steps:

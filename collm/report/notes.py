@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from collm.report.collect import ReportRun
+from collm.report.methods import ENCODER, MEAN
 from collm.report.paper import paper_dataset
 from collm.report.records import Block, Line
 
@@ -17,23 +19,27 @@ def report_notes(blocks: Sequence[Block], split: str) -> list[str]:
     """
     lines = [line for block in blocks for line in block.methods]
     return list(
-        dict.fromkeys([*_rows(blocks, split), *_paper(blocks), *_seeds(lines), *_floors(blocks), *_of_runs(lines)])
+        dict.fromkeys(
+            [*_rows(blocks, split), *_paper(blocks, split), *_seeds(lines), *_floors(blocks), *_of_runs(lines)]
+        )
     )
 
 
 def _of_runs(lines: Sequence[Line]) -> Iterator[str]:
     """Yields the notes of the runs, each with the methods that it is about where it is not about all."""
-    methods = [line.method for line in lines]
-    for note in dict.fromkeys(note for method in methods for run in method.runs for note in run.results.notes):
+    # Seeds of a method may have scored different rows, and are then in several blocks.
+    runs_of: dict[str, list[ReportRun]] = {}
+    for line in lines:
+        runs_of.setdefault(line.method.name, []).extend(line.method.runs)
+    for note in dict.fromkeys(note for runs in runs_of.values() for run in runs for note in run.results.notes):
         owners = []
-        for method in methods:
-            seeds = sorted(run.seed for run in method.runs if note in run.results.notes)
-            if len(seeds) == len(method.runs):
-                owners.append(method.name)
+        for name, runs in runs_of.items():
+            seeds = sorted(run.seed for run in runs if note in run.results.notes)
+            if len(seeds) == len(runs):
+                owners.append(name)
             elif seeds:
-                owners.append(f"{method.name} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})")
-        whole = owners == [method.name for method in methods]
-        yield note if whole else f"{', '.join(dict.fromkeys(owners))}: {note}"
+                owners.append(f"{name} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})")
+        yield note if owners == list(runs_of) else f"{', '.join(owners)}: {note}"
 
 
 def _rows(blocks: Sequence[Block], split: str) -> Iterator[str]:
@@ -66,13 +72,13 @@ def _scored_by(block: Block, split: str) -> str:
     return f"{block.n_rows:,} {split} rows of {block.n_users:,} users, scored by {runs}"
 
 
-def _paper(blocks: Sequence[Block]) -> Iterator[str]:
-    """Says why the paper's numbers are not shown where only some of its rows were scored."""
-    for block in blocks:
+def _paper(blocks: Sequence[Block], split: str) -> Iterator[str]:
+    """Says why the paper's numbers, which are of test rows, are not shown where only some of its rows were taken."""
+    for block in blocks if split == "test" else ():
         results = [run.results for line in block.methods for run in line.method.runs]
-        names = {paper_dataset(each.full_counts) for each in results} - {None}
-        if block.paper_dataset is None and names:
-            counts, full = results[0].counts, results[0].full_counts
+        drawn = [each for each in results if paper_dataset(each.full_counts) and not each.is_whole]
+        if block.paper_dataset is None and drawn:
+            counts, full = drawn[0].counts, drawn[0].full_counts
             parts = [
                 f"{counts[name]:,} of {full[name]:,} {name} rows"
                 for name in ("train", "valid", "test")
@@ -93,7 +99,7 @@ def _seeds(lines: Sequence[Line]) -> Iterator[str]:
     same = [line.method.name for line in lines if line.method.is_deterministic]
     if same:
         yield f"All seeds gave the same scores: {', '.join(dict.fromkeys(same))}."
-    made = list(dict.fromkeys(line.fidelity for line in lines if line.fidelity not in ("", "no language model")))
+    made = list(dict.fromkeys(line.fidelity for line in lines if line.fidelity not in ("", ENCODER, MEAN)))
     if len(made) > 1:
         yield (
             "Language-model rows were trained differently (column 'made with'): backbone, training rows or steps; do "
@@ -124,5 +130,5 @@ def list_notes(blocks: Sequence[Block], protocol: str) -> Iterator[str]:
     )
     yield (
         f"Ranking, candidates {protocol}: the runs have {len(blocks)} sets of lists, which differ in users, positives, "
-        f"candidates or floors: {shown}. Nothing is compared across them."
+        f"candidates, floors or the number of items that were kept: {shown}. Nothing is compared across them."
     )

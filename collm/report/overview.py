@@ -42,9 +42,12 @@ def _verdict(summary: Summary, block: Block) -> Iterator[str]:
     cell = best.cells[whole][metric]
     leaders = [line.method.name for line in order if line.cells[whole][metric].value == cell.value]
     of = "" if len(order) == 1 else f"the best {metric_title(metric)} of {len(order)} methods"
-    said = f"{_leading(block, leaders, of)}, {_number(cell)} on {_rows(summary, block, cell)}"
+    value = _number(cell) if of else f"{metric_title(metric)} {_number(cell)}"
+    said = f"{_leading(block, leaders, of)}, {value} on {_rows(summary, block, cell)}"
     if floor := best.bars.get(metric):
-        said += f"; {_against(block, best.method.name, floor, metric, f'the best floor that sees as much, {floor}')}"
+        called = f"the best floor that sees as much, {floor}"
+        owner = f"the difference of {best.method.name}" if len(leaders) > 1 else "its difference"
+        said += f"; {_against(block, best.method.name, floor, metric, called, owner)}"
     yield f"{said}."
     others = [_seen_from(block, best.method.name, line.method.name, metric) for line in order[1:]]
     found = [pair for pair in others if pair is not None]
@@ -91,15 +94,16 @@ def _tested(name: str, found: list[Difference]) -> str:
     return f"{said}; with one seed not tested: {', '.join(alone)}." if alone else f"{said}."
 
 
-def _against(block: Block, name: str, other: str, metric: str, called: str) -> str:
+def _against(block: Block, name: str, other: str, metric: str, called: str, owner: str) -> str:
+    """Returns what is known of a method's difference to a floor; `owner` begins the sentence."""
     pair = _seen_from(block, name, other, metric)
     if pair is None:
         return f"{called}, is not compared with it"
     if not _is_tested(pair):
-        return f"its difference to {called}, is {_gap(pair)} over users, and one seed is not tested"
+        return f"{owner} to {called}, is {_gap(pair)} over users, and one seed is not tested"
     if not pair.significant:
-        return f"its difference to {called}, is {_gap(pair)}, not significant (p {pair.p_holm:.2g})"
-    return f"its difference to {called}, is {_gap(pair)} (p {pair.p_holm:.2g})"
+        return f"{owner} to {called}, is {_gap(pair)}, not significant (p {pair.p_holm:.2g})"
+    return f"{owner} to {called}, is {_gap(pair)} (p {pair.p_holm:.2g})"
 
 
 def _seen_from(block: Block, first: str, second: str, metric: str) -> Difference | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def measure_of(
         collected: The runs.
         registry: Where metrics come from.
         profile: Profile whose warm/cold rule is used; None = the rule of the runs.
-        metrics: Labels of metrics; None = those of the first run.
+        metrics: Labels of metrics; None = those of the runs.
 
     Raises:
         UsageError: If no run has rules, or the runs have different ones and no profile decides.
@@ -45,22 +45,19 @@ def measure_of(
         name = entry_config(entry, registry).name
         if "rows" not in registry.get("metric", name).measures:
             raise UsageError(f"--metrics: '{entry}' measures ranked lists; it takes metrics of labelled rows")
-    slices, evaluate = plain["slices"], plain["evaluate"]
+    evaluated = [run.spec["evaluate"] for run in collected.runs if "evaluate" in run.spec]
     rules = {(run.spec["slices"]["warm"], run.spec["slices"]["cold"]) for run in collected.runs if "slices" in run.spec}
     if profile is None and len(rules) > 1:
         raise UsageError("the runs have different warm/cold rules; choose one for all with --protocol")
-    written = [entry for run in collected.runs for entry in run.spec.get("evaluate", {}).get("metrics", ())]
-    chosen = (
-        chosen_entries(metrics, written, registry)
-        if metrics
-        else [entry_config(entry, registry) for entry in evaluate["metrics"]]
-    )
+    written = [entry for each in evaluated for entry in each["metrics"]]
+    chosen = chosen_entries(metrics, written, registry) if metrics else _each_once(written)
+    slices = _each_once(name for each in evaluated for name in each["slices"])
     return Measure(
-        warm=CHOICES["slices.warm"].of(profile) if profile else slices["warm"],
-        cold=CHOICES["slices.cold"].of(profile) if profile else slices["cold"],
-        slices=tuple(sorted(evaluate["slices"], key=lambda name: name != "all")),
+        warm=CHOICES["slices.warm"].of(profile) if profile else plain["slices"]["warm"],
+        cold=CHOICES["slices.cold"].of(profile) if profile else plain["slices"]["cold"],
+        slices=tuple(sorted(slices, key=lambda name: name != "all")),
         metrics=build_metrics(chosen, registry),
-        resamples=evaluate["resamples"],
+        resamples=max(each["resamples"] for each in evaluated),
         list_metrics=build_metrics(_list_metrics(collected), registry),
     )
 
@@ -88,8 +85,13 @@ def run_verdicts(runs: Sequence[RunOutcome], reading: Reading) -> tuple[str, ...
 def _list_metrics(collected: Collected) -> list[Any]:
     """Returns the metrics of ranked lists of all runs, as written, each once."""
     sections = [(run.spec.get("evaluate") or {}).get("ranking") or {} for run in collected.runs]
+    return _each_once(entry for section in sections for entry in section.get("metrics", ()))
+
+
+def _each_once(entries: Iterable[Any]) -> list[Any]:
+    """Returns the entries in their order, equal ones once."""
     found: list[Any] = []
-    for entry in (entry for section in sections for entry in section.get("metrics", ())):
+    for entry in entries:
         found += [entry] if entry not in found else []
     return found
 

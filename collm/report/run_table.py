@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text as RichText
 
+from collm.data.prepared_files import OF_LIMIT
 from collm.report.grid import (
     Cell,
     Grid,
@@ -40,7 +41,7 @@ def results_table(runs: Sequence[RunOutcome], *, split: str | None = None) -> li
     tables: list[RenderableType] = [
         rich_table(_slice_grid(runs, part, name)) for part in parts for name in part.slices(runs)
     ]
-    return [*tables, *bullets("notes", _notes(runs)), *bullets("run folders", _folders(runs))]
+    return [*tables, *bullets("notes", _notes(runs, chosen)), *bullets("run folders", _folders(runs))]
 
 
 def _protocols(runs: Sequence[RunOutcome], split: str) -> list[str]:
@@ -150,8 +151,10 @@ def _label(run: RunOutcome, runs: Sequence[RunOutcome]) -> str:
     return f"{name} (seed {run.results.seed})" if alike > 1 else name
 
 
-def _notes(runs: Sequence[RunOutcome]) -> Iterator[str]:
+def _notes(runs: Sequence[RunOutcome], split: str) -> Iterator[str]:
     yield "[low, high]: 95% interval over users; the first rows are floors, which any method should beat"
+    if left_out := [_label(run, runs) for run in runs if split not in run.results.metrics]:
+        yield f"without {split} scores, so not in the tables of rows: {', '.join(left_out)}"
     yield from _drawn_rows(runs)
     for note in dict.fromkeys(note for run in runs for note in run.results.notes):
         owners = [_label(run, runs) for run in runs if note in run.results.notes]
@@ -173,7 +176,8 @@ def _drawn_rows(runs: Sequence[RunOutcome]) -> Iterator[str]:
             for split in ("train", "valid", "test")
             if split in counts and split in full and counts[split] != full[split]
         ]
-        if limited:
+        # What a run's own notes say of a limit is not said again.
+        if limited and not any(note.startswith(OF_LIMIT) for note in run.results.notes):
             found.setdefault(f"drawn: {', '.join(limited)}", []).append(_label(run, runs))
     for sentence, owners in found.items():
         yield sentence if len(owners) == len(runs) else f"{', '.join(owners)}: {sentence}"

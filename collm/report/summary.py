@@ -24,9 +24,7 @@ COMPARED_METRICS = ("auc", "uauc")
 BIAS_FLOOR = "bias-logistic"
 
 
-def summarise(
-    collected: Collected, measure: Measure, *, split: str | None = None, for_words: bool = False
-) -> Summary:
+def summarise(collected: Collected, measure: Measure, *, split: str | None = None, for_words: bool = False) -> Summary:
     """Measures all methods of a report from their scores and ranked lists.
 
     Args:
@@ -88,19 +86,27 @@ def _rankings(collected: Collected, measure: Measure, split: str) -> Iterator[Su
     for protocol in dict.fromkeys(each.protocol for each in found):
         sets = [each for each in found if each.protocol == protocol]
         labels = [_letters(number) for number in range(len(sets))] if len(sets) > 1 else [""]
+        slices = tuple(_empty_slices_last(sets[0].measure, [each.rows for each in sets]).slices)
         blocks = [
-            _block(each.rows, label, each.measure, collected, split="", compared=tuple(each.measure.metrics))
+            _block(
+                each.rows,
+                label,
+                replace(each.measure, slices=slices),
+                collected,
+                split="",
+                compared=tuple(each.measure.metrics),
+            )
             for each, label in zip(sets, labels, strict=True)
         ]
         metrics = {
             name: metric
-            for name, metric in sets[0].measure.metrics.items()
-            if all(name in each.measure.metrics for each in sets)
+            for name, metric in measure.list_metrics.items()
+            if any(name in each.measure.metrics for each in sets)
         }
         yield Summary(
             title=collected.title,
             split=split,
-            slices=tuple(measure.slices),
+            slices=slices,
             metrics=tuple(metrics),
             higher_is_better={name: metric.higher_is_better for name, metric in metrics.items()},
             blocks=tuple(blocks),

@@ -93,7 +93,7 @@ def to_csv(summary: Summary) -> str:
                         line.method.floor,
                         line.fidelity,
                         seeds,
-                        summary.split,
+                        of.split,
                         slice_name,
                         metric,
                     )
@@ -105,11 +105,13 @@ def to_csv(summary: Summary) -> str:
 
 def _results(summary: Summary, block: Block, slice_name: str) -> Grid:
     rows, dim = [], []
-    best, is_first = _best(summary, block, slice_name), slice_name == summary.slices[0]
+    # Sets of ranked lists may have other metrics: those that need no more items than their runs kept.
+    metrics = [name for name in summary.metrics if name in block.lines[-1].cells[slice_name]]
+    best, is_first = _best(summary, block, slice_name, metrics), slice_name == summary.slices[0]
     for line in block.lines:
         link = str(line.method.runs[0].linked) if line.method.runs else ""
         cells = []
-        for metric in summary.metrics:
+        for metric in metrics:
             mark = NOT_ABOVE_FLOOR if is_first and line.above_floor.get(metric) is False else ""
             is_best = best.get(metric) == line.method.name
             value, *spread = cell_text(line.cells[slice_name][metric]).split("\n")
@@ -127,10 +129,10 @@ def _results(summary: Summary, block: Block, slice_name: str) -> Grid:
     if any(NOT_ABOVE_FLOOR in cell.text for row in rows for cell in row):
         caption += f" {NOT_ABOVE_FLOOR}: not above the best floor that sees as much."
     caption += _like_floor(block) if is_first else " Seeds and training: see the first table."
-    header = ("method", *map(metric_title, summary.metrics), *(("seeds", "made with") if is_first else ()))
+    header = ("method", *map(metric_title, metrics), *(("seeds", "made with") if is_first else ()))
     what = f"{_of_lists(summary)}, {slice_name} positives" if summary.candidates else f"{slice_name} rows"
     title = f"{summary.split}, {what}"
-    text_columns = frozenset({0, *range(1 + len(summary.metrics), len(header))})
+    text_columns = frozenset({0, *range(1 + len(metrics), len(header))})
     return Grid(f"results-{slice_name}", title, header, tuple(rows), tuple(dim), text_columns, caption=caption)
 
 
@@ -151,12 +153,12 @@ def _seeds(line: Line) -> str:
     return f"n={len(seeds)} ({', '.join(map(str, seeds))})" + (", equal" if line.method.is_deterministic else "")
 
 
-def _best(summary: Summary, block: Block, slice_name: str) -> dict[str, str]:
+def _best(summary: Summary, block: Block, slice_name: str, metrics: Sequence[str]) -> dict[str, str]:
     """Returns metric -> the best method; none where a method has one seed, so that another seed might be better."""
     if len(block.methods) < 2 or not all(line.method.is_replicated for line in block.methods):
         return {}
     best: dict[str, str] = {}
-    for metric in summary.metrics:
+    for metric in metrics:
         sign = 1.0 if summary.higher_is_better[metric] else -1.0
         known = {
             line.method.name: sign * value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,8 @@ def rank_run(
             records = _measured(run, config, metrics, stage, table)
             found.frames.append(table)
             _add(found, task, name, stage, records, frame)
-        found.notes += [note for note in (*task.notes, *_task_notes(task, data)) if note not in found.notes]
+        said = (*task.notes, *_task_notes(task, data, config, metrics))
+        found.notes += [note for note in said if note not in found.notes]
     found.notes += list(_reranker_notes(found))
     return found
 
@@ -199,7 +200,9 @@ def _measured(
         raise RunError(f"{path}: cannot be read ({error}); remove this stage's folder and run again") from error
 
 
-def _task_notes(task: RankingTask, data: PreparedData) -> Iterator[str]:
+def _task_notes(
+    task: RankingTask, data: PreparedData, config: RankingConfig, metrics: Collection[str]
+) -> Iterator[str]:
     questions = task.questions
     n_users, n_positives = len(questions), len(questions.positives.items)
     if task.candidates is None:
@@ -207,11 +210,12 @@ def _task_notes(task: RankingTask, data: PreparedData) -> Iterator[str]:
         what = f"the whole catalogue of {data.n_items:,} items{seen}"
     else:
         what = f"{len(task.candidates.items) / n_users:,.0f} on average ({task.protocol})"
+    last = " (the last of each)" if config.positives == "last" else ""
     yield (
-        f"Ranking, {task.split}: {n_positives:,} positives of {n_users:,} users among {what}. Each user is asked "
+        f"Ranking, {task.split}: {n_positives:,} positives of {n_users:,} users{last} among {what}. Each user is asked "
         "once, at the time of the first of them; equal scores are ordered at random."
     )
-    if n_users <= FEW_USERS:
+    if n_users <= FEW_USERS and "mrr" in metrics:
         yield (
             f"Ranking, {task.split}: few users ({n_users}); the 95% interval of MRR covers the true value in 81% to "
             "89% of cases at 30 users, in 90% to 95% at 100 (docs/ranking.md)."

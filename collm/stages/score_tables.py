@@ -19,6 +19,8 @@ Array = np.ndarray[Any, Any]
 WINDOW_COLUMNS = ("window", "frozen_logit")
 # How the note of a prequential evaluation begins.
 PREQUENTIAL = "Prequential evaluation: "
+# How notes on ranked lists begin.
+RANKED = ("Ranking, ", "Metrics over ")
 
 
 class Scored(Protocol):

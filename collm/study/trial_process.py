@@ -98,12 +98,7 @@ class TrialProcess:
         self.connection, there = context.Pipe()
         self._process = context.Process(target=_main, args=(work, job, there), name=f"trial-{self.number}")
         try:
-            self._process.start()
-        except (EOFError, ConnectionError) as error:
-            raise RunError(
-                "the process that trials are started from was killed, perhaps because memory ran out: use fewer "
-                "--workers, or smaller settings. Finished trials are kept; the same command goes on"
-            ) from error
+            _start(self._process)
         finally:
             # Only the child may hold its end, so that its death is seen as the end of the connection.
             there.close()
@@ -156,6 +151,21 @@ class TrialProcess:
         return Outcome("failed", cause=f"its process {how}", traceback=log)
 
 
+def _start(process: Any) -> None:
+    """Starts a process of trials.
+
+    Raises:
+        RunError: If the fork server was killed.
+    """
+    try:
+        process.start()
+    except (EOFError, ConnectionError) as error:
+        raise RunError(
+            "the process that trials are started from was killed, perhaps because memory ran out: use fewer "
+            "--workers, or smaller settings. Finished trials are kept; the same command goes on"
+        ) from error
+
+
 def start_context(device: str | None, modules: Iterable[str]) -> Any:
     """Returns how trials start: forked from a server that has loaded the modules, or spawned on CUDA and the like."""
     if device is not None and device.partition(":")[0] != "cpu":
@@ -166,11 +176,17 @@ def start_context(device: str | None, modules: Iterable[str]) -> Any:
 
 
 def count_cuda_devices(context: Any) -> int:
-    """Returns the number of CUDA devices, counted in a child: the command itself must not start CUDA."""
+    """Returns the number of CUDA devices, counted in a child: the command itself must not start CUDA.
+
+    Raises:
+        RunError: If the fork server was killed.
+    """
     here, there = context.Pipe()
     process = context.Process(target=_send_device_count, args=(there,))
-    process.start()
-    there.close()
+    try:
+        _start(process)
+    finally:
+        there.close()
     try:
         count = int(here.recv())
     except EOFError:

@@ -26,13 +26,14 @@ from collm.spec.resolve import load_spec
 from collm.stages.continued import TUNED, settled_config
 from collm.stages.fit_encoder import load_encoder
 from collm.stages.held_out import encoder_view, held_out_share
-from collm.stages.score_tables import PREQUENTIAL
+from collm.stages.score_tables import PREQUENTIAL, RANKED
 from collm.stages.updated import UPDATE, Parent, UpdateSettings, updated_model
 from collm.trained.model import TrainedModel
 from collm.trained.new_rows import read_new_rows
 
 REQUEST, DATA = "update.json", "data"
-NOT_CARRIED = ("Floor ", PREQUENTIAL)
+# Notes on numbers of the parent that an update does not have.
+NOT_CARRIED = ("Floor ", PREQUENTIAL, *RANKED)
 WITHOUT_WINDOWS = (
     "The parent is the model that training made: what its prequential evaluation updated before each window is not "
     "part of it."

@@ -74,6 +74,9 @@ def test_settings_without_effect_are_named(spec: str, capsys: pytest.CaptureFixt
     said = " ".join(capsys.readouterr().err.split())
     assert "no step, so tuning.max_rows, tuning.lora has no effect" in said
     assert "Under the policy frozen nothing is updated, so evaluate.update_epochs has no effect" in said
+    assert call(["validate", spec, "--set", "evaluate={ranking: {shortlist: 7}}"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Without a language model nothing is ranked again, so evaluate.ranking.shortlist has no effect" in said
     assert call(["validate", spec, "--set", windows, "--set", "evaluate.policy=encoder"]) == 0
     assert "no effect" not in capsys.readouterr().err
 
@@ -257,6 +260,11 @@ def test_runs_lists_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (finished / "results.json").write_text(json.dumps({"metrics": {"test": {"all": {"auc": {"value": 0.7}}}}}))
     (tmp_path / "b-02").mkdir()
     (tmp_path / "b-02" / "events.jsonl").touch()
+    other = tmp_path / "c-03"
+    other.mkdir()
+    (other / "done").touch()
+    slices = {"cold": {"ndcg@3": {"value": None}}, "warm": {"ndcg@3": {"value": 0.6}}}
+    (other / "results.json").write_text(json.dumps({"metrics": {"valid": slices}}))
     (tmp_path / "stages").mkdir()
     (tmp_path / "notes").mkdir()
     assert call(["runs", "--runs-dir", str(tmp_path), "--json"]) == 0
@@ -264,9 +272,12 @@ def test_runs_lists_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert [(Path(run["folder"]).name, run["state"], run["test_auc"]) for run in listed] == [
         ("a-01", "done", 0.7),
         ("b-02", "unfinished", None),
+        ("c-03", "done", None),
     ]
     assert call(["runs", "--runs-dir", str(tmp_path)]) == 0
-    assert "test AUC 0.7000" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "test AUC 0.7000" in listed
+    assert "valid warm NDCG@3 0.6000" in listed
 
 
 def test_rm_and_gc_leave_what_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,8 @@ name: NAME
 dataset: {name: movielens-small, path: data, limit: {valid: 40}}
 history: {max_items: 3}
 encoder: {name: ENCODER, embedding_size: 4, fit: {epochs: 2, batch_size: 64}}
-evaluate: {resamples: 0}
+evaluate:
+  resamples: 0
 """
 LANGUAGE = """\
 backbone: {name: tiny, dtype: float32}
@@ -29,6 +30,7 @@ tuning:
   text: {epochs: 1, warmup_steps: 1, validations_per_epoch: 1}
   collaborative: {epochs: 1, warmup_steps: 1, validations_per_epoch: 1}
 """
+RANKING = "  ranking: {candidates: {sample: 5}, metrics: [mrr]}\n"
 FIRST = 2_000_000
 ROWS = [
     *(("new", item, 5, "") for item in (1, 2, 3)),
@@ -48,7 +50,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines += [f"{user},{item},{stars},{FIRST + place},{title}" for place, (user, item, stars, title) in enumerate(ROWS)]
     (root / "new.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (root / "pairs.csv").write_text(PAIRS, encoding="utf-8")
-    for name, encoder, more in (("mf", "mf-bias", ""), ("hybrid", "sasrec", LANGUAGE), ("t1", "mf-bias", LANGUAGE)):
+    for name, encoder, more in (
+        ("mf", "mf-bias", RANKING),
+        ("hybrid", "sasrec", LANGUAGE),
+        ("t1", "mf-bias", LANGUAGE),
+    ):
         text = (SPEC + more).replace("NAME", name).replace("ENCODER", encoder)
         text = text.replace("TUNING", "t1" if name == "t1" else "default")
         (root / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -156,6 +162,14 @@ def test_it_says_on_how_many_rows_the_mapping_and_lora_trained(folder: Path) -> 
     assert 32 <= rows < seen
     said = f"Then the mapping and LoRA trained on {rows:,} of these {seen:,} rows, drawn as tuning.max_rows says"
     assert f"{said}: 1 passes." in found["notes"]
+
+
+def test_what_is_said_of_the_parents_rankings_is_not_said_of_it(folder: Path) -> None:
+    parent, found = (results(path)["notes"] for path in (run_of(folder, "mf"), folder / "runs" / "m-frozen"))
+    about = ("Ranking, ", "Metrics over ")
+    assert any(note.startswith(about[0]) for note in parent) and any(note.startswith(about[1]) for note in parent)
+    assert not [note for note in found if any(words in note for words in about)]
+    assert "The parent ranked candidates (evaluate.ranking); an update measures the new rows alone." in found
 
 
 def test_it_can_be_used_as_any_run(folder: Path) -> None:

@@ -63,7 +63,7 @@ def test_tested_methods():
 )
 def test_against_the_floor(p, said):
     first, *_ = verdicts(summary({"collm": 0.75, "floor": 0.73}, [difference("collm", "floor", 0.02, p)]))
-    assert first.startswith("collm is the only method, 0.7500")
+    assert first.startswith("collm is the only method, AUC 0.7500")
     assert first.endswith(said)
 
 
@@ -94,7 +94,7 @@ def test_blocks_are_told_apart():
 
 def test_the_rows_of_a_slice_are_not_called_all_rows():
     (first, *_) = verdicts(summary({"collm": 0.75}, [], floors={}, part="warm"))
-    assert first == "collm is the only method, 0.7500 [0.730, 0.770] on the warm test rows (n=200)."
+    assert first == "collm is the only method, AUC 0.7500 [0.730, 0.770] on the warm test rows (n=200)."
 
 
 def test_equal_values_are_best_together():
@@ -103,6 +103,9 @@ def test_equal_values_are_best_together():
     first, second = verdicts(summary(values, pairs, floors={}))
     assert first.startswith("a and b have the best AUC of 3 methods, 0.7500 [")
     assert second == "a differs significantly from c, and not from b (paired test, Holm's correction)."
+    against = difference("a", "floor", 0.02, 0.3)
+    (first, *_) = verdicts(summary(values | {"floor": 0.73}, [*pairs, against]))
+    assert "; the difference of a to the best floor that sees as much, floor, is +0.0200" in first
 
 
 def test_a_method_with_one_seed_is_not_called_tested():

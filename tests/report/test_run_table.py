@@ -141,3 +141,16 @@ def test_other_split_and_no_runs() -> None:
 
 def test_markup_in_a_name_is_text() -> None:
     assert "[red]mf[/red]" in shown(result("[red]mf[/red]", 0.6))
+
+
+def test_a_run_without_the_split_that_is_shown_is_named() -> None:
+    other = result("other", 0.7)
+    other["metrics"] = {"valid": other["metrics"]["valid"]}
+    assert "without test scores, so not in the tables of rows: other" in shown(result("mf", 0.7), other)
+    assert "without" not in shown(other)
+
+
+def test_a_limit_is_stated_once() -> None:
+    said = "dataset.limit: test 600 of 9000 rows (whole users drawn, limit.seed 0)"
+    assert shown(result("mf", 0.7, notes=[said])).count("of 9") == 1
+    assert "drawn: test 600 of 9,000 rows" in shown(result("mf", 0.7))

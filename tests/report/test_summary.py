@@ -16,6 +16,7 @@ from collm.errors import RunError, UsageError
 from collm.registry import Registry
 from collm.report.costs import costs
 from collm.report.overview import overview_figures, verdicts
+from collm.report.pages import measure_of
 from collm.report.paper import paper_dataset, paper_values
 from collm.report.records import Line, Summary
 from collm.report.summary import summarise
@@ -283,7 +284,7 @@ def test_a_slice_without_rows_comes_last(write_run: WriteRun, registry: Registry
     found = gather(registry, write_run("mf", frame=cold))
     summary = summarise(found, dataclasses.replace(measure, slices=("warm", "cold")))
     assert summary.slices == ("cold", "warm")
-    assert verdicts(summary)[0].startswith("mf is the only method, ")
+    assert verdicts(summary)[0].startswith("mf is the only method, AUC ")
     assert "on the cold test rows (n=480)" in verdicts(summary)[0]
     assert overview_figures(summary)[0].caption == "the cold test rows (n=480)"
     assert summary.blocks[0].comparisons
@@ -294,3 +295,26 @@ def test_a_first_metric_of_ones_own_is_compared_too(write_run: WriteRun, registr
     found = summarise(gather(registry, write_run("mf", noise=0.5)), dataclasses.replace(measure, metrics=own))
     assert {each.metric for each in found.blocks[0].comparisons} == {"ndcg", "auc"}
     assert "is not compared" not in verdicts(found)[0]
+
+
+def test_runs_of_other_metrics_and_slices_are_shown_in_all_of_them(write_run: WriteRun, registry: Registry) -> None:
+    evaluate = {"splits": ["test"], "slices": ["warm"], "metrics": ["ndcg@3"], "resamples": 0}
+    other = evaluate | {"slices": ["all"], "metrics": ["auc"], "resamples": 50}
+    folders = [write_run(name, spec={"evaluate": each}) for name, each in (("a", evaluate), ("b", other))]
+    found = gather(registry, *folders)
+    summary = summarise(found, measure_of(found, registry))
+    assert (summary.metrics, summary.slices) == (("ndcg@3", "auc"), ("all", "warm"))
+    assert line(summary, "a").cells["all"]["auc"].low is not None
+
+
+def test_the_note_on_the_papers_numbers_names_what_was_drawn(
+    write_run: WriteRun, registry: Registry, measure: Measure
+) -> None:
+    full = {"train": 33891, "valid": 10401, "test": 7331}
+    whole = write_run("collm-mf", full_counts=full, counts=full)
+    drawn = write_run("collm-mf", seed=1, full_counts=full, counts=full | {"valid": 112})
+    (said,) = [each for each in summarise(gather(registry, whole, drawn), measure).notes if "The paper" in each]
+    assert said.endswith("because these are on 112 of 10,401 valid rows.")
+    valid = scores(1.0).with_columns(split=pl.lit("valid"))
+    run = write_run("other", frame=valid, full_counts=full, counts=full)
+    assert not [each for each in summarise(gather(registry, run), measure).notes if "The paper" in each]

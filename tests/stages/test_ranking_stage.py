@@ -141,7 +141,7 @@ tuning:
   collaborative: *step
 evaluate:
   resamples: 0
-  ranking: {candidates: CANDIDATES, shortlist: 3, users: 6, metrics: [mrr, shown@12]}
+  ranking: {candidates: CANDIDATES, positives: last, shortlist: 3, users: 6, metrics: [mrr, shown@12]}
 """
     for candidates, protocol in (("all", "all"), ("{sample: 15}", "15 uniform")):
         results = run(tmp_path, registry, text.replace("CANDIDATES", candidates))
@@ -149,10 +149,12 @@ evaluate:
         assert results["ranking_floors"]["test"][protocol]["all"]["popularity"]["shown@12"]["value"] == 12
         facts = results["ranking_facts"]["test"][protocol]
         assert (facts["size"], facts["scored"], facts["depth"]) == (3, 18, 12)
+        assert any("6 positives of 6 users (the last of each) among" in note for note in results["notes"])
 
 
 def test_other_cuts_rank_nothing_again(tmp_path: Path, registry: Registry) -> None:
-    run(tmp_path, registry, given("factors"))
+    first = run(tmp_path, registry, given("factors"))
     before = {path.name for path in (tmp_path / "runs" / "stages").glob("rank-*")}
-    run(tmp_path, registry, given("factors").replace("[mrr, 'map', shown@12]", "[hr@30, ndcg@7, shown@12]"))
+    other = run(tmp_path, registry, given("factors").replace("[mrr, 'map', shown@12]", "[hr@30, ndcg@7, shown@12]"))
+    assert ["MRR" in " ".join(each["notes"]) for each in (first, other)] == [True, False], "only what is measured"
     assert {path.name for path in (tmp_path / "runs" / "stages").glob("rank-*")} == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,22 @@ from typing import Any
 import pytest
 from study_fakes import Studies
 
+from collm.errors import RunError
 from collm.locks import Holder
 from collm.registry import Registry
 from collm.runs.store import LOCK, STAGES, RunFolder
 from collm.study.records import ClaimedTrial
-from collm.study.trial_process import REPORT, Job, Reporter, TrialPruned, free_locks, reported_stage
+from collm.study.trial_process import (
+    REPORT,
+    Job,
+    Reporter,
+    TrialProcess,
+    TrialPruned,
+    count_cuda_devices,
+    free_locks,
+    reported_stage,
+    run_trial,
+)
 
 TUNED = "backbone: {name: tiny}\nprompt: {name: movie}\ntuning: {name: NAME}\n"
 SEEDS = "name: search\nbase: base.yaml\nstudy:\n  objective: valid.auc\n  trials: 2\n  search: {seed: [0, 1]}\n"
@@ -106,3 +118,23 @@ def test_locks_stay_where_nobody_died_on_another_host(studies: Studies) -> None:
     held = lock(folder, ELSEWHERE)
     free_locks(again, folder)
     assert held.exists()
+
+
+class KilledServer:
+    """A way to start processes whose server was killed meanwhile."""
+
+    Pipe = staticmethod(multiprocessing.Pipe)
+
+    def Process(self, **_: Any) -> KilledServer:
+        return self
+
+    def start(self) -> None:
+        raise EOFError("unexpected EOF")
+
+
+def test_a_killed_fork_server_is_named(studies: Studies) -> None:
+    said = "the process that trials are started from was killed.*fewer --workers"
+    with pytest.raises(RunError, match=said):
+        count_cuda_devices(KilledServer())
+    with pytest.raises(RunError, match=said):
+        TrialProcess(job(studies, None), KilledServer(), run_trial)
