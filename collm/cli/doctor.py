@@ -19,6 +19,8 @@ from collm.runs.environment import describe_environment
 from collm.runs.remote import place_of, remote_of
 
 MIN_FREE_GB = 2.0
+# Lists the libraries of this process, on Linux.
+MAPPED_FILES = Path("/proc/self/maps")
 PRELOADED_ALLOCATORS = ("tcmalloc", "jemalloc", "mimalloc")
 
 
@@ -30,13 +32,13 @@ class Finding:
         state: `ok`, `warning` (works, but look at it) or `broken`.
         subject: What was looked at.
         found: What it is.
-        mend: What to do; empty where nothing is to be done.
+        fix: What to do; empty where nothing is to be done.
     """
 
     state: Literal["ok", "warning", "broken"]
     subject: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def doctor(context: typer.Context, runs_dir: RunsDirOption = Path("runs"), as_json: JsonOption = False) -> None:
@@ -49,8 +51,8 @@ def doctor(context: typer.Context, runs_dir: RunsDirOption = Path("runs"), as_js
         emit_json({"schema": 1, "findings": [asdict(each) for each in findings]})
     else:
         for each in findings:
-            mend = f"; {each.mend}" if each.mend else ""
-            emit(f"{each.state:<8} {each.subject}: {each.found}{mend}")
+            fix = f"; {each.fix}" if each.fix else ""
+            emit(f"{each.state:<8} {each.subject}: {each.found}{fix}")
     if any(each.state == "broken" for each in findings):
         raise typer.Exit(
             3 if all(each.subject.startswith("plugin") for each in findings if each.state == "broken") else 1
@@ -74,8 +76,8 @@ def _software() -> Iterator[Finding]:
     yield Finding("ok", "processor", f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gb']} GB")
     devices = facts.get("torch", {}).get("devices") or []
     yield Finding("ok", "devices", ", ".join(devices) or "no CUDA device: runs use the processor")
-    if sys.platform == "linux" and not devices:
-        yield _allocator(Path("/proc/self/maps").read_text(encoding="utf-8"))
+    if MAPPED_FILES.is_file() and not devices:
+        yield _allocator(MAPPED_FILES.read_text(encoding="utf-8"))
 
 
 def _allocator(mapped: str) -> Finding:
@@ -134,5 +136,5 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
         if status.ok:
             yield Finding("ok", f"plugin {status.name}", owner)
         else:
-            mend = f"update or uninstall {status.distribution or status.module}"
-            yield Finding("broken", f"plugin {status.name}", f"{owner}: {status.cause}", mend)
+            fix = f"update or uninstall {status.distribution or status.module}"
+            yield Finding("broken", f"plugin {status.name}", f"{owner}: {status.cause}", fix)

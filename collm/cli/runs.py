@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,18 +25,19 @@ from collm.cli.context import (
     state_of,
 )
 from collm.errors import RunError, UsageError
-from collm.runs.files import DONE, LOCK, damage, require_whole
+from collm.runs.files import DONE, LOCK, require_whole
 from collm.runs.remote import place_of, remote_of
 from collm.runs.remote_lock import LOST_S
 from collm.runs.usage import (
     faults_of,
     folder_bytes,
     free_locks,
-    is_held,
     is_listed,
     remove_folder,
     run_folders,
+    run_state,
     unused_stages,
+    written_metrics,
 )
 
 app = typer.Typer(rich_markup_mode=None)
@@ -54,13 +54,14 @@ def runs(context: typer.Context, runs_dir: RunsDirOption = Path("runs"), as_json
     if context.invoked_subcommand is not None:
         return
     found = [_describe(path) for path in run_folders(_directory(runs_dir))]
+    metrics = [{} if each["state"] == "damaged" else written_metrics(Path(each["folder"])) for each in found]
     if as_json:
-        emit_json({"schema": 1, "runs": found})
+        plain = [each | {"test_auc": _test_auc(own)} for each, own in zip(found, metrics, strict=True)]
+        emit_json({"schema": 1, "runs": plain})
         return
     width = max((len(each["folder"]) for each in found), default=0)
-    for each in found:
-        number = "" if each["state"] == "damaged" else _main_number(Path(each["folder"]) / "results.json")
-        size = f"{each['mb']:8.1f} MB"
+    for each, own in zip(found, metrics, strict=True):
+        size, number = f"{each['mb']:8.1f} MB", _main_number(own)
         emit(
             f"{each['folder'].ljust(width)}  {each['state']:<10}  {each['age_h']:8.1f} h ago  {size}  {number}".rstrip()
         )
@@ -267,28 +268,19 @@ def _directory(runs_dir: Path) -> Path:
 
 
 def _describe(folder: Path) -> dict[str, Any]:
-    state = _state(folder)
     return {
         "folder": str(folder),
-        "state": state,
+        "state": run_state(folder),
         "age_h": round((time.time() - folder.stat().st_mtime) / 3600, 2),
         "mb": round(folder_bytes(folder) / 1e6, 3),
-        "test_auc": None if state == "damaged" else _test_auc(folder / "results.json"),
     }
 
 
-def _state(folder: Path) -> str:
-    if (folder / DONE).is_file():
-        return "damaged" if damage(folder, ("results.json",)) else "done"
-    return "running" if is_held(folder) else "unfinished"
-
-
-def _main_number(path: Path) -> str:
+def _main_number(metrics: Any) -> str:
     """Returns AUC of all rows of the split that tables show, else the first metric that has a value there."""
     from collm.report.grid import default_split, metric_title
 
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
         split = default_split([metrics])
         found = [
             (part != "all", name != "auc", part, name, float(record["value"]))
@@ -297,15 +289,14 @@ def _main_number(path: Path) -> str:
             if record["value"] is not None
         ]
         *_, part, name, value = min(found, key=lambda each: each[:2])
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return ""
     of = split if part == "all" else f"{split} {part}"
     return f"{of} {metric_title(name)} {value:.4f}"
 
 
-def _test_auc(path: Path) -> float | None:
+def _test_auc(metrics: Any) -> float | None:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))["metrics"]["test"]["all"]["auc"]["value"]
-    except (OSError, KeyError, TypeError, ValueError):
+        return float(metrics["test"]["all"]["auc"]["value"])
+    except (KeyError, TypeError, ValueError):
         return None
-    return None if value is None else float(value)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from collm.errors import RunError
 from collm.runs.store import write_atomically
 
 METADATA_KEY, DIGEST_KEY = "collm", "sha256"
+CHECKPOINTS = "checkpoint*.safetensors"
+UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any] | None = None) -> None:
@@ -33,6 +36,18 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = json.dumps(dict(metadata or {}))
     write_atomically(path, save(plain, metadata={METADATA_KEY: text, DIGEST_KEY: _digest(plain, text)}))
+
+
+def earlier_seconds(folder: Path) -> float:
+    """Returns the seconds of training that went into the checkpoints of a stage's folder.
+
+    A damaged checkpoint counts as 0: the training that continues from it says what is wrong.
+    """
+    found = 0.0
+    for path in folder.glob(CHECKPOINTS):
+        with suppress(*UNREADABLE), safe_open(os.fspath(path), framework="pt") as file:
+            found += float(json.loads(file.metadata()[METADATA_KEY])["state"]["seconds"])
+    return found
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -40,7 +40,9 @@ class StageTiming(Record):
     kind: StageKind | None = Field(default=None, description="Kind of stage; runs of versions before 0.2 have none.")
     seconds: float = Field(ge=0, description="Wall time in this command, seconds.")
     reused: bool = Field(description="Whether a finished stage was taken instead of working.")
-    work_seconds: float | None = Field(default=None, description="Wall time of the work when it was done, seconds.")
+    work_seconds: float | None = Field(
+        default=None, description="Wall time of the work, interrupted attempts included, seconds."
+    )
 
     @property
     def own_seconds(self) -> float:

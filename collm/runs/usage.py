@@ -1,12 +1,14 @@
-"""Which stages the runs of a directory use, and what the others weigh."""
+"""State and results of run folders, which stages they use, and what the others weigh."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from collm.errors import RunError
 from collm.locks import held_locks, read_holder
@@ -14,7 +16,7 @@ from collm.runs.files import DONE, LOCK, damage, listed_files
 from collm.runs.remote import remote_of
 from collm.runs.store import RUN_FILES, STAGES, RunFolder, StageStore
 
-EVENTS = "events.jsonl"
+EVENTS, RESULTS = "events.jsonl", "results.json"
 _OTHER_FILES = tuple(name for name in RUN_FILES if name != EVENTS)
 
 
@@ -86,6 +88,21 @@ def is_held(folder: Path) -> bool:
 def folder_bytes(folder: Path) -> int:
     """Returns the size of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def run_state(folder: Path) -> str:
+    """Returns `done`, `damaged` (finished, but its results were changed), `running` or `unfinished`."""
+    if (folder / DONE).is_file():
+        return "damaged" if damage(folder, (RESULTS,)) else "done"
+    return "running" if is_held(folder) else "unfinished"
+
+
+def written_metrics(folder: Path) -> Any:
+    """Returns `metrics` of a run's results as written; empty where they are missing or cannot be read."""
+    try:
+        return json.loads((folder / RESULTS).read_text(encoding="utf-8"))["metrics"]
+    except (OSError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def faults_of(folder: Path) -> Iterator[str]:

@@ -44,7 +44,7 @@ class StageResult:
         fingerprint: What decides its output, hashed.
         folder: Where its files lie.
         seconds: Wall time spent on it by this command.
-        work_seconds: Wall time that its work took when it was done.
+        work_seconds: Wall time of its work, with the interrupted attempts up to the checkpoints that it continued from.
         reused: Whether the work had been done before.
         facts: What its work returned to be stated in results.
         made: How the command was started that did the work, as `Provenance.plain`; None where an earlier version did.
@@ -185,14 +185,22 @@ class StageRunner:
                 raise RunError(f"{name}: {cause}") from error
             raise
 
+    def _earlier_seconds(self, folder: Path) -> float:
+        """Returns the seconds of an interrupted attempt that the work continues from."""
+        if not self.processes.is_main or not any(folder.glob("checkpoint*")):
+            return 0.0
+        from collm.engine.checkpoint import earlier_seconds  # loads torch, which finished stages do without
+
+        return earlier_seconds(folder)
+
     def _work(self, name: str, digest: str, payload: Mapping[str, Any], work: Work, *, shared: bool) -> None:
         folder = self._store.folder(name, digest)
-        start = time.monotonic()
+        earlier, start = self._earlier_seconds(folder), time.monotonic()
         facts: dict[str, Any] = dict(work(folder)) if shared else {}
 
         def finish() -> None:
             stated = facts if shared else dict(work(folder))
-            seconds = round(time.monotonic() - start, 3)
+            seconds = round(earlier + time.monotonic() - start, 3)
             record = {"work_seconds": seconds, "facts": stated, "payload": dict(payload), "made": self._made}
             write_atomically(folder / RECORD, json.dumps(record, indent=2, default=str) + "\n")
 

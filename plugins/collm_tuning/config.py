@@ -8,6 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from collm.contracts.tuning import AdapterStepConfig, Loss, StepConfig, TuningConfig
 
+# Settings that only steps read, of those that no profile sets.
+READ_BY_STEPS = ("max_rows", "max_valid_rows", "batch_size", "lora")
+
 
 class StrategyConfig(TuningConfig):
     """What all strategies here have; their steps' settings are fields."""
@@ -23,9 +26,6 @@ class StrategyConfig(TuningConfig):
                 f"none; {advice}"
             )
         return self
-
-
-READ_BY_STEPS = ("max_rows", "max_valid_rows", "batch_size", "lora")
 
 
 class UntunedConfig(StrategyConfig):
@@ -51,9 +51,9 @@ class UntunedConfig(StrategyConfig):
         unread = [
             name for name in READ_BY_STEPS if getattr(self, name) != fields[name].get_default(call_default_factory=True)
         ]
-        return (
-            (f"The strategy none has no step, so tuning.{', tuning.'.join(unread)} has no effect.",) if unread else ()
-        )
+        if not unread:
+            return ()
+        return (f"The strategy none has no step, so these settings have no effect: tuning.{', tuning.'.join(unread)}.",)
 
 
 class TextOnlyConfig(StrategyConfig):

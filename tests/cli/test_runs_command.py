@@ -1,4 +1,4 @@
-"""`collm runs`: what is damaged, what is locked, and links are left alone."""
+"""`collm runs`: the list, what is removed, what is damaged, what is locked, and links are left alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from collm.cli.main import call
 from collm.errors import RunError
-from collm.locks import Holder
+from collm.locks import Holder, Lock
 from collm.runs.records import RunResults
 from collm.runs.store import RunFolder, StageStore
 
@@ -149,3 +149,66 @@ def test_broken_and_absent_locks(runs: Path, capsys: pytest.CaptureFixture[str])
     (runs / "r-abc" / "lock").write_bytes(b"")
     assert call(["runs", "unlock", "r-abc", "--runs-dir", str(runs)]) == 0
     assert not (runs / "r-abc" / "lock").exists()
+
+
+def test_runs_lists_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished = tmp_path / "a-01"
+    finished.mkdir()
+    (finished / "done").touch()
+    (finished / "results.json").write_text(json.dumps({"metrics": {"test": {"all": {"auc": {"value": 0.7}}}}}))
+    (tmp_path / "b-02").mkdir()
+    (tmp_path / "b-02" / "events.jsonl").touch()
+    other = tmp_path / "c-03"
+    other.mkdir()
+    (other / "done").touch()
+    slices = {"cold": {"ndcg@3": {"value": None}}, "warm": {"ndcg@3": {"value": 0.6}}}
+    (other / "results.json").write_text(json.dumps({"metrics": {"valid": slices}}))
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "notes").mkdir()
+    assert call(["runs", "--runs-dir", str(tmp_path), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["runs"]
+    assert [(Path(run["folder"]).name, run["state"], run["test_auc"]) for run in listed] == [
+        ("a-01", "done", 0.7),
+        ("b-02", "unfinished", None),
+        ("c-03", "done", None),
+    ]
+    assert call(["runs", "--runs-dir", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
+    assert "test AUC 0.7000" in listed
+    assert "valid warm NDCG@3 0.6000" in listed
+
+
+def test_rm_and_gc_leave_what_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("used-1", "free-2", "half-3"):
+        stage = tmp_path / "stages" / name
+        stage.mkdir(parents=True)
+        (stage / "weights").write_bytes(b"x" * 1_000_000)
+        if not name.startswith("half"):
+            (stage / "done").touch()
+    for run in ("a-01", "b-02"):
+        (tmp_path / run).mkdir()
+        event = {"event": "stage_finished", "stage": "used", "fingerprint": "1"}
+        (tmp_path / run / "events.jsonl").write_text(json.dumps(event) + "\n")
+
+    def left() -> set[str]:
+        return {path.name for path in [*tmp_path.iterdir(), *(tmp_path / "stages").iterdir()]} - {"stages"}
+
+    assert call(["runs", "rm", "a-01", "--runs-dir", str(tmp_path)]) == 0
+    assert call(["runs", "gc", "--dry-run", "--runs-dir", str(tmp_path)]) == 0
+    assert "1.0 MB in 1 folders would be freed" in capsys.readouterr().out
+    assert left() == {"b-02", "used-1", "free-2", "half-3"}
+    assert call(["runs", "gc", "--runs-dir", str(tmp_path)]) == 0
+    assert left() == {"b-02", "used-1", "half-3"}
+    assert call(["runs", "gc", "--unfinished", "--runs-dir", str(tmp_path)]) == 0
+    assert left() == {"b-02", "used-1"}
+    assert call(["runs", "rm", "stages", "--runs-dir", str(tmp_path)]) == 2
+    assert "not a run folder" in capsys.readouterr().err
+
+
+def test_a_held_run_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a-01").mkdir()
+    (tmp_path / "a-01" / "events.jsonl").touch()
+    with Lock(tmp_path / "a-01" / "lock"):
+        assert call(["runs", "rm", "a-01", "--runs-dir", str(tmp_path)]) == 1
+        assert f"in use by pid {os.getpid()}" in capsys.readouterr().err
+    assert (tmp_path / "a-01").is_dir()

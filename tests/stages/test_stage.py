@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from collm.engine import fit_phases
+from collm.engine.checkpoint import save_tensors
 from collm.runs.environment import UNRECORDED, GitState, Provenance
 from collm.runs.files import finish_folder
+from collm.stages import tune
 from collm.stages.stage import StageResult, StageRunner
 
 
@@ -47,6 +50,25 @@ def test_a_stage_knows_the_command_that_worked_on_it(tmp_path: Path) -> None:
     record.write_text(json.dumps(older))
     finish_folder(record.parent)
     assert runner(tmp_path, [], later).run("fit", {}, lambda _: {}).made is None
+
+
+@pytest.mark.parametrize("checkpoint", [tune.CHECKPOINT, fit_phases.CHECKPOINT.format("fit")])
+def test_the_seconds_of_a_continued_stage_hold_those_of_the_interrupted_attempt(
+    tmp_path: Path, checkpoint: str
+) -> None:
+    def interrupted(folder: Path) -> dict[str, int]:
+        save_tensors(folder / checkpoint, {}, {"state": {"seconds": 100.0}})
+        raise KeyboardInterrupt
+
+    def ends(folder: Path) -> dict[str, int]:
+        (folder / checkpoint).unlink()
+        return {}
+
+    stages = runner(tmp_path, [])
+    with pytest.raises(KeyboardInterrupt):
+        stages.run("fit", {}, interrupted)
+    assert 100 <= stages.run("fit", {}, ends).work_seconds < 110
+    assert stages.run("fit", {"seed": 1}, lambda _: {}).work_seconds < 10
 
 
 def test_a_failed_stage_keeps_its_files_and_is_worked_on_again(tmp_path: Path) -> None:
