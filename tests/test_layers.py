@@ -33,6 +33,7 @@ LAZY_MODULES = {
     ("api.py", "collm.report.collect"),
     ("api.py", "collm.report.results_frame"),
     ("api.py", "collm.trained.opened"),
+    ("stages/stage.py", "collm.engine.checkpoint"),
 }
 # Where a tracker writes is a matter of the machine, not of the experiment: it is not part of a spec.
 TRACKERS = ("collm_mlflow", "collm_tensorboard")

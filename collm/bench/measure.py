@@ -24,7 +24,7 @@ from collm.component import BuildContext
 from collm.engine.device import DTYPES, choose_device, prepare_machine
 from collm.errors import UsageError
 from collm.registry import Registry
-from collm.runs.environment import describe_environment
+from collm.runs.environment import describe_environment, processor_use
 from collm.spec.model import ResolvedSpec
 
 logger = logging.getLogger(__name__)
@@ -239,6 +239,8 @@ def bench_tables(result: BenchResult) -> list[Table | Text]:
         )
     rows, inputs, outputs = result.peak.shape
     lines = [f"Measured peak: {result.peak.gflops:,.1f} GFLOP/s ({rows} x {inputs} x {outputs}, best of all shapes)."]
+    if (facts := result.environment.get("torch")) and not facts["devices"]:
+        lines.append(f"Measured with {processor_use(facts)}.")
     if (ratio := content["collaborative_over_text_step"]) is not None:
         lines.append(f"A sample of the collaborative step costs {ratio:.2f} of one of the text step.")
     if "text_step" in content["cases"] and "collaborative_step_kept" in content["cases"]:

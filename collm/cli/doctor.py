@@ -8,20 +8,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import typer
 
 from collm.cli.context import JsonOption, RunsDirOption, cache_dir, emit, emit_json, state_of
 from collm.errors import RunError
 from collm.registry import Registry
-from collm.runs.environment import describe_environment
+from collm.runs.environment import C_LIBRARY, describe_environment, processor_use
 from collm.runs.remote import place_of, remote_of
 
 MIN_FREE_GB = 2.0
-# Lists the libraries of this process, on Linux.
-MAPPED_FILES = Path("/proc/self/maps")
-PRELOADED_ALLOCATORS = ("tcmalloc", "jemalloc", "mimalloc")
 
 
 @dataclass(frozen=True)
@@ -76,17 +73,18 @@ def _software() -> Iterator[Finding]:
     yield Finding("ok", "processor", f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gb']} GB")
     devices = facts.get("torch", {}).get("devices") or []
     yield Finding("ok", "devices", ", ".join(devices) or "no CUDA device: runs use the processor")
-    if MAPPED_FILES.is_file() and not devices:
-        yield _allocator(MAPPED_FILES.read_text(encoding="utf-8"))
+    if "torch" in facts and not devices:
+        yield _processor_use(facts["torch"])
 
 
-def _allocator(mapped: str) -> Finding:
-    """Names the memory allocator among the files that this process has mapped."""
-    preloaded = next((name for name in PRELOADED_ALLOCATORS if f"lib{name}" in mapped), None)
-    if preloaded:
-        return Finding("ok", "allocator", preloaded)
-    advice = "with tcmalloc tuning on a processor is faster: docs/speed.md#allocator-and-threads"
-    return Finding("ok", "allocator", "that of the C library", advice)
+def _processor_use(facts: dict[str, Any]) -> Finding:
+    advice = []
+    if facts["allocator"] == C_LIBRARY:
+        advice.append("preload tcmalloc")
+    if facts["threads"] > 1 and facts["wait_policy"] != "active":
+        advice.append("set OMP_WAIT_POLICY=active where nothing else runs")
+    fix = f"for faster tuning {' and '.join(advice)}: docs/speed.md#allocator-and-threads" if advice else ""
+    return Finding("ok", "threads", processor_use(facts), fix)
 
 
 def _folders(runs_dir: Path) -> Iterator[Finding]:

@@ -35,6 +35,10 @@ _DISTRIBUTIONS = (
     "polars",
     "numpy",
 )
+C_LIBRARY = "C library"
+# Lists the libraries of this process, on Linux.
+MAPPED_FILES = Path("/proc/self/maps")
+_PRELOADED_ALLOCATORS = ("tcmalloc", "jemalloc", "mimalloc")
 
 
 def describe_environment() -> dict[str, Any]:
@@ -84,7 +88,30 @@ def _torch_facts(torch: Any) -> dict[str, Any]:
         "cuda": torch.version.cuda if cuda else None,
         "devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if cuda else [],
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY", "unset").lower(),
+        "allocator": allocator(MAPPED_FILES.read_text(encoding="utf-8")) if MAPPED_FILES.is_file() else None,
     }
+
+
+def allocator(mapped: str) -> str:
+    """Returns the name of the memory allocator among the files that a process has mapped.
+
+    Args:
+        mapped: The text of `/proc/PID/maps`.
+    """
+    return next((name for name in _PRELOADED_ALLOCATORS if f"lib{name}" in mapped), C_LIBRARY)
+
+
+def processor_use(facts: Mapping[str, Any]) -> str:
+    """Returns a phrase on threads, how they wait, and the allocator: what speed on a processor depends on.
+
+    Args:
+        facts: The part `torch` of `describe_environment`.
+    """
+    waiting = {"passive": ", which sleep while they wait", "active": ", which spin while they wait"}
+    how = waiting.get(facts["wait_policy"], "") if facts["threads"] > 1 else ""
+    memory = f"; allocator: {facts['allocator']}" if facts["allocator"] else ""
+    return f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''}{how}{memory}"
 
 
 _LIMIT_S = 20.0

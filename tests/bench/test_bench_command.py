@@ -52,7 +52,8 @@ def test_json_has_the_promised_form(tmp_path: Path) -> None:
 def test_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     case = CaseResult("ranking_100", 1.5, ours=[9.0, 10.0, 11.0], plain=[2.0], tokens_per_s=[5_000.0], gflops=[50.0])
-    emit_table(*bench_tables(BenchResult(Peak(100.0, (2048, 576, 1536)), [case], {}, 0)))
+    environment = {"torch": {"devices": [], "threads": 1, "wait_policy": "passive", "allocator": "tcmalloc"}}
+    emit_table(*bench_tables(BenchResult(Peak(100.0, (2048, 576, 1536)), [case], environment, 0)))
     shown = capsys.readouterr().out
     (line,) = [line for line in shown.splitlines() if "ranking 100 candidates" in line]
     assert [part.strip() for part in line.split("\u2502")[2:-1]] == [
@@ -65,6 +66,7 @@ def test_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         "3/1",
     ]
     assert "Measured peak: 100.0 GFLOP/s (2048 x 576 x 1536" in shown
+    assert "Measured with 1 thread; allocator: tcmalloc." in shown
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collm.cli import context
-from collm.cli.doctor import _allocator
+from collm.cli.doctor import _processor_use
 from collm.cli.main import call
 from collm.registry import registry_of
 
@@ -24,12 +24,20 @@ def test_doctor_says_what_is_broken_and_how_to_fix_it(
     assert str(tmp_path) in subjects["cache"]["found"]
 
 
-def test_doctor_names_a_preloaded_allocator() -> None:
-    finding = _allocator("7f00-7f01 r-xp 0 0:0 1 /usr/lib/libtcmalloc_minimal.so.4\n")
-    assert (finding.state, finding.found, finding.fix) == ("ok", "tcmalloc", "")
-
-
-def test_doctor_says_where_a_faster_allocator_is_described() -> None:
-    finding = _allocator("7f00-7f01 r-xp 0 0:0 1 /usr/lib/libc.so.6\n")
-    assert (finding.state, finding.found) == ("ok", "that of the C library")
-    assert "docs/speed.md#allocator-and-threads" in finding.fix
+@pytest.mark.parametrize(
+    ("threads", "wait_policy", "allocator", "advice"),
+    [
+        (2, "passive", "C library", ["tcmalloc", "OMP_WAIT_POLICY=active"]),
+        (2, "passive", "tcmalloc", ["OMP_WAIT_POLICY=active"]),
+        (1, "passive", "C library", ["tcmalloc"]),
+        (2, "active", "tcmalloc", []),
+        (1, "unset", None, []),
+    ],
+)
+def test_doctor_says_what_makes_tuning_on_a_processor_faster(
+    threads: int, wait_policy: str, allocator: str | None, advice: list[str]
+) -> None:
+    finding = _processor_use({"threads": threads, "wait_policy": wait_policy, "allocator": allocator})
+    named = [each for each in ("tcmalloc", "OMP_WAIT_POLICY=active") if each in finding.fix]
+    assert (finding.state, named) == ("ok", advice)
+    assert ("docs/speed.md#allocator-and-threads" in finding.fix) is bool(advice)
