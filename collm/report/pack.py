@@ -108,7 +108,9 @@ def _staged(collected: Collected, scratch: Path) -> Collected:
 
 def _training_stages(run: ReportRun) -> Iterator[tuple[str, Path]]:
     """Yields name in the zip and place of every file of the stages that trained a run."""
-    for stage, fingerprint in run.results.stages.items():
+    for name, fingerprint in run.results.stages.items():
+        # The fits of several encoders are recorded as `fit_encoder.NAME`.
+        stage = name.partition(".")[0]
         if kind_of(stage) not in TRAINING:
             continue
         folder = run.path.resolve().parent / STAGES / f"{stage}-{fingerprint}"
@@ -117,8 +119,8 @@ def _training_stages(run: ReportRun) -> Iterator[tuple[str, Path]]:
         if found := damage(folder):
             raise RunError(f"{found}; repeat the `collm run`")
         listed = listed_files(folder)
-        for name in folder_files(folder) if listed is None else (*listed, DONE):
-            yield f"{RUNS}/{STAGES}/{folder.name}/{name}", folder / name
+        for file in folder_files(folder) if listed is None else (*listed, DONE):
+            yield f"{RUNS}/{STAGES}/{folder.name}/{file}", folder / file
 
 
 def _write(path: Path, staged: Collected, sources: Mapping[str, Path | bytes], weights: bool) -> None:

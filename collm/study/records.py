@@ -62,12 +62,14 @@ class ClaimedTrial:
         spec: What it runs.
         attempt: 1 for the first time.
         previous: The process that worked on it before; None for the first time and after a release.
+        seconds: How long earlier attempts took; of an attempt whose command was killed, up to its last sign of life.
     """
 
     number: int
     spec: ResolvedSpec
     attempt: int
     previous: Holder | None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class TrialProcess:
             RunError: If the fork server was killed.
         """
         self.number, self._log = job.trial.number, job.log
-        self.started = time.monotonic()
+        self.started, self._earlier = time.monotonic(), job.trial.seconds
         self.connection, there = context.Pipe()
         self._process = context.Process(target=_main, args=(work, job, there), name=f"trial-{self.number}")
         try:
@@ -102,6 +102,11 @@ class TrialProcess:
         finally:
             # Only the child may hold its end, so that its death is seen as the end of the connection.
             there.close()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this attempt so far and of those before it."""
+        return round(self._earlier + time.monotonic() - self.started, 3)
 
     def receive(self) -> tuple[Any, ...] | None:
         """Returns the next message; None after the last one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,7 +100,7 @@ class TrialQueue:
         Args:
             number: Number of the trial.
             step: Optimiser step of the validation within the last training stage.
-            value: Best validation AUC so far.
+            value: Best validation AUC of this attempt so far.
 
         Returns:
             Whether the trial should stop.
@@ -109,28 +109,32 @@ class TrialQueue:
             return False  # Optuna keeps validation values of single objectives only
         with self._storage.guard():
             trial = self.trials()[number]
-            last_index, last_step = trial.user_attrs.get(records.REPORTED, (0, 0))
+            last_index, last_step, *last_best = trial.user_attrs.get(records.REPORTED, (0, 0))
             if step <= last_step:
                 return False
             index = last_index + 1
-            self._set(trial, records.REPORTED, [index, step])
+            # An attempt that continues from a checkpoint knows its own validations alone; studies of earlier versions
+            # have no best value here.
+            best = max([value, *(last_best or trial.intermediate_values.values())])
+            self._set(trial, records.REPORTED, [index, step, best])
             if not records.is_kept(index):
                 return False
             running = self._running(trial)
-            running.report(value, index)
+            running.report(best, index)
             if not self._has_pruner:
                 self.study.pruner, self._has_pruner = self._search.pruner(), True
             with self._search.naming("pruner", self._storage):
                 return bool(running.should_prune())
 
-    def beat(self, numbers: Iterable[int]) -> None:
-        """Shows other hosts that this command still works on its trials."""
+    def beat(self, seconds: Mapping[int, float]) -> None:
+        """Shows other hosts that this command still works on its trials; takes number -> seconds so far."""
         self._me = replace(self._me, beat=self._me.beat + 1)
         with self._storage.guard():
             trials = self.trials()
-            for number in numbers:
+            for number, taken in seconds.items():
                 if self._is_mine(trials[number]):
                     self._set(trials[number], records.OWNER, self._me.plain())
+                    self._set(trials[number], records.SECONDS, taken)
 
     def finish(self, number: int, outcome: Outcome) -> FrozenTrial | None:
         """Stores how an attempt ended.
@@ -145,17 +149,24 @@ class TrialQueue:
             if not self._is_mine(trial):
                 return None
             if outcome.kind == "killed" and attempts_of(trial) < self._file.section.attempts:
-                self._set(trial, records.CAUSE, outcome.cause)
-                self._set(trial, records.OWNER, None)
+                for key, value in {**outcome.facts, records.CAUSE: outcome.cause, records.OWNER: None}.items():
+                    self._set(trial, key, value)
                 return None
             return self._tell(trial, outcome)
 
-    def release(self, number: int) -> None:
-        """Releases an unfinished trial, so that this or another command continues it; this costs no attempt."""
+    def release(self, number: int, seconds: float | None = None) -> None:
+        """Releases an unfinished trial, so that this or another command continues it; this costs no attempt.
+
+        Args:
+            number: Number of the trial.
+            seconds: Seconds of all its attempts; None = those that are known already.
+        """
         with self._storage.lock(self._file.name):
             trial = self.trials()[number]
             if self._is_mine(trial):
                 self._set(trial, records.ATTEMPTS, attempts_of(trial) - 1)
+                if seconds is not None:
+                    self._set(trial, records.SECONDS, seconds)
                 self._set(trial, records.OWNER, None)
 
     def _begin(self, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
@@ -223,7 +234,8 @@ class TrialQueue:
         # The hash comes last: with it, the trial counts as begun.
         self._set(trial, records.SPEC_HASH, identity)
         previous = records.owner_in(attributes)
-        return ClaimedTrial(trial.number, spec, attempt, previous.holder if previous else None)
+        taken = float(attributes.get(records.SECONDS, 0.0))
+        return ClaimedTrial(trial.number, spec, attempt, previous.holder if previous else None, taken)
 
     def _settled(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Answers trials whose twin is finished; where the twin failed, they are free to run themselves."""

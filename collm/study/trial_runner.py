@@ -6,7 +6,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Event, current_thread, main_thread
@@ -181,7 +181,7 @@ class StudyRunner:
         ended = self._end_late_trials() or ended
         if time.monotonic() - self._beaten > BEAT_S:
             self._beaten = time.monotonic()
-            self._queue.beat(trial.number for trial in self._running.values())
+            self._queue.beat({trial.number: trial.seconds for trial in self._running.values()})
         return ended
 
     def _end_late_trials(self) -> bool:
@@ -199,9 +199,8 @@ class StudyRunner:
             trial.terminate()
             trial.join(0)
             del self._running[slot]
-            seconds = round(time.monotonic() - trial.started, 3)
             cause = f"over its time: ended after {minutes:g} minutes (study.trial_minutes); its stages are kept"
-            self._queue.finish(trial.number, Outcome("failed", cause=cause, facts={records.SECONDS: seconds}))
+            self._queue.finish(trial.number, Outcome("failed", cause=cause, facts={records.SECONDS: trial.seconds}))
             ended = True
         return ended
 
@@ -210,14 +209,14 @@ class StudyRunner:
         if message is not None and message[0] == REPORT:
             trial.answer(self._queue.report(trial.number, message[1], message[2]))
             return False
-        outcome = trial.crash() if message is None else self._outcome(message, time.monotonic() - trial.started)
+        facts = {records.SECONDS: trial.seconds}
+        outcome = replace(trial.crash(), facts=facts) if message is None else self._outcome(message, facts)
         trial.join()
         del self._running[slot]
         self._queue.finish(trial.number, outcome)
         return True
 
-    def _outcome(self, message: tuple[Any, ...], seconds: float) -> Outcome:
-        facts: dict[str, Any] = {records.SECONDS: round(seconds, 3)}
+    def _outcome(self, message: tuple[Any, ...], facts: dict[str, Any]) -> Outcome:
         if message[0] == PRUNED:
             return Outcome("pruned", cause="stopped at a validation", facts=facts)
         if message[0] == FAILED:
@@ -231,7 +230,7 @@ class StudyRunner:
         for trial in self._running.values():
             trial.join()
             with contextlib.suppress(RunError):
-                self._queue.release(trial.number)
+                self._queue.release(trial.number, trial.seconds)
         self._running.clear()
 
 

@@ -141,6 +141,16 @@ def test_weights_only_where_they_are_asked_for(write_run: WriteRun, read: Collec
     assert not (tmp_path / "no.zip").exists()
 
 
+def test_weights_of_several_encoders_are_packed(write_run: WriteRun, read: Collect, tmp_path: Path) -> None:
+    folder = write_run("a", stages={"fit_encoder.cf": "f01", "fit_encoder.text": "f02"})
+    for fingerprint in ("f01", "f02"):
+        with StageStore(folder.parent).claim("fit_encoder", fingerprint) as stage:
+            (stage / "encoder.safetensors").write_bytes(b"weights")
+    packed(read(folder), tmp_path / "with.zip", weights=True)
+    wanted = {f"runs/stages/fit_encoder-{each}/encoder.safetensors" for each in ("f01", "f02")}
+    assert wanted <= set(names(tmp_path / "with.zip"))
+
+
 def test_what_is_not_whole_is_not_packed(write_run: WriteRun, read: Collect, tmp_path: Path) -> None:
     folder = write_run("a")
     finish_folder(folder)

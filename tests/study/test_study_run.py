@@ -17,6 +17,7 @@ from study_fakes import STUDY, Studies
 
 from collm.errors import RunError
 from collm.study import records
+from collm.study.records import ClaimedTrial, Outcome
 from collm.study.trial_queue import TrialQueue
 from collm.study.trial_runner import StudyOptions, StudyRunner, interrupts, log_file
 
@@ -101,6 +102,18 @@ def test_a_process_killed_from_outside_is_begun_again(studies: Studies) -> None:
     assert trial.user_attrs[records.CAUSE].startswith("its process was killed (SIGKILL); the system kills")
 
 
+def test_the_seconds_of_a_trial_are_those_of_all_attempts(studies: Studies) -> None:
+    made, queue = runner(studies, "complete")
+    first = queue.claim()
+    assert isinstance(first, ClaimedTrial)
+    killed = Outcome("killed", cause="its process was killed (SIGKILL)", facts={records.SECONDS: 1000.0})
+    assert queue.finish(first.number, killed) is None
+    made.run()
+    (trial,) = queue.trials()
+    assert trial.state.name == "COMPLETE"
+    assert 1000 < trial.user_attrs[records.SECONDS] < 1600
+
+
 def test_a_trial_is_pruned_at_a_validation(studies: Studies) -> None:
     changes = "  pruner: {name: median, startup_trials: 0}\n"
     first, second = run(studies, "prune", trials=2, changes=changes)
@@ -136,6 +149,7 @@ def test_an_interrupt_ends_the_processes_and_releases_their_trials(studies: Stud
         assert trial.state.name == "RUNNING"
         assert trial.user_attrs[records.OWNER] is None
         assert records.attempts_of(trial) == 0
+        assert trial.user_attrs[records.SECONDS] > 0
     assert len(children) == 2
     _, alive = psutil.wait_procs(children, timeout=5)
     assert alive == []

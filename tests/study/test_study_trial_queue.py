@@ -120,9 +120,9 @@ def test_a_killed_process_is_begun_again_then_failed(studies: Studies) -> None:
 def test_an_orderly_stop_costs_no_attempt(studies: Studies) -> None:
     queue = studies.queue()
     first = claim(queue)
-    queue.release(first.number)
+    queue.release(first.number, 7.5)
     again = claim(queue)
-    assert (again.number, again.attempt, again.previous) == (first.number, 1, None)
+    assert (again.number, again.attempt, again.previous, again.seconds) == (first.number, 1, None, 7.5)
 
 
 def test_a_worker_on_another_host_is_dead_when_its_beat_stands_still(
@@ -138,10 +138,12 @@ def test_a_worker_on_another_host_is_dead_when_its_beat_stands_still(
     number = claim(far).number
     assert here.claim() == NoTrial(over=False)
     now[0] += queue_module.STALE_S - 1
-    far.beat([number])
+    far.beat({number: 20.0})
     assert here.claim() == NoTrial(over=False)
     now[0] += queue_module.STALE_S + 1
-    assert claim(here).previous == ELSEWHERE
+    again = claim(here)
+    # What is known of the time of the attempt before goes on.
+    assert (again.previous, again.seconds) == (ELSEWHERE, 20.0)
 
 
 def test_a_trial_that_lost_its_worker_while_it_was_sampled_is_completed(studies: Studies) -> None:
@@ -228,6 +230,22 @@ def test_reports_are_numbered_by_validation_and_survive_a_resume(studies: Studie
     for step, value in ((20, 0.6), (30, 0.65), (40, 0.7)):
         other.report(number, step, value)
     assert other.trials()[number].intermediate_values == {1: 0.5, 2: 0.6, 3: 0.65, 4: 0.7}
+
+
+def test_the_best_value_of_an_attempt_before_counts(studies: Studies) -> None:
+    """An attempt that continues from a checkpoint reports the best value since then."""
+    text = STUDY.replace("  trials", "  pruner: {name: median, startup_trials: 1}\n  trials")
+    dead, other = studies.queue(text), studies.queue(text)
+    first = claim(other).number
+    for step in (10, 20):
+        other.report(first, step, 0.65)
+    other.finish(first, complete())
+    as_process(dead, DEAD)
+    number = claim(dead).number
+    dead.report(number, 10, 0.7)
+    assert claim(other).number == number
+    assert not other.report(number, 20, 0.6)
+    assert other.trials()[number].intermediate_values == {1: 0.7, 2: 0.7}
 
 
 def test_several_objectives_are_not_reported(studies: Studies) -> None:
