@@ -81,6 +81,10 @@ def costs_table(summary: Summary) -> Grid:
         "Seconds of the work itself, wherever it was reused; mean over seeds. x: relative to text-only (or TALLRec) "
         "in the same report (the paper's Table 6)."
     )
+    if any("update" in run.results.facts for run in summary.runs):
+        caption += " Training of an update: its own, without that of its parent."
+    if any(window.update_seconds for run in summary.runs for window in run.results.windows):
+        caption += " Updates before windows are not counted here but in the tables by window."
     return Grid("cost", "Time", header, rows, (False,) * len(rows), caption=caption)
 
 

@@ -114,17 +114,17 @@ class _Update:
         grown = {name: self._stage(name, "grown", grown_encoder) for name in self.fitted}
         tuned = [self.run.stages.taken(each.name, each.fingerprint) for each in self.parent.tuned]
         own = self._scored(grown, tuned)
-        folded = {name: self._folded(name) for name in self.fitted}
-        made = [*folded.values()]
+        steps = {name: [self._folded(name)] for name in self.fitted}
         if self.settings.policy != "frozen":
-            folded = {name: self._continued(name, stage) for name, stage in folded.items()}
-            made += folded.values()
+            for name, done in steps.items():
+                done.append(self._continued(name, done[-1]))
+        retuned: list[StageResult] = []
         if groups := TUNED[self.settings.policy]:
             length = Length(epochs=self.settings.tuning_epochs)
-            retuned = retuned_steps(self._language(folded, tuned), groups, self.seen, length)
-            made += [each for each in retuned if each not in tuned]
-            tuned = retuned
-        self._state(folded, tuned, made)
+            encoders = {name: done[-1] for name, done in steps.items()}
+            after = retuned_steps(self._language(encoders, tuned), groups, self.seen, length)
+            retuned, tuned = [each for each in after if each not in tuned], after
+        self._state(steps, tuned, retuned)
         return own
 
     def _fitted(self, name: str, config: EncoderConfig) -> Fitted:
@@ -198,15 +198,21 @@ class _Update:
         return OwnModel(evaluated, FittedEncoder(config, stage, self.data))
 
     def _state(
-        self, encoders: Mapping[str, StageResult], tuned: Sequence[StageResult], made: Sequence[StageResult]
+        self, steps: Mapping[str, Sequence[StageResult]], tuned: Sequence[StageResult], retuned: Sequence[StageResult]
     ) -> None:
-        """Leaves stages, facts and notes for the results."""
+        """Leaves stages, facts and notes for the results; times are those of the update's own work."""
         ledger, parent, settings = self.ledger, self.parent, self.settings
+        encoders = {name: done[-1] for name, done in steps.items()}
+        made = [*(stage for done in steps.values() for stage in done), *retuned]
         for name, stage in encoders.items():
-            ledger.add(stage, of_encoder(stage.name, name))
+            key = of_encoder(stage.name, name)
+            ledger.add(stage, key)
+            ledger.timing[key] = _summed(steps[name])
             ledger.facts[of_encoder("encoder", name)] = stage.stated()
         for number, stage in enumerate(tuned, start=1):
             ledger.add(stage)
+            if stage not in retuned:
+                del ledger.timing[stage.name]
             ledger.facts[stage.name] = {"number": number, **stage.stated()}
         users = self.data.n_users - parent.data.n_users
         items = self.data.n_items - parent.data.n_items
@@ -251,3 +257,13 @@ class _Update:
         for stage in encoders.values():
             said += encoder_notes(stage.facts, scores=self.run.spec.backbone is None)
         return said
+
+
+def _summed(stages: Sequence[StageResult]) -> dict[str, Any]:
+    """Returns the entry under `timing` of stages that follow one another and go by one name."""
+    return {
+        "kind": stages[0].kind,
+        "seconds": round(sum(stage.seconds for stage in stages), 3),
+        "reused": all(stage.reused for stage in stages),
+        "work_seconds": round(sum(stage.work_seconds for stage in stages), 3),
+    }

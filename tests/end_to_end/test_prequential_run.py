@@ -191,6 +191,7 @@ def test_the_report_shows_windows_and_differences(root: Path) -> None:
     shown = " ".join(shown.split())
     assert "Prequential evaluation: test is scored in" in shown
     assert "an update that moves all scores changes AUC over all windows" in shown
+    assert "Updates before windows are not counted here but in the tables by window." in shown
     page = (root / "r.html").read_text(encoding="utf-8")
     assert 'id="windows"' in page
     assert "new users" in page

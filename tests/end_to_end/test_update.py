@@ -156,6 +156,18 @@ def test_it_names_its_parent_and_what_it_did(folder: Path) -> None:
     assert str(folder) not in json.dumps([found, environment["parent"]])
 
 
+@pytest.mark.parametrize(
+    ("name", "trained"), [("m-frozen", []), ("m-encoder", []), ("h-encoder", []), ("h-all", ["tune_1", "tune_2"])]
+)
+def test_its_times_are_those_of_its_own_work(folder: Path, name: str, trained: list[str]) -> None:
+    """All steps of its encoder count, and no tuning that its parent did."""
+    found = results(folder / "runs" / name)
+    training = {stage: each for stage, each in found["timing"].items() if each["kind"] in ("fit_encoder", "tune")}
+    assert sorted(training) == ["fit_encoder", *trained]
+    total = sum(each["work_seconds"] for each in training.values())
+    assert total == pytest.approx(found["facts"]["update"]["seconds"], abs=0.01)
+
+
 def test_it_says_on_how_many_rows_the_mapping_and_lora_trained(folder: Path) -> None:
     found = results(folder / "runs" / "h-all")
     seen, rows = found["facts"]["update"]["rows_seen"], found["facts"]["tune_1"]["rows"]
@@ -183,6 +195,8 @@ def test_it_can_be_used_as_any_run(folder: Path) -> None:
     assert "h-encoder" in collm(folder, "runs")
     assert "h-encoder: whole" in collm(folder, "runs", "check", "h-encoder")
     collm(folder, "report", "runs/h-encoder", "runs/h-frozen", "runs/h-all", "--html", "report.html")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Training of an update: its own, without that of its parent." in page
     assert "0 folders" in collm(folder, "runs", "gc", "--dry-run")
 
 
