@@ -25,7 +25,7 @@ HEAVY = {"torch", "transformers", "peft", "accelerate", "sklearn", "optuna", "po
 LAZY_OWN_IMPORTS = ("cli",)
 # A trial's own process loads the runner; the command that starts it stays small.
 LAZY_MODULES = {
-    ("study/trial_process.py", "collm.runner"),
+    ("study/trial_run.py", "collm.runner"),
     # What needs no computing answers without torch and polars.
     ("experiment.py", "collm.ensemble"),
     ("experiment.py", "collm.suite"),

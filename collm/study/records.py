@@ -30,6 +30,13 @@ DEFINITION = "collm"
 SEARCHES = "searches"
 
 OutcomeKind = Literal["complete", "pruned", "failed", "killed"]
+# What Optuna calls the kinds.
+STATES: dict[OutcomeKind, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "killed": TrialState.FAIL,
+}
 # A traceback longer than this keeps its end, where the cause is.
 MAX_TRACEBACK = 16_000
 
@@ -70,6 +77,17 @@ class ClaimedTrial:
     attempt: int
     previous: Holder | None
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class NoTrial:
+    """There is nothing to start now.
+
+    Attributes:
+        over: Whether every trial is finished; otherwise some are running, here or elsewhere, and may be killed.
+    """
+
+    over: bool
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One trial in a process of its own: started, answered and stopped by the command, run and reported by the child.
+"""The process of a trial: started, answered and stopped by the command; what it does is in `trial_run.py`.
 
 The command never loads torch: a fork server does, once for all trials, or each spawned process where CUDA is used.
 """
@@ -15,28 +15,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from collm.component import BuildContext
 from collm.errors import RunError
-from collm.finished import run_folder
-from collm.hookspecs import hookimpl
-from collm.locks import Holder, read_holder
 from collm.process_group import end_with_parent
-from collm.registry import Registry, default_registry
-from collm.runs.environment import UNRECORDED, Provenance, RunOptions
-from collm.runs.records import RunOutcome
-from collm.runs.store import LOCK, STAGES
-from collm.spec.model import ResolvedSpec
-from collm.study.records import ClaimedTrial, Outcome
+from collm.study.records import Outcome
+from collm.study.trial_run import Job, TrialPruned, Work
 from collm.visible import ShownFormatter
 
-# Kinds of messages to the command.
-REPORT, COMPLETE, PRUNED, FAILED = "report", "complete", "pruned", "failed"
+# Kinds of messages to the command; trial_run.py has one more.
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 # Signals that come from outside: the trial is begun again. Others are the trial's own crash.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 # The exit code that is seen when the fork server itself was killed.
@@ -45,43 +36,6 @@ _END_S = 10.0
 # A process that sent its result has nothing left to do but to exit.
 _EXIT_S = 0.25
 _TAIL_BYTES = 8_000
-# Processes of a killed command end a moment after it; until then they hold the run's lock.
-_HANDOVER_S = 60.0
-_POLL_S = 0.1
-
-
-class TrialPruned(BaseException):
-    """Ends a trial at a validation point.
-
-    Not an `Exception`: it passes from an observer through the run, as an interrupt does.
-    """
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that a trial's process needs.
-
-    Attributes:
-        trial: The trial and its spec.
-        runs_dir: Directory of run folders and stages.
-        cache_dir: User cache.
-        device: Device name.
-        threads: Processor threads; None = torch's own choice.
-        log: File that takes the process's output.
-        provenance: How the command was started.
-    """
-
-    trial: ClaimedTrial
-    runs_dir: Path
-    cache_dir: Path
-    device: str
-    threads: int | None
-    log: Path
-    provenance: Provenance = UNRECORDED
-
-
-# Runs a job and returns the results of its run; the connection leads to the command.
-Work = Callable[[Job, Connection], RunOutcome]
 
 
 class TrialProcess:
@@ -198,71 +152,6 @@ def count_cuda_devices(context: Any) -> int:
         count = 0
     process.join()
     return count
-
-
-def run_trial(job: Job, connection: Connection) -> RunOutcome:
-    """Runs the spec of a trial; each validation is reported.
-
-    Returns:
-        The finished run.
-    """
-    # Imported here, in the trial's process, because it loads torch.
-    from collm.runner import run_spec
-
-    registry = default_registry()
-    context = BuildContext(cache_dir=job.cache_dir, find=registry.get)
-    free_locks(job, run_folder(job.trial.spec, registry, runs_dir=job.runs_dir, context=context).path)
-    stage = reported_stage(job.trial.spec, registry)
-    if stage is not None:
-        registry.host.manager.register(Reporter(connection, stage), name="study")
-    options = RunOptions(job.runs_dir, job.cache_dir, device=job.device, threads=job.threads, provenance=job.provenance)
-    return run_spec(job.trial.spec, registry, options)
-
-
-class Reporter:
-    """An observer that sends validation values of the last training stage and stops the trial on demand."""
-
-    def __init__(self, connection: Connection, stage: str) -> None:
-        """Takes the connection to the command and the name of the stage that is reported."""
-        self._connection, self._stage = connection, stage
-        self._best: float | None = None
-
-    @hookimpl
-    def step_logged(self, stage: str, step: int, values: Mapping[str, float]) -> None:
-        """Sends the best validation AUC so far and waits for the answer."""
-        value = values.get("valid_auc")
-        if stage != self._stage or value is None:
-            return
-        self._best = value if self._best is None else max(self._best, value)
-        self._connection.send((REPORT, step, self._best))
-        if self._connection.recv():
-            raise TrialPruned
-
-
-def reported_stage(spec: ResolvedSpec, registry: Registry) -> str | None:
-    """Returns the last stage that trains, None where no stage does."""
-    if spec.tuning is None:
-        return "fit_encoder"
-    steps = registry.get("tuning", spec.tuning.name).load_factory()(spec.tuning).plan()
-    return f"tune_{len(steps)}" if steps else None
-
-
-def free_locks(job: Job, folder: Path) -> None:
-    """Waits for the trial's last process to end; removes its locks where it died on another host."""
-    here, previous = Holder.this_process().host, job.trial.previous
-    deadline = time.monotonic() + _HANDOVER_S
-    while job.trial.attempt > 1 and time.monotonic() < deadline:
-        holder = read_holder(folder / LOCK)
-        if holder is None or holder.host != here or not holder.is_alive():
-            break
-        time.sleep(_POLL_S)
-    if previous is None or previous.host == here:
-        return
-    for lock in (folder / LOCK, *(job.runs_dir / STAGES).glob(f"*/{LOCK}")):
-        with contextlib.suppress(OSError):
-            holder = read_holder(lock)
-            if holder is not None and holder.host == previous.host and holder.start >= previous.start:
-                lock.unlink()
 
 
 def _main(work: Work, job: Job, connection: Connection) -> None:

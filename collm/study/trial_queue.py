@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from optuna.study import Study
@@ -17,25 +17,13 @@ from collm.study import records
 from collm.study.check import CheckedStudy
 from collm.study.definition import changed_files
 from collm.study.known_points import untried, untried_note
-from collm.study.records import ClaimedTrial, Outcome, Owner, attempts_of, is_waiting_for, same_spec
+from collm.study.records import ClaimedTrial, NoTrial, Outcome, Owner, attempts_of, is_waiting_for, same_spec
 from collm.study.search import Search
 from collm.study.storage import StudyStorage
 from collm.study.study_file import Objective
 
-BEAT_S = 20.0
 # An owner on another host whose beat does not change this long, as seen from here, is taken for dead.
 STALE_S = 180.0
-
-
-@dataclass(frozen=True)
-class NoTrial:
-    """There is nothing to start now.
-
-    Attributes:
-        over: Whether every trial is finished; otherwise some are running, here or elsewhere, and may be killed.
-    """
-
-    over: bool
 
 
 class TrialQueue:
@@ -113,8 +101,7 @@ class TrialQueue:
             if step <= last_step:
                 return False
             index = last_index + 1
-            # An attempt that continues from a checkpoint knows its own validations alone; studies of earlier versions
-            # have no best value here.
+            # A continued attempt knows its own validations alone; studies of earlier versions have no best value here.
             best = max([value, *(last_best or trial.intermediate_values.values())])
             self._set(trial, records.REPORTED, [index, step, best])
             if not records.is_kept(index):
@@ -154,19 +141,12 @@ class TrialQueue:
                 return None
             return self._tell(trial, outcome)
 
-    def release(self, number: int, seconds: float | None = None) -> None:
-        """Releases an unfinished trial, so that this or another command continues it; this costs no attempt.
-
-        Args:
-            number: Number of the trial.
-            seconds: Seconds of all its attempts; None = those that are known already.
-        """
+    def release(self, number: int) -> None:
+        """Releases an unfinished trial, so that this or another command continues it; this costs no attempt."""
         with self._storage.lock(self._file.name):
             trial = self.trials()[number]
             if self._is_mine(trial):
                 self._set(trial, records.ATTEMPTS, attempts_of(trial) - 1)
-                if seconds is not None:
-                    self._set(trial, records.SECONDS, seconds)
                 self._set(trial, records.OWNER, None)
 
     def _begin(self, trials: Sequence[FrozenTrial]) -> ClaimedTrial | None:
@@ -252,8 +232,9 @@ class TrialQueue:
         return self.trials() if changed else trials
 
     def _answer(self, trial: Trial | FrozenTrial, twin: FrozenTrial) -> None:
-        facts = {key: twin.user_attrs[key] for key in (records.RUN_DIR,) if key in twin.user_attrs}
-        facts |= {records.DUPLICATE_OF: twin.number, records.SECONDS: 0.0}
+        facts: dict[str, Any] = {records.DUPLICATE_OF: twin.number, records.SECONDS: 0.0}
+        if records.RUN_DIR in twin.user_attrs:
+            facts[records.RUN_DIR] = twin.user_attrs[records.RUN_DIR]
         # After the line above, because a hash alone says that the trial was begun.
         facts[records.SPEC_HASH] = twin.user_attrs[records.SPEC_HASH]
         if twin.state == TrialState.PRUNED:
@@ -272,12 +253,10 @@ class TrialQueue:
             facts[records.TRACEBACK] = clean(outcome.traceback)[-records.MAX_TRACEBACK :]
         for key, value in facts.items():
             self._set(trial, key, value)
-        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
-        values: Sequence[float] | None = outcome.values or None
         # Optuna tells the sampler, too.
         self.study.sampler = self._search.sampler(trial.number)
         with self._search.naming("sampler", self._storage):
-            return self.study.tell(trial.number, values, state=states.get(outcome.kind, TrialState.FAIL))
+            return self.study.tell(trial.number, outcome.values or None, state=records.STATES[outcome.kind])
 
     def record_search(self) -> None:
         """Keeps with the study which sampler and pruner its next trials come from; builds both once.

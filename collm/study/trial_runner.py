@@ -22,17 +22,15 @@ from collm.study.study_file import Objective
 from collm.study.trial_process import (
     FAILED,
     PRUNED,
-    REPORT,
-    Job,
     TrialProcess,
-    Work,
     count_cuda_devices,
-    run_trial,
     start_context,
 )
-from collm.study.trial_queue import BEAT_S, TrialQueue
+from collm.study.trial_queue import TrialQueue
+from collm.study.trial_run import REPORT, Job, Work, run_trial
 
 _POLL_S = 0.25
+BEAT_S = 20.0
 # Between two looks for a trial where there was none; other commands may be killed meanwhile.
 _IDLE_S = 0.5
 
@@ -181,8 +179,11 @@ class StudyRunner:
         ended = self._end_late_trials() or ended
         if time.monotonic() - self._beaten > BEAT_S:
             self._beaten = time.monotonic()
-            self._queue.beat({trial.number: trial.seconds for trial in self._running.values()})
+            self._beat()
         return ended
+
+    def _beat(self) -> None:
+        self._queue.beat({trial.number: trial.seconds for trial in self._running.values()})
 
     def _end_late_trials(self) -> bool:
         """Ends trials that are over `study.trial_minutes`; whether there was one."""
@@ -227,10 +228,12 @@ class StudyRunner:
         """Ends the running trials and releases them; the storage may be what failed."""
         for trial in self._running.values():
             trial.terminate()
+        with contextlib.suppress(RunError):
+            self._beat()
         for trial in self._running.values():
             trial.join()
             with contextlib.suppress(RunError):
-                self._queue.release(trial.number, trial.seconds)
+                self._queue.release(trial.number)
         self._running.clear()
 
 

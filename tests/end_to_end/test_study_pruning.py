@@ -13,7 +13,7 @@ from collm.runs.store import DONE, STAGES
 from collm.study.check import check_study
 from collm.study.records import ClaimedTrial
 from collm.study.study_file import read_study
-from collm.study.trial_process import REPORT, Job, TrialPruned, run_trial
+from collm.study.trial_run import REPORT, Job, TrialPruned, run_trial
 
 STUDY = """\
 name: pruned

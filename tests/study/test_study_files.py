@@ -12,10 +12,9 @@ from collm.component import BuildContext
 from collm.errors import DataError, RunError, SpecError
 from collm.study.carry_over import migrate
 from collm.study.definition import changed_files
-from collm.study.records import ClaimedTrial, Outcome
+from collm.study.records import ClaimedTrial, NoTrial, Outcome
 from collm.study.run import load_study, run_study
 from collm.study.storage import StudyStorage, journal_fault
-from collm.study.trial_queue import NoTrial
 from collm.study.trial_runner import StudyOptions
 
 FILES = """\

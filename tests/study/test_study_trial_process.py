@@ -16,17 +16,8 @@ from collm.locks import Holder
 from collm.registry import Registry
 from collm.runs.store import LOCK, STAGES, RunFolder
 from collm.study.records import ClaimedTrial
-from collm.study.trial_process import (
-    REPORT,
-    Job,
-    Reporter,
-    TrialProcess,
-    TrialPruned,
-    count_cuda_devices,
-    free_locks,
-    reported_stage,
-    run_trial,
-)
+from collm.study.trial_process import TrialProcess, count_cuda_devices
+from collm.study.trial_run import REPORT, Job, Reporter, TrialPruned, free_locks, reported_stage, run_trial
 
 TUNED = "backbone: {name: tiny}\nprompt: {name: movie}\ntuning: {name: NAME}\n"
 SEEDS = "name: search\nbase: base.yaml\nstudy:\n  objective: valid.auc\n  trials: 2\n  search: {seed: [0, 1]}\n"

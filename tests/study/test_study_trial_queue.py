@@ -11,8 +11,8 @@ from study_fakes import STUDY, Studies
 from collm.locks import Holder
 from collm.study import records
 from collm.study import trial_queue as queue_module
-from collm.study.records import ClaimedTrial, Outcome, Owner, is_kept
-from collm.study.trial_queue import NoTrial, TrialQueue
+from collm.study.records import ClaimedTrial, NoTrial, Outcome, Owner, is_kept
+from collm.study.trial_queue import TrialQueue
 
 ONE_POINT = STUDY.replace("[2, 4, 8]", "[2, 4]").replace(
     "    encoder.fit.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\n", ""
@@ -120,7 +120,8 @@ def test_a_killed_process_is_begun_again_then_failed(studies: Studies) -> None:
 def test_an_orderly_stop_costs_no_attempt(studies: Studies) -> None:
     queue = studies.queue()
     first = claim(queue)
-    queue.release(first.number, 7.5)
+    queue.beat({first.number: 7.5})
+    queue.release(first.number)
     again = claim(queue)
     assert (again.number, again.attempt, again.previous, again.seconds) == (first.number, 1, None, 7.5)
 

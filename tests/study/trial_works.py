@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from study_fakes import outcome
 
 from collm.runs.records import RunOutcome
-from collm.study.trial_process import REPORT, Job, TrialPruned
+from collm.study.trial_run import REPORT, Job, TrialPruned
 
 
 def complete(job: Job, connection: Connection) -> RunOutcome:
